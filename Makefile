@@ -1,0 +1,40 @@
+PYTHON ?= python3
+BIN := .venv/bin
+SEEDS ?= 20000
+READY := .venv/.ready
+
+.PHONY: setup demo test check proto bench simulate
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lambent needs Python 3.11 or newer, $(PYTHON) is %d.%d: make setup PYTHON=python3.12" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# A fleet on this machine, a real function, 2,000 calls, a table.
+demo: setup
+	@$(BIN)/python loadtest/demo.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+# Everything that takes no processes and no minutes.
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m 'not integration and not e2e and not simulation'
+
+# Generated code is committed; this renews it.
+proto: setup
+	$(BIN)/python proto/generate.py
+
+bench: setup
+	$(BIN)/python loadtest/bench.py
+
+# The three cores in a hostile network: make simulate SEEDS=100000
+simulate: setup
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -1,0 +1,190 @@
+"""The way to etcd's members: one channel each, one of them in use, the next one as soon as that one fails."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Final
+
+import grpc.aio
+import structlog
+
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd import wire_pb2 as wire
+from lambent_chassis.etcd.errors import (
+    EtcdClosed,
+    EtcdDenied,
+    EtcdError,
+    EtcdUnavailable,
+    from_rpc,
+    wants_token,
+)
+from lambent_chassis.etcd.member import Endpoint, Member
+from lambent_chassis.etcd.rpcs import AUTHENTICATE, Answer, Request, Rpc
+
+BUDGET_S: Final = 15.0
+"""An operation gives up after this long. etcd elects a new leader in one to three seconds."""
+TRY_S: Final = 2.0
+"""A member that has not answered after this long is left. A write whose leader died would hang for 7 s."""
+LONGEST_TRY_S: Final = 8.0
+"""Tries grow up to this once every member has had one, so that a large answer can arrive."""
+CONNECT_S: Final = 1.0
+PAUSE_S: Final = 0.2
+"""Between rounds over all members."""
+
+
+class Transport:
+    """Asks whichever member answers. A session's calls share the choice, so that one failure serves all."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], user: str, password: str) -> None:
+        self._members = [Member(endpoint) for endpoint in endpoints]
+        self._current = 0
+        self._working = ""
+        self._credentials = (user, password)
+        self._token = ""
+        self._renewing = asyncio.Lock()
+        self._closed = False
+        self._log = structlog.get_logger()
+
+    @property
+    def endpoints(self) -> str:
+        return ", ".join(member.endpoint for member in self._members)
+
+    @property
+    def has_user(self) -> bool:
+        return bool(self._credentials[0])
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """`hasleader` makes a member without quorum refuse at once instead of falling silent."""
+        return (("hasleader", "true"), *((("token", self._token),) if self._token else ()))
+
+    async def close(self) -> None:
+        self._closed = True
+        for member in self._members:
+            await member.channel.close()
+
+    async def call(
+        self, rpc: Rpc[Request, Answer], request: Request, *, repeat: bool, budget_s: float = BUDGET_S
+    ) -> Answer:
+        """Asks until a member answers.
+
+        Without `repeat` a request that may have been taken is not sent a second time.
+
+        Raises:
+            EtcdUnavailable: after `budget_s`, or once the result is unknown.
+            EtcdError: etcd's own refusal.
+        """
+        deadline = monotonic_s() + budget_s
+        unknown = False
+        for attempt in itertools.count():
+            rounds = attempt // len(self._members)
+            try_s = min(TRY_S * 2**rounds, LONGEST_TRY_S, max(deadline - monotonic_s(), 0.1))
+            try:
+                return await self.once(rpc, request, try_s)
+            except EtcdUnavailable as failed:
+                unknown = unknown or failed.unknown
+                last = failed
+            if unknown and not repeat:
+                raise EtcdUnavailable(f"{last}. It may have been carried out.", unknown=True) from last
+            if monotonic_s() >= deadline:
+                break
+            if (attempt + 1) % len(self._members) == 0:
+                await asyncio.sleep(PAUSE_S)
+        raise EtcdUnavailable(
+            f"No etcd member answered within {budget_s:g} s at {self.endpoints} (last: {last}). "
+            "Check that etcd runs, has a majority of its members, and that these are its client URLs.",
+            unknown=unknown,
+        )
+
+    async def once(self, rpc: Rpc[Request, Answer], request: Request, timeout_s: float) -> Answer:
+        """Asks the member in use, one time; leaves it when it does not answer.
+
+        Raises:
+            EtcdUnavailable: it did not answer.
+            EtcdError: etcd's own refusal.
+        """
+        member = self._take()
+        if not await member.connected(min(CONNECT_S, timeout_s)):
+            reason = await member.why_not_connected()
+            self.leave(member, reason)
+            raise EtcdUnavailable(f"etcd at {member.endpoint}: {reason}")
+        for fresh in (False, True):
+            token = self._token
+            try:
+                answer = await member.ask(rpc, request, timeout_s, self.metadata)
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc(error, member.endpoint)
+            except asyncio.InvalidStateError:
+                failure = EtcdUnavailable(f"etcd at {member.endpoint} ended the call", unknown=True)
+            except asyncio.CancelledError:
+                self._raise_if_closed()
+                raise
+            else:
+                self._worked(member)
+                return answer
+            if fresh or not isinstance(failure, EtcdDenied) or not self._may_renew(rpc, failure):
+                break
+            await self.renew_token(token)
+        if isinstance(failure, EtcdUnavailable):
+            self.leave(member, str(failure))
+        raise failure
+
+    async def connected(self) -> Member:
+        """The first member that can be reached, however long that takes."""
+        for attempt in itertools.count():
+            member = self._take()
+            if await member.connected(CONNECT_S):
+                return member
+            self.leave(member, "no connection")
+            if (attempt + 1) % len(self._members) == 0:
+                await asyncio.sleep(PAUSE_S)
+        raise AssertionError("unreachable")
+
+    def leave(self, member: Member, reason: str) -> None:
+        """Goes on with the next member, unless somebody did so already."""
+        if self._members[self._current] is not member:
+            return
+        self._current = (self._current + 1) % len(self._members)
+        if member.endpoint == self._working:
+            self._working = ""
+            self._log.warning("etcd_member_left", endpoint=member.endpoint, reason=reason)
+
+    async def renew_token(self, stale: str) -> None:
+        """Authenticates again, unless somebody did so since `stale` was taken.
+
+        Raises:
+            EtcdDenied: etcd does not take the user and password.
+        """
+        async with self._renewing:
+            if self._token != stale:
+                return
+            user, password = self._credentials
+            request = wire.AuthenticateRequest(name=user, password=password)
+            try:
+                self._token = (await self.call(AUTHENTICATE, request, repeat=True)).token
+            except EtcdDenied:
+                raise
+            except EtcdError as refused:
+                if "authentication is not enabled" not in str(refused):
+                    raise
+                self._log.warning("etcd_authentication_off", user=user)
+
+    def _may_renew(self, rpc: Rpc[Request, Answer], failure: EtcdDenied) -> bool:
+        return self.has_user and rpc.path != AUTHENTICATE.path and wants_token(str(failure))
+
+    def _take(self) -> Member:
+        self._raise_if_closed()
+        return self._members[self._current]
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise EtcdClosed("this etcd session is closed")
+
+    def _worked(self, member: Member) -> None:
+        if self._working != member.endpoint and self._members[self._current] is member:
+            self._working = member.endpoint
+            self._log.info("etcd_member_taken", endpoint=member.endpoint)

@@ -1,0 +1,125 @@
+"""Runs one part as a process: its event loop, its signals, its end.
+
+SIGTERM and SIGINT stop it cleanly, a second SIGINT at once. It is crash-only: whatever fails unexpectedly,
+in the part itself, in a task or in a callback, is logged and ends the process with exit code 1; somebody
+starts it again, and its state comes back from etcd and from the other parts.
+"""
+
+import asyncio
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import structlog
+import uvloop
+
+from lambent_chassis import logs
+from lambent_chassis.settings import Settings
+
+_log = structlog.get_logger()
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+"""As shells have it: 128 and the number of SIGINT."""
+
+_PR_SET_PDEATHSIG: Final = 1
+"""From <linux/prctl.h>."""
+
+
+class Started(Protocol):
+    """Called once, when the part serves. Its addresses, `host:port` each, are for people and tools."""
+
+    def __call__(self, **addresses: str) -> None: ...
+
+
+Run = Callable[[Started], Awaitable[None]]
+"""A part: serves until it is cancelled, and then stops cleanly."""
+
+
+def serve(part: str, settings: Settings, run: Run) -> int:
+    """Runs a part until its end and returns the exit code of the process."""
+    logs.configure(settings.log_level, settings.log_format, part=part, name=settings.name)
+    _allow_many_open_files()
+
+    def started(**addresses: str) -> None:
+        words = [f"lambent {part} {settings.name} ready", *(f"{key}={at}" for key, at in addresses.items())]
+        sys.stdout.write(" ".join(words) + "\n")
+        sys.stdout.flush()
+
+    return uvloop.run(_Process().live(run(started)))
+
+
+def die_with(parent: int) -> None:
+    """From now on the kernel kills this process when its parent, given by its id, ends; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was told
+        os._exit(FAILED)
+
+
+class _Process:
+    """The life of one part in its event loop."""
+
+    def __init__(self) -> None:
+        self._part: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._failed = False
+
+    async def live(self, part: Awaitable[None]) -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_exception)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        self._part = asyncio.ensure_future(part)
+        try:
+            await self._part
+        except asyncio.CancelledError:
+            if not (self._stopping or self._failed):
+                raise
+        except Exception as error:  # noqa: BLE001 - the outermost edge: log it and end
+            _log.error("part_failed", exc_info=error)
+            self._failed = True
+        if self._failed:
+            return FAILED
+        if not self._stopping:
+            _log.error("part_ended", message="it ended without having been told to")
+            return FAILED
+        _log.info("stopped")
+        return 0
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stopping:
+            if number == signal.SIGINT:
+                os._exit(INTERRUPTED)
+            return
+        _log.info("stopping", signal=number.name)
+        self._stopping = True
+        self._end()
+
+    def _on_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught: the loop cannot say to whom it matters, so it ends the process.
+
+        Not so for a transport's or an accepting socket's OSError: that is one connection's trouble.
+        """
+        error = context.get("exception")
+        harmless = error is None or (isinstance(error, OSError) and "future" not in context)
+        _log.error(
+            "connection_trouble" if harmless else "part_failed", message=context["message"], exc_info=error
+        )
+        if not harmless:
+            self._failed = True
+            self._end()
+
+    def _end(self) -> None:
+        if self._part is not None:
+            self._part.cancel()
+
+
+def _allow_many_open_files() -> None:
+    """Connections and instances take them; the usual soft limit of 1,024 is for the sake of old programs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

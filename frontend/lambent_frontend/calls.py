@@ -1,0 +1,79 @@
+"""A call as the public services hand it to the dispatcher, and what they get back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lambent_proto.definition import Definition
+from lambent_proto.errors import LambentError
+from lambent_proto.ids import RequestId
+
+
+@dataclass(slots=True)
+class Call:
+    """One synchronous invocation, checked: the function exists and the payload is not too large."""
+
+    request_id: RequestId
+    definition: Definition
+    payload: bytes
+    tail: bool
+    """Whether the answer shall bring the last 4 KB of the log."""
+    client_context: str
+    """Base64 of JSON; empty if none."""
+    deadline_s: float
+    """Longest time to wait and run, from now."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """The function's answer, and how it came about. Times in milliseconds."""
+
+    payload: bytes
+    failed: bool
+    """The function failed: the payload is Lambda's error document."""
+    tail: bytes
+    start: str
+    """`warm` or `cold`."""
+    reason: str
+    node: str
+    instance: str
+    waiting_ms: float
+    starting_ms: float
+    init_ms: float
+    running_ms: float
+    waited_for: str
+
+
+@dataclass(slots=True)
+class Explained:
+    """What is remembered of one finished call. `outcome` is one of those in fleet.proto."""
+
+    request_id: RequestId
+    function: str
+    outcome: str
+    message: str
+    start: str
+    reason: str
+    node: str
+    instance: str
+    waiting_ms: float
+    starting_ms: float
+    init_ms: float
+    running_ms: float
+    waited_for: str
+
+
+class Dispatcher(Protocol):
+    """Carries calls to instances."""
+
+    def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
+        """Calls `done` exactly once, maybe before it returns, unless the call is abandoned first."""
+
+    def abandon(self, request_id: RequestId) -> None:
+        """The client went away. A waiting call leaves the line; a running one finishes unheard.
+
+        `done` is not called after this. A call that is over is none of its business: no effect.
+        """
+
+    def explain(self, request_id: RequestId) -> Explained | None:
+        """None once it is forgotten, or if it was never served here."""

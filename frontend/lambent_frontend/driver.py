@@ -1,0 +1,234 @@
+"""The only caller of the frontend's core: calls and frames in, frames and answers out.
+
+Nothing here awaits, so nothing comes between an event and what follows from it. Payloads stay here; the
+core knows requests by their identifiers.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, assert_never
+
+import structlog
+
+from lambent_chassis.clock import monotonic_s
+from lambent_frontend.calls import Answer, Call, Explained
+from lambent_frontend.core import commands as do
+from lambent_frontend.core import events as on
+from lambent_frontend.core.dispatcher import Dispatcher as Core
+from lambent_proto import frames
+from lambent_proto.definition import Definition
+from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, Throttled, UnknownFunction
+from lambent_proto.ids import ACCOUNT, REGION, FunctionName, NodeId, RequestId
+
+TICK_S: Final = 0.05
+"""How often the core looks at deadlines and lingering leases."""
+
+REMEMBERED: Final = 10_000
+"""How many finished calls can still be explained."""
+
+Done = Callable[[Answer | LambentError], None]
+ToPlacement = do.Demand | do.Release | do.AnswerRecall | do.ReportLink | do.Attach
+
+_ERRORS: Final[dict[do.Outcome, type[LambentError]]] = {
+    do.Outcome.THROTTLED: Throttled,
+    do.Outcome.DEADLINE: DeadlinePassed,
+    do.Outcome.LOST: LostWithWorker,
+    do.Outcome.REMOVED: UnknownFunction,
+}
+
+_OUTCOMES: Final[dict[do.Outcome, str]] = {
+    do.Outcome.THROTTLED: "throttled",
+    do.Outcome.DEADLINE: "timed_out",
+    do.Outcome.LOST: "lost",
+    do.Outcome.REMOVED: "failed",
+}
+
+
+class Workers(Protocol):
+    """The data connections to the workers."""
+
+    def send(self, node: NodeId, event: frames.Event) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    call: Call
+    done: Done | None
+    """None once the caller went away, or was told of its deadline: the answer finds nobody."""
+    sent: do.Dispatch | None = None
+    answer: frames.Answer | None = None
+
+
+class Driver:
+    """Carries calls to instances: the `Dispatcher` of the public services."""
+
+    def __init__(self, *, max_waiting: int, linger_s: float) -> None:
+        self.core = Core(max_waiting=max_waiting, linger_s=linger_s)
+        self.workers: Workers
+        self.to_placement: Callable[[ToPlacement], None]
+        self._pending: dict[RequestId, _Pending] = {}
+        self._finished: OrderedDict[RequestId, tuple[str, str, str, do.Dispatch | None, float]] = (
+            OrderedDict()
+        )
+        self._log = structlog.get_logger()
+
+    # For the public services
+
+    def submit(self, call: Call, done: Done) -> None:
+        now = monotonic_s()
+        self._pending[call.request_id] = _Pending(call, done)
+        self.feed(on.InvocationArrived(call.request_id, call.definition.key, now + call.deadline_s, now))
+
+    def abandon(self, request_id: RequestId) -> None:
+        pending = self._pending.get(request_id)
+        if pending is None or pending.done is None:
+            return
+        pending.done = None
+        self._remember(pending, "cancelled", "the caller went away")
+        if pending.sent is None:
+            del self._pending[request_id]
+        self.feed(on.InvocationAbandoned(request_id, monotonic_s()))
+
+    def explain(self, request_id: RequestId) -> Explained | None:
+        found = self._finished.get(request_id)
+        if found is None:
+            return None
+        function, outcome, message, sent, running_ms = found
+        if sent is None:
+            return Explained(request_id, function, outcome, message, "", "", "", "", 0, 0, 0, 0, "")
+        return Explained(
+            request_id,
+            function,
+            outcome,
+            message,
+            "cold" if sent.cold else "warm",
+            sent.reason,
+            _display(sent.node),
+            sent.instance,
+            sent.waited_s * 1000,
+            sent.starting_ms,
+            sent.init_ms,
+            running_ms,
+            sent.waited_for,
+        )
+
+    # For the shells around it
+
+    def function_changed(self, name: FunctionName, before: Definition | None, now: Definition | None) -> None:
+        """The catalogue's news: a version appeared, took another's place, or went away."""
+        at = monotonic_s()
+        if now is not None and (before is None or before.key == now.key):
+            self.feed(on.VersionDefined(now.key, now.concurrency))
+        elif now is not None and before is not None:
+            self.feed(on.VersionReplaced(before.key, now.key, now.concurrency, at))
+        elif before is not None:
+            self.feed(on.VersionRemoved(before.key, at))
+
+    def answered(self, answer: frames.Answer) -> None:
+        pending = self._pending.get(answer.request_id)
+        if pending is None or pending.sent is None:
+            return
+        pending.answer = answer
+        sent = pending.sent
+        if pending.done is None:
+            del self._pending[answer.request_id]
+        self.feed(on.EventAnswered(sent.instance, answer.request_id, monotonic_s()))
+
+    def refused(self, refusal: frames.Refused) -> None:
+        pending = self._pending.get(refusal.request_id)
+        if pending is None or pending.sent is None:
+            return
+        sent, pending.sent = pending.sent, None
+        if pending.done is None:
+            del self._pending[refusal.request_id]
+        self.feed(on.EventRefused(sent.instance, refusal.request_id, refusal.reason, monotonic_s()))
+
+    def tick(self) -> None:
+        self.feed(on.Tick(monotonic_s()))
+
+    def feed(self, event: on.Event) -> None:
+        for command in self.core.handle(event):
+            self._carry_out(command)
+
+    def _carry_out(self, command: do.Command) -> None:
+        match command:
+            case do.Dispatch():
+                self._dispatch(command)
+            case do.Finish():
+                self._finish(command)
+            case do.Demand() | do.Release() | do.AnswerRecall() | do.ReportLink() | do.Attach():
+                self.to_placement(command)
+            case _:
+                assert_never(command)
+
+    def _dispatch(self, command: do.Dispatch) -> None:
+        pending = self._pending[command.request]
+        pending.sent = command
+        call = pending.call
+        definition = call.definition
+        self.workers.send(
+            command.node,
+            frames.Event(
+                command.request,
+                command.instance,
+                command.number,
+                int(definition.timeout_s * 1000),
+                f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{definition.name}",
+                call.client_context,
+                call.tail,
+                call.payload,
+            ),
+        )
+
+    def _finish(self, command: do.Finish) -> None:
+        pending = self._pending[command.request]
+        done, pending.done = pending.done, None
+        still_runs = command.outcome is do.Outcome.DEADLINE
+        if not still_runs:
+            del self._pending[command.request]
+        outcome: Answer | LambentError
+        if command.outcome is do.Outcome.ANSWERED and pending.answer is not None:
+            outcome = self._answer(pending, pending.answer)
+        elif command.outcome is do.Outcome.INIT_FAILED:
+            outcome = self._init_failed(pending, command.error)
+        else:
+            error = _ERRORS[command.outcome](command.detail, command.request)
+            self._remember(pending, _OUTCOMES[command.outcome], command.detail)
+            outcome = error
+        if done is not None:
+            done(outcome)
+
+    def _answer(self, pending: _Pending, answer: frames.Answer) -> Answer:
+        sent = pending.sent
+        assert sent is not None
+        self._remember(pending, "function_error" if answer.failed else "succeeded", "", answer.running_ms)
+        return Answer(
+            answer.payload,
+            answer.failed,
+            answer.tail or b"",
+            "cold" if sent.cold else "warm",
+            sent.reason,
+            _display(sent.node),
+            sent.instance,
+            sent.waited_s * 1000,
+            sent.starting_ms,
+            sent.init_ms,
+            answer.running_ms,
+            sent.waited_for,
+        )
+
+    def _init_failed(self, pending: _Pending, error: bytes) -> Answer:
+        """The function's own fault, so an answer and not an error: as Lambda has it."""
+        self._remember(pending, "function_error", "its initialisation failed")
+        return Answer(error, True, b"", "cold", "init_failed", "", "", 0.0, 0.0, 0.0, 0.0, "")
+
+    def _remember(self, pending: _Pending, outcome: str, message: str, running_ms: float = 0.0) -> None:
+        call = pending.call
+        self._finished[call.request_id] = (call.definition.name, outcome, message, pending.sent, running_ms)
+        if len(self._finished) > REMEMBERED:
+            self._finished.popitem(last=False)
+
+
+def _display(node: NodeId) -> str:
+    return node.partition("@")[0]

@@ -1,0 +1,153 @@
+"""The Fleet service: what placement's leader, the workers and this frontend know, for people to read."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Final
+
+import grpc.aio
+
+from lambent_chassis import grpc_options
+from lambent_frontend.calls import Dispatcher
+from lambent_frontend.logs import NodeLog, node_log, past_and_future
+from lambent_frontend.wire import fill_explanation
+from lambent_proto.errors import LambentError, NotReady, UnknownRequest
+from lambent_proto.ids import FrontendId, RequestId, VersionKey, function_of
+from lambent_proto.internal import control_pb2, control_pb2_grpc
+from lambent_proto.status import abort, errors_as_status
+from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Connect = Callable[[str], grpc.aio.Channel]
+
+DESCRIBE_WITHIN_S: Final = 5.0
+
+
+def connect_plain(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL)
+
+
+class Fleet(fleet_pb2_grpc.FleetServicer):
+    """`leader` gives the address of placement's leader, empty while none is known.
+
+    A channel lives as long as the request that needs it: requests are people's, and rare.
+    """
+
+    def __init__(
+        self,
+        leader: Callable[[], str],
+        dispatcher: Dispatcher,
+        frontend: FrontendId,
+        *,
+        connect: Connect = connect_plain,
+    ) -> None:
+        self._leader = leader
+        self._dispatcher = dispatcher
+        self._frontend = frontend
+        self._connect = connect
+
+    @errors_as_status
+    async def ListNodes(
+        self, request: fleet_pb2.ListNodesRequest, context: Context
+    ) -> fleet_pb2.ListNodesResponse:
+        fleet = await self._described()
+        nodes = sorted(fleet.nodes, key=lambda node: node.node)
+        return fleet_pb2.ListNodesResponse(
+            nodes=[_node(node) for node in nodes], epoch=fleet.epoch, leader=self._leader()
+        )
+
+    @errors_as_status
+    async def ListInstances(
+        self, request: fleet_pb2.ListInstancesRequest, context: Context
+    ) -> fleet_pb2.ListInstancesResponse:
+        instances = [_instance(instance) for instance in (await self._described()).instances]
+        if wanted := request.function_name:
+            instances = [instance for instance in instances if instance.function_name == wanted]
+        instances.sort(key=lambda instance: (instance.function_name, instance.node, instance.id))
+        return fleet_pb2.ListInstancesResponse(instances=instances)
+
+    @errors_as_status
+    async def Explain(self, request: fleet_pb2.ExplainRequest, context: Context) -> fleet_pb2.ExplainResponse:
+        explained = self._dispatcher.explain(RequestId(request.request_id))
+        if explained is None:
+            raise UnknownRequest(
+                f"frontend {self._frontend} does not remember a call {request.request_id!r}: "
+                "it keeps its last 10,000; ask the frontend that served it",
+                request.request_id,
+            )
+        response = fleet_pb2.ExplainResponse(
+            request_id=explained.request_id,
+            function_name=explained.function,
+            outcome=explained.outcome,
+            message=explained.message,
+            frontend=self._frontend,
+        )
+        fill_explanation(response.explanation, explained)
+        return response
+
+    # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
+    async def ReadLogs(self, request: fleet_pb2.ReadLogsRequest, context: Context) -> None:  # type: ignore[override]
+        """The nodes are those that are there when the reading begins."""
+        try:
+            fleet = await self._described()
+        except LambentError as error:
+            await abort(context, error)
+        async with AsyncExitStack() as channels:
+            logs: list[NodeLog] = []
+            for node in fleet.nodes:
+                if node.control_address:
+                    channel = await channels.enter_async_context(self._connect(node.control_address))
+                    logs.append(node_log(channel, _name(node.node), request.function_name))
+            async with aclosing(past_and_future(logs, follow=request.follow)) as batches:
+                async for lines in batches:
+                    await context.write(fleet_pb2.ReadLogsResponse(lines=lines))
+
+    async def _described(self) -> control_pb2.DescribeResponse:
+        address = self._leader()
+        if not address:
+            raise NotReady(
+                "no placement leads at the moment: functions that are warm go on, try again shortly"
+            )
+        try:
+            async with self._connect(address) as channel:
+                stub = control_pb2_grpc.PlacementStub(channel)
+                return await stub.Describe(control_pb2.DescribeRequest(), timeout=DESCRIBE_WITHIN_S)
+        except grpc.aio.AioRpcError as error:
+            raise NotReady(
+                f"the leading placement at {address} does not answer: {error.details()}"
+            ) from error
+
+
+def _name(node: str) -> str:
+    """What people call a node: its registration's name without the incarnation."""
+    return node.partition("@")[0]
+
+
+def _node(node: control_pb2.DescribedNode) -> fleet_pb2.Node:
+    name, _, incarnation = node.node.partition("@")
+    return fleet_pb2.Node(
+        name=name,
+        incarnation=incarnation,
+        state=node.state,
+        address=node.address,
+        memory_mb=node.memory_mb,
+        memory_used_mb=node.memory_used_mb,
+        instances=node.instances,
+        isolation=node.isolation,
+        missing_protections=node.missing_protections,
+    )
+
+
+def _instance(instance: control_pb2.DescribedInstance) -> fleet_pb2.Instance:
+    version = VersionKey(instance.version)
+    _, version_name, revision = version.split(":", 2)
+    return fleet_pb2.Instance(
+        id=instance.instance,
+        function_name=function_of(version),
+        version=version_name,
+        revision_id=revision,
+        node=_name(instance.node),
+        state=instance.state,
+        frontend=instance.frontend,
+        memory_mb=instance.memory_mb,
+        idle_s=instance.idle_s,
+    )

@@ -1,0 +1,187 @@
+"""The Functions service: checks, then the package store, then etcd. Bad input changes nothing."""
+
+import asyncio
+import base64
+import uuid
+from dataclasses import replace
+from typing import Any, Final
+
+import grpc.aio
+
+from lambent_chassis import clock
+from lambent_chassis.zipcheck import BrokenZip, check_zip
+from lambent_frontend.catalogue import Catalogue, Stored
+from lambent_frontend.packages import Packages
+from lambent_frontend.rules import check_name, check_zip_size, checked_changes
+from lambent_proto.definition import Definition
+from lambent_proto.errors import (
+    BrokenPackage,
+    FunctionExists,
+    InvalidRequest,
+    NotReady,
+    RevisionMismatch,
+    UnknownFunction,
+)
+from lambent_proto.ids import FunctionName
+from lambent_proto.status import errors_as_status
+from lambent_proto.v1 import functions_pb2, functions_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_PAGE: Final = 50
+MAX_PAGE: Final = 10_000
+
+_ATTEMPTS: Final = 5
+"""How often a change starts anew because somebody else changed the function in between."""
+
+
+class Functions(functions_pb2_grpc.FunctionsServicer):
+    def __init__(self, catalogue: Catalogue, packages: Packages) -> None:
+        self._catalogue = catalogue
+        self._packages = packages
+
+    @errors_as_status
+    async def CreateFunction(
+        self, request: functions_pb2.CreateFunctionRequest, context: Context
+    ) -> functions_pb2.Function:
+        check_name(request.name)
+        changes = checked_changes(request.configuration)
+        for field in ("runtime", "handler"):
+            if field not in changes:
+                raise InvalidRequest(f"the configuration has no {field}")
+        if not request.zip_file:
+            raise InvalidRequest("there is no zip_file")
+        name = FunctionName(request.name)
+        if await self._catalogue.read(name) is not None:
+            raise _taken(name)
+        code_sha256 = await self._kept(request.zip_file)
+        definition = Definition(
+            name=name,
+            revision=uuid.uuid4().hex,
+            code_sha256=code_sha256,
+            code_size=len(request.zip_file),
+            modified_at=clock.unix_s(),
+            **changes,
+        )
+        if not await self._catalogue.create(definition):
+            raise _taken(name)
+        return described(definition)
+
+    @errors_as_status
+    async def UpdateFunction(
+        self, request: functions_pb2.UpdateFunctionRequest, context: Context
+    ) -> functions_pb2.Function:
+        name = FunctionName(request.name)
+        changes = checked_changes(request.configuration)
+        stored = await self._stored(name, request.revision_id)
+        if request.zip_file:
+            changes["code_sha256"] = await self._kept(request.zip_file)
+            changes["code_size"] = len(request.zip_file)
+        for _ in range(_ATTEMPTS):
+            definition = changed(stored.definition, changes)
+            if definition == stored.definition or await self._catalogue.replace(
+                definition, stored.mod_revision
+            ):
+                return described(definition)
+            stored = await self._stored(name, request.revision_id)
+        raise _contended(name)
+
+    @errors_as_status
+    async def GetFunction(
+        self, request: functions_pb2.GetFunctionRequest, context: Context
+    ) -> functions_pb2.Function:
+        definition = self._catalogue.get(FunctionName(request.name))
+        if definition is None:
+            raise _unknown(request.name)
+        return described(definition)
+
+    @errors_as_status
+    async def ListFunctions(
+        self, request: functions_pb2.ListFunctionsRequest, context: Context
+    ) -> functions_pb2.ListFunctionsResponse:
+        if not 0 <= request.max_items <= MAX_PAGE:
+            raise InvalidRequest(
+                f"max_items is {request.max_items}; allowed: 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}"
+            )
+        count = request.max_items or DEFAULT_PAGE
+        names = [name for name in self._catalogue.names() if name > request.marker]
+        page = [self._catalogue.get(name) for name in names[:count]]
+        return functions_pb2.ListFunctionsResponse(
+            functions=[described(definition) for definition in page if definition],
+            next_marker=names[count - 1] if len(names) > count else "",
+        )
+
+    @errors_as_status
+    async def DeleteFunction(
+        self, request: functions_pb2.DeleteFunctionRequest, context: Context
+    ) -> functions_pb2.DeleteFunctionResponse:
+        name = FunctionName(request.name)
+        for _ in range(_ATTEMPTS):
+            if await self._catalogue.delete(await self._stored(name, "")):
+                return functions_pb2.DeleteFunctionResponse()
+        raise _contended(name)
+
+    async def _stored(self, name: FunctionName, revision_id: str) -> Stored:
+        stored = await self._catalogue.read(name)
+        if stored is None:
+            raise _unknown(name)
+        if revision_id and revision_id != stored.definition.revision:
+            raise RevisionMismatch(
+                f"function {name!r} is at revision {stored.definition.revision}, not {revision_id}: "
+                "somebody changed it; look at it and decide again"
+            )
+        return stored
+
+    async def _kept(self, package: bytes) -> str:
+        check_zip_size(package)
+        try:
+            await asyncio.to_thread(check_zip, package)
+        except BrokenZip as broken:
+            raise BrokenPackage(f"the ZIP cannot be taken: {broken}") from None
+        return await self._packages.put(package)
+
+
+def changed(before: Definition, changes: dict[str, Any]) -> Definition:
+    """The definition with the changes; the same one, revision and all, if they change nothing.
+
+    Another concurrency alone is not another revision: the instances stay.
+    """
+    after = replace(before, **changes)
+    if after == before:
+        return before
+    if after != replace(before, concurrency=after.concurrency):
+        after = replace(after, revision=uuid.uuid4().hex)
+    return replace(after, modified_at=clock.unix_s())
+
+
+def described(definition: Definition) -> functions_pb2.Function:
+    function = functions_pb2.Function(
+        name=definition.name,
+        version=definition.version,
+        revision_id=definition.revision,
+        runtime=definition.runtime,
+        handler=definition.handler,
+        memory_mb=definition.memory_mb,
+        timeout_s=definition.timeout_s,
+        environment=definition.environment,
+        description=definition.description,
+        code_sha256=base64.b64encode(bytes.fromhex(definition.code_sha256)).decode(),
+        code_size=definition.code_size,
+        concurrency=definition.concurrency,
+    )
+    function.last_modified.FromNanoseconds(int(definition.modified_at * 1e9))
+    return function
+
+
+def _taken(name: str) -> FunctionExists:
+    return FunctionExists(f"there is a function {name!r} already: update it, or choose another name")
+
+
+def _unknown(name: str) -> UnknownFunction:
+    return UnknownFunction(f"there is no function {name!r}")
+
+
+def _contended(name: str) -> NotReady:
+    return NotReady(
+        f"function {name!r} is being changed by others over and over: nothing was changed, try again"
+    )

@@ -1,0 +1,142 @@
+"""The frontend's stream to the leading placement: said anew in full whenever it has to be opened again."""
+
+import asyncio
+from typing import Any, Final, assert_never
+
+import grpc.aio
+import structlog
+
+from lambent_chassis import grpc_options
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.duplex import Outbox, converse
+from lambent_chassis.etcd import Etcd
+from lambent_chassis.followed import while_set
+from lambent_frontend.core import commands as do
+from lambent_frontend.core import events as on
+from lambent_frontend.driver import Driver, ToPlacement
+from lambent_proto import keys, registrations
+from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
+from lambent_proto.internal import control_pb2 as wire
+from lambent_proto.internal import control_pb2_grpc
+
+REOPEN_S: Final = 0.1
+
+
+class PlacementStream:
+    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId) -> None:
+        self.attached = asyncio.Event()
+        """Set once placement has been reached for the first time."""
+        self.leader = ""
+        """Address of the leader, empty while none is known."""
+        self._etcd = etcd
+        self._driver = driver
+        self._frontend = frontend
+        self._outbox: Outbox[wire.FrontendReport] | None = None
+        self._log = structlog.get_logger()
+        driver.to_placement = self._say
+
+    async def run(self) -> None:
+        """Never returns."""
+        await while_set(self._etcd, keys.LEADER, self._attach)
+
+    async def _attach(self, value: bytes) -> None:
+        """Opens streams to this leader until cancelled, because another one leads."""
+        address = self.leader = registrations.decode(registrations.Leader, value).address
+        async with grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL) as channel:
+            stub = control_pb2_grpc.PlacementStub(channel)
+            while True:
+                try:
+                    await self._one_stream(stub)
+                except grpc.aio.AioRpcError as error:
+                    self._log.info("placement_lost", leader=address, reason=error.details())
+                await asyncio.sleep(REOPEN_S)
+
+    async def _one_stream(self, stub: "control_pb2_grpc.PlacementAsyncStub") -> None:
+        stream: Any = stub.AttachFrontend()
+        await stream.wait_for_connection()
+        outbox = self._outbox = Outbox[wire.FrontendReport]()
+        self._driver.feed(on.PlacementAttached(monotonic_s()))
+        self.attached.set()
+        try:
+            await converse(outbox, stream, stream, self._order)
+        finally:
+            self._outbox = None
+            stream.cancel()
+            self._driver.feed(on.PlacementLost())
+
+    def _say(self, command: ToPlacement) -> None:
+        if self._outbox is not None:
+            self._outbox.put(_report(command, self._frontend))
+
+    def _order(self, order: wire.FrontendOrder) -> None:
+        event = _event(order, monotonic_s())
+        if event is not None:
+            self._driver.feed(event)
+
+
+def _report(command: ToPlacement, frontend: FrontendId) -> wire.FrontendReport:
+    match command:
+        case do.Demand():
+            return wire.FrontendReport(demand=_demand(command))
+        case do.Release():
+            return wire.FrontendReport(release=wire.Release(leases=_held(command.leases), sure=command.sure))
+        case do.AnswerRecall():
+            recalled = wire.Recalled(version=command.version, leases=_held(command.leases))
+            return wire.FrontendReport(recalled=recalled)
+        case do.ReportLink():
+            return wire.FrontendReport(link=wire.LinkChange(node=command.node, up=command.up))
+        case do.Attach():
+            return wire.FrontendReport(
+                hello=wire.FrontendHello(
+                    frontend=frontend,
+                    leases=_held(command.leases),
+                    demands=[_demand(demand) for demand in command.demands],
+                    linked_nodes=command.links,
+                )
+            )
+        case _:
+            assert_never(command)
+
+
+def _demand(demand: do.Demand) -> wire.Demand:
+    return wire.Demand(version=demand.version, wanted=demand.wanted, oldest_wait_s=demand.oldest_wait_s)
+
+
+def _held(leases: list[tuple[InstanceId, LeaseNumber]]) -> list[wire.HeldLease]:
+    return [wire.HeldLease(instance=instance, number=number) for instance, number in leases]
+
+
+def _event(order: wire.FrontendOrder, at: float) -> on.Event | None:
+    """None for an order of a newer release's that this one does not know."""
+    match order.WhichOneof("order"):
+        case "lease":
+            lease = order.lease
+            return on.LeaseGiven(
+                InstanceId(lease.instance),
+                LeaseNumber(lease.number),
+                NodeId(lease.node),
+                VersionKey(lease.version),
+                lease.starting,
+                lease.reason,
+                at,
+            )
+        case "ready":
+            ready = order.ready
+            instance, number = InstanceId(ready.instance), LeaseNumber(ready.number)
+            return on.LeaseReady(instance, number, ready.starting_ms, ready.init_ms, at)
+        case "void":
+            void = order.void
+            return on.LeaseVoided(
+                InstanceId(void.instance),
+                LeaseNumber(void.number),
+                void.reason,
+                void.node_lost,
+                void.init_error,
+                at,
+            )
+        case "recall":
+            return on.RecallAsked(VersionKey(order.recall.version), order.recall.wanted, at)
+        case "unmet":
+            return on.UnmetTold(VersionKey(order.unmet.version), order.unmet.reason, order.unmet.detail)
+        case _:
+            return None

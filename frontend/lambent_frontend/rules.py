@@ -1,0 +1,141 @@
+"""Lambda's rules for a function's name and configuration. InvalidRequest says what is allowed."""
+
+import re
+import sys
+from typing import Any, Final
+
+from lambent_proto.errors import InvalidRequest
+from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
+from lambent_proto.v1 import functions_pb2
+
+MAX_TIMEOUT_S: Final = 900
+MAX_ENVIRONMENT_BYTES: Final = 4096
+"""All keys and values together."""
+MAX_DESCRIPTION: Final = 256
+MAX_HANDLER: Final = 128
+MAX_ZIP_BYTES: Final = 52_428_800
+"""Lambda's limit for a ZIP sent with the request."""
+
+RUNTIMES: Final = (f"python3.{sys.version_info.minor}",)
+"""A Python function runs in the interpreter that runs Lambent."""
+
+RESERVED: Final = frozenset(
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_LAMBDA_RUNTIME_API",
+        "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+    }
+)
+"""Environment variables that the runtime sets itself."""
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,64}")
+_HANDLER: Final = re.compile(r"\S+")
+_VARIABLE: Final = re.compile(r"[a-zA-Z]([a-zA-Z0-9_])+")
+
+
+def check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"the name {name[:80]!r} is not 1 to 64 of the characters a-z, A-Z, 0-9, - and _"
+        )
+
+
+def checked_changes(configuration: functions_pb2.Configuration) -> dict[str, Any]:
+    """The fields of a Definition that the configuration sets, checked."""
+    changes: dict[str, Any] = {}
+    for field, check in _SCALARS.items():
+        if configuration.HasField(field):
+            changes[field] = check(getattr(configuration, field))
+    if configuration.HasField("environment"):
+        changes["environment"] = _environment(dict(configuration.environment.variables))
+    if configuration.HasField("concurrency"):
+        changes["concurrency"] = _concurrency(configuration.concurrency)
+    return changes
+
+
+def check_zip_size(package: bytes) -> None:
+    if len(package) > MAX_ZIP_BYTES:
+        raise InvalidRequest(f"the ZIP has {len(package)} bytes, the limit is {MAX_ZIP_BYTES}")
+
+
+def _runtime(runtime: str) -> str:
+    if runtime not in RUNTIMES:
+        raise InvalidRequest(f"the runtime {runtime!r} is not available; available: {', '.join(RUNTIMES)}")
+    return runtime
+
+
+def _handler(handler: str) -> str:
+    if len(handler) > MAX_HANDLER or not _HANDLER.fullmatch(handler):
+        raise InvalidRequest(
+            f"the handler {handler[:80]!r} is not 1 to {MAX_HANDLER} characters without spaces: FILE.FUNCTION"
+        )
+    return handler
+
+
+def _memory(memory_mb: int) -> int:
+    if not MIN_MEMORY_MB <= memory_mb <= MAX_MEMORY_MB:
+        raise InvalidRequest(f"memory_mb is {memory_mb}; allowed: {MIN_MEMORY_MB} to {MAX_MEMORY_MB}")
+    return memory_mb
+
+
+def _timeout(timeout_s: float) -> float:
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidRequest(f"timeout_s is {timeout_s}; allowed: above 0, at most {MAX_TIMEOUT_S}")
+    return timeout_s
+
+
+def _description(description: str) -> str:
+    if len(description) > MAX_DESCRIPTION:
+        raise InvalidRequest(
+            f"the description has {len(description)} characters, the limit is {MAX_DESCRIPTION}"
+        )
+    return description
+
+
+def _environment(variables: dict[str, str]) -> dict[str, str]:
+    for key, value in variables.items():
+        if not _VARIABLE.fullmatch(key):
+            raise InvalidRequest(
+                f"the environment variable {key[:80]!r} must begin with a letter, "
+                "have two characters or more, and only letters, digits and _"
+            )
+        if key in RESERVED:
+            raise InvalidRequest(f"the environment variable {key} is set by the runtime: choose another name")
+        if "\0" in value:
+            raise InvalidRequest(f"the environment variable {key} has a zero byte in its value")
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in variables.items())
+    if size > MAX_ENVIRONMENT_BYTES:
+        raise InvalidRequest(f"the environment has {size} bytes in all, the limit is {MAX_ENVIRONMENT_BYTES}")
+    return variables
+
+
+def _concurrency(concurrency: functions_pb2.Concurrency) -> int | None:
+    if not concurrency.HasField("limit"):
+        return None
+    if concurrency.limit < 0:
+        raise InvalidRequest(f"the concurrency is {concurrency.limit}; it must be 0 or more")
+    return concurrency.limit
+
+
+_SCALARS: Final[dict[Any, Any]] = {
+    "runtime": _runtime,
+    "handler": _handler,
+    "memory_mb": _memory,
+    "timeout_s": _timeout,
+    "description": _description,
+}

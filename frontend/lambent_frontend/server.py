@@ -1,0 +1,70 @@
+"""The frontend's public gRPC server: its services, health and reflection."""
+
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from lambent_chassis import grpc_options
+from lambent_proto.v1 import (
+    fleet_pb2,
+    fleet_pb2_grpc,
+    functions_pb2,
+    functions_pb2_grpc,
+    invoke_pb2,
+    invoke_pb2_grpc,
+)
+
+SERVICES: Final = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in ((invoke_pb2, "Invocations"), (functions_pb2, "Functions"), (fleet_pb2, "Fleet"))
+)
+
+
+class PublicServer:
+    """Owns the grpc.aio server. Health answers for each service and, by the empty name, for the whole."""
+
+    def __init__(
+        self,
+        invocations: invoke_pb2_grpc.InvocationsServicer,
+        functions: functions_pb2_grpc.FunctionsServicer,
+        fleet: fleet_pb2_grpc.FleetServicer,
+    ) -> None:
+        self._server = grpc.aio.server(options=grpc_options.SERVER)
+        invoke_pb2_grpc.add_InvocationsServicer_to_server(invocations, self._server)
+        functions_pb2_grpc.add_FunctionsServicer_to_server(functions, self._server)
+        fleet_pb2_grpc.add_FleetServicer_to_server(fleet, self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+
+    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listens on `HOST:PORT`, port 0 taking a free one, and returns the port. Not ready until told.
+
+        Raises OSError if it cannot listen there.
+        """
+        try:
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is something else there? ({error})") from None
+        await self.set_ready(False)
+        await self._server.start()
+        return port
+
+    async def set_ready(self, ready: bool) -> None:
+        """What the health service says from now on."""
+        answer = health_pb2.HealthCheckResponse
+        status = answer.SERVING if ready else answer.NOT_SERVING
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new call, gives those under way `grace_s` seconds, then cancels them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)

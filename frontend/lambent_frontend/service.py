@@ -1,0 +1,62 @@
+"""The Invocations service: gRPC in front of the dispatcher."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import grpc.aio
+
+from lambent_frontend.calls import Answer, Call, Dispatcher
+from lambent_frontend.stream import InvocationStream
+from lambent_frontend.wire import Definitions, call_of, fill_response, new_request_id
+from lambent_proto.errors import LambentError
+from lambent_proto.status import REQUEST_ID_KEY, abort
+from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Invocations(invoke_pb2_grpc.InvocationsServicer):
+    """`waiting_s` is the fleet's waiting time: the longest that a call stands in line by default."""
+
+    def __init__(self, definitions: Definitions, dispatcher: Dispatcher, *, waiting_s: float) -> None:
+        self._definitions = definitions
+        self._dispatcher = dispatcher
+        self._waiting_s = waiting_s
+
+    async def Invoke(self, request: invoke_pb2.InvokeRequest, context: Context) -> invoke_pb2.InvokeResponse:
+        request_id = new_request_id()
+        remaining_s = context.time_remaining()
+        try:
+            call = call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
+            answer = await self._run(call)
+        except LambentError as error:
+            error.request_id = request_id
+            await abort(context, error)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        response = invoke_pb2.InvokeResponse()
+        fill_response(response, call, answer)
+        return response
+
+    async def _run(self, call: Call) -> Answer:
+        settled: asyncio.Future[Answer | LambentError] = asyncio.get_running_loop().create_future()
+
+        def settle(outcome: Answer | LambentError) -> None:
+            # Between the cancelling of an RPC and this task's hearing of it, the answer may still come.
+            if not settled.done():
+                settled.set_result(outcome)
+
+        self._dispatcher.submit(call, settle)
+        try:
+            outcome = await settled
+        except asyncio.CancelledError:
+            self._dispatcher.abandon(call.request_id)
+            raise
+        if isinstance(outcome, LambentError):
+            raise outcome
+        return outcome
+
+    # grpc.aio also takes a coroutine that reads and writes by itself, which the generated types do not know.
+    async def InvokeStream(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
+        checked = partial(call_of, definitions=self._definitions, waiting_s=self._waiting_s)
+        await InvocationStream(context, self._dispatcher, checked).run()

@@ -1,0 +1,18 @@
+"""What a frontend is told at its start."""
+
+from pydantic import Field
+
+from lambent_chassis.settings import Port, Settings
+
+
+class FrontendSettings(Settings):
+    grpc_host: str = "127.0.0.1"
+    grpc_port: Port = 50051
+    packages: str
+    """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
+    max_waiting: int = Field(default=1000, ge=0)
+    """Calls in line per function; the next one is throttled."""
+    waiting_s: float = Field(default=30.0, gt=0)
+    """Longest wait for an instance where the caller sets no deadline."""
+    linger_s: float = Field(default=0.1, ge=0)
+    """How long an idle instance's lease is kept for the next call before it is given back."""

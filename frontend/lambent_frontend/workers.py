@@ -1,0 +1,139 @@
+"""The data connections: one to every worker that is registered in etcd, kept up for as long as it is."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from lambent_chassis import link
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd import Etcd, Snapshot
+from lambent_frontend.core import events as on
+from lambent_frontend.driver import Driver
+from lambent_proto import frames, keys, registrations
+from lambent_proto.ids import FrontendId, NodeId
+
+REDIAL_S: Final = 0.25
+"""Pause between two attempts to reach a worker."""
+
+Link = link.Link[frames.Frame]
+
+
+class Workers:
+    """Follows the registrations, dials, and turns frames into events of the driver's."""
+
+    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId) -> None:
+        self.known = asyncio.Event()
+        """Set once the workers that were registered at the start are being dialled."""
+        self._etcd = etcd
+        self._driver = driver
+        self._frontend = frontend
+        self._links: dict[NodeId, Link] = {}
+        self._dialling: dict[NodeId, asyncio.Task[None]] = {}
+        self._log = structlog.get_logger()
+        driver.workers = self
+
+    def send(self, node: NodeId, event: frames.Event) -> None:
+        self._links[node].send(frames.encode(event))
+
+    async def run(self) -> None:
+        """Never returns. A worker whose key is gone is let go; what ran there is lost with its connection."""
+        async with asyncio.TaskGroup() as tasks:
+            async for news in self._etcd.follow_prefix(keys.NODES):
+                if isinstance(news, Snapshot):
+                    self._let_go(set(self._dialling) - {_node(item.key) for item in news.items})
+                    for item in news.items:
+                        self._keep(tasks, item.value)
+                    self.known.set()
+                    continue
+                for change in news:
+                    if change.kind == "put":
+                        self._keep(tasks, change.value)
+                    else:
+                        self._let_go({_node(change.key)})
+
+    def _keep(self, tasks: asyncio.TaskGroup, value: bytes) -> None:
+        worker = registrations.decode(registrations.Worker, value)
+        if worker.node not in self._dialling:
+            self._dialling[worker.node] = tasks.create_task(self._stay_linked(worker))
+
+    def _let_go(self, nodes: set[NodeId]) -> None:
+        for node in nodes:
+            if task := self._dialling.pop(node, None):
+                task.cancel()
+
+    async def _stay_linked(self, worker: registrations.Worker) -> None:
+        host, _, port = worker.data_address.rpartition(":")
+        try:
+            while True:
+                lost = asyncio.Event()
+                try:
+                    connection = await self._dial(worker.node, host, int(port), lost.set)
+                except OSError:
+                    await asyncio.sleep(REDIAL_S)
+                    continue
+                self._links[worker.node] = connection
+                self._driver.feed(on.LinkUp(worker.node))
+                await lost.wait()
+                await asyncio.sleep(REDIAL_S)
+        finally:
+            if last := self._links.get(worker.node):
+                last.abort()
+                self._unlink(worker.node, last, "its registration ended")
+
+    def _unlink(self, node: NodeId, connection: Link, why: object) -> None:
+        """At once, before anything else can be sent there."""
+        if self._links.get(node) is connection:
+            del self._links[node]
+            self._log.info("worker_link_lost", node=node, reason=str(why))
+            self._driver.feed(on.LinkDown(node, monotonic_s()))
+
+    async def _dial(self, node: NodeId, host: str, port: int, lost: Callable[[], None]) -> Link:
+        """Connects and exchanges greetings; a worker that is another one than expected is not it."""
+        greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def frame(connection: Link, frame: frames.Frame) -> None:
+            match frame:
+                case frames.Answer():
+                    self._driver.answered(frame)
+                case frames.Refused():
+                    self._driver.refused(frame)
+                case frames.Ready():
+                    self._driver.feed(
+                        on.LeaseReady(
+                            frame.instance, frame.number, frame.starting_ms, frame.init_ms, monotonic_s()
+                        )
+                    )
+                case frames.Hello() if frame.sender == node and not greeted.done():
+                    greeted.set_result(None)
+                case _:
+                    raise frames.BadFrame(f"not what {node} says")
+
+        def over(connection: Link, fault: Exception | None) -> None:
+            if not greeted.done():
+                greeted.set_exception(ConnectionError(f"{node} closed the connection: {fault}"))
+            self._unlink(node, connection, fault)
+            lost()
+
+        connection: Link = await link.dial(
+            host,
+            port,
+            decoder=lambda: frames.Decoder(frames.TO_FRONTEND),
+            on_frame=frame,
+            on_lost=over,
+            timeout_s=2.0,
+        )
+        connection.send(_bytes(frames.encode(frames.Hello(self._frontend))))
+        async with asyncio.timeout(2.0):
+            await greeted
+        return connection
+
+
+def _bytes(encoded: object) -> bytes:
+    assert isinstance(encoded, bytes)
+    return encoded
+
+
+def _node(key: str) -> NodeId:
+    return NodeId(key.removeprefix(keys.NODES))

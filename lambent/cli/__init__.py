@@ -1,0 +1,56 @@
+"""The command line. Each command's module imports what it needs when it runs, so that `--help` is quick."""
+
+import os
+import sys
+from typing import Final, NoReturn
+
+import click
+
+from lambent.cli.deploy import deploy
+from lambent.cli.explain import explain
+from lambent.cli.failures import FailedCommand, explained
+from lambent.cli.fleet import nodes, ps
+from lambent.cli.function import function
+from lambent.cli.invoke import invoke
+from lambent.cli.logs import logs
+from lambent.cli.parts import frontend, placement, worker
+from lambent.cli.up import up
+
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+"""As shells have it: 128 and the number of the signal."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="lambent", message="%(prog)s %(version)s")
+def lambent() -> None:
+    """A self-hosted function fleet: Lambda packages on your own machines."""
+
+
+for command in (up, deploy, function, invoke, logs, ps, nodes, explain, frontend, placement, worker):
+    lambent.add_command(command)
+
+
+def main() -> NoReturn:
+    """Exit codes: 0, 1 for a function's error, 2 for wrong usage, 3 for an error of the service."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        with explained():
+            code: int | None = lambent.main(prog_name="lambent", standalone_mode=False)
+            sys.stdout.flush()
+    except FailedCommand as failed:
+        click.echo(f"lambent: {failed.message}", err=True)
+        return failed.exit_code
+    except click.ClickException as mistake:
+        mistake.show()
+        return mistake.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has left, as `head` does; without this the interpreter complains once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code or 0

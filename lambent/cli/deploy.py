@@ -1,0 +1,79 @@
+"""`lambent deploy`: a folder or a ZIP becomes a function."""
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from lambent.cli.connection import with_client
+from lambent.cli.failures import USAGE, FailedCommand
+from lambent.cli.options import configuration_options, json_option
+from lambent_proto.errors import UnknownFunction
+
+if TYPE_CHECKING:
+    from lambent.client import Client
+    from lambent_proto.v1.functions_pb2 import Function
+
+_WORTH_A_WORD_BYTES: Final = 1_000_000
+
+
+@click.command()
+@click.argument("source", metavar="DIR_OR_ZIP", type=click.Path(exists=True, path_type=Path))
+@click.option("--name", required=True, help="The function's name; one that exists is updated.")
+@configuration_options
+@json_option
+@with_client
+async def deploy(client: "Client", source: Path, name: str, as_json: bool, **configuration: Any) -> None:
+    """Create a function from a folder or a ZIP, or give an existing one this code.
+
+    Of an existing function only what is given changes. A new one needs --handler; its runtime is by default
+    the Python that runs this command. A folder is packed as it is, with the dependencies that were installed
+    into it: `pip install --target DIR ...`.
+    """
+    from lambent.cli.function import print_function
+
+    code = read_code(source)
+    with uploading(code):
+        print_function(await _deploy(client, name, code, configuration), as_json=as_json)
+
+
+async def _deploy(client: "Client", name: str, code: bytes, configuration: dict[str, Any]) -> "Function":
+    try:
+        await client.get_function(name)
+    except UnknownFunction:
+        return await client.create_function(name, code, **_for_new(configuration))
+    return await client.update_function(name, code, **configuration)
+
+
+def _for_new(configuration: dict[str, Any]) -> dict[str, Any]:
+    if configuration["handler"] is None:
+        raise click.UsageError("A new function needs --handler, such as --handler app.handler.")
+    defaults: dict[str, Any] = {}
+    if configuration["runtime"] is None:
+        defaults["runtime"] = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if configuration["concurrency"] == "default":
+        defaults["concurrency"] = None
+    return configuration | defaults
+
+
+def read_code(source: Path) -> bytes:
+    """The ZIP, or the folder as one."""
+    from lambent.packing import CannotPack, pack
+
+    try:
+        return pack(source) if source.is_dir() else source.read_bytes()
+    except CannotPack as error:
+        raise FailedCommand(f"{error}\nNothing was deployed.", USAGE) from error
+    except OSError as error:
+        raise FailedCommand(f"{error.filename} cannot be read: {error.strerror}", USAGE) from error
+
+
+def uploading(code: bytes) -> AbstractContextManager[object]:
+    """A sign of life on a terminal while a large package is on its way."""
+    if len(code) < _WORTH_A_WORD_BYTES or not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(f"uploading {len(code) / 1e6:.1f} MB")

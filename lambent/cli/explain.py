@@ -1,0 +1,60 @@
+"""`lambent explain`: what became of a call, and why."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lambent.cli.connection import with_client
+from lambent.cli.options import json_option
+
+if TYPE_CHECKING:
+    from lambent.client import Client
+    from lambent_proto.v1.invoke_pb2 import Explanation
+
+
+@click.command()
+@click.argument("request_id")
+@json_option
+@with_client
+async def explain(client: "Client", request_id: str, as_json: bool) -> None:
+    """Say how a call was started, why, where, and where its time went.
+
+    The frontend that served it remembers its last 10,000 calls.
+    """
+    from lambent.cli.output import facts, print_facts, print_json
+
+    answer = await client.explain(request_id)
+    if as_json:
+        print_json(facts(answer))
+        return
+    told = answer.explanation
+    print_facts(
+        {
+            "request": answer.request_id,
+            "function": answer.function_name,
+            "outcome": answer.outcome,
+            "message": answer.message,
+            "start": _start(told),
+            "node": told.node,
+            "instance": told.instance,
+            "frontend": answer.frontend,
+            "waited for": told.waited_for,
+            "time": _times(told),
+        }
+    )
+
+
+def in_one_line(told: "Explanation") -> str:
+    return f"{_start(told)} on {told.node}, instance {told.instance}: {_times(told)}"
+
+
+def _start(told: "Explanation") -> str:
+    return f"{told.start} ({told.reason})" if told.reason else told.start
+
+
+def _times(told: "Explanation") -> str:
+    spans = [("waiting", told.waiting_ms)]
+    if told.start == "cold":
+        spans += [("starting", told.starting_ms), ("initialising", told.init_ms)]
+    spans.append(("running", told.running_ms))
+    return ", ".join(f"{name} {ms:.1f} ms" for name, ms in spans)

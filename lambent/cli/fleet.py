@@ -1,0 +1,58 @@
+"""`lambent ps` and `lambent nodes`: what the fleet looks like now."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lambent.cli.connection import with_client
+from lambent.cli.options import json_option
+
+if TYPE_CHECKING:
+    from lambent.client import Client
+
+
+@click.command()
+@click.argument("name", default="", metavar="[NAME]")
+@json_option
+@with_client
+async def ps(client: "Client", name: str, as_json: bool) -> None:
+    """List the instances, of one function or of all."""
+    from lambent.cli.output import facts, print_json, print_table
+
+    instances = await client.instances(name)
+    if as_json:
+        print_json([facts(instance) for instance in instances])
+        return
+    rows = [
+        (i.id, i.function_name, i.version, i.node, i.state, i.memory_mb, f"{i.idle_s:.0f}", i.frontend)
+        for i in instances
+    ]
+    columns = ("instance", "function", "version", "node", "state", "memory MB", "idle s", "leased to")
+    print_table(columns, rows, "No instances: nothing was called lately.")
+
+
+@click.command()
+@json_option
+@with_client
+async def nodes(client: "Client", as_json: bool) -> None:
+    """List the workers, what they can take and what they do not protect from."""
+    from lambent.cli.output import facts, print_json, print_table
+
+    fleet = await client.nodes()
+    if as_json:
+        print_json(facts(fleet))
+        return
+    rows = [
+        (
+            node.name,
+            node.state,
+            node.address,
+            f"{node.memory_used_mb}/{node.memory_mb}",
+            node.instances,
+            node.isolation,
+            ",".join(node.missing_protections) or "none",
+        )
+        for node in fleet.nodes
+    ]
+    columns = ("node", "state", "address", "memory MB", "instances", "isolation", "missing protections")
+    print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")

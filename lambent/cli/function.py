@@ -1,0 +1,105 @@
+"""`lambent function`: what is deployed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lambent.cli.connection import with_client
+from lambent.cli.deploy import read_code, uploading
+from lambent.cli.options import configuration_options, json_option
+
+if TYPE_CHECKING:
+    from lambent.client import Client
+    from lambent_proto.v1.functions_pb2 import Function
+
+
+@click.group()
+def function() -> None:
+    """List, show, change and delete functions."""
+
+
+@function.command("ls")
+@json_option
+@with_client
+async def ls(client: "Client", as_json: bool) -> None:
+    """List all functions."""
+    from lambent.cli.output import facts, print_json, print_table, size
+
+    functions = await client.list_functions()
+    if as_json:
+        print_json([facts(function) for function in functions])
+        return
+    rows = [
+        (f.name, f.runtime, f.handler, f.memory_mb, f"{f.timeout_s:g}", _limit(f), size(f.code_size))
+        for f in functions
+    ]
+    columns = ("name", "runtime", "handler", "memory MB", "timeout s", "concurrency", "code")
+    print_table(columns, rows, "No functions yet: `lambent deploy` makes one.")
+
+
+@function.command("get")
+@click.argument("name")
+@json_option
+@with_client
+async def get(client: "Client", name: str, as_json: bool) -> None:
+    """Show one function."""
+    print_function(await client.get_function(name), as_json=as_json)
+
+
+@function.command("update")
+@click.argument("name")
+@click.option(
+    "--code",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR_OR_ZIP",
+    help="New code; without it the code stays.",
+)
+@configuration_options
+@click.option("--revision", "revision_id", default="", help="Only if this is the current revision.")
+@json_option
+@with_client
+async def update(client: "Client", name: str, code: Path | None, as_json: bool, **changes: Any) -> None:
+    """Change what is given of a function, and leave the rest."""
+    zip_file = read_code(code) if code else b""
+    with uploading(zip_file):
+        print_function(await client.update_function(name, zip_file, **changes), as_json=as_json)
+
+
+@function.command("delete")
+@click.argument("name")
+@with_client
+async def delete(client: "Client", name: str) -> None:
+    """Delete a function. Calls under way are finished, waiting ones fail."""
+    await client.delete_function(name)
+    click.echo(f"{name} is deleted.", err=True)
+
+
+def print_function(function: "Function", *, as_json: bool) -> None:
+    from lambent.cli.output import facts, print_facts, print_json, size
+
+    known = facts(function)
+    if as_json:
+        print_json(known)
+        return
+    variables = " ".join(f"{key}={value}" for key, value in sorted(function.environment.items()))
+    print_facts(
+        {
+            "name": function.name,
+            "version": function.version,
+            "revision": function.revision_id,
+            "runtime": function.runtime,
+            "handler": function.handler,
+            "memory": f"{function.memory_mb} MB",
+            "timeout": f"{function.timeout_s:g} s",
+            "concurrency": _limit(function),
+            "environment": variables,
+            "description": function.description,
+            "code": f"{size(function.code_size)}, SHA-256 {function.code_sha256}",
+            "modified": known["last_modified"],
+        }
+    )
+
+
+def _limit(function: "Function") -> str:
+    return str(function.concurrency) if function.HasField("concurrency") else "default"

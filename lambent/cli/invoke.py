@@ -1,0 +1,105 @@
+"""`lambent invoke`: calls a function."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+from lambent.cli.connection import with_client
+from lambent.cli.options import json_option
+
+if TYPE_CHECKING:
+    from lambent.messages import Invocation
+    from lambent.client import Client
+
+FUNCTION_FAILED: Final = 1
+
+
+@click.command()
+@click.argument("name")
+@click.argument("stdin", type=click.Choice(["-"]), required=False, metavar="[-]")
+@click.option("-d", "--data", metavar="JSON", help="The event.")
+@click.option("-f", "--file", type=click.File("rb"), metavar="FILE", help="A file that holds the event.")
+@click.option("--qualifier", metavar="Q", help="A version or an alias.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="S")
+@click.option("--tail", is_flag=True, help="Print the end of its log to standard error.")
+@click.option("-v", "--verbose", is_flag=True, help="Say on standard error how, why and where it started.")
+@json_option
+@with_client
+async def invoke(
+    client: "Client",
+    name: str,
+    stdin: str | None,
+    data: str | None,
+    file: BinaryIO | None,
+    qualifier: str | None,
+    timeout_s: float | None,
+    tail: bool,
+    verbose: bool,
+    as_json: bool,
+) -> int:
+    """Call a function and print its answer.
+
+    The event is -d JSON, or the content of -f FILE, or with `-` standard input; else `{}`. The exit code is
+    1 if the function failed.
+    """
+    payload = _payload(stdin, data, file)
+    target = f"{name}:{qualifier}" if qualifier else name
+    done = await client.invoke(target, payload, tail=tail or as_json, timeout_s=timeout_s)
+    if as_json:
+        _print_json(done)
+    else:
+        sys.stdout.buffer.write(done.payload + b"\n")
+    if tail:
+        click.echo(done.tail.decode(errors="replace"), err=True, nl=not done.tail.endswith(b"\n"))
+    if verbose:
+        from lambent.cli.explain import in_one_line
+
+        click.echo(f"{in_one_line(done.explanation)}; request {done.request_id}", err=True)
+    if done.function_error:
+        click.echo(f"lambent: the function failed: {_reason(done.payload)}", err=True)
+        return FUNCTION_FAILED
+    return 0
+
+
+def _payload(stdin: str | None, data: str | None, file: BinaryIO | None) -> bytes:
+    if sum(given is not None for given in (stdin, data, file)) > 1:
+        raise click.UsageError("Give the event once: with -d, with -f, or with -.")
+    if stdin:
+        return sys.stdin.buffer.read()
+    if file:
+        return file.read()
+    return data.encode() if data else b""
+
+
+def _print_json(done: "Invocation") -> None:
+    from lambent.cli.output import facts, print_json
+
+    print_json(
+        {
+            "payload": _decoded(done.payload),
+            "function_error": done.function_error,
+            "request_id": done.request_id,
+            "executed_version": done.executed_version,
+            "log_tail": done.tail.decode(errors="replace"),
+            "explanation": facts(done.explanation),
+        }
+    )
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return payload.decode(errors="replace")
+
+
+def _reason(payload: bytes) -> str:
+    match _decoded(payload):
+        case {"errorType": str(kind), "errorMessage": str(message)}:
+            return f"{kind}: {message}"
+        case {"errorMessage": str(message)}:
+            return message
+        case _:
+            return "its answer has the error"

@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+class Concurrency(click.ParamType):
+    """A number of instances, or `default` for the fleet's own limit."""
+
+    name = "N|default"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "default" or isinstance(value, int):
+            return value
+        if not value.isdecimal():
+            self.fail(f"{value!r} is neither a number of instances nor `default`", param, ctx)
+        return int(value)
+
+
+def _variables(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
+    if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
+        raise click.BadParameter(f"{wrong[0]!r} is not KEY=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs) or None
+
+
+def configuration_options(command: Command) -> Command:
+    """What a function is apart from its code; passed on under the client's names, None where not given."""
+    for option in reversed(
+        [
+            click.option("--runtime", metavar="R", help="For example python3.11."),
+            click.option("--handler", metavar="MODULE.FUNCTION", help="What is called with each event."),
+            click.option("--memory", "memory_mb", type=int, metavar="MB", help="128 to 10240, at first 128."),
+            click.option("--timeout", "timeout_s", type=float, metavar="S", help="Up to 900, at first 3."),
+            click.option(
+                "--env",
+                "environment",
+                multiple=True,
+                metavar="K=V",
+                callback=_variables,
+                help="An environment variable. May be repeated; together they replace all earlier ones.",
+            ),
+            click.option(
+                "--concurrency",
+                type=Concurrency(),
+                help="Most instances over the whole fleet; 0 switches the function off.",
+            ),
+            click.option("--description", metavar="TEXT"),
+        ]
+    ):
+        command = option(command)
+    return command

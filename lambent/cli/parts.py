@@ -1,0 +1,72 @@
+"""`lambent frontend`, `placement` and `worker`: one part of a fleet as a process of its own."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lambent.cli.failures import USAGE, FailedCommand
+
+if TYPE_CHECKING:
+    from lambent_chassis.settings import Settings
+
+S = TypeVar("S", bound="Settings")
+
+
+def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    config = click.option(
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="TOML; each key may also be given as LAMBENT_<KEY> in the environment, which beats the file.",
+    )
+    parent = click.option(
+        "--die-with-parent", "parent", type=int, metavar="PID", help="End when PID, the parent, ends (Linux)."
+    )
+    return config(parent(command))
+
+
+@click.command()
+@part_options
+def frontend(config: Path | None, parent: int | None) -> int:
+    """Run a frontend: it takes the calls."""
+    from lambent_frontend.main import run
+    from lambent_frontend.settings import FrontendSettings
+
+    return _serve("frontend", FrontendSettings, run, config, parent)
+
+
+@click.command()
+@part_options
+def placement(config: Path | None, parent: int | None) -> int:
+    """Run a placement: of all that run, one leads and decides what starts where."""
+    from lambent_placement.main import run
+    from lambent_placement.settings import PlacementSettings
+
+    return _serve("placement", PlacementSettings, run, config, parent)
+
+
+@click.command()
+@part_options
+def worker(config: Path | None, parent: int | None) -> int:
+    """Run a worker: it runs this machine's instances."""
+    from lambent_worker.main import run
+    from lambent_worker.settings import WorkerSettings
+
+    return _serve("worker", WorkerSettings, run, config, parent)
+
+
+def _serve(
+    part: str, model: type[S], run: Callable[..., Awaitable[None]], config: Path | None, parent: int | None
+) -> int:
+    from lambent_chassis.serve import die_with, serve
+    from lambent_chassis.settings import BadSettings
+
+    if parent is not None:
+        die_with(parent)
+    try:
+        settings = model.load(config)
+    except BadSettings as error:
+        raise FailedCommand(str(error), USAGE) from error
+    return serve(part, settings, lambda started: run(settings, started=started))

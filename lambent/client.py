@@ -1,0 +1,194 @@
+"""The asyncio client of a Lambent frontend.
+
+    async with Client() as client:
+        done = await client.invoke("resize", {"width": 200})
+        print(done.json(), done.explanation.start)
+
+Errors are those of `lambent_proto.errors`; a function that fails is an answer with `function_error` set. An
+invocation is never sent a second time: after LostWithWorker or DeadlinePassed it may have run.
+"""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from lambent.invocation_stream import GRACE_S, InvocationStream
+from lambent.messages import Invocation, configuration_of, fill_request, invocation_of
+from lambent_chassis import grpc_options
+from lambent_proto.status import from_rpc
+from lambent_proto.v1 import (
+    fleet_pb2,
+    fleet_pb2_grpc,
+    functions_pb2,
+    functions_pb2_grpc,
+    invoke_pb2,
+    invoke_pb2_grpc,
+)
+
+DEFAULT_ENDPOINT: Final = "127.0.0.1:50051"
+
+ASK_WITHIN_S: Final = 15.0
+"""For everything but invocations, uploads and logs."""
+
+UPLOAD_WITHIN_S: Final = 120.0
+
+T = TypeVar("T")
+
+
+class Client:
+    def __init__(
+        self, endpoint: str | None = None, *, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        """`endpoint` is HOST:PORT, by default that of LAMBENT_ENDPOINT, else 127.0.0.1:50051."""
+        self.endpoint = endpoint or os.environ.get("LAMBENT_ENDPOINT") or DEFAULT_ENDPOINT
+        self._credentials = credentials
+
+    async def __aenter__(self) -> Self:
+        if self._credentials is None:
+            channel = grpc.aio.insecure_channel(self.endpoint, options=grpc_options.CHANNEL)
+        else:
+            channel = grpc.aio.secure_channel(self.endpoint, self._credentials, options=grpc_options.CHANNEL)
+        self._channel = channel
+        self._invocations = invoke_pb2_grpc.InvocationsStub(channel)
+        self._functions = functions_pb2_grpc.FunctionsStub(channel)
+        self._fleet = fleet_pb2_grpc.FleetStub(channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def invoke(
+        self,
+        name: str,
+        payload: bytes | object = b"",
+        *,
+        tail: bool = False,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, object] | None = None,
+    ) -> Invocation:
+        """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
+
+        `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
+        timeout. Raises a LambentError.
+        """
+        request = invoke_pb2.InvokeRequest()
+        fill_request(request, name, payload, tail=tail, timeout_s=timeout_s, client_context=client_context)
+        # The frontend's own answer says more than a deadline that strikes here.
+        within_s = None if timeout_s is None else timeout_s + GRACE_S
+        return invocation_of(await _answer(self._invocations.Invoke(request, timeout=within_s)))
+
+    def stream(self) -> InvocationStream:
+        """For many invocations: an async context manager whose `invoke` shares one stream."""
+        return InvocationStream(self._invocations)
+
+    async def create_function(
+        self,
+        name: str,
+        zip_file: bytes,
+        *,
+        runtime: str,
+        handler: str,
+        memory_mb: int | None = None,
+        timeout_s: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        description: str | None = None,
+        concurrency: int | None = None,
+    ) -> functions_pb2.Function:
+        configuration = configuration_of(
+            runtime=runtime,
+            handler=handler,
+            memory_mb=memory_mb,
+            timeout_s=timeout_s,
+            environment=environment,
+            description=description,
+            concurrency=concurrency,
+        )
+        request = functions_pb2.CreateFunctionRequest(
+            name=name, zip_file=zip_file, configuration=configuration
+        )
+        return await _answer(self._functions.CreateFunction(request, timeout=UPLOAD_WITHIN_S))
+
+    async def update_function(
+        self,
+        name: str,
+        zip_file: bytes = b"",
+        *,
+        runtime: str | None = None,
+        handler: str | None = None,
+        memory_mb: int | None = None,
+        timeout_s: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        description: str | None = None,
+        concurrency: int | Literal["default"] | None = None,
+        revision_id: str = "",
+    ) -> functions_pb2.Function:
+        """Changes what is given; with `revision_id` only if that is the current revision."""
+        configuration = configuration_of(
+            runtime=runtime,
+            handler=handler,
+            memory_mb=memory_mb,
+            timeout_s=timeout_s,
+            environment=environment,
+            description=description,
+            concurrency=concurrency,
+        )
+        request = functions_pb2.UpdateFunctionRequest(
+            name=name, zip_file=zip_file, configuration=configuration, revision_id=revision_id
+        )
+        return await _answer(self._functions.UpdateFunction(request, timeout=UPLOAD_WITHIN_S))
+
+    async def get_function(self, name: str) -> functions_pb2.Function:
+        request = functions_pb2.GetFunctionRequest(name=name)
+        return await _answer(self._functions.GetFunction(request, timeout=ASK_WITHIN_S))
+
+    async def list_functions(self) -> list[functions_pb2.Function]:
+        """All of them, by name."""
+        functions: list[functions_pb2.Function] = []
+        request = functions_pb2.ListFunctionsRequest(max_items=1000)
+        while True:
+            page = await _answer(self._functions.ListFunctions(request, timeout=ASK_WITHIN_S))
+            functions += page.functions
+            if not page.next_marker:
+                return functions
+            request.marker = page.next_marker
+
+    async def delete_function(self, name: str) -> None:
+        request = functions_pb2.DeleteFunctionRequest(name=name)
+        await _answer(self._functions.DeleteFunction(request, timeout=ASK_WITHIN_S))
+
+    async def nodes(self) -> fleet_pb2.ListNodesResponse:
+        return await _answer(self._fleet.ListNodes(fleet_pb2.ListNodesRequest(), timeout=ASK_WITHIN_S))
+
+    async def instances(self, function_name: str = "") -> list[fleet_pb2.Instance]:
+        request = fleet_pb2.ListInstancesRequest(function_name=function_name)
+        return list((await _answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))).instances)
+
+    async def explain(self, request_id: str) -> fleet_pb2.ExplainResponse:
+        """What became of a call and why. Only the frontend that served it knows."""
+        request = fleet_pb2.ExplainRequest(request_id=request_id)
+        return await _answer(self._fleet.Explain(request, timeout=ASK_WITHIN_S))
+
+    async def logs(self, function_name: str, *, follow: bool = False) -> AsyncIterator[fleet_pb2.LogLine]:
+        """The log over all nodes, oldest line first; to follow, it goes on until nobody iterates any more."""
+        call = self._fleet.ReadLogs(fleet_pb2.ReadLogsRequest(function_name=function_name, follow=follow))
+        try:
+            async for batch in call:
+                for line in batch.lines:
+                    yield line
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error
+        finally:
+            call.cancel()
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc(error) from error

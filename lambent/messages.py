@@ -1,0 +1,81 @@
+"""What the client sends and gives back, out of Python values."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lambent_proto.v1 import functions_pb2, invoke_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """The answer to one invocation."""
+
+    payload: bytes
+    """What the function returned, or Lambda's error document."""
+    function_error: str
+    """Empty on success, else `Unhandled`."""
+    request_id: str
+    executed_version: str
+    tail: bytes
+    """The last 4 KB of the log, when asked for."""
+    explanation: invoke_pb2.Explanation
+
+    def json(self) -> Any:
+        """The payload decoded. Raises ValueError if it is not JSON."""
+        return json.loads(self.payload)
+
+
+def invocation_of(response: invoke_pb2.InvokeResponse) -> Invocation:
+    return Invocation(
+        response.payload,
+        response.function_error,
+        response.request_id,
+        response.executed_version,
+        response.log_tail,
+        response.explanation,
+    )
+
+
+def fill_request(
+    request: invoke_pb2.InvokeRequest,
+    name: str,
+    payload: bytes | object,
+    *,
+    tail: bool,
+    timeout_s: float | None,
+    client_context: Mapping[str, object] | None,
+) -> None:
+    """Bytes go as they are, anything else as JSON. TypeError or ValueError if JSON has no form for it."""
+    request.function_name = name
+    request.payload = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    if tail:
+        request.log_type = invoke_pb2.LOG_TYPE_TAIL
+    if timeout_s is not None:
+        request.deadline_s = timeout_s
+    if client_context is not None:
+        request.client_context = base64.b64encode(json.dumps(client_context).encode()).decode()
+
+
+def configuration_of(
+    *,
+    runtime: str | None,
+    handler: str | None,
+    memory_mb: int | None,
+    timeout_s: float | None,
+    environment: Mapping[str, str] | None,
+    description: str | None,
+    concurrency: int | Literal["default"] | None,
+) -> functions_pb2.Configuration:
+    """None is left as it is; the concurrency `default` goes back to the fleet's."""
+    configuration = functions_pb2.Configuration(
+        runtime=runtime, handler=handler, memory_mb=memory_mb, timeout_s=timeout_s, description=description
+    )
+    if environment is not None:
+        configuration.environment.CopyFrom(functions_pb2.Environment(variables=environment))
+    if concurrency is not None:
+        limit = None if concurrency == "default" else concurrency
+        configuration.concurrency.CopyFrom(functions_pb2.Concurrency(limit=limit))
+    return configuration

@@ -1,0 +1,243 @@
+"""What placement knows: every instance, node and frontend, and the counts and indexes over them.
+
+The books decide nothing. Each change goes through one method here, which keeps all counts and indexes in
+step, so that none of them can drift from another.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lambent_proto.ids import (
+    MIN_MEMORY_MB,
+    FrontendId,
+    FunctionName,
+    InstanceId,
+    LeaseNumber,
+    NodeId,
+    VersionKey,
+    function_of,
+)
+
+
+class State(Enum):
+    IDLE = "idle"
+    """Nobody holds it: in the warm index, or still starting for nobody."""
+    LEASED = "leased"
+    FENCING = "fencing"
+    """Taken from a holder that could not be asked; the worker will say when nothing runs there."""
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    id: InstanceId
+    version: VersionKey
+    node: NodeId
+    memory_mb: int
+    number: LeaseNumber
+    state: State
+    frontend: FrontendId | None = None
+    """Who holds its lease while it is LEASED."""
+    ready: bool = False
+    busy: bool = False
+    """FENCING only: the worker said that an event still runs."""
+    idle_since: float = 0.0
+    stop_reason: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    id: NodeId
+    memory_mb: int
+    registered: bool = False
+    """Its key is in etcd."""
+    connected: bool = False
+    """Its stream to this leader stands."""
+    reported: bool = False
+    """It has said once to this leader what runs there; all since then was granted by this leader."""
+    used_mb: int = 0
+    instances: dict[InstanceId, Instance] = field(default_factory=dict)
+    refused_until: float = 0.0
+    """No grants before then: it has just refused one."""
+
+    @property
+    def free_mb(self) -> int:
+        return self.memory_mb - self.used_mb
+
+    @property
+    def most_instances(self) -> int:
+        """How many instances could exist there at the most, whoever granted them."""
+        return self.memory_mb // MIN_MEMORY_MB
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """An open recall: how many leases a frontend was asked for, and when it last answered."""
+
+    wanted: int
+    sent_at: float
+    answered: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Wanted:
+    """A frontend's demand for one version, and how much of it is met."""
+
+    wanted: int = 0
+    oldest_at: float = 0.0
+    """When its oldest waiting call began to wait."""
+    held: int = 0
+    unmet: str = ""
+    """The last reason told, with its detail: said again only when it changes."""
+    recall: Asked | None = None
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.wanted - self.held)
+
+
+@dataclass(slots=True, eq=False)
+class Frontend:
+    id: FrontendId
+    attached: bool = False
+    """Its stream to this leader stands."""
+    reclaim_at: float = 0.0
+    """Not attached: from when on its leases may be taken back for others who wait."""
+    forget_at: float = 0.0
+    """Not attached: when its leases are taken back in any case."""
+    links: set[NodeId] = field(default_factory=set)
+    claims: dict[InstanceId, LeaseNumber] = field(default_factory=dict)
+    """Leases it says it holds on instances that no worker has reported yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    name: FunctionName
+    instances: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Of all its versions, in any state: these are what its limit limits."""
+    version: VersionKey | None = None
+    """The current one; None if the function does not exist (any more), or is not known yet."""
+    memory_mb: int = 0
+    limit: int | None = None
+    failures: int = 0
+    """Starts that failed through no fault of the function's, in a row."""
+    start_after: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Version:
+    key: VersionKey
+    idle: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Ready and leased to nobody, most recently used last."""
+    fencing: int = 0
+    """FENCING ones that are not known to be busy: they will be free in a moment."""
+    making_room: int = 0
+    """Evictions under way in favour of this version."""
+    wanted: dict[FrontendId, Wanted] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Books:
+    instances: dict[InstanceId, Instance] = field(default_factory=dict)
+    nodes: dict[NodeId, Node] = field(default_factory=dict)
+    frontends: dict[FrontendId, Frontend] = field(default_factory=dict)
+    functions: dict[FunctionName, Function] = field(default_factory=dict)
+    versions: dict[VersionKey, Version] = field(default_factory=dict)
+    needy: dict[VersionKey, None] = field(default_factory=dict)
+    """Versions whose demand may not be met: looked at whenever something becomes free."""
+    expired: set[NodeId] = field(default_factory=set)
+    """Registrations that are over for good. A restarted worker is another node, so none comes back."""
+    room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
+    """Instances that are being evicted so that another version can start."""
+
+    def function(self, name: FunctionName) -> Function:
+        found = self.functions.get(name)
+        if found is None:
+            found = self.functions[name] = Function(name)
+        return found
+
+    def version(self, key: VersionKey) -> Version:
+        found = self.versions.get(key)
+        if found is None:
+            found = self.versions[key] = Version(key)
+        return found
+
+    def frontend(self, frontend: FrontendId) -> Frontend:
+        found = self.frontends.get(frontend)
+        if found is None:
+            found = self.frontends[frontend] = Frontend(frontend)
+        return found
+
+    def wanted(self, version: VersionKey, frontend: FrontendId) -> Wanted:
+        of_version = self.version(version).wanted
+        found = of_version.get(frontend)
+        if found is None:
+            found = of_version[frontend] = Wanted()
+        return found
+
+    def add(self, instance: Instance) -> None:
+        """A new instance counts from here on, on its node and for its function."""
+        self.instances[instance.id] = instance
+        node = self.nodes[instance.node]
+        node.instances[instance.id] = instance
+        node.used_mb += instance.memory_mb
+        self.function(function_of(instance.version)).instances[instance.id] = instance
+        self._enter(instance)
+
+    def remove(self, instance: Instance) -> None:
+        self._leave(instance)
+        del self.instances[instance.id]
+        node = self.nodes[instance.node]
+        del node.instances[instance.id]
+        node.used_mb -= instance.memory_mb
+        del self.function(function_of(instance.version)).instances[instance.id]
+        favoured = self.room_for.pop(instance.id, None)
+        if favoured is not None:
+            self.version(favoured).making_room -= 1
+
+    def change(
+        self,
+        instance: Instance,
+        state: State,
+        *,
+        frontend: FrontendId | None = None,
+        number: LeaseNumber | None = None,
+        ready: bool | None = None,
+        busy: bool = False,
+        idle_since: float | None = None,
+    ) -> None:
+        """The one way from one state to another; what is not given stays, the holder excepted."""
+        self._leave(instance)
+        instance.state = state
+        instance.frontend = frontend
+        instance.busy = busy
+        if number is not None:
+            instance.number = number
+        if ready is not None:
+            instance.ready = ready
+        if idle_since is not None:
+            instance.idle_since = idle_since
+        self._enter(instance)
+
+    def _enter(self, instance: Instance) -> None:
+        version = self.version(instance.version)
+        if instance.state is State.IDLE and instance.ready:
+            version.idle[instance.id] = instance
+        elif instance.state is State.LEASED and instance.frontend is not None:
+            self.wanted(instance.version, instance.frontend).held += 1
+        elif instance.state is State.FENCING and not instance.busy:
+            version.fencing += 1
+
+    def _leave(self, instance: Instance) -> None:
+        version = self.version(instance.version)
+        if instance.state is State.IDLE:
+            version.idle.pop(instance.id, None)
+        elif instance.state is State.LEASED and instance.frontend is not None:
+            self.wanted(instance.version, instance.frontend).held -= 1
+            self.needy[instance.version] = None  # its holder may want another one
+        elif instance.state is State.FENCING and not instance.busy:
+            version.fencing -= 1
+
+    def unreported(self) -> int:
+        """How many instances may exist on workers that have not reported to this leader yet."""
+        return sum(n.most_instances for n in self.nodes.values() if n.registered and not n.reported)

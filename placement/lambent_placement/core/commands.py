@@ -1,0 +1,108 @@
+"""What must now be done. The shell carries commands out in the order given and decides nothing."""
+
+from enum import Enum
+from typing import Final
+
+from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
+from lambent_proto.messages import message
+
+
+class Reason:
+    """Why a lease was given as it was. A closed list, explained in docs/explain.md."""
+
+    MOST_RECENTLY_USED: Final = "most_recently_used"
+    NO_INSTANCE: Final = "no_instance"
+    ALL_BUSY: Final = "all_busy"
+    OTHER_VERSION: Final = "other_version"
+    OUT_OF_REACH: Final = "out_of_reach"
+
+
+class Unmet(Enum):
+    """Why a demand is not met at the moment. A closed list, explained in docs/explain.md."""
+
+    NONE = ""
+    LIMIT = "limit_reached"
+    MEMORY = "no_memory"
+    NO_NODE = "no_node"
+    COUNTING = "counting"
+    UNKNOWN = "unknown_version"
+    STARTS_FAIL = "starts_fail"
+
+
+@message
+class Grant:
+    """Let a worker start an instance, leased to a frontend from the beginning."""
+
+    node: NodeId
+    instance: InstanceId
+    version: VersionKey
+    memory_mb: int
+    number: LeaseNumber
+    frontend: FrontendId
+
+
+@message
+class Evict:
+    node: NodeId
+    instance: InstanceId
+    number: LeaseNumber
+    reason: str
+
+
+@message
+class Fence:
+    """Have a worker refuse all older leases on an instance and say when nothing runs there."""
+
+    node: NodeId
+    instance: InstanceId
+    number: LeaseNumber
+
+
+@message
+class GiveLease:
+    frontend: FrontendId
+    instance: InstanceId
+    number: LeaseNumber
+    node: NodeId
+    version: VersionKey
+    starting: bool
+    reason: str
+
+
+@message
+class TellReady:
+    frontend: FrontendId
+    instance: InstanceId
+    number: LeaseNumber
+    starting_ms: float
+    init_ms: float
+
+
+@message
+class VoidLease:
+    frontend: FrontendId
+    instance: InstanceId
+    number: LeaseNumber
+    reason: str
+    node_lost: bool
+    error: bytes = b""
+
+
+@message
+class Recall:
+    """Ask a frontend for so many leases of a version back. A level; 0 takes it back."""
+
+    frontend: FrontendId
+    version: VersionKey
+    wanted: int
+
+
+@message
+class TellUnmet:
+    frontend: FrontendId
+    version: VersionKey
+    reason: Unmet
+    detail: str
+
+
+Command = Grant | Evict | Fence | GiveLease | TellReady | VoidLease | Recall | TellUnmet

@@ -1,0 +1,193 @@
+"""What has happened, as the leading placement sees it. Times are monotonic seconds of its own clock."""
+
+from lambent_proto.ids import FrontendId, FunctionName, InstanceId, LeaseNumber, NodeId, VersionKey
+from lambent_proto.messages import message
+
+
+@message
+class FunctionDefined:
+    """A function was created or changed; instances of its other versions are now of no use."""
+
+    function: FunctionName
+    version: VersionKey
+    memory_mb: int
+    limit: int | None
+    """Most instances over the whole fleet; None takes the fleet's default."""
+    at: float
+
+
+@message
+class FunctionRemoved:
+    function: FunctionName
+    at: float
+
+
+@message
+class NodeRegistered:
+    """A worker's key appeared in etcd: instances may exist there until it is gone again."""
+
+    node: NodeId
+    memory_mb: int
+
+
+@message
+class NodeExpired:
+    """A worker's key is gone from etcd: so are all its instances, it has seen to that itself."""
+
+    node: NodeId
+    at: float
+
+
+@message
+class Reported:
+    """One instance in a worker's own report."""
+
+    instance: InstanceId
+    version: VersionKey
+    memory_mb: int
+    state: str
+    """starting, idle, busy or stopping."""
+    number: LeaseNumber
+    frontend: FrontendId | None
+
+
+@message
+class NodeReported:
+    """A worker opened its stream and said all that runs there."""
+
+    node: NodeId
+    memory_mb: int
+    instances: list[Reported]
+    at: float
+
+
+@message
+class NodeDisconnected:
+    """A worker's stream broke. It may be dead, or only out of reach: its instances still count."""
+
+    node: NodeId
+    at: float
+
+
+@message
+class InstanceReady:
+    instance: InstanceId
+    starting_ms: float
+    init_ms: float
+    at: float
+
+
+@message
+class InstanceGone:
+    instance: InstanceId
+    reason: str
+    error: bytes
+    """Lambda's error JSON when the function's own initialisation failed, else empty."""
+    at: float
+
+
+@message
+class InstanceFreed:
+    """Answers a fence. With `busy` an event still runs, and another answer follows."""
+
+    instance: InstanceId
+    number: LeaseNumber
+    busy: bool
+    at: float
+
+
+@message
+class GrantRefused:
+    instance: InstanceId
+    reason: str
+    at: float
+
+
+@message
+class Wish:
+    """How many instances of a version a frontend could use in all."""
+
+    version: VersionKey
+    wanted: int
+    oldest_wait_s: float
+
+
+@message
+class FrontendAttached:
+    """A frontend opened its stream and said all it holds, wants and can reach."""
+
+    frontend: FrontendId
+    leases: list[tuple[InstanceId, LeaseNumber]]
+    wishes: list[Wish]
+    links: list[NodeId]
+    at: float
+
+
+@message
+class FrontendDetached:
+    """A frontend's stream broke. It may be dead, or still serving with the leases it has."""
+
+    frontend: FrontendId
+    at: float
+
+
+@message
+class Demanded:
+    frontend: FrontendId
+    wish: Wish
+    at: float
+
+
+@message
+class Released:
+    frontend: FrontendId
+    leases: list[tuple[InstanceId, LeaseNumber]]
+    sure: bool
+    """False: an event of the frontend's may still run there."""
+    at: float
+
+
+@message
+class Recalled:
+    """Answers a recall at once, with what was idle."""
+
+    frontend: FrontendId
+    version: VersionKey
+    leases: list[tuple[InstanceId, LeaseNumber]]
+    at: float
+
+
+@message
+class LinkChanged:
+    """A frontend's data connection to a worker came up or broke; broken, its leases there are void."""
+
+    frontend: FrontendId
+    node: NodeId
+    up: bool
+    at: float
+
+
+@message
+class Tick:
+    at: float
+
+
+Event = (
+    Demanded
+    | Released
+    | Tick
+    | InstanceReady
+    | InstanceGone
+    | InstanceFreed
+    | GrantRefused
+    | Recalled
+    | LinkChanged
+    | FrontendAttached
+    | FrontendDetached
+    | NodeRegistered
+    | NodeReported
+    | NodeDisconnected
+    | NodeExpired
+    | FunctionDefined
+    | FunctionRemoved
+)

@@ -1,0 +1,201 @@
+"""The only caller of placement's core: what the parts say in, what they are told out.
+
+One driver is one leadership: it is made when this process begins to lead and thrown away when it stops.
+Nothing here awaits, so nothing comes between an event and what follows from it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+import structlog
+
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.duplex import Outbox
+from lambent_placement.core import commands as do
+from lambent_placement.core import events as on
+from lambent_placement.core.scheduler import Scheduler
+from lambent_proto.definition import Definition
+from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey
+from lambent_proto.internal import control_pb2 as wire
+from lambent_proto.registrations import Worker
+
+TICK_S: Final = 0.05
+
+FrontendOutbox = Outbox[wire.FrontendOrder]
+WorkerOutbox = Outbox[wire.WorkerOrder]
+
+
+@dataclass(slots=True)
+class Leading:
+    """What this leadership rests on."""
+
+    epoch: Epoch
+    valid_until: Callable[[], float]
+    """Monotonic seconds: until then nobody else can lead."""
+
+
+class Driver:
+    def __init__(self, leading: Leading, *, default_limit: int, keep_alive_s: float) -> None:
+        self.core = Scheduler(leading.epoch, default_limit=default_limit, keep_alive_s=keep_alive_s)
+        self.workers: dict[NodeId, Worker] = {}
+        """The registrations, for people to read."""
+        self.over = False
+        """The leadership has run out: nothing more is decided."""
+        self._leading = leading
+        self._definitions: dict[VersionKey, bytes] = {}
+        self._names: dict[FunctionName, VersionKey] = {}
+        self._frontends: dict[FrontendId, FrontendOutbox] = {}
+        self._nodes: dict[NodeId, WorkerOutbox] = {}
+        self._log = structlog.get_logger()
+
+    def feed(self, event: on.Event) -> None:
+        """Asks with every event whether we still lead: a paused leader wakes up to a queue of messages."""
+        if self.over or monotonic_s() >= self._leading.valid_until():
+            self.over = True
+            return
+        for command in self.core.handle(event):
+            self._carry_out(command)
+
+    def tick(self) -> None:
+        self.feed(on.Tick(monotonic_s()))
+
+    # Definitions and registrations
+
+    def define(self, definition: Definition) -> None:
+        self._forget(definition.name)
+        self._names[definition.name] = definition.key
+        self._definitions[definition.key] = definition.encode()
+        self.feed(
+            on.FunctionDefined(
+                definition.name,
+                definition.key,
+                definition.memory_mb,
+                definition.concurrency,
+                monotonic_s(),
+            )
+        )
+
+    def undefine(self, name: FunctionName) -> None:
+        self._forget(name)
+        self.feed(on.FunctionRemoved(name, monotonic_s()))
+
+    def _forget(self, name: FunctionName) -> None:
+        self._definitions.pop(self._names.pop(name, VersionKey("")), None)
+
+    def register(self, worker: Worker) -> None:
+        self.workers[worker.node] = worker
+        self.feed(on.NodeRegistered(worker.node, worker.memory_mb))
+
+    def expire(self, node: NodeId) -> None:
+        self.workers.pop(node, None)
+        self._log.info("node_expired", node=node)
+        self.feed(on.NodeExpired(node, monotonic_s()))
+
+    # Streams
+
+    def frontend_attached(self, hello: on.FrontendAttached, outbox: FrontendOutbox) -> None:
+        """A frontend's newest stream is the one that counts."""
+        self._frontends[hello.frontend] = outbox
+        self._log.info("frontend_attached", frontend=hello.frontend, leases=len(hello.leases))
+        self.feed(hello)
+
+    def frontend_detached(self, frontend: FrontendId, outbox: FrontendOutbox) -> None:
+        if self._frontends.get(frontend) is outbox:
+            del self._frontends[frontend]
+            self._log.info("frontend_detached", frontend=frontend)
+            self.feed(on.FrontendDetached(frontend, monotonic_s()))
+
+    def is_current_frontend(self, frontend: FrontendId, outbox: FrontendOutbox) -> bool:
+        return self._frontends.get(frontend) is outbox
+
+    def worker_attached(self, report: on.NodeReported, outbox: WorkerOutbox) -> None:
+        self._nodes[report.node] = outbox
+        self._log.info("node_reported", node=report.node, instances=len(report.instances))
+        self.feed(report)
+
+    def worker_detached(self, node: NodeId, outbox: WorkerOutbox) -> None:
+        if self._nodes.get(node) is outbox:
+            del self._nodes[node]
+            self._log.info("node_disconnected", node=node)
+            self.feed(on.NodeDisconnected(node, monotonic_s()))
+
+    def is_current_worker(self, node: NodeId, outbox: WorkerOutbox) -> bool:
+        return self._nodes.get(node) is outbox
+
+    # Commands
+
+    def _carry_out(self, command: do.Command) -> None:
+        match command:
+            case do.Grant():
+                self._grant(command)
+            case do.Evict():
+                evict = wire.Evict(instance=command.instance, number=command.number, reason=command.reason)
+                self._order(command.node, wire.WorkerOrder(evict=evict))
+            case do.Fence():
+                fence = wire.Fence(instance=command.instance, number=command.number)
+                self._order(command.node, wire.WorkerOrder(fence=fence))
+            case do.GiveLease():
+                self._give(command)
+            case do.TellReady():
+                ready = wire.LeaseReady(
+                    instance=command.instance,
+                    number=command.number,
+                    starting_ms=command.starting_ms,
+                    init_ms=command.init_ms,
+                )
+                self._tell(command.frontend, wire.FrontendOrder(ready=ready))
+            case do.VoidLease():
+                self._void(command)
+            case do.Recall():
+                recall = wire.Recall(version=command.version, wanted=command.wanted)
+                self._tell(command.frontend, wire.FrontendOrder(recall=recall))
+            case do.TellUnmet():
+                unmet = wire.Unmet(
+                    version=command.version, reason=command.reason.value, detail=command.detail
+                )
+                self._tell(command.frontend, wire.FrontendOrder(unmet=unmet))
+            case _:
+                assert_never(command)
+
+    def _grant(self, command: do.Grant) -> None:
+        self._log.info("granted", instance=command.instance, version=command.version, node=command.node)
+        grant = wire.Grant(
+            instance=command.instance,
+            version=command.version,
+            memory_mb=command.memory_mb,
+            number=command.number,
+            frontend=command.frontend,
+            definition=self._definitions[command.version],
+        )
+        self._order(command.node, wire.WorkerOrder(grant=grant))
+
+    def _give(self, command: do.GiveLease) -> None:
+        lease = wire.Lease(
+            instance=command.instance,
+            number=command.number,
+            node=command.node,
+            version=command.version,
+            starting=command.starting,
+            reason=command.reason,
+        )
+        self._tell(command.frontend, wire.FrontendOrder(lease=lease))
+
+    def _void(self, command: do.VoidLease) -> None:
+        void = wire.LeaseVoid(
+            instance=command.instance,
+            number=command.number,
+            reason=command.reason,
+            node_lost=command.node_lost,
+            init_error=command.error,
+        )
+        self._tell(command.frontend, wire.FrontendOrder(void=void))
+
+    def _order(self, node: NodeId, order: wire.WorkerOrder) -> None:
+        order.epoch = self._leading.epoch
+        if outbox := self._nodes.get(node):
+            outbox.put(order)
+
+    def _tell(self, frontend: FrontendId, order: wire.FrontendOrder) -> None:
+        if outbox := self._frontends.get(frontend):
+            outbox.put(order)

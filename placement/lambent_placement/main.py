@@ -1,0 +1,123 @@
+"""A placement: stands for election, and decides for as long as it leads."""
+
+import asyncio
+
+import grpc.aio
+import structlog
+
+from lambent_chassis import grpc_options
+from lambent_chassis.etcd import Etcd, EtcdError, Lease, LeaseLost, Snapshot, campaign
+from lambent_chassis.serve import Started
+from lambent_placement.driver import TICK_S, Driver, Leading
+from lambent_placement.service import Placement
+from lambent_placement.settings import PlacementSettings
+from lambent_proto import keys, registrations
+from lambent_proto.definition import Definition
+from lambent_proto.ids import Epoch, FunctionName, NodeId
+from lambent_proto.internal import control_pb2_grpc
+
+_log = structlog.get_logger()
+
+
+class Deposed(Exception):
+    """The leadership has run out: the process ends, and a new one stands for election."""
+
+
+async def run(settings: PlacementSettings, started: Started) -> None:
+    """Serves until it is cancelled; raises Deposed when a leadership could not be kept."""
+    service = Placement()
+    server = grpc.aio.server(options=grpc_options.SERVER)
+    control_pb2_grpc.add_PlacementServicer_to_server(service, server)
+    try:
+        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise OSError(f"cannot listen on {where}: is something else there? ({error})") from None
+    await server.start()
+    address = f"{settings.host}:{port}"
+    try:
+        async with settings.etcd_session() as etcd:
+            started(control=address)
+            lease = await etcd.lease(int(settings.lease_ttl_s))
+            try:
+                await _lead(settings, etcd, lease, service, address)
+            finally:
+                await _end(lease)
+    finally:
+        await server.stop(None)
+
+
+async def _lead(
+    settings: PlacementSettings, etcd: Etcd, lease: Lease, service: Placement, address: str
+) -> None:
+    def value_for(epoch: int) -> bytes:
+        return registrations.encode(registrations.Leader(address=address, epoch=epoch, name=settings.name))
+
+    try:
+        leadership = await campaign(etcd, keys.LEADER, value_for, lease, keys.EPOCH)
+    except LeaseLost as lost:
+        raise Deposed(str(lost)) from lost
+    _log.info("leading", epoch=leadership.epoch, address=address)
+    driver = Driver(
+        Leading(Epoch(leadership.epoch), lambda: lease.valid_until),
+        default_limit=settings.default_concurrency,
+        keep_alive_s=settings.keep_alive_s,
+    )
+    known = [asyncio.Event(), asyncio.Event()]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_follow_functions(etcd, driver, known[0]))
+        tasks.create_task(_follow_nodes(etcd, driver, known[1]))
+        for event in known:
+            await event.wait()
+        # Not before every worker that an earlier leader may have granted to is counted.
+        service.driver = driver
+        while not driver.over and not lease.lost.is_set():
+            driver.tick()
+            await asyncio.sleep(TICK_S)
+        raise Deposed(f"epoch {leadership.epoch} has run out: its lease in etcd could not be kept")
+
+
+async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
+    names: set[FunctionName] = set()
+    async for news in etcd.follow_prefix(keys.FUNCTIONS):
+        if isinstance(news, Snapshot):
+            now = {FunctionName(item.key.removeprefix(keys.FUNCTIONS)) for item in news.items}
+            for item in news.items:
+                driver.define(Definition.decode(item.value))
+            for name in names - now:
+                driver.undefine(name)
+            names = now
+            known.set()
+            continue
+        for change in news:
+            name = FunctionName(change.key.removeprefix(keys.FUNCTIONS))
+            if change.kind == "put":
+                names.add(name)
+                driver.define(Definition.decode(change.value))
+            else:
+                names.discard(name)
+                driver.undefine(name)
+
+
+async def _follow_nodes(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
+    async for news in etcd.follow_prefix(keys.NODES):
+        if isinstance(news, Snapshot):
+            now = {NodeId(item.key.removeprefix(keys.NODES)) for item in news.items}
+            for item in news.items:
+                driver.register(registrations.decode(registrations.Worker, item.value))
+            for node in set(driver.workers) - now:
+                driver.expire(node)
+            known.set()
+            continue
+        for change in news:
+            if change.kind == "put":
+                driver.register(registrations.decode(registrations.Worker, change.value))
+            else:
+                driver.expire(NodeId(change.key.removeprefix(keys.NODES)))
+
+
+async def _end(lease: Lease) -> None:
+    try:
+        await lease.revoke()
+    except EtcdError as failed:
+        _log.warning("lease_not_revoked", reason=str(failed))

@@ -1,0 +1,165 @@
+"""Placement's control service: gRPC streams to events of the driver's, while this process leads."""
+
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.duplex import Outbox, converse
+from lambent_placement.core import events as on
+from lambent_placement.core.books import Instance, Node, State
+from lambent_placement.driver import Driver
+from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
+from lambent_proto.internal import control_pb2 as wire
+from lambent_proto.internal import control_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Placement(control_pb2_grpc.PlacementServicer):
+    def __init__(self) -> None:
+        self.driver: Driver | None = None
+        """The leadership of the moment; None while another placement leads."""
+
+    async def _leading(self, context: Context) -> Driver:
+        if self.driver is None or self.driver.over:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this placement does not lead")
+        assert self.driver is not None
+        return self.driver
+
+    async def AttachFrontend(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
+        driver = await self._leading(context)
+        hello = (await anext(request_iterator)).hello
+        frontend = FrontendId(hello.frontend)
+        outbox = Outbox[wire.FrontendOrder]()
+        driver.frontend_attached(
+            on.FrontendAttached(
+                frontend,
+                _held(hello.leases),
+                [_wish(demand) for demand in hello.demands],
+                [NodeId(node) for node in hello.linked_nodes],
+                monotonic_s(),
+            ),
+            outbox,
+        )
+
+        def take(report: wire.FrontendReport) -> None:
+            if driver.is_current_frontend(frontend, outbox):
+                event = _frontend_event(frontend, report, monotonic_s())
+                if event is not None:
+                    driver.feed(event)
+
+        try:
+            await converse(outbox, context, request_iterator, take)
+        finally:
+            driver.frontend_detached(frontend, outbox)
+
+    async def AttachWorker(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
+        driver = await self._leading(context)
+        hello = (await anext(request_iterator)).hello
+        node = NodeId(hello.node)
+        outbox = Outbox[wire.WorkerOrder]()
+        outbox.put(wire.WorkerOrder(epoch=driver.core.epoch, welcome=wire.Welcome()))
+        instances = [_reported(instance) for instance in hello.instances]
+        driver.worker_attached(on.NodeReported(node, hello.memory_mb, instances, monotonic_s()), outbox)
+
+        def take(report: wire.WorkerReport) -> None:
+            if driver.is_current_worker(node, outbox):
+                event = _worker_event(report, monotonic_s())
+                if event is not None:
+                    driver.feed(event)
+
+        try:
+            await converse(outbox, context, request_iterator, take)
+        finally:
+            driver.worker_detached(node, outbox)
+
+    async def Describe(self, request: wire.DescribeRequest, context: Context) -> wire.DescribeResponse:
+        driver = await self._leading(context)
+        books, now = driver.core.books, monotonic_s()
+        instances = [_described_instance(instance, now) for instance in books.instances.values()]
+        nodes = [_described(driver, node) for node in books.nodes.values()]
+        return wire.DescribeResponse(epoch=driver.core.epoch, nodes=nodes, instances=instances)
+
+
+def _described_instance(instance: Instance, now: float) -> wire.DescribedInstance:
+    idle = instance.ready and instance.state is State.IDLE
+    return wire.DescribedInstance(
+        instance=instance.id,
+        version=instance.version,
+        node=instance.node,
+        state=instance.state.value if instance.ready or instance.state is State.STOPPING else "starting",
+        frontend=instance.frontend or "",
+        memory_mb=instance.memory_mb,
+        idle_s=max(0.0, now - instance.idle_since) if idle else 0.0,
+    )
+
+
+def _described(driver: Driver, node: Node) -> wire.DescribedNode:
+    worker = driver.workers.get(node.id)
+    state = "connected" if node.connected else "disconnected" if node.reported else "unreported"
+    return wire.DescribedNode(
+        node=node.id,
+        state=state,
+        address=worker.data_address if worker else "",
+        control_address=worker.control_address if worker else "",
+        memory_mb=node.memory_mb,
+        memory_used_mb=node.used_mb,
+        instances=len(node.instances),
+        isolation=worker.isolation if worker else "",
+        missing_protections=worker.missing_protections if worker else [],
+    )
+
+
+def _held(leases: Any) -> list[tuple[InstanceId, LeaseNumber]]:
+    return [(InstanceId(lease.instance), LeaseNumber(lease.number)) for lease in leases]
+
+
+def _wish(demand: wire.Demand) -> on.Wish:
+    return on.Wish(VersionKey(demand.version), demand.wanted, demand.oldest_wait_s)
+
+
+def _reported(instance: wire.HeldInstance) -> on.Reported:
+    return on.Reported(
+        InstanceId(instance.instance),
+        VersionKey(instance.version),
+        instance.memory_mb,
+        instance.state,
+        LeaseNumber(instance.number),
+        FrontendId(instance.frontend) if instance.frontend else None,
+    )
+
+
+def _frontend_event(frontend: FrontendId, report: wire.FrontendReport, at: float) -> on.Event | None:
+    """None for a report of a newer release's that this one does not know."""
+    match report.WhichOneof("report"):
+        case "demand":
+            return on.Demanded(frontend, _wish(report.demand), at)
+        case "release":
+            return on.Released(frontend, _held(report.release.leases), report.release.sure, at)
+        case "recalled":
+            version = VersionKey(report.recalled.version)
+            return on.Recalled(frontend, version, _held(report.recalled.leases), at)
+        case "link":
+            return on.LinkChanged(frontend, NodeId(report.link.node), report.link.up, at)
+        case _:
+            return None
+
+
+def _worker_event(report: wire.WorkerReport, at: float) -> on.Event | None:
+    """None for a report of a newer release's that this one does not know."""
+    match report.WhichOneof("report"):
+        case "ready":
+            ready = report.ready
+            return on.InstanceReady(InstanceId(ready.instance), ready.starting_ms, ready.init_ms, at)
+        case "gone":
+            gone = report.gone
+            return on.InstanceGone(InstanceId(gone.instance), gone.reason, gone.init_error, at)
+        case "freed":
+            freed = report.freed
+            return on.InstanceFreed(InstanceId(freed.instance), LeaseNumber(freed.number), freed.busy, at)
+        case "refused":
+            return on.GrantRefused(InstanceId(report.refused.instance), report.refused.reason, at)
+        case _:
+            return None

@@ -1,0 +1,17 @@
+"""What a placement is told at its start."""
+
+from pydantic import Field
+
+from lambent_chassis.settings import Port, Settings
+
+
+class PlacementSettings(Settings):
+    host: str = "127.0.0.1"
+    """Where it listens, and what it tells the other parts to call."""
+    port: Port = 0
+    default_concurrency: int = Field(default=1000, ge=0)
+    """Most instances of a function that sets no limit of its own: Lambda's default for an account."""
+    keep_alive_s: float = Field(default=600.0, ge=0)
+    """How long an instance that nobody calls is kept."""
+    lease_ttl_s: float = Field(default=5.0, ge=1)
+    """How long after the end of a leading placement the next one may lead."""

@@ -1,0 +1,53 @@
+"""What a function is: the value kept in etcd, read by frontend, placement and worker alike."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgpack
+
+from lambent_proto.ids import FunctionName, VersionKey
+
+LATEST = "$LATEST"
+DEFAULT_MEMORY_MB = 128
+DEFAULT_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """One function as deployed. Names and defaults are Lambda's.
+
+    `revision` is another one whenever code or configuration change, so that no two revisions of a name,
+    not even over a delete and a new create, ever share one. `concurrency` is not part of it: a limit may
+    change without a new instance.
+    """
+
+    name: FunctionName
+    revision: str
+    runtime: str
+    handler: str
+    code_sha256: str
+    """Hex SHA-256 of the ZIP: its name in the package store."""
+    code_size: int
+    """Bytes of the ZIP."""
+    memory_mb: int = DEFAULT_MEMORY_MB
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    environment: dict[str, str] = field(default_factory=dict)
+    description: str = ""
+    concurrency: int | None = None
+    """Most instances over the whole fleet; None takes the fleet's default, 0 switches the function off."""
+    version: str = LATEST
+    modified_at: float = 0.0
+    """Unix time in seconds."""
+
+    @property
+    def key(self) -> VersionKey:
+        return VersionKey(f"{self.name}:{self.version}:{self.revision}")
+
+    def encode(self) -> bytes:
+        return bytes(msgpack.packb(asdict(self)))
+
+    @classmethod
+    def decode(cls, value: bytes) -> "Definition":
+        """Fields of a newer release are ignored, those of an older one take their defaults."""
+        fields: dict[str, Any] = msgpack.unpackb(value)
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})

@@ -1,0 +1,124 @@
+"""Every way a request can fail.
+
+    LambentError
+    ├── CallerError        the request was wrong; sending it again as it is will fail again
+    │   ├── InvalidRequest
+    │   ├── PayloadTooLarge
+    │   ├── BrokenPackage
+    │   ├── UnknownFunction
+    │   ├── UnknownRequest
+    │   ├── FunctionExists
+    │   └── RevisionMismatch
+    └── PlatformError      we failed or are full; the same request may succeed later
+        ├── Throttled
+        ├── DeadlinePassed
+        ├── LostWithWorker
+        ├── NotReady
+        └── Internal
+
+A function that fails is not in this tree: that is an answer, not an error of the service.
+
+The class says whose fault it was; `reason` crosses the wire in google.rpc.ErrorInfo; `status` is the
+name of the gRPC status, kept as text so that the cores can import this module.
+"""
+
+from typing import ClassVar
+
+
+class LambentError(Exception):
+    """Base of all; never raised itself. `message` says what happened and what to do."""
+
+    reason: ClassVar[str] = ""
+    status: ClassVar[str] = ""
+
+    def __init__(self, message: str, request_id: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.request_id = request_id
+
+
+class CallerError(LambentError):
+    """The request was wrong."""
+
+
+class PlatformError(LambentError):
+    """The platform failed or is full."""
+
+
+class InvalidRequest(CallerError):
+    reason = "INVALID_REQUEST"
+    status = "INVALID_ARGUMENT"
+
+
+class PayloadTooLarge(CallerError):
+    reason = "PAYLOAD_TOO_LARGE"
+    status = "INVALID_ARGUMENT"
+
+
+class BrokenPackage(CallerError):
+    """The ZIP cannot be taken: unreadable, escaping its root, or exploding."""
+
+    reason = "BROKEN_PACKAGE"
+    status = "INVALID_ARGUMENT"
+
+
+class UnknownFunction(CallerError):
+    reason = "UNKNOWN_FUNCTION"
+    status = "NOT_FOUND"
+
+
+class UnknownRequest(CallerError):
+    """No call of this id is remembered here."""
+
+    reason = "UNKNOWN_REQUEST"
+    status = "NOT_FOUND"
+
+
+class FunctionExists(CallerError):
+    reason = "FUNCTION_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class RevisionMismatch(CallerError):
+    """Somebody else changed the function meanwhile."""
+
+    reason = "REVISION_MISMATCH"
+    status = "FAILED_PRECONDITION"
+
+
+class Throttled(PlatformError):
+    """The line is full, the function is switched off, or nothing became free in time. It never ran."""
+
+    reason = "THROTTLED"
+    status = "RESOURCE_EXHAUSTED"
+
+
+class DeadlinePassed(PlatformError):
+    """The caller's deadline passed while the event ran; the function may still finish it."""
+
+    reason = "DEADLINE_PASSED"
+    status = "DEADLINE_EXCEEDED"
+
+
+class LostWithWorker(PlatformError):
+    """The worker or the way to it was lost while the event ran. It may have run: decide before a retry.
+
+    The status is UNKNOWN, not UNAVAILABLE: generic gRPC clients send an UNAVAILABLE call again by themselves.
+    """
+
+    reason = "LOST_WITH_WORKER"
+    status = "UNKNOWN"
+
+
+class NotReady(PlatformError):
+    """This part is not able to serve yet, or is stopping. It never ran."""
+
+    reason = "NOT_READY"
+    status = "UNAVAILABLE"
+
+
+class Internal(PlatformError):
+    """A fault of Lambent's own. It never ran, or its outcome is in the message."""
+
+    reason = "INTERNAL"
+    status = "INTERNAL"

@@ -1,0 +1,52 @@
+"""What the parts write about themselves into etcd, each under its own lease (`keys` says where)."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import msgpack
+
+from lambent_proto.ids import FrontendId, NodeId
+
+R = TypeVar("R", "Worker", "Leader", "Frontend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker's registration: where it is reached and what it has."""
+
+    node: NodeId
+    data_address: str
+    """HOST:PORT for frames."""
+    control_address: str
+    """HOST:PORT for reading its logs."""
+    memory_mb: int
+    isolation: str
+    """The sandbox backend in use."""
+    missing_protections: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """The leading placement."""
+
+    address: str
+    """HOST:PORT of its control service."""
+    epoch: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontend:
+    frontend: FrontendId
+    address: str
+    """HOST:PORT of its public gRPC services."""
+
+
+def encode(registration: Worker | Leader | Frontend) -> bytes:
+    return bytes(msgpack.packb(asdict(registration)))
+
+
+def decode(kind: type[R], value: bytes) -> R:
+    """Fields of a newer release are ignored."""
+    fields: dict[str, Any] = msgpack.unpackb(value)
+    return kind(**{name: fields[name] for name in kind.__dataclass_fields__ if name in fields})

@@ -1,0 +1,1 @@
+"""The public gRPC contract, `lambent.v1`."""

@@ -1,0 +1,214 @@
+"""A host with real processes, and someone who listens to it."""
+
+import asyncio
+import hashlib
+import io
+import itertools
+import json
+import os
+import zipfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.store import MemoryStore
+
+from lambent_chassis import clock
+from lambent_proto.definition import Definition
+from lambent_proto.ids import FunctionName, InstanceId, RequestId
+from lambent_worker.host import INIT_LIMIT_S, InstanceHost
+from lambent_worker.logs import FunctionLogs
+from lambent_worker.packages import PackageCache
+from lambent_worker.sandbox.process import ProcessBackend
+
+LONG_S = 3_600.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    instance: InstanceId
+    starting_ms: float
+    init_ms: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    instance: InstanceId
+    request_id: RequestId
+    failed: bool
+    body: bytes
+    tail: bytes
+    running_ms: float
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Exited:
+    instance: InstanceId
+    reason: str
+    error: bytes
+
+
+@dataclass(frozen=True)
+class Lost:
+    why: str
+
+
+class Recorder:
+    """Keeps what the host says, in order."""
+
+    def __init__(self) -> None:
+        self.said: asyncio.Queue[Ready | Answer | Exited | Lost] = asyncio.Queue()
+
+    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
+        self.said.put_nowait(Ready(instance, starting_ms, init_ms))
+
+    def answered(
+        self,
+        instance: InstanceId,
+        request_id: RequestId,
+        failed: bool,
+        body: bytes,
+        tail: bytes,
+        running_ms: float,
+    ) -> None:
+        self.said.put_nowait(Answer(instance, request_id, failed, body, tail, running_ms))
+
+    def exited(self, instance: InstanceId, reason: str, error: bytes) -> None:
+        self.said.put_nowait(Exited(instance, reason, error))
+
+    def lost(self, why: str) -> None:
+        self.said.put_nowait(Lost(why))
+
+
+def zipped(files: Mapping[str, str]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return data.getvalue()
+
+
+class Scene:
+    def __init__(self, host: InstanceHost, logs: FunctionLogs, store: MemoryStore, folder: Path) -> None:
+        self.host = host
+        self.logs = logs
+        self.folder = folder
+        self.recorder = Recorder()
+        self._store = store
+        self._numbers = itertools.count(1)
+
+    async def deploy(
+        self, files: str | Mapping[str, str], handler: str = "app.handler", **fields: Any
+    ) -> Definition:
+        """A function from its files; a lone text is app.py."""
+        data = zipped({"app.py": files} if isinstance(files, str) else files)
+        sha256 = hashlib.sha256(data).hexdigest()
+        await obstore.put_async(self._store, f"{sha256}.zip", data)
+        return Definition(
+            name=FunctionName("fn"),
+            revision="1",
+            runtime="python3.11",
+            handler=handler,
+            code_sha256=sha256,
+            code_size=len(data),
+            **fields,
+        )
+
+    async def hears(self) -> Ready | Answer | Exited | Lost:
+        async with asyncio.timeout(30):
+            return await self.recorder.said.get()
+
+    def start(self, definition: Definition) -> InstanceId:
+        instance = InstanceId(f"i-{next(self._numbers)}")
+        self.host.start(instance, definition)
+        return instance
+
+    async def started(self, files: str | Mapping[str, str], **fields: Any) -> InstanceId:
+        """Deploys, starts, and waits until it is ready."""
+        instance = self.start(await self.deploy(files, **fields))
+        said = await self.hears()
+        assert isinstance(said, Ready), said
+        return instance
+
+    def deliver(
+        self, instance: InstanceId, event: Any = None, *, raw: bytes | None = None, **fields: Any
+    ) -> RequestId:
+        request = RequestId(f"0f8fad5b-d9cb-469f-a165-{next(self._numbers):012}")
+        told = {"arn": "arn:aws:lambda:us-east-1:000000000000:function:fn", "client_context": ""}
+        body = json.dumps(event).encode() if raw is None else raw
+        self.host.deliver(instance, request, body, **{"timeout_s": 3.0, "tail": True, **told, **fields})
+        return request
+
+    async def call(self, instance: InstanceId, event: Any = None, **fields: Any) -> Answer:
+        request = self.deliver(instance, event, **fields)
+        said = await self.hears()
+        assert isinstance(said, Answer), said
+        assert said.request_id == request
+        return said
+
+    async def failed_init(self, files: str | Mapping[str, str], **fields: Any) -> Exited:
+        self.start(await self.deploy(files, **fields))
+        said = await self.hears()
+        assert isinstance(said, Exited), said
+        return said
+
+
+@asynccontextmanager
+async def scene(
+    folder: Path, *, lease_s: float = LONG_S, init_limit_s: float = INIT_LIMIT_S
+) -> AsyncIterator[Scene]:
+    store = MemoryStore()
+    async with FunctionLogs(folder / "logs") as logs:
+        packages = PackageCache(folder / "packages", store)
+        recorder = Recorder()
+        async with InstanceHost(
+            sandbox=ProcessBackend(),
+            packages=packages,
+            logs=logs,
+            scratch=folder / "scratch",
+            node_name="node-1",
+            listener=recorder,
+            init_limit_s=init_limit_s,
+        ) as host:
+            host.extend(clock.monotonic_s() + lease_s)
+            it = Scene(host, logs, store, folder)
+            it.recorder = recorder
+            yield it
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+async def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
+    """For what tells nobody when it has happened, such as the end of a process that is not ours."""
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110 - the kernel has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(name)
+        for name in os.listdir("/proc")
+        if name.isdigit() and _parent(int(name)) == pid and alive(int(name))
+    ]
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0

@@ -1,0 +1,224 @@
+"""One simulated fleet, one seed: what is in it, what is asked of it, what is done to it."""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from lambent_placement.core import invariants
+from lambent_placement.core.scheduler import Scheduler
+from lambent_proto.ids import FunctionName, RequestId, VersionKey
+from tests.simulation.frontend import Frontend
+from tests.simulation.network import Clock, Network, Process
+from tests.simulation.placement import Placement
+from tests.simulation.promises import Broken, Promises
+from tests.simulation.store import Etcd
+from tests.simulation.worker import Worker
+
+STORM_S = 10.0
+CALM_S = 12.0
+"""Long enough for every lease to run out, every part to come back and every call to end."""
+
+BESIDE_S = 0.6
+"""How long, in the calm, an idle instance may stand beside a waiting call: a linger, a tick and two round trips."""
+
+
+@dataclass
+class Story:
+    """What happened, for people: the last lines of it, or all when a seed is replayed."""
+
+    clock: Clock
+    lines: deque[str] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def tell(self, who: str, direction: str, what: Any) -> None:
+        self.counts[type(what).__name__] += 1
+        if self.lines is not None and type(what).__name__ != "Tick":
+            self.lines.append(f"{self.clock.now:9.4f} {who:<14} {direction} {what}")
+
+    def note(self, what: str) -> None:
+        self.counts[what.split(" ", 1)[0]] += 1
+        if self.lines is not None:
+            self.lines.append(f"{self.clock.now:9.4f} {'*** world':<14}    {what}")
+
+
+class World:
+    """Builds the fleet from the seed alone: the same seed is the same story."""
+
+    def __init__(self, seed: int, record: bool = False) -> None:
+        self.seed = seed
+        self.clock = Clock(seed)
+        dice = self.dice = self.clock.dice
+        self.net = Network(self.clock)
+        self.net.slow = dice.choice((0.2, 1.0, 5.0))
+        self.story = Story(self.clock, deque(maxlen=20_000) if record else None)
+        self.limits = {FunctionName(f"f{i}"): dice.choice((1, 2, 4)) for i in range(3)}
+        self.memory = {f: dice.choice((128, 256, 512)) for f in self.limits}
+        self.promises = Promises(self.limits)
+        self.etcd = Etcd(self.net)
+        self.revision = 0
+        for function in self.limits:
+            self._define(function)
+        tell = self.story.tell
+        keep_alive_s = dice.choice((0.5, 3.0, 60.0))
+        self.placements = [
+            Placement(self.net, f"placement{i}", self.etcd, self._check_books, tell, keep_alive_s)
+            for i in range(2)
+        ]
+        self.workers = [
+            Worker(self.net, f"worker{i}", dice.choice((512, 1024)), self.etcd, self.promises, tell)
+            for i in range(dice.choice((2, 3)))
+        ]
+        self.frontends = [
+            Frontend(self.net, f"frontend{i}", self.etcd, self.promises, tell)
+            for i in range(dice.choice((1, 2)))
+        ]
+        self.parts: list[Process] = [*self.placements, *self.workers, *self.frontends]
+        self.calls = 0
+        self.rate = dice.choice((10.0, 30.0, 60.0))
+        self.checked_at = 0.0
+        self.beside_since: dict[VersionKey, float] = {}
+
+    def _define(self, function: FunctionName) -> None:
+        self.revision += 1
+        version = VersionKey(f"{function}:$LATEST:{self.revision}")
+        self.etcd.put(f"fn/{function}", (version, self.limits[function], self.memory[function]))
+
+    def _check_books(self, core: Scheduler) -> None:
+        invariants.check(core.books)
+
+    def run(self) -> None:
+        """A storm of faults under load, then calm under load, then silence. Raises Broken."""
+        self._load()
+        self._trouble()
+        self._run_until(STORM_S)
+        self._calm_down()
+        self._run_until(STORM_S + CALM_S)
+        self.rate = 0.0
+        self._run_until(STORM_S + CALM_S + 6.0)
+        self._check_the_end()
+
+    def _run_until(self, until: float) -> None:
+        while self.clock.step(until):
+            if self.clock.now - self.checked_at >= 0.05:
+                self.checked_at = self.clock.now
+                self.promises.check_deadlines(self.clock.now)
+                if self.clock.now > STORM_S + CALM_S / 2:
+                    self._check_nothing_idle_beside_a_waiting_call()
+
+    # Load
+
+    def _load(self) -> None:
+        if self.rate <= 0:
+            return
+        self.clock.after(self.dice.expovariate(self.rate), self._load)
+        if self.dice.random() < 0.05:
+            burst = self.dice.randint(2, 12)
+        else:
+            burst = 1
+        frontend = self.dice.choice(self.frontends)
+        function = self.dice.choice(list(self.limits))
+        for _ in range(burst):
+            self._call(frontend, function)
+
+    def _call(self, frontend: Frontend, function: FunctionName) -> None:
+        if not frontend.alive or self.clock.now < frontend.paused_until:
+            return
+        self.calls += 1
+        request = RequestId(f"r{self.calls}")
+        patience = self.dice.uniform(0.3, 3.0)
+        frontend.call(function, request, patience)
+        if self.dice.random() < 0.05:
+            frontend.soon(self.dice.uniform(0.0, patience), lambda: frontend.abandon(request))
+
+    # Trouble
+
+    def _trouble(self) -> None:
+        if self.clock.now >= STORM_S - 0.5:
+            return
+        self.clock.after(self.dice.expovariate(1.2), self._trouble)
+        fault = self.dice.choice(("kill", "pause", "split", "cut", "etcd", "update", "worker", "leader"))
+        victim = self.dice.choice(self.parts)
+        if fault == "worker":
+            fault, victim = self.dice.choice(("kill", "pause")), self.dice.choice(self.workers)
+        if fault == "leader":
+            fault, victim = self.dice.choice(("kill", "pause", "etcd")), self.dice.choice(self.placements)
+        self._hurt(fault, victim)
+
+    def _hurt(self, fault: str, victim: Process) -> None:
+        dice = self.dice
+        seconds = dice.choice((0.05, 0.5, 2.0, 6.0))
+        match fault:
+            case "kill":
+                self.story.note(f"kill {victim.name}, back in {seconds} s")
+                victim.kill()
+                self.clock.after(seconds, victim.restart)
+            case "pause":
+                self.story.note(f"pause {victim.name} for {seconds} s")
+                victim.pause(seconds)
+            case "split":
+                other = dice.choice([p for p in self.parts if p is not victim])
+                self.story.note(f"split {victim.name} from {other.name} for {seconds} s")
+                self.net.partition(victim, other, seconds)
+            case "etcd":
+                self.story.note(f"split {victim.name} from etcd for {seconds} s")
+                self.net.partition(victim, self.etcd, seconds)
+            case "cut" if victim.wires:
+                wire = dice.choice(victim.wires)
+                self.story.note("cut " + " and ".join(end.process.name for end in wire.ends))
+                wire.cut()
+            case "update":
+                function = dice.choice(list(self.limits))
+                self.story.note(f"update {function}")
+                self._define(function)
+
+    def _calm_down(self) -> None:
+        self.story.note("calm from here on")
+        self.net.heal()
+        self.net.slow = 0.0
+        for part in self.parts:
+            part.restart()
+            part.paused_until = min(part.paused_until, self.clock.now)
+            part._wake(part.life)
+
+    # What must be so once all is well
+
+    def _leader(self) -> Scheduler | None:
+        leaders = [p.core for p in self.placements if p.core is not None and p.epoch == self.etcd.epoch]
+        return leaders[0] if leaders else None
+
+    def _check_nothing_idle_beside_a_waiting_call(self) -> None:
+        now = self.clock.now
+        waiting = {line.version for f in self.frontends for line in f.core.lines.values() if line.waiting}
+        idle = {
+            s.version
+            for s in self.promises.sandboxes.values()
+            if s.ready and s.running is None and now - s.idle_since > BESIDE_S
+        }
+        for version in waiting & idle:
+            since = self.beside_since.setdefault(version, now)
+            if now - since > BESIDE_S:
+                raise Broken(
+                    f"an instance of {version} has been idle beside a waiting call since {since:.2f}"
+                )
+        for version in list(self.beside_since):
+            if version not in waiting & idle:
+                del self.beside_since[version]
+
+    def _check_the_end(self) -> None:
+        """Promise 7: the index is whole again, and what it says is what there is."""
+        if self.promises.open_calls:
+            raise Broken(f"promise 3: calls without an outcome: {sorted(self.promises.open_calls)}")
+        leader = self._leader()
+        if leader is None:
+            raise Broken("promise 7: nobody leads")
+        exist, known = set(self.promises.sandboxes), set(leader.books.instances)
+        if exist != known:
+            raise Broken(f"promise 7: the books have drifted from the fleet: {exist ^ known}")
+        for frontend in self.frontends:
+            if frontend.core.leases:
+                raise Broken(f"{frontend.id} still holds leases with nothing to do: {frontend.core.leases}")
+        served = Counter(c.outcome for c in self.promises.calls.values())
+        late = [c for c in self.promises.calls.values() if c.at > STORM_S + CALM_S / 2]
+        odd = {c.outcome for c in late} - {"answered", "init_failed", "abandoned", "throttled", "deadline"}
+        if odd:
+            raise Broken(f"calls in the calm ended in {sorted(odd)}: {dict(served)}")

@@ -1,0 +1,104 @@
+"""Settings come from one file and the environment, and everything wrong with them is said at once."""
+
+from pathlib import Path
+
+import pytest
+
+from lambent_chassis.settings import BadSettings
+from lambent_frontend.settings import FrontendSettings
+from lambent_placement.settings import PlacementSettings
+from lambent_worker.settings import WorkerSettings
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "part.toml"
+    path.write_text('etcd = ["10.0.0.1:2379", "https://10.0.0.2:2379"]\npackages = "/srv/packages"\n')
+    return path
+
+
+def faults(config: Path | None) -> str:
+    with pytest.raises(BadSettings) as bad:
+        FrontendSettings.load(config)
+    return str(bad.value)
+
+
+def test_file_alone(config: Path) -> None:
+    """What the file says is taken, the rest has the documented defaults."""
+    settings = FrontendSettings.load(config)
+    assert settings.etcd == ["10.0.0.1:2379", "https://10.0.0.2:2379"]
+    assert (settings.grpc_host, settings.grpc_port, settings.max_waiting) == ("127.0.0.1", 50051, 1000)
+
+
+def test_environment_beats_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key is also a variable, which wins; a list is separated by commas there."""
+    config.write_text(config.read_text() + "grpc_port = 1\n")
+    monkeypatch.setenv("LAMBENT_GRPC_PORT", "6000")
+    monkeypatch.setenv("LAMBENT_ETCD", "a:1, b:2")
+    settings = FrontendSettings.load(config)
+    assert (settings.grpc_port, settings.etcd) == (6000, ["a:1", "b:2"])
+
+
+def test_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is needed."""
+    monkeypatch.setenv("LAMBENT_ETCD", "a:1")
+    assert PlacementSettings.load().default_concurrency == 1000
+
+
+def test_an_empty_variable_is_none(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Service managers hand over `NAME=` for what is not set."""
+    monkeypatch.setenv("LAMBENT_GRPC_PORT", "")
+    assert FrontendSettings.load(config).grpc_port == 50051
+
+
+def test_all_faults_at_once(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing key, an unknown one, an unknown variable and a bad value are one message with all names."""
+    config.write_text('etcd = ["a:1"]\ngrpc_prot = 5\nlinger_s = -1\n')
+    monkeypatch.setenv("LAMBENT_GRPC_PORT", "http")
+    monkeypatch.setenv("LAMBENT_COLOUR", "blue")
+    said = faults(config)
+    assert "packages: must be given, as packages in the file or as LAMBENT_PACKAGES" in said
+    assert "grpc_prot: no such setting; did you mean grpc_port?" in said
+    assert "linger_s: input should be greater than or equal to 0 (given: -1)" in said
+    assert "LAMBENT_GRPC_PORT: input should be a valid integer" in said
+    assert "LAMBENT_COLOUR: no such setting" in said
+    assert len(said.splitlines()) == 6
+
+
+def test_variables_of_clients_are_no_fault(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that is set up to call a fleet can also start a part of one."""
+    monkeypatch.setenv("LAMBENT_ENDPOINT", "fleet.example:50051")
+    FrontendSettings.load(config)
+
+
+def test_no_password_in_messages(config: Path) -> None:
+    """A fault of a secret does not show the secret."""
+    config.write_text(config.read_text() + "etcd_password = 271828\n")
+    said = faults(config)
+    assert "etcd_password: input should be a valid string" in said
+    assert "271828" not in said
+
+
+def test_certificate_without_key(config: Path) -> None:
+    """Half a client certificate is refused."""
+    config.write_text(config.read_text() + 'etcd_cert = "/etc/lambent/cert.pem"\n')
+    assert "etcd_cert and etcd_key go together" in faults(config)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("etcd = [", "is not TOML"), (None, "cannot be read: No such file or directory")],
+)
+def test_unreadable_file(config: Path, content: str | None, expected: str) -> None:
+    """A file that is not there, or not TOML, is named."""
+    config.unlink() if content is None else config.write_text(content)
+    assert f"{config} {expected}" in faults(config)
+
+
+def test_workers_memory(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default most of the machine, and never less than one instance of the smallest size."""
+    monkeypatch.setenv("LAMBENT_DATA", "/var/lib/lambent")
+    assert WorkerSettings.load(config).memory_mb >= 128
+    monkeypatch.setenv("LAMBENT_MEMORY_MB", "127")
+    with pytest.raises(BadSettings, match="LAMBENT_MEMORY_MB: input should be greater than or equal to 128"):
+        WorkerSettings.load(config)

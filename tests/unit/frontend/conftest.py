@@ -1,0 +1,23 @@
+"""A real etcd for the tests of the catalogue: one process a module, an empty prefix a test."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from lambent_chassis.etcd import Etcd, EtcdServer, find_etcd
+from lambent_proto import keys
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EtcdServer]:
+    folder = tmp_path_factory.mktemp("etcd")
+    async with await EtcdServer.start(find_etcd(), folder) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
+    async with Etcd([etcd_server.endpoint]) as session:
+        await session.delete_prefix(keys.FUNCTIONS)
+        yield session

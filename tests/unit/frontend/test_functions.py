@@ -1,0 +1,242 @@
+"""The Functions service over real gRPC, a real etcd and a real folder: what is stored, refused and shown."""
+
+import asyncio
+import base64
+import hashlib
+import io
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from lambent.client import Client
+from lambent_chassis.etcd import Etcd
+from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.functions import Functions
+from lambent_frontend.packages import Packages, open_store
+from lambent_proto.errors import (
+    BrokenPackage,
+    FunctionExists,
+    InvalidRequest,
+    LambentError,
+    RevisionMismatch,
+    UnknownFunction,
+)
+from lambent_proto.v1 import functions_pb2
+from tests.unit.scripted import ScriptedDispatcher, serving
+
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
+
+RUNTIME = f"python3.{sys.version_info.minor}"
+
+
+def package(source: str = "def handler(event, context): return event") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("app.py", source)
+    return buffer.getvalue()
+
+
+def kept_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Client]:
+    catalogue = Catalogue(etcd, lambda *_: None)
+    following = asyncio.create_task(catalogue.follow())
+    functions = Functions(catalogue, Packages(open_store(str(tmp_path))))
+    async with serving(ScriptedDispatcher(), functions) as address, Client(address) as connected:
+        await catalogue.ready.wait()
+        yield connected
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def created(client: Client, name: str = "f", **fields: object) -> functions_pb2.Function:
+    return await client.create_function(
+        name,
+        package(),
+        runtime=RUNTIME,
+        handler="app.handler",
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+async def test_a_created_function_is_shown_as_lambda_shows_it(client: Client, tmp_path: Path) -> None:
+    """Lambda's defaults, the hash in base64, and the ZIP in the store."""
+    function = await created(client)
+    digest = hashlib.sha256(package())
+    assert (function.name, function.version, function.runtime) == ("f", "$LATEST", RUNTIME)
+    assert (function.memory_mb, function.timeout_s, function.description) == (128, 3.0, "")
+    assert function.code_sha256 == base64.b64encode(digest.digest()).decode()
+    assert function.code_size == len(package())
+    assert not function.HasField("concurrency")
+    assert len(function.revision_id) == 32
+    assert function.last_modified.seconds > 1_700_000_000
+    assert await client.get_function("f") == function
+    assert kept_in(tmp_path) == [f"{digest.hexdigest()}.zip"]
+
+
+async def test_everything_given_is_kept(client: Client) -> None:
+    """Memory, timeout, environment, description, concurrency."""
+    await created(
+        client, memory_mb=256, timeout_s=0.5, environment={"KEY": "v"}, description="d", concurrency=0
+    )
+    function = await client.get_function("f")
+    assert (function.memory_mb, function.timeout_s, dict(function.environment)) == (256, 0.5, {"KEY": "v"})
+    assert (function.description, function.concurrency) == ("d", 0)
+    assert function.HasField("concurrency")
+
+
+REFUSED = [
+    pytest.param({"name": "no spaces"}, InvalidRequest, id="name"),
+    pytest.param({"runtime": "python2.7"}, InvalidRequest, id="runtime"),
+    pytest.param({"runtime": None}, InvalidRequest, id="no runtime"),
+    pytest.param({"handler": None}, InvalidRequest, id="no handler"),
+    pytest.param({"memory_mb": 1}, InvalidRequest, id="memory"),
+    pytest.param({"zip_file": b""}, InvalidRequest, id="no ZIP"),
+    pytest.param({"zip_file": bytes(52_428_801)}, InvalidRequest, id="ZIP too large"),
+    pytest.param({"zip_file": b"not a zip"}, BrokenPackage, id="not a ZIP"),
+    pytest.param({"zip_file": package()[:-30]}, BrokenPackage, id="ZIP cut short"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error"), REFUSED)
+async def test_bad_input_changes_nothing(
+    client: Client, tmp_path: Path, wrong: dict[str, object], error: type[LambentError]
+) -> None:
+    """Neither a definition nor a package is left behind."""
+    fields: dict[str, object] = {"name": "f", "zip_file": package(), "runtime": RUNTIME, "handler": "a.b"}
+    with pytest.raises(error):
+        await client.create_function(**fields | wrong)  # type: ignore[arg-type]
+    assert await client.list_functions() == []
+    assert kept_in(tmp_path) == []
+
+
+async def test_a_name_is_given_once(client: Client) -> None:
+    """The first function stays as it is."""
+    first = await created(client)
+    with pytest.raises(FunctionExists, match="already"):
+        await created(client, description="another")
+    assert await client.get_function("f") == first
+
+
+async def test_of_many_creates_at_once_one_wins(client: Client) -> None:
+    """All others hear that the name is taken."""
+    outcomes = await asyncio.gather(
+        *(created(client, description=str(n)) for n in range(8)), return_exceptions=True
+    )
+    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, functions_pb2.Function)]
+    assert sum(isinstance(outcome, FunctionExists) for outcome in outcomes) == 7
+    assert (await client.get_function("f")).description == winner.description
+
+
+async def test_an_update_changes_what_is_given(client: Client, tmp_path: Path) -> None:
+    """Code alone, configuration alone: the rest stays; each is another revision."""
+    first = await created(client, environment={"KEY": "v"}, concurrency=7)
+    second = await client.update_function("f", package("x = 1"))
+    third = await client.update_function("f", timeout_s=9)
+    assert second.code_sha256 != first.code_sha256
+    assert third.code_sha256 == second.code_sha256
+    assert (third.timeout_s, dict(third.environment), third.concurrency) == (9, {"KEY": "v"}, 7)
+    assert len({first.revision_id, second.revision_id, third.revision_id}) == 3
+    assert await client.get_function("f") == third
+    assert len(kept_in(tmp_path)) == 2
+
+
+async def test_a_limit_is_not_a_revision(client: Client) -> None:
+    """Another concurrency leaves the instances warm; `default` goes back to the fleet's."""
+    first = await created(client)
+    limited = await client.update_function("f", concurrency=5)
+    assert (limited.concurrency, limited.revision_id) == (5, first.revision_id)
+    free = await client.update_function("f", concurrency="default")
+    assert not free.HasField("concurrency")
+    assert free.revision_id == first.revision_id
+
+
+async def test_an_update_that_changes_nothing_is_none(client: Client) -> None:
+    """The same code and configuration again: no new revision, so no instance is replaced."""
+    first = await created(client, timeout_s=5)
+    assert await client.update_function("f", package(), timeout_s=5) == first
+
+
+async def test_a_bad_update_changes_nothing(client: Client) -> None:
+    """Good code with a bad configuration, or the other way round: the function stays as it was."""
+    first = await created(client)
+    with pytest.raises(InvalidRequest):
+        await client.update_function("f", package("x = 1"), memory_mb=1)
+    with pytest.raises(BrokenPackage):
+        await client.update_function("f", b"not a zip", memory_mb=512)
+    assert await client.get_function("f") == first
+
+
+async def test_an_old_revision_is_refused(client: Client) -> None:
+    """Who decided on an old state must look again."""
+    first = await created(client)
+    second = await client.update_function("f", timeout_s=9, revision_id=first.revision_id)
+    with pytest.raises(RevisionMismatch, match=second.revision_id):
+        await client.update_function("f", timeout_s=10, revision_id=first.revision_id)
+    assert (await client.get_function("f")).timeout_s == 9
+
+
+async def test_updates_at_once_lose_nothing(client: Client) -> None:
+    """Four people change four things at the same time: all four changes are there afterwards."""
+    await created(client)
+    await asyncio.gather(
+        client.update_function("f", timeout_s=9),
+        client.update_function("f", memory_mb=512),
+        client.update_function("f", description="d"),
+        client.update_function("f", environment={"KEY": "v"}),
+    )
+    function = await client.get_function("f")
+    assert (function.timeout_s, function.memory_mb, function.description) == (9, 512, "d")
+    assert dict(function.environment) == {"KEY": "v"}
+
+
+async def test_a_deleted_function_is_gone(client: Client) -> None:
+    """And its name is free for another one, with another revision."""
+    first = await created(client)
+    await client.delete_function("f")
+    with pytest.raises(UnknownFunction):
+        await client.get_function("f")
+    with pytest.raises(UnknownFunction):
+        await client.delete_function("f")
+    with pytest.raises(UnknownFunction):
+        await client.update_function("f", timeout_s=9)
+    assert (await created(client)).revision_id != first.revision_id
+
+
+async def test_a_list_in_pages(client: Client) -> None:
+    """Sorted by name; the marker leads on; the last page has none."""
+    for name in ("b", "d", "a", "c", "e"):
+        await created(client, name)
+    pages: list[list[str]] = []
+    request = functions_pb2.ListFunctionsRequest(max_items=2)
+    while True:
+        page = await client._functions.ListFunctions(request)
+        pages.append([function.name for function in page.functions])
+        if not page.next_marker:
+            break
+        request.marker = page.next_marker
+    assert pages == [["a", "b"], ["c", "d"], ["e"]]
+    assert [function.name for function in await client.list_functions()] == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_page_that_is_exactly_full_is_the_last(client: Client) -> None:
+    """No marker to an empty page."""
+    for name in ("a", "b"):
+        await created(client, name)
+    page = await client._functions.ListFunctions(functions_pb2.ListFunctionsRequest(max_items=2))
+    assert (len(page.functions), page.next_marker) == (2, "")
+
+
+@pytest.mark.parametrize("max_items", [-1, 10_001])
+async def test_a_page_size_out_of_range(client: Client, max_items: int) -> None:
+    """1 to 10,000, or 0 for the default."""
+    with pytest.raises(grpc.aio.AioRpcError, match="max_items"):
+        await client._functions.ListFunctions(functions_pb2.ListFunctionsRequest(max_items=max_items))

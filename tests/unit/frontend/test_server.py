@@ -1,0 +1,77 @@
+"""Generic gRPC tools find their way: health, reflection; and a taken port is an error."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from lambent_frontend.fleet import Fleet
+from lambent_frontend.server import SERVICES, PublicServer
+from lambent_frontend.service import Invocations
+from tests.unit.scripted import FRONTEND, AnyFunction, NoFunctions, ScriptedDispatcher, serving
+
+
+def server() -> PublicServer:
+    dispatcher = ScriptedDispatcher()
+    return PublicServer(
+        Invocations(AnyFunction(), dispatcher, waiting_s=1),
+        NoFunctions(),
+        Fleet(lambda: "", dispatcher, FRONTEND),
+    )
+
+
+async def test_a_tool_that_knows_nothing_can_call_a_function() -> None:
+    """Over reflection alone: list the services, learn the messages, invoke."""
+    async with serving(ScriptedDispatcher()) as address:
+        assert await asyncio.to_thread(invoke_by_reflection, address) == b'{"a":1}'
+
+
+def invoke_by_reflection(address: str) -> bytes:
+    with grpc.insecure_channel(address) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert set(SERVICES) < set(database.get_services())
+        pool = DescriptorPool(database)
+        method = pool.FindServiceByName("lambent.v1.Invocations").FindMethodByName("Invoke")
+        request = GetMessageClass(method.input_type)(function_name="echo", payload=b'{"a":1}')
+        call: grpc.UnaryUnaryMultiCallable[Message, Message] = channel.unary_unary(
+            f"/{method.containing_service.full_name}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+        response = call(request, timeout=10)
+        payload: bytes = getattr(response, "payload")  # noqa: B009 - its class is known at run time only
+        return payload
+
+
+@pytest.mark.parametrize("service", ["", *SERVICES])
+async def test_health_follows_readiness(service: str) -> None:
+    """Not serving until told, serving then, and not serving once it stops."""
+    public = server()
+    port = await public.start("127.0.0.1:0")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service=service)
+        watch = health.Watch(request)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await public.set_ready(True)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = asyncio.create_task(public.stop(5))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        await stopping
+
+
+async def test_a_taken_port_is_an_error() -> None:
+    """Two frontends never share a port without knowing."""
+    async with serving(ScriptedDispatcher()) as address:
+        other = server()
+        with pytest.raises(OSError, match="cannot listen on 127"):
+            await other.start(address)
+        await other.stop(0)

@@ -1,0 +1,245 @@
+"""The Python client against a real server: values, errors as classes, gathering, lost connections."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import pytest
+
+from lambent import Client, Invocation
+from lambent_chassis import grpc_options
+from lambent_proto.errors import (
+    DeadlinePassed,
+    InvalidRequest,
+    LambentError,
+    LostWithWorker,
+    NotReady,
+    UnknownFunction,
+)
+from lambent_proto.status import leaves
+from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
+from tests.unit.scripted import ScriptedDispatcher, serving
+
+
+@pytest.fixture
+def dispatcher() -> ScriptedDispatcher:
+    return ScriptedDispatcher()
+
+
+@pytest.fixture
+async def client(dispatcher: ScriptedDispatcher) -> AsyncIterator[Client]:
+    async with serving(dispatcher) as address, Client(address) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize(
+    ("payload", "sent"),
+    [
+        (b"\x00raw", b"\x00raw"),
+        ({"a": [1, None]}, b'{"a": [1, null]}'),
+        ("text", b'"text"'),
+        (None, b"null"),
+        (b"", b"{}"),
+    ],
+)
+async def test_bytes_go_as_they_are_and_values_as_json(client: Client, payload: object, sent: bytes) -> None:
+    """Both ways, unary and over a stream."""
+    done = await client.invoke("echo", payload)
+    assert done.payload == sent
+    async with client.stream() as stream:
+        assert (await stream.invoke("echo", payload)).payload == sent
+
+
+async def test_an_answer_has_all_its_parts(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """Payload as JSON, log, version, request id, explanation."""
+    done = await client.invoke(
+        "echo", {"a": 1}, tail=True, timeout_s=5, client_context={"custom": {"k": "v"}}
+    )
+    assert done.json() == {"a": 1}
+    assert (done.function_error, done.tail, done.executed_version) == ("", b"END", "$LATEST")
+    assert (done.explanation.start, done.explanation.running_ms) == ("warm", 2.0)
+    call = dispatcher.calls[0]
+    assert (done.request_id, call.deadline_s) == (call.request_id, 5)
+    assert json.loads(base64.b64decode(call.client_context)) == {"custom": {"k": "v"}}
+
+
+async def test_a_function_s_failure_is_no_exception(client: Client) -> None:
+    """It is an answer with function_error set."""
+    done = await client.invoke("failing")
+    assert (done.function_error, done.json()) == ("Unhandled", {"errorType": "E"})
+
+
+@pytest.mark.parametrize("leaf", leaves())
+async def test_errors_come_back_as_their_classes(
+    client: Client, dispatcher: ScriptedDispatcher, leaf: type[LambentError]
+) -> None:
+    """With message and request id, unary and over a stream."""
+    dispatcher.errors["f"] = leaf("what happened")
+    async with client.stream() as stream:
+        for invoke in (client.invoke, stream.invoke):
+            with pytest.raises(leaf, match="what happened") as raised:
+                await invoke("f")
+            assert raised.value.request_id == dispatcher.calls[-1].request_id
+
+
+async def test_concurrent_calls_share_messages(dispatcher: ScriptedDispatcher) -> None:
+    """A thousand calls begun at once go in few messages, and each gets its own answer."""
+    counted = CountingInvocations()
+    server = grpc.aio.server(options=grpc_options.SERVER)
+    invoke_pb2_grpc.add_InvocationsServicer_to_server(counted, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with Client(f"127.0.0.1:{port}") as client, client.stream() as stream:
+        answers = await asyncio.gather(*(stream.invoke("echo", b"%d" % n) for n in range(1000)))
+    await server.stop(0)
+    assert [answer.payload for answer in answers] == [b"%d" % n for n in range(1000)]
+    assert counted.messages <= 10
+
+
+class CountingInvocations(invoke_pb2_grpc.InvocationsServicer):
+    """Echoes a stream, message for message, and counts them."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+
+    def Invoke(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    async def InvokeStream(
+        self, request_iterator: AsyncIterator[invoke_pb2.InvokeStreamRequest], context: object
+    ) -> AsyncIterator[invoke_pb2.InvokeStreamResponse]:
+        async for message in request_iterator:
+            self.messages += 1
+            response = invoke_pb2.InvokeStreamResponse()
+            for item in message.invocations:
+                response.results.add(id=item.id).response.payload = item.request.payload
+            yield response
+
+
+async def test_large_payloads_over_a_stream(client: Client) -> None:
+    """Forty of 6 MB at once: no message grows too large for the transport."""
+    payloads = [bytes([n]) * 6_000_000 for n in range(40)]
+    async with client.stream() as stream:
+        answers = await asyncio.gather(*(stream.invoke("echo", payload) for payload in payloads))
+    assert [answer.payload for answer in answers] == payloads
+
+
+async def test_a_value_without_json_form_harms_nobody_else(client: Client) -> None:
+    """It is refused here, and nothing half made is sent."""
+    async with client.stream() as stream:
+        with pytest.raises(TypeError):
+            await stream.invoke("echo", object())
+        assert (await stream.invoke("echo", b"x")).payload == b"x"
+
+
+async def test_giving_up_leaves_the_stream_whole(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """A cancelled call's late answer is dropped; others go on."""
+    async with client.stream() as stream:
+        waiting = asyncio.create_task(stream.invoke("held", b"1"))
+        await dispatcher.until(lambda: len(dispatcher.held) == 1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        dispatcher.release(b"1")
+        assert (await stream.invoke("echo", b"2")).payload == b"2"
+
+
+async def test_leaving_a_stream_waits_for_its_answers(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """What was begun is answered before the block is left."""
+    stream = client.stream()
+    waiting = asyncio.create_task(stream.invoke("held", b"1"))
+    await dispatcher.until(lambda: len(dispatcher.held) == 1)
+    leaving = asyncio.create_task(stream.__aexit__(None, None, None))
+    await client.invoke("echo")  # a whole round trip, in which leaving could have ended the stream
+    assert not leaving.done()
+    dispatcher.release(b"1")
+    await leaving
+    assert (await waiting).payload == b"1"
+    with pytest.raises(NotReady, match="closed"):
+        await stream.invoke("echo")
+
+
+async def test_an_exception_ends_the_stream_at_once(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """Nobody waits for a held call then; who does hears that it may have run."""
+
+    async def fail_amid() -> None:
+        async with client.stream() as stream:
+            held.append(asyncio.create_task(stream.invoke("held", b"1")))
+            await dispatcher.until(lambda: len(dispatcher.held) == 1)
+            raise KeyError
+
+    held: list[asyncio.Task[Invocation]] = []
+    with pytest.raises(KeyError):
+        await fail_amid()
+    (waiting,) = held
+    with pytest.raises(LostWithWorker, match="may have run"):
+        await waiting
+    await dispatcher.until(lambda: len(dispatcher.abandoned) == 1)
+
+
+async def test_a_lost_frontend_is_not_asked_again() -> None:
+    """Calls under way may have run: the client says so, unary and over a stream, and sends nothing twice."""
+    dispatcher = ScriptedDispatcher()
+    async with serving(dispatcher) as address:
+        client = await Client(address).__aenter__()
+        stream = client.stream()
+        waiting = [
+            asyncio.create_task(client.invoke("held", b"1")),
+            asyncio.create_task(stream.invoke("held", b"2")),
+        ]
+        await dispatcher.until(lambda: len(dispatcher.held) == 2)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [LostWithWorker, LostWithWorker]
+    with pytest.raises(NotReady):
+        await stream.invoke("echo")
+    await stream.close()
+    await client.__aexit__(None, None, None)
+    assert len(dispatcher.calls) == 2
+
+
+async def test_nobody_there_is_not_ready() -> None:
+    """It certainly never ran."""
+    async with Client("127.0.0.1:1") as client:
+        with pytest.raises(NotReady, match="nobody answers"):
+            await client.invoke("f")
+        stream = client.stream()
+        with pytest.raises(NotReady):
+            await stream.invoke("f")
+        await stream.close()
+
+
+async def test_a_frontend_that_says_nothing_is_given_up(
+    client: Client, dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A moment after the caller's own deadline, unary and over a stream."""
+    for module in ("lambent.client", "lambent.invocation_stream"):
+        monkeypatch.setattr(f"{module}.GRACE_S", 0.1)
+    with pytest.raises(DeadlinePassed):
+        await client.invoke("held", timeout_s=0.1)
+    stream = client.stream()
+    with pytest.raises(DeadlinePassed, match="may have run"):
+        await stream.invoke("held", timeout_s=0.1)
+    await stream.abort()
+
+
+async def test_the_endpoint_comes_from_the_environment(
+    dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The argument first, then LAMBENT_ENDPOINT, then the default."""
+    monkeypatch.delenv("LAMBENT_ENDPOINT", raising=False)
+    assert Client().endpoint == "127.0.0.1:50051"
+    async with serving(dispatcher) as address:
+        monkeypatch.setenv("LAMBENT_ENDPOINT", address)
+        async with Client() as client:
+            done: Invocation = await client.invoke("echo", 1)
+    assert done.json() == 1
+    assert Client("other:1").endpoint == "other:1"
+
+
+async def test_a_bad_request_names_its_fault(client: Client) -> None:
+    """Errors of the caller's side are CallerErrors of the right kind."""
+    with pytest.raises(UnknownFunction, match="there is no function 'unknown'"):
+        await client.invoke("unknown")
+    with pytest.raises(InvalidRequest, match="3583"):
+        await client.invoke("echo", client_context={"k": "x" * 4000})

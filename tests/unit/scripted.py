@@ -1,0 +1,110 @@
+"""A frontend's public server over a dispatcher that does as the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from lambent_frontend.calls import Answer, Call, Explained
+from lambent_frontend.fleet import Fleet
+from lambent_frontend.server import PublicServer
+from lambent_frontend.service import Invocations
+from lambent_proto.definition import Definition
+from lambent_proto.errors import LambentError
+from lambent_proto.ids import FrontendId, FunctionName, RequestId
+from lambent_proto.v1 import functions_pb2_grpc
+
+Done = Callable[[Answer | LambentError], None]
+
+FRONTEND = FrontendId("front@1")
+WAITING_S = 10.0
+
+
+def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer:
+    return Answer(payload, failed, tail, "warm", "idle", "n1", "i-1", 1.0, 0.0, 0.0, 2.0, "")
+
+
+class ScriptedDispatcher:
+    """Answers `echo` at once, fails the event for `failing`, and holds what is for `held` until released.
+
+    A function named like an error's reason fails with that error.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.held: dict[RequestId, tuple[Call, Done]] = {}
+        self.abandoned: list[RequestId] = []
+        self.explained: dict[RequestId, Explained] = {}
+        self.errors: dict[str, LambentError] = {}
+        self._changed = asyncio.Event()
+
+    def submit(self, call: Call, done: Done) -> None:
+        self.calls.append(call)
+        name = call.definition.name
+        if name in self.errors:
+            done(self.errors[name])
+        elif name == "held":
+            self.held[call.request_id] = call, done
+        elif name == "failing":
+            done(answer(b'{"errorType":"E"}', failed=True))
+        else:
+            done(answer(call.payload, tail=b"END" if call.tail else b""))
+        self._changed.set()
+
+    def abandon(self, request_id: RequestId) -> None:
+        self.abandoned.append(request_id)
+        self._changed.set()
+
+    def explain(self, request_id: RequestId) -> Explained | None:
+        return self.explained.get(request_id)
+
+    def release(self, payload: bytes) -> None:
+        """Answers the held call that has this payload."""
+        request_id = next(held for held, (call, _) in self.held.items() if call.payload == payload)
+        call, done = self.held.pop(request_id)
+        done(answer(call.payload))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class AnyFunction:
+    """Every name is a function but `unknown` and the empty one."""
+
+    def get(self, name: FunctionName) -> Definition | None:
+        if name in ("unknown", ""):
+            return None
+        return Definition(
+            name=name, revision="r1", runtime="python3.11", handler="a.b", code_sha256="00", code_size=1
+        )
+
+
+class NoFunctions(functions_pb2_grpc.FunctionsServicer):
+    """For tests of the other services."""
+
+    def CreateFunction(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    UpdateFunction = GetFunction = ListFunctions = DeleteFunction = CreateFunction  # type: ignore[assignment]
+
+
+@asynccontextmanager
+async def serving(
+    dispatcher: ScriptedDispatcher,
+    functions: functions_pb2_grpc.FunctionsServicer | None = None,
+    fleet: Fleet | None = None,
+) -> AsyncIterator[str]:
+    """The address of a ready public server."""
+    server = PublicServer(
+        Invocations(AnyFunction(), dispatcher, waiting_s=WAITING_S),
+        functions or NoFunctions(),
+        fleet or Fleet(lambda: "", dispatcher, FRONTEND),
+    )
+    port = await server.start("127.0.0.1:0")
+    await server.set_ready(True)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)

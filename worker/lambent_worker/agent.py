@@ -1,0 +1,189 @@
+"""The only caller of the worker's core: frames, orders and news of instances in; frames and reports out.
+
+Nothing here awaits, so nothing comes between an event and what follows from it. Payloads stay here; the
+core knows requests by their identifiers.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Final, assert_never
+
+import structlog
+
+from lambent_chassis import link
+from lambent_chassis.clock import monotonic_s
+from lambent_proto import frames
+from lambent_proto.definition import Definition
+from lambent_proto.ids import FrontendId, InstanceId, NodeId, RequestId, VersionKey
+from lambent_worker.core import commands as do
+from lambent_worker.core import events as on
+from lambent_worker.core.agent import Agent as Core
+from lambent_worker.host import InstanceHost
+
+TICK_S: Final = 0.05
+"""How often timeouts and the worker's own lease are looked at."""
+
+Link = link.Link[frames.Frame]
+Report = do.ReportReady | do.ReportGone | do.ReportFreed | do.ReportRefused
+
+
+class Agent:
+    """Listens to its host's instances (`HostListener`), to frontends' frames and to placement's orders."""
+
+    def __init__(self, node: NodeId, memory_mb: int) -> None:
+        self.core = Core(memory_mb=memory_mb)
+        self.host: InstanceHost
+        self.report: Callable[[Report], None]
+        self.retire: Callable[[str], None]
+        self.node = node
+        self._links: dict[FrontendId, Link] = {}
+        self._frontends: dict[Link, FrontendId] = {}
+        self._asked: dict[RequestId, Link] = {}
+        """Over which connection an event came: its answer goes there or nowhere."""
+        self._definitions: dict[VersionKey, Definition] = {}
+        self._event: frames.Event
+        """The one that is being decided on."""
+        self._answer: frames.Answer
+        """Likewise."""
+        self._log = structlog.get_logger()
+
+    def feed(self, event: on.Event) -> None:
+        for command in self.core.handle(event):
+            self._carry_out(command)
+
+    def tick(self) -> None:
+        self.feed(on.Tick(monotonic_s()))
+
+    # From frontends
+
+    def on_frame(self, connection: Link, frame: frames.Frame) -> None:
+        match frame:
+            case frames.Event():
+                self._take(connection, frame)
+            case frames.Hello():
+                connection.send(frames.encode(frames.Hello(self.node)))
+                frontend = FrontendId(frame.sender)
+                self._links[frontend] = connection
+                self._frontends[connection] = frontend
+                self._log.info("frontend_linked", frontend=frontend, peer=connection.peer)
+            case _:
+                raise frames.BadFrame("a frontend does not say that")
+
+    def on_lost(self, connection: Link, fault: Exception | None) -> None:
+        """What runs for it is finished, and its answer finds nobody."""
+        frontend = self._frontends.pop(connection, None)
+        if frontend is not None and self._links.get(frontend) is connection:
+            del self._links[frontend]
+            self._log.info("frontend_unlinked", frontend=frontend, reason=str(fault))
+
+    def _take(self, connection: Link, event: frames.Event) -> None:
+        self._event = event
+        self._asked[event.request_id] = connection
+        self.feed(
+            on.EventArrived(
+                self._frontends[connection],
+                event.request_id,
+                event.instance,
+                event.number,
+                event.timeout_ms / 1000,
+                monotonic_s(),
+            )
+        )
+
+    # From the host of the instances
+
+    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
+        self.feed(on.InstanceReady(instance, starting_ms, init_ms))
+
+    def answered(
+        self,
+        instance: InstanceId,
+        request_id: RequestId,
+        failed: bool,
+        body: bytes,
+        tail: bytes,
+        running_ms: float,
+    ) -> None:
+        self._answer = frames.Answer(request_id, failed, running_ms, tail or None, body)
+        self.feed(on.Answered(instance, request_id))
+
+    def exited(self, instance: InstanceId, reason: str, error: bytes) -> None:
+        self.feed(on.InstanceExited(instance, reason, error))
+
+    def lost(self, why: str) -> None:
+        self._log.error("sandboxes_lost", reason=why)
+        self.retire(f"its sandboxes are gone: {why}")
+
+    # From placement
+
+    def granted(self, definition: Definition, grant: on.GrantArrived) -> None:
+        self._definitions[definition.key] = definition
+        self.feed(grant)
+
+    # Commands
+
+    def _carry_out(self, command: do.Command) -> None:
+        match command:
+            case do.Deliver():
+                self._deliver(command)
+            case do.Answer():
+                self._send(command.request, self._answer)
+            case do.Refuse():
+                self._send(command.request, frames.Refused(command.request, command.reason.value))
+            case do.TimeOut():
+                self._time_out(command)
+            case do.Start():
+                self._log.info("instance_starting", instance=command.instance, version=command.version)
+                self.host.start(command.instance, self._definitions[command.version])
+                self._forget_definitions()
+            case do.Kill():
+                self.host.kill(command.instance, command.reason)
+            case do.Announce():
+                self._announce(command)
+            case do.Retire():
+                self.retire(command.reason)
+            case do.ReportReady() | do.ReportGone() | do.ReportFreed() | do.ReportRefused():
+                self.report(command)
+            case _:
+                assert_never(command)
+
+    def _deliver(self, command: do.Deliver) -> None:
+        event = self._event
+        self.host.deliver(
+            command.instance,
+            command.request,
+            event.payload,
+            arn=event.arn,
+            timeout_s=event.timeout_ms / 1000,
+            client_context=_plain(event.client_context) if event.client_context else "",
+            tail=event.tail,
+        )
+
+    def _time_out(self, command: do.TimeOut) -> None:
+        body, tail = self.host.time_out(command.instance, command.request, command.timeout_s)
+        running_ms = command.timeout_s * 1000
+        self._send(command.request, frames.Answer(command.request, True, running_ms, tail or None, body))
+
+    def _send(self, request: RequestId, frame: frames.Frame) -> None:
+        connection = self._asked.pop(request, None)
+        if connection in self._frontends:
+            connection.send(frames.encode(frame))
+
+    def _announce(self, command: do.Announce) -> None:
+        if connection := self._links.get(command.frontend):
+            ready = frames.Ready(command.instance, command.number, command.starting_ms, command.init_ms)
+            connection.send(frames.encode(ready))
+
+    def _forget_definitions(self) -> None:
+        """Only what an instance was started from is worth keeping."""
+        used = {instance.version for instance in self.core.instances.values()}
+        self._definitions = {key: value for key, value in self._definitions.items() if key in used}
+
+
+def _plain(client_context: str) -> str:
+    """The JSON in it; what is no base64 was refused by the frontend, and is nobody's here."""
+    try:
+        return base64.b64decode(client_context).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,109 @@
+"""Loads the function, then answers one event after another."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import os
+import sys
+from _sitebuiltins import Quitter
+
+from .context import Context
+from .faults import Fault, failure
+from .wire import MAX_PAYLOAD_BYTES, decode, encode, frames, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    Handler = Callable[[Any, Context], Any]
+
+TOO_LARGE = f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes)."
+
+
+def _load(handler: str) -> Handler:
+    """The function that `module.function` or `folder/module.function` names; raises Fault."""
+    try:
+        module_name, function_name = handler.rsplit(".", 1)
+    except ValueError as error:
+        raise Fault("Runtime.MalformedHandlerName", f"Bad handler '{handler}': {error}") from None
+    module_name = module_name.replace("/", ".")
+    if module_name.split(".")[0] in sys.builtin_module_names:
+        raise Fault(
+            "Runtime.BuiltInModuleConflict", f"Cannot use built-in module {module_name} as a handler module"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        text = f"Unable to import module '{module_name}': {error}"
+        raise Fault("Runtime.ImportModuleError", text) from error
+    except SyntaxError as error:
+        where = f'  File "{error.filename}" Line {error.lineno}\n    {(error.text or "").strip()}\n'
+        text = f"Syntax error in module '{module_name}': {error}"
+        raise Fault("Runtime.UserCodeSyntaxError", text, [where]) from None
+    try:
+        function: Handler = getattr(module, function_name)
+    except AttributeError:
+        text = f"Handler '{function_name}' missing on module '{module_name}'"
+        raise Fault("Runtime.HandlerNotFound", text) from None
+    return function
+
+
+def _run(handler: Handler, context: Context, body: bytes) -> bytes:
+    """The answer to one event, or whatever the handler raised; Fault where it was not the handler."""
+    try:
+        event = decode(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
+    result = handler(event, context)
+    try:
+        answer = encode(result).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
+    if len(answer) > MAX_PAYLOAD_BYTES:
+        raise Fault("Function.ResponseSizeTooLarge", TOO_LARGE)
+    return answer
+
+
+def _flush() -> None:
+    """What the function printed is in its pipe before its answer leaves."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, ValueError, OSError):
+        return  # the function has closed or replaced them
+
+
+def _answer_events(fd: int, handler: Handler) -> None:
+    own_pid = os.getpid()
+    for (_, request_id, deadline_ms, arn, client_context), body in frames(fd):
+        try:
+            context = Context(request_id, deadline_ms, arn, client_context)
+            kind, answer = "answer", _run(handler, context, body)
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and that is its answer
+            kind, answer = "error", failure(error, request_id)
+        _flush()
+        if os.getpid() != own_pid:
+            os._exit(0)  # a child that the handler forked and let return: the answer is its parent's to give
+        send(fd, kind, request_id, answer)
+
+
+def main(fd: int) -> NoReturn:
+    os.set_inheritable(fd, False)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a line is in the log at once
+    search = [os.environ["LAMBDA_TASK_ROOT"], *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
+    sys.path[:0] = search
+    builtins.exit = builtins.quit = Quitter("exit", "Ctrl-D")  # as everywhere but under `python -S`
+    send(fd, "initialising")
+    try:
+        handler = _load(os.environ["_HANDLER"])
+    except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
+        body = failure(error, "")
+        _flush()
+        send(fd, "init_error", body=body)
+        sys.exit(1)
+    _flush()
+    send(fd, "ready")
+    _answer_events(fd, handler)
+    sys.exit(0)

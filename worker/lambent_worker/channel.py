@@ -1,0 +1,183 @@
+"""The worker's ends of one instance: the socket its events and answers go over, and the pipe of its output.
+
+Both are read with one system call a turn, straight off the descriptor: when an answer arrives, all that the
+function printed before it is already in the pipe, and one read has it.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from lambent_proto.ids import MAX_PAYLOAD_BYTES
+
+LONGEST_HEAD: Final = 0xFFFF
+"""The head's size is a u16."""
+
+_SIZES: Final = 6
+"""Bytes of the two sizes that a frame begins with."""
+
+_LONGEST_FRAME: Final = _SIZES + LONGEST_HEAD + MAX_PAYLOAD_BYTES
+
+_CHUNK: Final = 64 * 1024
+"""Bytes read at once: as much as a pipe holds unless it was made larger."""
+
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_decode: Final = json.JSONDecoder().decode
+_unpack_sizes: Final = struct.Struct(">IH").unpack_from
+_pack_sizes: Final = struct.Struct(">IH").pack
+
+
+class BrokenFrame(Exception):
+    """The instance sent what no runtime of ours sends. The message says what was wrong."""
+
+
+def frame(head: list[object], body: bytes = b"") -> bytes:
+    start = _encode(head).encode()
+    return b"%b%b%b" % (_pack_sizes(2 + len(start) + len(body), len(start)), start, body)
+
+
+class Frames:
+    """Cuts a stream into frames. A body is passed on as it came."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = _SIZES
+
+    def feed(self, data: bytes) -> Iterator[tuple[list[object], bytes]]:
+        """The frames that are now complete; raises BrokenFrame for one that can never be right."""
+        self._have += len(data)
+        if self._parts or self._have < self._need:
+            self._parts.append(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+        self._need = _SIZES
+        while len(data) >= _SIZES:
+            size, head_size = _unpack_sizes(data)
+            size += 4
+            if not _SIZES + head_size <= size <= _LONGEST_FRAME:
+                raise BrokenFrame(f"a frame of {size} bytes with a head of {head_size}")
+            if len(data) < size:
+                self._need = size
+                break
+            split = _SIZES + head_size
+            yield _head(data[_SIZES:split]), data[split:size]
+            data = data[size:]
+        self._have = len(data)
+        if data:
+            self._parts.append(data)
+
+
+def _head(data: bytes) -> list[object]:
+    try:
+        head = _decode(data.decode())
+    except (ValueError, RecursionError):
+        raise BrokenFrame("a head that is not JSON") from None
+    if not isinstance(head, list) or not head:
+        raise BrokenFrame("a head that is not an array")
+    return head
+
+
+class Channel:
+    """`on_frame` is called for each frame; `on_broken` once if they go wrong, `on_end` once when they end."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_frame: Callable[[list[object], bytes], None],
+        on_broken: Callable[[str], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._socket = sock
+        self._on_frame = on_frame
+        self._on_broken = on_broken
+        self._on_end = on_end
+        self._frames = Frames()
+        self._unsent: memoryview | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    def send(self, data: bytes) -> None:
+        """One event; the next is only sent when it was answered. A dead instance is told by its end."""
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return
+        if sent < len(data):
+            self._unsent = memoryview(data)[sent:]
+            self._loop.add_writer(self._socket.fileno(), self._send_rest)
+
+    def _send_rest(self) -> None:
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._unsent = None
+        if not self._unsent:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _read(self) -> bool:
+        """Takes in a chunk of what has arrived; False if there was nothing, or nothing is to come."""
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._socket.fileno())
+            self._on_end()
+            return False
+        try:
+            for head, body in self._frames.feed(data):
+                self._on_frame(head, body)
+        except BrokenFrame as broken:
+            self._loop.remove_reader(self._socket.fileno())
+            self._on_broken(str(broken))
+            return False
+        return True
+
+    def close(self) -> None:
+        """Takes in what the instance sent before it ended, then lets go of the socket."""
+        while self._loop.remove_reader(self._socket.fileno()) and self._read():
+            self._loop.add_reader(self._socket.fileno(), self._read)
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+
+
+class Output:
+    """The reading end of what an instance prints. It is always read, so that printing never blocks."""
+
+    def __init__(self, fd: int, on_data: Callable[[bytes], None]) -> None:
+        self._fd = fd
+        self._on_data = on_data
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(fd, self.take)
+
+    def take(self) -> bool:
+        """Takes what is in the pipe now; False if there was nothing."""
+        try:
+            data = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._fd)
+            return False
+        self._on_data(data)
+        return True
+
+    def close(self) -> None:
+        """Takes the last of it. A process that outlives the instance can print no more after this."""
+        self.take()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)

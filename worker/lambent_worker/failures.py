@@ -1,0 +1,43 @@
+"""Errors of a function that only the platform can tell, as Lambda's JSON."""
+
+import json
+import signal
+from typing import Final
+
+from lambent_worker.sandbox.api import Exit
+
+EXIT_ERROR: Final = "Runtime.ExitError"
+TIMED_OUT: Final = "Sandbox.Timedout"
+BROKEN_CHANNEL: Final = "Runtime.Unknown"
+
+
+def failure(error_type: str, message: str) -> bytes:
+    return json.dumps(
+        {"errorType": error_type, "errorMessage": message}, ensure_ascii=False, separators=(",", ":")
+    ).encode()
+
+
+def timed_out(request_id: str, timeout_s: float) -> bytes:
+    return failure(TIMED_OUT, f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds")
+
+
+def exited(request_id: str, exit_: Exit) -> bytes:
+    return failure(EXIT_ERROR, exit_message(request_id, exit_))
+
+
+def exit_message(request_id: str, exit_: Exit) -> str:
+    if exit_.status == 0:
+        return f"RequestId: {request_id} Error: Runtime exited without providing a reason"
+    return f"RequestId: {request_id} Error: Runtime exited with error: {_how(exit_.status)}"
+
+
+def _how(status: int) -> str:
+    if status > 0:
+        return f"exit status {status}"
+    name = signal.strsignal(-status)
+    return f"signal: {name.lower() if name else -status}"
+
+
+def broken_channel(request_id: str, what: str) -> bytes:
+    message = f"RequestId: {request_id} Error: The function disturbed its runtime, which sent {what}"
+    return failure(BROKEN_CHANNEL, message)

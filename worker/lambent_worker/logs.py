@@ -1,0 +1,308 @@
+"""Each function's log: one file of lines, written behind the calls and never waited for by them.
+
+A line is `SECONDS TAB INSTANCE TAB REQUEST TAB TEXT LF`: Unix seconds with milliseconds, the request empty
+where no call ran, and the text as printed, tabs and all. The platform's own lines are Lambda's, so that
+what reads Lambda's logs reads these.
+"""
+
+import asyncio
+import math
+import os
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+from urllib.parse import quote
+
+import structlog
+
+from lambent_chassis import clock
+from lambent_proto.definition import Definition
+from lambent_proto.ids import FunctionName, InstanceId
+
+_log = structlog.get_logger()
+
+FLUSH_EVERY_S: Final = 0.2
+"""How late a line may be in its file."""
+
+FILE_LIMIT_BYTES: Final = 10_000_000
+"""A function keeps at most two files of this size."""
+
+MOST_UNWRITTEN_BYTES: Final = 4_000_000
+"""Per function. What is printed faster than the disk takes it is dropped, and the log says how much."""
+
+LONGEST_LINE_BYTES: Final = 256 * 1024
+"""Longer ones are cut in pieces; the limit of an event in Lambda's logs."""
+
+TAIL_BYTES: Final = 4_096
+"""Lambda returns the last 4 KB of a call's log."""
+
+_READ_BYTES: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    at: float
+    """Unix seconds."""
+    instance: str
+    request_id: str
+    text: str
+
+
+class _Unwritten:
+    """Lines of one function on their way to its file."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.size = 0
+        self.dropped = 0
+
+    def add(self, line: bytes) -> bool:
+        """True if nothing was waiting before."""
+        if self.size > MOST_UNWRITTEN_BYTES:
+            self.dropped += 1
+            return False
+        self.size += len(line)
+        self.lines.append(line)
+        return len(self.lines) == 1
+
+    def take(self) -> bytes:
+        if self.dropped:
+            notice = f"{self.dropped} lines were dropped: the function prints faster than its log is written"
+            self.lines.append(f"{clock.unix_s():.3f}\t\t\t{notice}\n".encode())
+        data = b"".join(self.lines)
+        self.lines, self.size, self.dropped = [], 0, 0
+        return data
+
+
+class InstanceLog:
+    """What one instance adds to its function's log: its output, cut into lines, and the platform's lines."""
+
+    def __init__(self, logs: "FunctionLogs", definition: Definition, instance: InstanceId) -> None:
+        self._logs = logs
+        self._unwritten = logs.unwritten(definition.name)
+        self._function = definition.name
+        self._version = definition.version
+        self._memory_mb = definition.memory_mb
+        self._instance = instance
+        self._request = ""
+        self._names = f"\t{instance}\t\t"
+        """Instance and request, as each line has them behind its time."""
+        self._open_line = b""
+        self._tail: bytearray | None = None
+
+    def start(self, request_id: str, tail: bool) -> None:
+        self._end_line()
+        self._request = request_id
+        self._names = f"\t{self._instance}\t{request_id}\t"
+        self._tail = bytearray() if tail else None
+        self.line(f"START RequestId: {request_id} Version: {self._version}")
+
+    def output(self, data: bytes) -> None:
+        lines = (self._open_line + data).split(b"\n") if self._open_line else data.split(b"\n")
+        self._open_line = lines.pop()
+        for line in lines:
+            self._add(line)
+        while len(self._open_line) > LONGEST_LINE_BYTES:
+            self._add(self._open_line[:LONGEST_LINE_BYTES])
+            self._open_line = self._open_line[LONGEST_LINE_BYTES:]
+
+    def line(self, text: str) -> None:
+        """A line of the platform's own."""
+        self._add(text.encode())
+
+    def end(self, running_ms: float, peak_memory_mb: int, init_ms: float | None, status: str) -> bytes:
+        """Closes the call; returns the last of its log if `start` was asked for it.
+
+        `init_ms` belongs to the first call of an instance; `status` is empty, or why the call failed.
+        """
+        self._end_line()
+        init = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
+        # Both lines at once: this runs for every call.
+        start = f"{clock.unix_s():.3f}{self._names}"
+        end = f"END RequestId: {self._request}\n"
+        report = (
+            f"REPORT RequestId: {self._request}\tDuration: {running_ms:.2f} ms\t"
+            f"Billed Duration: {math.ceil(running_ms)} ms\tMemory Size: {self._memory_mb} MB\t"
+            f"Max Memory Used: {peak_memory_mb} MB\t{init}{status}\n"
+        )
+        self._logs.add(self._unwritten, f"{start}{end}{start}{report}".encode())
+        tail = b""
+        if self._tail is not None:
+            tail = bytes(self._tail + (end + report).encode())[-TAIL_BYTES:]
+            self._tail = None
+        self._request, self._names = "", f"\t{self._instance}\t\t"
+        return tail
+
+    def timed_out(self, timeout_s: float) -> None:
+        at = datetime.fromtimestamp(clock.unix_s(), UTC).isoformat(timespec="milliseconds")
+        self._end_line()
+        self.line(f"{at[:-6]}Z {self._request} Task timed out after {timeout_s:.2f} seconds")
+
+    def close(self) -> None:
+        self._end_line()
+
+    def _end_line(self) -> None:
+        if self._open_line:
+            self._add(self._open_line)
+            self._open_line = b""
+
+    def _add(self, text: bytes) -> None:
+        start = f"{clock.unix_s():.3f}{self._names}".encode()
+        self._logs.add(self._unwritten, b"%b%b\n" % (start, text))
+        if self._tail is not None:
+            self._tail += b"%b\n" % text
+            del self._tail[:-TAIL_BYTES]
+
+
+class FunctionLogs:
+    """The logs of all functions on this worker. Used as a context manager; on exit it writes the rest."""
+
+    def __init__(self, folder: Path, file_limit_bytes: int = FILE_LIMIT_BYTES) -> None:
+        self._folder = folder
+        self._file_limit_bytes = file_limit_bytes
+        self._unwritten: dict[FunctionName, _Unwritten] = {}
+        self._dirty = asyncio.Event()
+        self._written = asyncio.Event()
+        """Set and replaced at each flush: readers that follow wait for it."""
+        self._flushing = asyncio.Lock()
+        self._closing = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._flusher = asyncio.create_task(self._flush_until_closed())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._dirty.set()
+        await self._flusher
+
+    def of(self, definition: Definition, instance: InstanceId) -> InstanceLog:
+        return InstanceLog(self, definition, instance)
+
+    def unwritten(self, function: FunctionName) -> _Unwritten:
+        return self._unwritten.setdefault(function, _Unwritten())
+
+    def add(self, unwritten: _Unwritten, line: bytes) -> None:
+        """`line` is in the file within FLUSH_EVERY_S."""
+        if unwritten.add(line):
+            self._dirty.set()
+
+    async def _flush_until_closed(self) -> None:
+        while not self._closing.is_set():
+            await self._dirty.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_EVERY_S):
+                    await self._closing.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes what has been logged so far."""
+        async with self._flushing:
+            self._dirty.clear()
+            batches = {name: lines.take() for name, lines in self._unwritten.items() if lines.lines}
+            if batches:
+                await asyncio.to_thread(self._write, batches)
+                self._written.set()
+                self._written = asyncio.Event()
+
+    def _write(self, batches: dict[FunctionName, bytes]) -> None:
+        for function, data in batches.items():
+            path = self._path(function)
+            try:
+                with path.open("ab") as file:
+                    file.write(data)
+                    size = file.tell()
+                if size > self._file_limit_bytes:
+                    os.replace(path, _older(path))
+            except OSError as error:
+                _log.warning("log_lost", function=function, lost_bytes=len(data), error=str(error))
+
+    def _path(self, function: str) -> Path:
+        return self._folder / f"{quote(function, safe='')}.log"
+
+    async def read(self, function: str, follow: bool) -> AsyncGenerator[list[LogLine], None]:
+        """The lines that are kept, oldest first; with `follow`, the coming ones as well, without end.
+
+        A reader slower than two files' worth of lines misses some.
+        """
+        path = self._path(function)
+        await self.flush()
+        reader = _Reader(path)
+        try:
+            while True:
+                written = self._written
+                while lines := await asyncio.to_thread(reader.lines):
+                    yield lines
+                if not follow:
+                    return
+                await written.wait()
+        finally:
+            reader.close()
+
+
+def _older(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
+class _Reader:
+    """Reads the older file, then the newer one as it grows, and goes on with the next when it is replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: deque[IO[bytes]] = deque()
+        """Opened and not read to their end; an older one comes first."""
+        self._rest = b""
+        with suppress(FileNotFoundError):
+            self._files.append(path.open("rb"))
+        with suppress(FileNotFoundError):
+            older = _older(path).open("rb")
+            if self._files and os.path.sameopenfile(older.fileno(), self._files[0].fileno()):
+                older.close()  # it was replaced just now
+            else:
+                self._files.appendleft(older)
+
+    def lines(self) -> list[LogLine]:
+        """The next lines; empty if there are none by now."""
+        while self._files or self._open_successor():
+            data = self._files[0].read(_READ_BYTES)
+            whole, _, self._rest = (self._rest + data).rpartition(b"\n")
+            if whole:
+                return [_parsed(line) for line in whole.split(b"\n")]
+            if data:
+                continue
+            if len(self._files) == 1 and not self._open_successor():
+                return []
+            if not (more := self._files[0].read(_READ_BYTES)):
+                self._files.popleft().close()
+                continue
+            self._rest += more  # written between the last look and the replacing
+        return []
+
+    def _open_successor(self) -> bool:
+        """Opens the newest file, if that is another than the one being read."""
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return False
+        if self._files and os.path.sameopenfile(file.fileno(), self._files[-1].fileno()):
+            file.close()
+            return False
+        self._files.append(file)
+        return True
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+
+def _parsed(line: bytes) -> LogLine:
+    at, instance, request_id, text = line.decode(errors="replace").split("\t", 3)
+    return LogLine(float(at), instance, request_id, text)

@@ -1,0 +1,151 @@
+"""A worker: registers under a lease, takes grants and events, and is gone when its lease is."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from lambent_chassis import link
+from lambent_chassis.etcd import Etcd, EtcdError, Lease
+from lambent_chassis.objects import open_store
+from lambent_chassis.serve import Started
+from lambent_proto import frames, keys, registrations
+from lambent_proto.ids import NodeId
+from lambent_worker import service
+from lambent_worker.agent import TICK_S, Agent
+from lambent_worker.core import events as on
+from lambent_worker.host import InstanceHost
+from lambent_worker.logs import FunctionLogs
+from lambent_worker.packages import PackageCache
+from lambent_worker.placement import PlacementStream
+from lambent_worker.sandbox.process import ProcessBackend
+from lambent_worker.settings import WorkerSettings
+
+WATCHDOG_MARGIN_S: Final = 0.5
+"""How long before the lease may run out the watchdog kills everything by itself: time to reap."""
+
+_log = structlog.get_logger()
+
+
+class Retired(Exception):
+    """This registration is over: the process ends, and a new one registers anew."""
+
+
+async def run(settings: WorkerSettings, started: Started) -> None:
+    """Serves until it is cancelled; raises Retired when its lease in etcd could not be kept."""
+    node = NodeId(f"{settings.name}@{secrets.token_hex(4)}")
+    agent = Agent(node, settings.memory_mb)
+    async with settings.etcd_session() as etcd:
+        lease = await etcd.lease(int(settings.lease_ttl_s))
+        try:
+            async with (
+                _instances(settings, agent) as (backend, logs),
+                _listening(settings, agent, logs) as at,
+            ):
+                await _serve(settings, etcd, lease, agent, backend, at, started)
+        finally:
+            await _end(lease)  # only now: as long as the key is there, instances may exist
+
+
+async def _serve(
+    settings: WorkerSettings,
+    etcd: Etcd,
+    lease: Lease,
+    agent: Agent,
+    backend: ProcessBackend,
+    at: tuple[str, str],
+    started: Started,
+) -> None:
+    data_address, control_address = at
+    protections = backend.protections()
+    registration = registrations.Worker(
+        node=agent.node,
+        data_address=data_address,
+        control_address=control_address,
+        memory_mb=settings.memory_mb,
+        isolation=protections.backend,
+        missing_protections=list(protections.missing),
+    )
+    retired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    agent.retire = lambda why: None if retired.done() else retired.set_result(why)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_keep(agent, lease))
+        await etcd.put(keys.node(agent.node), registrations.encode(registration), lease)
+        _log.info("registered", node=agent.node, memory_mb=settings.memory_mb)
+        tasks.create_task(PlacementStream(etcd, agent).run())
+        started(data=data_address, control=control_address)
+        raise Retired(f"{agent.node}: {await retired}")
+
+
+@asynccontextmanager
+async def _listening(
+    settings: WorkerSettings, agent: Agent, logs: FunctionLogs
+) -> AsyncIterator[tuple[str, str]]:
+    """The addresses for frames and for reading logs."""
+    listener = await link.listen(
+        settings.host,
+        settings.data_port,
+        decoder=lambda: frames.Decoder(frames.TO_WORKER),
+        on_frame=agent.on_frame,
+        on_lost=agent.on_lost,
+    )
+    control, control_port = await service.serve(logs, settings.host, settings.control_port)
+    data_port = listener.sockets[0].getsockname()[1]
+    try:
+        yield f"{settings.host}:{data_port}", f"{settings.host}:{control_port}"
+    finally:
+        listener.close()
+        await control.stop(None)
+
+
+@asynccontextmanager
+async def _instances(
+    settings: WorkerSettings, agent: Agent
+) -> AsyncIterator[tuple[ProcessBackend, FunctionLogs]]:
+    """The host of the instances; on exit they have all been reaped."""
+    data = settings.data.absolute()
+    backend = ProcessBackend()
+    packages = PackageCache(_made(data / "code"), open_store(settings.packages))
+    async with (
+        FunctionLogs(_made(data / "logs")) as logs,
+        InstanceHost(
+            sandbox=backend,
+            packages=packages,
+            logs=logs,
+            scratch=_made(data / "scratch"),
+            node_name=settings.name,
+            listener=agent,
+        ) as host,
+    ):
+        agent.host = host
+        yield backend, logs
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+async def _keep(agent: Agent, lease: Lease) -> None:
+    """Tells the core and the watchdog how long the lease holds, and the core what time it is."""
+    told = 0.0
+    while True:
+        if lease.lost.is_set():
+            agent.feed(on.RegistrationLost("etcd does not know its lease any more"))
+        elif lease.valid_until != told:
+            told = lease.valid_until
+            agent.host.extend(told - WATCHDOG_MARGIN_S)
+            agent.feed(on.RegistrationRenewed(told))
+        agent.tick()
+        await asyncio.sleep(TICK_S)
+
+
+async def _end(lease: Lease) -> None:
+    try:
+        await lease.revoke()
+    except EtcdError as failed:
+        _log.warning("lease_not_revoked", reason=str(failed))

@@ -1,0 +1,1 @@
+"""Where instances run: one small interface, `api`, and the backends behind it."""

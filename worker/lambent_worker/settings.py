@@ -1,0 +1,43 @@
+"""What a worker is told at its start."""
+
+import os
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field
+
+from lambent_chassis.settings import Port, Settings
+from lambent_proto.ids import MIN_MEMORY_MB
+
+_MB: Final = 1024 * 1024
+
+_GROUP_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Of cgroup v2 and v1, as seen from inside a container."""
+
+
+def memory_for_instances_mb() -> int:
+    """Three quarters of what this machine, or the container around the worker, has."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    texts = [path.read_text().strip() for path in _GROUP_LIMITS if path.exists()]
+    groups = [int(text) for text in texts if text.isdigit()]  # v2 says "max" for no limit
+    return min(machine, *groups) * 3 // 4 // _MB
+
+
+class WorkerSettings(Settings):
+    host: str = "127.0.0.1"
+    """Where it listens, and what it tells the other parts to call."""
+    data_port: Port = 0
+    control_port: Port = 0
+    data: Path
+    """Folder for the code cache, the instances' files and the logs; no other worker's."""
+    packages: str
+    """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
+    memory_mb: int = Field(default_factory=memory_for_instances_mb, ge=MIN_MEMORY_MB)
+    """For all instances together."""
+    lease_ttl_s: float = Field(default=10.0, ge=2)
+    """How long after the loss of a worker the others may count its instances as gone."""
+    sandbox: Literal["process"] = "process"
+    """process: isolates nothing."""
