@@ -15,7 +15,7 @@ $(READY): pyproject.toml
 
 # A fleet on this machine, a real function, 2,000 calls, a table.
 demo: setup
-	@$(BIN)/python loadtest/demo.py
+	@$(BIN)/python -m loadtest.demo
 
 test: setup
 	$(BIN)/python -m pytest
@@ -33,7 +33,7 @@ proto: setup
 	$(BIN)/python proto/generate.py
 
 bench: setup
-	$(BIN)/python loadtest/bench.py
+	$(BIN)/python -m loadtest.bench
 
 # The three cores in a hostile network: make simulate SEEDS=100000
 simulate: setup

@@ -1,4 +1,4 @@
-"""A folder as a ZIP, the same bytes for the same files: what is deployed again unchanged is no new revision."""
+"""A folder as a ZIP. The same files make the same bytes, whenever and wherever they are packed."""
 
 import io
 import os

@@ -12,6 +12,7 @@ from lambent_proto.errors import (
     LostWithWorker,
     NotReady,
     PayloadTooLarge,
+    PlatformError,
     RevisionMismatch,
     Throttled,
     UnknownFunction,
@@ -49,6 +50,6 @@ def explained() -> Iterator[None]:
         yield
     except LambentError as error:
         lines = [error.message, _WHAT_TO_DO.get(type(error), "")]
-        if error.request_id:
+        if error.request_id and isinstance(error, PlatformError):
             lines.append(f"Request {error.request_id}: `lambent explain` may say more.")
         raise FailedCommand("\n".join(line for line in lines if line)) from error

@@ -50,9 +50,11 @@ async def nodes(client: "Client", as_json: bool) -> None:
             f"{node.memory_used_mb}/{node.memory_mb}",
             node.instances,
             node.isolation,
-            ",".join(node.missing_protections) or "none",
+            len(node.missing_protections) or "none",
         )
         for node in fleet.nodes
     ]
-    columns = ("node", "state", "address", "memory MB", "instances", "isolation", "missing protections")
+    columns = ("node", "state", "address", "memory MB", "instances", "isolation", "unprotected")
     print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")
+    if missing := sorted({name for node in fleet.nodes for name in node.missing_protections}):
+        click.echo(f"Not protected somewhere: {', '.join(missing)}.", err=True)

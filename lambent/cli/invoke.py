@@ -10,8 +10,8 @@ from lambent.cli.connection import with_client
 from lambent.cli.options import json_option
 
 if TYPE_CHECKING:
-    from lambent.messages import Invocation
     from lambent.client import Client
+    from lambent.messages import Invocation
 
 FUNCTION_FAILED: Final = 1
 

@@ -12,7 +12,7 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-class Concurrency(click.ParamType):
+class Concurrency(click.ParamType[Any]):
     """A number of instances, or `default` for the fleet's own limit."""
 
     name = "N|default"

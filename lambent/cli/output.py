@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -17,13 +16,14 @@ def facts(message: Message) -> dict[str, Any]:
 
     Unlike protobuf's own mapping, 64-bit numbers stay numbers.
     """
-    return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
+    fields = message.DESCRIPTOR.fields
+    return {field.name: _value(message, field.name, optional=field.has_presence) for field in fields}
 
 
-def _value(message: Message, field: FieldDescriptor) -> Any:
-    if field.has_presence and not message.HasField(field.name):
+def _value(message: Message, name: str, *, optional: bool) -> Any:
+    if optional and not message.HasField(name):
         return None
-    value = getattr(message, field.name)
+    value = getattr(message, name)
     if isinstance(value, Timestamp):
         return value.ToDatetime(UTC).isoformat(timespec="seconds")
     if isinstance(value, Message):

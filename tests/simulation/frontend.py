@@ -145,6 +145,8 @@ class Frontend(Process):
                 self.feed(on.EventRefused(instance, request, reason, now))
             case ("ready", instance, number, starting_ms, init_ms):
                 self.feed(on.LeaseReady(instance, number, starting_ms, init_ms, now))
+            case _:
+                raise AssertionError(f"no worker says {message}")
 
     def _dial_leader(self, name: str, epoch: int) -> None:
         process: Any = self.net.processes[name]
@@ -181,3 +183,5 @@ class Frontend(Process):
                     self.feed(on.RecallAsked(version, wanted, at))
                 case ("unmet", version, reason, detail):
                     self.feed(on.UnmetTold(version, reason, detail))
+                case _:
+                    raise AssertionError(f"no placement says {message}")

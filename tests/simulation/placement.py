@@ -223,6 +223,8 @@ class Placement(Process):
                 self.feed(on.Recalled(frontend, said.version, said.leases, at))
             case frontend_said.ReportLink():
                 self.feed(on.LinkChanged(frontend, said.node, said.up, at))
+            case _:
+                raise AssertionError(f"no frontend says {said} to placement")
 
     def accept_worker(self, epoch: int, node: NodeId) -> End | None:
         if self.core is None or self.epoch != epoch:
@@ -259,3 +261,5 @@ class Placement(Process):
                 self.feed(on.InstanceFreed(said.instance, said.number, said.busy, at))
             case worker_said.ReportRefused():
                 self.feed(on.GrantRefused(said.instance, said.reason, at))
+            case _:
+                raise AssertionError(f"no worker says {said} to placement")

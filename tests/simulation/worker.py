@@ -1,4 +1,4 @@
-"""A worker in the simulation: the real core, its sandboxes, and the watchdog that outlives a paused worker."""
+"""A worker in the simulation: the real core, its sandboxes, and the watchdog that outlives a pause."""
 
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +125,7 @@ class Worker(Process):
         self.promises = promises
         self.tell = tell
         self.incarnation = 0
+        self.core = Agent(memory_mb=memory_mb)
         self.watchdog: Watchdog | None = None
         self.started()
 
@@ -141,8 +142,7 @@ class Worker(Process):
         """A new registration is another node: nothing of an earlier one is carried over."""
         self.incarnation += 1
         self.node = NodeId(f"{self.name}@{self.incarnation}")
-        epoch = self.core.epoch if hasattr(self, "core") else Epoch(0)
-        self.core = Agent(memory_mb=self.memory_mb, epoch=epoch)
+        self.core = Agent(memory_mb=self.memory_mb, epoch=self.core.epoch)
         self.lease: int | None = None
         self.registered = False
         self.next_renewal = 0.0
@@ -203,7 +203,9 @@ class Worker(Process):
     def _leader_changed(self, kind: str, key: str, value: Any) -> None:
         if kind == "put" and (self.leader is None or value[1] > self.leader[1]):
             self.leader = value
-            self._close_control()
+            wire, self.control = self.control, None
+            if wire is not None:  # what the old leader said may still be read a while: its epoch is refused
+                self.soon(self.net.clock.dice.choice((0.0, 0.01, 0.5)), lambda: wire.close(self))
             self.dialling = 0.0
 
     def _close_control(self) -> None:
@@ -324,7 +326,7 @@ class Worker(Process):
                 self.control = None
 
         def receive(wire: Wire, message: Any) -> None:
-            if wire is self.control:
+            if node == self.node:
                 self._order(Epoch(epoch), message)
 
         self.net.dial(End(self, opened, receive, lost), process, lambda: process.accept_worker(epoch, node))
@@ -338,3 +340,5 @@ class Worker(Process):
                 self.feed(on.EvictArrived(epoch, instance, number, reason))
             case ("fence", instance, number):
                 self.feed(on.FenceArrived(epoch, instance, number))
+            case _:
+                raise AssertionError(f"no such order: {order}")

@@ -19,7 +19,7 @@ CALM_S = 12.0
 """Long enough for every lease to run out, every part to come back and every call to end."""
 
 BESIDE_S = 0.6
-"""How long, in the calm, an idle instance may stand beside a waiting call: a linger, a tick and two round trips."""
+"""How long, in the calm, an idle instance may stand beside a waiting call: a linger, a tick, round trips."""
 
 
 @dataclass
@@ -111,10 +111,7 @@ class World:
         if self.rate <= 0:
             return
         self.clock.after(self.dice.expovariate(self.rate), self._load)
-        if self.dice.random() < 0.05:
-            burst = self.dice.randint(2, 12)
-        else:
-            burst = 1
+        burst = self.dice.randint(2, 12) if self.dice.random() < 0.05 else 1
         frontend = self.dice.choice(self.frontends)
         function = self.dice.choice(list(self.limits))
         for _ in range(burst):
@@ -170,6 +167,8 @@ class World:
                 function = dice.choice(list(self.limits))
                 self.story.note(f"update {function}")
                 self._define(function)
+            case _:
+                pass  # nothing to cut
 
     def _calm_down(self) -> None:
         self.story.note("calm from here on")

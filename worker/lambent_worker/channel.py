@@ -25,6 +25,9 @@ _LONGEST_FRAME: Final = _SIZES + LONGEST_HEAD + MAX_PAYLOAD_BYTES
 _CHUNK: Final = 64 * 1024
 """Bytes read at once: as much as a pipe holds unless it was made larger."""
 
+_LAST_CHUNKS: Final = _LONGEST_FRAME // _CHUNK + 1
+"""What one answer may take. A process that escaped its instance's end could go on for ever."""
+
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _decode: Final = json.JSONDecoder().decode
 _unpack_sizes: Final = struct.Struct(">IH").unpack_from
@@ -149,8 +152,10 @@ class Channel:
 
     def close(self) -> None:
         """Takes in what the instance sent before it ended, then lets go of the socket."""
-        while self._loop.remove_reader(self._socket.fileno()) and self._read():
-            self._loop.add_reader(self._socket.fileno(), self._read)
+        if self._loop.remove_reader(self._socket.fileno()):
+            for _ in range(_LAST_CHUNKS):
+                if not self._read():
+                    break
         self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
 

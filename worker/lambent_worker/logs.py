@@ -183,6 +183,7 @@ class FunctionLogs:
         self._closing.set()
         self._dirty.set()
         await self._flusher
+        await self.flush()
 
     def of(self, definition: Definition, instance: InstanceId) -> InstanceLog:
         return InstanceLog(self, definition, instance)

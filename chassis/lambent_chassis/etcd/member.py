@@ -1,20 +1,22 @@
 """One member of etcd: where it listens, and the channel to it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
-from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import wire_pb2 as wire
-from lambent_chassis.etcd.errors import EtcdUnavailable
+from lambent_chassis.etcd.errors import EtcdClosed, EtcdUnavailable
 from lambent_chassis.etcd.rpcs import STATUS, Answer, Request, Rpc
 from lambent_chassis.etcd.values import Tls
 
 WHY_S: Final = 0.2
+
+_READY: Final = grpc.ChannelConnectivity.READY
 
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_receive_message_length", -1),
@@ -65,19 +67,22 @@ class Member:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint.text
-        self.channel = endpoint.channel()
+        self._channel = endpoint.channel()
+
+    async def close(self) -> None:
+        await self._channel.close()
 
     async def connected(self, within_s: float) -> bool:
         """Waits for the connection. Nothing has been sent when this fails: the call is safe to repeat."""
-        deadline = monotonic_s() + within_s
-        while (state := self.channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-            if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
-                return False
-            try:
-                async with asyncio.timeout(deadline - monotonic_s()):
-                    await self.channel.wait_for_state_change(state)
-            except TimeoutError:
-                return False
+        try:
+            with closed_not_cancelled():
+                async with asyncio.timeout(within_s):
+                    while (state := self._channel.get_state(try_to_connect=True)) is not _READY:
+                        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                            return False
+                        await self._channel.wait_for_state_change(state)
+        except TimeoutError:
+            return False
         return True
 
     async def why_not_connected(self) -> str:
@@ -98,12 +103,16 @@ class Member:
     ) -> Answer:
         """One request, one answer, also over a streaming call. Raises what gRPC raises."""
         if not rpc.streaming:
-            call = self.channel.unary_unary(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
-            return await call(request, timeout=timeout_s, metadata=tuple(metadata))
+            with closed_not_cancelled():
+                call = self._channel.unary_unary(
+                    rpc.path, rpc.request.SerializeToString, rpc.answer.FromString
+                )
+                return await call(request, timeout=timeout_s, metadata=tuple(metadata))
         stream = self.stream(rpc, metadata, timeout_s)
         try:
-            await stream.write(request)
-            answer = await stream.read()
+            with closed_not_cancelled():
+                await stream.write(request)
+                answer = await stream.read()
             if isinstance(answer, rpc.answer):
                 return answer
             raise EtcdUnavailable(f"etcd at {self.endpoint} ended a call without an answer", unknown=True)
@@ -114,8 +123,27 @@ class Member:
         self, rpc: Rpc[Request, Answer], metadata: Sequence[tuple[str, str]], timeout_s: float | None = None
     ) -> grpc.aio.StreamStreamCall[Request, Answer]:
         serialize: Callable[[Request], bytes] = rpc.request.SerializeToString
-        call = self.channel.stream_stream(rpc.path, serialize, rpc.answer.FromString)
-        return call(timeout=timeout_s, metadata=tuple(metadata))
+        with closed_not_cancelled():
+            call = self._channel.stream_stream(rpc.path, serialize, rpc.answer.FromString)
+            return call(timeout=timeout_s, metadata=tuple(metadata))
+
+
+@contextlib.contextmanager
+def closed_not_cancelled() -> Iterator[None]:
+    """Closing a channel cancels its calls, which the one who waits for them must not take for its own end.
+
+    Raises:
+        EtcdClosed: the channel was closed.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise EtcdClosed("this etcd session was closed") from None
+    except grpc.aio.UsageError:
+        raise EtcdClosed("this etcd session is closed") from None
 
 
 def _read(file: Path | None) -> bytes | None:

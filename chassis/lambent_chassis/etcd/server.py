@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import shutil
 import socket
+import subprocess
 from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -97,6 +98,7 @@ class EtcdServer:
                 stdout=output,
                 stderr=output,
                 env={},
+                start_new_session=True,  # so that Ctrl-C in a terminal reaches only who stops it in order
             )
         server = cls(process, endpoint, log)
         try:
@@ -173,8 +175,12 @@ def _arguments(name: str, data_dir: Path, client_url: str) -> list[str]:
 
 
 def _ended_with_parent() -> list[str]:
+    """util-linux's setpriv makes the kernel send SIGTERM; busybox has one that cannot."""
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+    if setpriv is None:
+        return []
+    options = subprocess.run([setpriv, "--help"], capture_output=True, text=True, timeout=10, check=False)
+    return [setpriv, "--pdeathsig", "TERM"] if "--pdeathsig" in options.stdout else []
 
 
 def _free_port() -> int:

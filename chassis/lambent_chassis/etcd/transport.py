@@ -31,6 +31,9 @@ CONNECT_S: Final = 1.0
 PAUSE_S: Final = 0.2
 """Between rounds over all members."""
 
+_HAS_LEADER: Final[tuple[tuple[str, str], ...]] = (("hasleader", "true"),)
+"""Makes a member without quorum refuse at once instead of falling silent."""
+
 
 class Transport:
     """Asks whichever member answers. A session's calls share the choice, so that one failure serves all."""
@@ -59,13 +62,13 @@ class Transport:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """`hasleader` makes a member without quorum refuse at once instead of falling silent."""
-        return (("hasleader", "true"), *((("token", self._token),) if self._token else ()))
+        """What goes with every call."""
+        return (*_HAS_LEADER, ("token", self._token)) if self._token else _HAS_LEADER
 
     async def close(self) -> None:
         self._closed = True
         for member in self._members:
-            await member.channel.close()
+            await member.close()
 
     async def call(
         self, rpc: Rpc[Request, Answer], request: Request, *, repeat: bool, budget_s: float = BUDGET_S
@@ -114,15 +117,16 @@ class Transport:
             raise EtcdUnavailable(f"etcd at {member.endpoint}: {reason}")
         for fresh in (False, True):
             token = self._token
+            # etcd refuses even to authenticate for a token that ran out.
+            metadata = _HAS_LEADER if rpc.path == AUTHENTICATE.path else self.metadata
             try:
-                answer = await member.ask(rpc, request, timeout_s, self.metadata)
+                answer = await member.ask(rpc, request, timeout_s, metadata)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error, member.endpoint)
             except asyncio.InvalidStateError:
                 failure = EtcdUnavailable(f"etcd at {member.endpoint} ended the call", unknown=True)
-            except asyncio.CancelledError:
-                self._raise_if_closed()
-                raise
+            except EtcdUnavailable as error:
+                failure = error
             else:
                 self._worked(member)
                 return answer
@@ -177,12 +181,9 @@ class Transport:
         return self.has_user and rpc.path != AUTHENTICATE.path and wants_token(str(failure))
 
     def _take(self) -> Member:
-        self._raise_if_closed()
-        return self._members[self._current]
-
-    def _raise_if_closed(self) -> None:
         if self._closed:
             raise EtcdClosed("this etcd session is closed")
+        return self._members[self._current]
 
     def _worked(self, member: Member) -> None:
         if self._working != member.endpoint and self._members[self._current] is member:

@@ -9,7 +9,7 @@ import grpc.aio
 
 from lambent_chassis.etcd import wire_pb2 as wire
 from lambent_chassis.etcd.errors import Compacted, EtcdDenied, EtcdUnavailable, from_rpc, wants_token
-from lambent_chassis.etcd.member import Member
+from lambent_chassis.etcd.member import Member, closed_not_cancelled
 from lambent_chassis.etcd.rpcs import STATUS, WATCH
 from lambent_chassis.etcd.transport import PAUSE_S, Transport
 from lambent_chassis.etcd.values import Change, change
@@ -84,8 +84,9 @@ class _Stream:
     async def open(self, key: bytes, range_end: bytes, start_revision: int) -> None:
         create = wire.WatchCreateRequest(key=key, range_end=range_end, start_revision=start_revision)
         try:
-            async with asyncio.timeout(self._patience_s):
-                await self._call.write(wire.WatchRequest(create=create))
+            with closed_not_cancelled():
+                async with asyncio.timeout(self._patience_s):
+                    await self._call.write(wire.WatchRequest(create=create))
         except TimeoutError:
             raise self._broken("does not take the watch") from None
         except grpc.aio.AioRpcError as error:

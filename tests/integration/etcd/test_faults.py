@@ -157,6 +157,22 @@ async def test_a_hung_member_is_left_within_seconds(cluster: Cluster, room: str,
         assert [change.mod_revision for change in seen] == sorted({change.mod_revision for change in seen})
 
 
+async def test_a_quiet_watch_on_a_member_that_answers_nothing_is_moved(cluster: Cluster, room: str) -> None:
+    """Nothing else uses the connection, and TCP sees nothing wrong: the watch itself finds out."""
+    async with (
+        Relay(cluster.members[0].client_port) as relay,
+        Etcd([relay.endpoint, cluster.endpoints[1]]) as etcd,
+        Etcd(cluster.endpoints[1:]) as elsewhere,
+    ):
+        start = await elsewhere.put(room + "a", b"")
+        seen: list[Change] = []
+        async with running(collect(etcd, room, start, seen)):
+            await until_seen(seen, start)
+            await asyncio.sleep(2)  # quiet
+            relay.mute()
+            await until_seen(seen, await elsewhere.put(room + "b", b""), timeout_s=7)
+
+
 async def test_without_a_majority_operations_fail_and_then_all_goes_on(cluster: Cluster, room: str) -> None:
     """Two of three are gone: reads and writes end in time; once they are back, nothing was lost."""
     survivor = cluster.members[0]
@@ -261,6 +277,7 @@ async def test_a_lease_counts_from_when_it_was_asked_for(cluster: Cluster) -> No
     async with Relay(cluster.members[0].client_port) as relay, Etcd([relay.endpoint]) as etcd:
         lease = await etcd.lease(9)
         granted_until = lease.valid_until
+        await asyncio.sleep(1)  # what is sent next is the keep-alive
         relay.delay(0.3)
         await until(lambda: lease.valid_until > granted_until)
         assert monotonic_s() >= relay.first_asked_at + 0.3

@@ -63,7 +63,11 @@ async def test_it_ends_with_its_parent(binary: EtcdBinary, tmp_path: Path) -> No
     assert alive(child)
     parent.kill()
     await parent.wait()
-    await until(lambda: not alive(child), timeout_s=10)
+    try:
+        await until(lambda: not alive(child), timeout_s=10)
+    finally:
+        if alive(child):
+            os.kill(child, signal.SIGTERM)
     async with await EtcdServer.start(binary, tmp_path / "data"):
         pass
 

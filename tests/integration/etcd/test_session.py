@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 
@@ -234,6 +235,23 @@ async def test_a_closed_session_says_so(cluster: Cluster, room: str) -> None:
         await waiting
     with pytest.raises(EtcdClosed):
         await getting
+
+
+async def test_closing_ends_those_who_wait_for_a_connection() -> None:
+    """Somebody listens and never answers: a call and a watch that wait for it end with the session."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        etcd = Etcd([f"127.0.0.1:{silent.getsockname()[1]}"])
+        connecting = asyncio.ensure_future(etcd.connect())
+        await asyncio.sleep(0.1)
+        getting = asyncio.ensure_future(etcd.get("/a"))
+        watching = asyncio.ensure_future(anext(etcd.watch_prefix("/a", 1)))
+        await asyncio.sleep(0.1)
+        await etcd.close()
+        for waiting in (connecting, getting, watching):
+            with pytest.raises(EtcdClosed):
+                await waiting
 
 
 async def test_a_watch_from_nowhere_is_refused(etcd: Etcd, room: str) -> None:

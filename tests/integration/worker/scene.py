@@ -192,6 +192,11 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def exists(pid: int) -> bool:
+    """Whether there is such a process, were it a zombie."""
+    return Path(f"/proc/{pid}").exists()
+
+
 async def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
     """For what tells nobody when it has happened, such as the end of a process that is not ours."""
     async with asyncio.timeout(within_s):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lambent_proto.definition import Definition
-from lambent_proto.ids import MAX_PAYLOAD_BYTES, RequestId
+from lambent_proto.ids import MAX_PAYLOAD_BYTES, FunctionName, RequestId
 from lambent_worker.channel import LONGEST_HEAD
 from lambent_worker.host import InstanceHost
-from tests.integration.worker.scene import Answer, Exited, Ready, Scene, alive, scene, until
+from tests.integration.worker.scene import Answer, Exited, Ready, Scene, alive, exists, scene, until
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ async def test_a_killed_instance_is_gone_once_it_is_said_to_be(stage: Scene) -> 
     stage.host.kill(it, "evicted")
     said = await stage.hears()
     assert said == Exited(it, "killed", b"")
-    assert not Path(f"/proc/{pid}").exists()
+    assert not exists(pid)
     stage.host.kill(it, "evicted")
     other = await stage.started(ECHO)  # nothing else was said meanwhile
     assert (await stage.call(other, 1)).json == 1
@@ -113,10 +113,10 @@ async def test_init_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
 async def test_a_package_that_is_not_in_the_store(stage: Scene) -> None:
     stage.start(
         Definition(
-            name="fn",
+            name=FunctionName("fn"),
             revision="1",
             runtime="python3.11",
-            handler="a.b",  # type: ignore[arg-type]
+            handler="a.b",
             code_sha256="0" * 64,
             code_size=1,
         )
@@ -214,7 +214,8 @@ async def test_a_function_that_disturbs_its_runtime(stage: Scene, lie: str, sent
 
 async def test_what_is_printed_belongs_to_its_call(stage: Scene) -> None:
     """All of it and nothing else, in order, from both streams, from subprocesses, and without a newline."""
-    source = "import subprocess, sys\ndef handler(n, c):\n    print('out', n)\n    print('err', n, file=sys.stderr)\n"
+    source = "import subprocess, sys\ndef handler(n, c):\n"
+    source += "    print('out', n)\n    print('err', n, file=sys.stderr)\n"
     source += "    subprocess.run(['echo', f'child {n}'])\n    sys.stdout.write(f'open {n}')"
     it = await stage.started(source)
     for n in range(20):
@@ -251,8 +252,9 @@ async def test_the_tail_is_the_last_4096_bytes(stage: Scene) -> None:
 
 
 async def test_a_flood_of_output_blocks_nobody(stage: Scene) -> None:
-    """100 MB are printed and the call ends; the log stays within its bounds; a neighbour is served meanwhile."""
-    source = "import os\ndef handler(e, c):\n    for _ in range(1600):\n        os.write(1, (b'x' * 1023 + b'\\n') * 64)\n"
+    """100 MB are printed, and the call ends; the log keeps its bounds; a neighbour is served meanwhile."""
+    source = "import os\nlines = (b'x' * 1023 + b'\\n') * 64\n"
+    source += "def handler(e, c):\n    for _ in range(1600):\n        os.write(1, lines)\n"
     flood, neighbour = await stage.started(source + "    return 'done'"), await stage.started(ECHO)
     stage.deliver(flood)
     stage.deliver(neighbour, "quick")
@@ -292,7 +294,7 @@ async def test_the_host_leaves_nothing_behind(tmp_path: Path) -> None:
         pids = [(await stage.call(it)).json for it in its]
         busy = await stage.started(SLEEP)
         stage.deliver(busy)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not any(exists(pid) for pid in pids)
     assert list((tmp_path / "scratch" / "instances").iterdir()) == []
     exits = [await stage.hears() for _ in range(4)]
     assert {said.reason for said in exits if isinstance(said, Exited)} == {"killed"}

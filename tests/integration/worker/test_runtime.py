@@ -1,6 +1,7 @@
 """What a function sees of its runtime, and what its callers see when it fails: Lambda's words and shapes."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -55,7 +56,8 @@ def handler(event, context):
                   context.log_group_name, context.aws_request_id, context.invoked_function_arn],
         "stream": context.log_stream_name,
         "left": context.get_remaining_time_in_millis(),
-        "client": client and [client.client.app_title, client.client.installation_id, client.custom, client.env],
+        "client": client and [client.client.app_title, client.client.installation_id,
+                              client.custom, client.env],
         "identity": [context.identity.cognito_identity_id, context.identity.cognito_identity_pool_id],
         "tenant": context.tenant_id,
     }
@@ -353,6 +355,31 @@ async def test_exceptions_that_cannot_be_printed_are_answers_too(stage: Scene) -
     it = await stage.started(source + "def handler(e, c):\n    raise Bad")
     answer = await stage.call(it)
     assert (answer.json["errorType"], answer.failed) == ("Bad", True)
+
+
+LOGGING = """
+import logging
+logger = logging.getLogger()
+logger.setLevel(logging.INFO)
+logging.basicConfig(format="not used")
+logger.info("at import")
+def handler(event, context):
+    logger.info("order %s", 7)
+    logging.getLogger("lib").debug("too fine")
+    return type(logging).__name__, logging.__spec__.name
+"""
+
+
+async def test_log_records_arrive_as_on_lambda(stage: Scene) -> None:
+    """`logger.info` needs no set-up: level, UTC time, request and message, once, with tabs between."""
+    it = await stage.started(LOGGING)
+    answer = await stage.call(it)
+    assert answer.json == ["module", "logging"]
+    _, record, end, *_ = answer.tail.decode().split("\n")
+    level, at, request, message = record.split("\t")
+    assert (level, request, message) == ("[INFO]", answer.request_id, "order 7")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", at)
+    assert end.startswith("END ")
 
 
 async def test_a_fork_that_returns_from_the_handler_does_not_answer(stage: Scene) -> None:

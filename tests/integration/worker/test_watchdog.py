@@ -94,7 +94,7 @@ async def test_instances_die_with_their_worker(tmp_path: Path) -> None:
 
 async def test_instances_die_when_their_worker_hangs(tmp_path: Path) -> None:
     """SIGSTOP of the worker: when its lease has run out, its instances and their children are gone."""
-    async with _driver(tmp_path, lease_s=1.0) as (worker, pids):
+    async with _driver(tmp_path, lease_s=2.0) as (worker, pids):
         os.kill(worker, signal.SIGSTOP)
         await until(lambda: not any(alive(pid) for pid in pids))
 
@@ -183,8 +183,9 @@ async def test_many_starts_at_once(spawner: Spawner) -> None:
 
 async def test_a_daemon_that_left_its_group_ends_when_no_instance_is_left(stage: Scene) -> None:
     """A plain process can escape a kill, but not for longer than the worker has instances."""
-    source = "import os, time\ndef handler(e, c):\n    r, w = os.pipe()\n    if os.fork() == 0:\n        os.setsid()\n"
-    source += "        if os.fork() == 0:\n            os.write(w, str(os.getpid()).encode())\n"
+    source = "import os, time\ndef handler(e, c):\n    r, w = os.pipe()\n"
+    source += "    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
+    source += "            os.write(w, str(os.getpid()).encode())\n"
     source += "            time.sleep(600)\n        os._exit(0)\n    return int(os.read(r, 20))"
     it = await stage.started(source)
     daemon = (await stage.call(it)).json

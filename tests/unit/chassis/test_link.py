@@ -180,9 +180,13 @@ async def test_a_slow_reader_holds_the_sender_back(monkeypatch: pytest.MonkeyPat
         async with asyncio.timeout(20):
             await paused.wait()
         assert cut < 200
-        link.send(b"small\n")
+        before = cut
+        for _ in range(20):
+            link.send(b"small\n")
+            await asyncio.sleep(0)
+        assert cut == before
         reader.resume_reading()
-        await far.until(lambda: len(far.seen) == 401)
+        await far.until(lambda: len(far.seen) == 420)
         assert cut == 400
         assert far.seen.index(b"small") < 200
 

@@ -18,6 +18,7 @@ from lambent_chassis.etcd import Etcd
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
 from lambent_frontend.packages import Packages, open_store
+from lambent_proto import keys
 from lambent_proto.errors import (
     BrokenPackage,
     FunctionExists,
@@ -26,6 +27,7 @@ from lambent_proto.errors import (
     RevisionMismatch,
     UnknownFunction,
 )
+from lambent_proto.ids import FunctionName
 from lambent_proto.v1 import functions_pb2
 from tests.unit.scripted import ScriptedDispatcher, serving
 
@@ -159,10 +161,12 @@ async def test_a_limit_is_not_a_revision(client: Client) -> None:
     assert free.revision_id == first.revision_id
 
 
-async def test_an_update_that_changes_nothing_is_none(client: Client) -> None:
-    """The same code and configuration again: no new revision, so no instance is replaced."""
+async def test_an_update_that_changes_nothing_is_none(client: Client, etcd: Etcd) -> None:
+    """The same code and configuration again: no new revision, no instance replaced, nothing written."""
     first = await created(client, timeout_s=5)
+    before = await etcd.get(keys.function(FunctionName("f")))
     assert await client.update_function("f", package(), timeout_s=5) == first
+    assert await etcd.get(keys.function(FunctionName("f"))) == before
 
 
 async def test_a_bad_update_changes_nothing(client: Client) -> None:

@@ -10,6 +10,7 @@ from _sitebuiltins import Quitter
 
 from .context import Context
 from .faults import Fault, failure
+from .records import Running, install
 from .wire import MAX_PAYLOAD_BYTES, decode, encode, frames, send
 
 TYPE_CHECKING = False
@@ -79,6 +80,7 @@ def _answer_events(fd: int, handler: Handler) -> None:
     own_pid = os.getpid()
     for (_, request_id, deadline_ms, arn, client_context), body in frames(fd):
         try:
+            Running.request_id = request_id
             context = Context(request_id, deadline_ms, arn, client_context)
             kind, answer = "answer", _run(handler, context, body)
         except Exception as error:  # noqa: BLE001 - a handler may raise anything, and that is its answer
@@ -95,6 +97,7 @@ def main(fd: int) -> NoReturn:
     search = [os.environ["LAMBDA_TASK_ROOT"], *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
     sys.path[:0] = search
     builtins.exit = builtins.quit = Quitter("exit", "Ctrl-D")  # as everywhere but under `python -S`
+    install()
     send(fd, "initialising")
     try:
         handler = _load(os.environ["_HANDLER"])

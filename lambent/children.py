@@ -1,0 +1,184 @@
+"""The processes under `lambent up`: each is started, watched, and stopped."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer
+
+READY_S: Final = 30.0
+
+STOP_S: Final = 15.0
+"""After this long SIGTERM is followed by SIGKILL; a frontend takes five seconds for its calls alone."""
+
+_LOG_TAIL: Final = 8
+
+
+class NotStarted(Exception):
+    """A child ended, or was not ready in time. The message names it, with the end of its log."""
+
+
+class Child(Protocol):
+    """One process; a new one each time it is started."""
+
+    name: str
+    log: Path
+
+    async def start(self) -> None:
+        """Returns when it serves; raises NotStarted."""
+
+    async def ended(self) -> int:
+        """Waits for the end of the process, and returns its exit code: below zero, the number of a signal."""
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL if that does not help; nothing if it does not run."""
+
+    def facts(self) -> dict[str, Any]:
+        """For tools: name, pid, addresses and files. The pid is 0 while it does not run."""
+
+
+class PartChild:
+    """A frontend, a placement or a worker: `lambent PART --config FILE`.
+
+    It is in a session of its own, so that Ctrl-C reaches `up` alone, which stops all in order; and it ends
+    when `up` does, however that is.
+    """
+
+    def __init__(self, part: str, name: str, config: Path, log: Path, environment: Mapping[str, str]) -> None:
+        self.part = part
+        self.name = name
+        self.log = log
+        self._config = config
+        self._environment = environment
+        self._process: Process | None = None
+        self._addresses: dict[str, str] = {}
+
+    async def start(self) -> None:
+        command = (sys.executable, "-m", "lambent", self.part, "--config", str(self._config))
+        with self.log.open("ab") as log:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *(*command, "--die-with-parent", str(os.getpid())),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+        try:
+            async with asyncio.timeout(READY_S):
+                self._addresses = await _ready(process)
+        except (TimeoutError, EOFError):
+            code = process.returncode if process.returncode is not None else await self._killed()
+            raise NotStarted(f"{self.name} did not start ({ending(code)}). {last_lines(self.log)}") from None
+
+    async def ended(self) -> int:
+        assert self._process is not None, "it was started"
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            await _stop(self._process)
+
+    async def _killed(self) -> int:
+        await self.stop()
+        return await self.ended()
+
+    def facts(self) -> dict[str, Any]:
+        process = self._process
+        return {
+            "part": self.part,
+            "name": self.name,
+            "pid": process.pid if process is not None and process.returncode is None else 0,
+            "addresses": self._addresses,
+            "config": str(self._config),
+            "log": str(self.log),
+        }
+
+
+class EtcdChild:
+    """The metadata store, at the same address each time it is started."""
+
+    part = name = "etcd"
+
+    def __init__(self, binary: EtcdBinary, data: Path) -> None:
+        self.binary = binary
+        self.log = data / "etcd.log"
+        self._data = data
+        self._server: EtcdServer | None = None
+        self._running = False
+
+    @property
+    def endpoint(self) -> str:
+        """Empty before the first start."""
+        return self._server.endpoint if self._server else ""
+
+    async def start(self) -> None:
+        port = int(self.endpoint.rpartition(":")[2] or 0)
+        try:
+            self._server = await EtcdServer.start(self.binary, self._data, port)
+        except EtcdNotStarted as error:
+            raise NotStarted(str(error)) from error
+        self._running = True
+
+    async def ended(self) -> int:
+        assert self._server is not None, "it was started"
+        code = await self._server.exited()
+        self._running = False
+        return code
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "part": self.part,
+            "name": self.name,
+            "pid": self._server.pid if self._server and self._running else 0,
+            "addresses": {"client": self.endpoint},
+            "log": str(self.log),
+        }
+
+
+def ending(code: int) -> str:
+    """An exit code for people."""
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"
+
+
+def last_lines(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-_LOG_TAIL:] if log.exists() else []
+    if not lines:
+        return f"{log} is empty."
+    return "\n".join([f"The end of {log}:", *(f"  {line}" for line in lines)])
+
+
+async def _ready(process: Process) -> dict[str, str]:
+    """Waits for the line `lambent PART NAME ready key=host:port ...`; EOFError if the process ends first."""
+    assert process.stdout is not None, "it is a pipe"
+    line = await process.stdout.readline()
+    if not line:
+        await process.wait()
+        raise EOFError
+    return dict(word.split("=", 1) for word in line.decode().split() if "=" in word)
+
+
+async def _stop(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

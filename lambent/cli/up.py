@@ -1,0 +1,166 @@
+"""`lambent up`: everything on this machine, until Ctrl-C."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from lambent.cli.failures import FailedCommand
+
+if TYPE_CHECKING:
+    from lambent.up import Fleet, Plan
+
+DEFAULT_PORT: Final = 50051
+INTERRUPTED: Final = 130
+CANNOT_START: Final = 1
+NOTHING_LEFT: Final = 1
+
+
+def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("lambent-data"),
+    envvar="LAMBENT_DATA",
+    show_default=True,
+    help="Folder for all that is kept: functions, packages, logs.",
+)
+@click.option("--grpc-host", default="127.0.0.1", envvar="LAMBENT_GRPC_HOST", show_default=True)
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    envvar="LAMBENT_GRPC_PORT",
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option(
+    "--etcd",
+    default="",
+    metavar="URL,...",
+    envvar="LAMBENT_ETCD",
+    callback=_endpoints,
+    help="An etcd that runs already; without it one is started.",
+)
+@click.option("--etcd-binary", metavar="PATH", help="The etcd to start; else one is looked for.")
+@click.option(
+    "--worker-memory",
+    type=click.IntRange(min=128),
+    metavar="MB",
+    envvar="LAMBENT_MEMORY_MB",
+    help="Of each worker, for its instances; by default they share three quarters of the machine's.",
+)
+@click.option(
+    "--concurrency",
+    "default_concurrency",
+    type=click.IntRange(min=0),
+    envvar="LAMBENT_DEFAULT_CONCURRENCY",
+    help="Most instances of a function that sets no limit of its own.",
+)
+@click.option("--keep-alive", "keep_alive_s", type=float, metavar="S", envvar="LAMBENT_KEEP_ALIVE_S")
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(min=0),
+    envvar="LAMBENT_MAX_WAITING",
+    help="Calls in line per function; the next one is throttled.",
+)
+@click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
+@click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
+def up(
+    default_concurrency: int | None,
+    keep_alive_s: float | None,
+    max_waiting: int | None,
+    worker_memory: int | None,
+    no_restart: bool,
+    json_ready: bool,
+    **options: Any,
+) -> int:
+    """Run a whole fleet on this machine until Ctrl-C.
+
+    The settings of the parts may be given in the environment as well, as LAMBENT_<KEY>.
+    """
+    from lambent.up import Plan
+
+    plan = Plan(
+        worker_memory_mb=worker_memory,
+        placement={"default_concurrency": default_concurrency, "keep_alive_s": keep_alive_s},
+        frontend={"max_waiting": max_waiting},
+        restart=not no_restart,
+        **options,
+    )
+    return asyncio.run(_run(plan, json_ready=json_ready))
+
+
+async def _run(plan: "Plan", *, json_ready: bool) -> int:
+    from lambent.up import CannotStart, Fleet
+    from lambent_chassis import logs
+
+    logs.configure("warning")
+
+    def announce() -> None:
+        click.echo(json.dumps(fleet.facts()) if json_ready else _summary(fleet))
+
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping:
+            fleet.kill()
+            os._exit(INTERRUPTED)
+        stopping = True
+        click.echo("\nStopping. Once more kills.", err=True)
+        running.cancel()
+
+    try:
+        fleet = Fleet(plan, lambda text: click.echo(text, err=True))
+        running = asyncio.ensure_future(fleet.run(announce))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                asyncio.get_running_loop().add_signal_handler(number, stop)
+        await running
+    except CannotStart as error:
+        raise FailedCommand(str(error), CANNOT_START) from error
+    except asyncio.CancelledError:
+        click.echo("Everything is stopped.", err=True)
+        return 0
+    click.echo("Nothing is left running.", err=True)
+    return NOTHING_LEFT
+
+
+def _summary(fleet: "Fleet") -> str:
+    etcd = ", ".join(fleet.etcd)
+    lines = []
+    if child := fleet.etcd_child:
+        etcd += f" ({child.binary.path})"
+        if child.binary.warning:
+            lines += [click.style(child.binary.warning, fg="yellow"), ""]
+    default = f"127.0.0.1:{DEFAULT_PORT}"
+    export = [] if fleet.endpoint == default else [f"  export LAMBENT_ENDPOINT={fleet.endpoint}"]
+    return "\n".join(
+        [
+            *lines,
+            click.style("Lambent is up. Ctrl-C stops it.", bold=True),
+            "",
+            f"  endpoint  {fleet.endpoint}",
+            f"  workers   {fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
+            f"  etcd      {etcd}",
+            f"  data      {fleet.plan.data.absolute()}, logs in logs/",
+            "",
+            click.style("Functions are not isolated: ", fg="yellow", bold=True)
+            + "they run as plain processes of your user. Deploy only what you trust.",
+            "",
+            "Try:",
+            *export,
+            "  lambent deploy DIR --name NAME --handler MODULE.FUNCTION",
+            "  lambent invoke NAME -d '{\"a\": 1}' -v",
+        ]
+    )

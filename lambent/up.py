@@ -1,0 +1,300 @@
+"""A whole fleet on this machine: etcd, a placement, workers and a frontend, each a process of its own.
+
+The data folder holds everything: `config/` what each part was told, `logs/` what each says, `parts.json` who
+runs with which id at which address, `packages/` and `etcd/` what was deployed, and a folder for each worker.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, last_lines
+from lambent.client import Client
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd import EtcdNotStarted, find_etcd
+from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
+from lambent_frontend.settings import FrontendSettings
+from lambent_placement.settings import PlacementSettings
+from lambent_proto.errors import PlatformError
+from lambent_worker.settings import WorkerSettings, memory_for_instances_mb
+
+Say = Callable[[str], None]
+
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 5.0
+_LOOK_EVERY_S: Final = 0.02
+
+STEADY_S: Final = 30.0
+"""A child that ran this long is started again without the pause that it had earned before."""
+
+_MODELS: Final[dict[str, type[Settings]]] = {
+    "placement": PlacementSettings,
+    "worker": WorkerSettings,
+    "frontend": FrontendSettings,
+}
+
+_OF_ONE_PART: Final = ("name", "packages", "port", "data_port", "control_port", "lease_ttl_s")
+"""Keys that mean one part: as a variable they would reach several."""
+
+
+class CannotStart(Exception):
+    """The fleet was not started, and nothing is left running. The message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to run."""
+
+    data: Path
+    workers: int = 2
+    grpc_host: str = "127.0.0.1"
+    grpc_port: int = 50051
+    """0 takes a free one."""
+    etcd: list[str] = field(default_factory=list)
+    """Endpoints; empty: an etcd is started as well."""
+    etcd_binary: str | None = None
+    worker_memory_mb: int | None = None
+    """Of each worker; by default they share three quarters of the machine's."""
+    placement: Mapping[str, Any] = field(default_factory=dict)
+    """Further settings, by key; None is left out."""
+    frontend: Mapping[str, Any] = field(default_factory=dict)
+    restart: bool = True
+    """Whether a child that ends is started again."""
+
+
+class Fleet:
+    """The children of one `lambent up`, in the order of their start."""
+
+    def __init__(self, plan: Plan, say: Say) -> None:
+        self.plan = plan
+        self.endpoint = ""
+        self.etcd: list[str] = list(plan.etcd)
+        self.etcd_child: EtcdChild | None = None
+        self.worker_memory_mb = plan.worker_memory_mb or memory_for_instances_mb() // max(plan.workers, 1)
+        self._data = plan.data.absolute()
+        self._say = say
+        self._parts: list[PartChild] = []
+        self._environments = {part: _environment(model) for part, model in _MODELS.items()}
+
+    @property
+    def children(self) -> list[Child]:
+        return [*([self.etcd_child] if self.etcd_child else []), *self._parts]
+
+    async def run(self, up: Callable[[], None]) -> None:
+        """Starts everything, says `up`, and keeps it running until it is cancelled; then stops it in order.
+
+        Raises CannotStart. Returns only if nothing runs any more and nothing is to be started again.
+        """
+        with _locked(self._data):
+            try:
+                await self._start()
+                up()
+                async with asyncio.TaskGroup() as tasks:
+                    for child in self.children:
+                        tasks.create_task(self._keep(child))
+            finally:
+                await self._stop()
+
+    def kill(self) -> None:
+        """At once; etcd gets SIGTERM, as it may lose what it acknowledged otherwise."""
+        for child in self.children:
+            if pid := child.facts()["pid"]:
+                os.kill(pid, signal.SIGTERM if isinstance(child, EtcdChild) else signal.SIGKILL)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "endpoint": self.endpoint,
+            "etcd": self.etcd,
+            "parts": [child.facts() for child in self.children],
+        }
+
+    async def _start(self) -> None:
+        port = _port(self.plan.grpc_host, self.plan.grpc_port)
+        self.endpoint = f"{self.plan.grpc_host}:{port}"
+        try:
+            if not self.etcd:
+                await self._start_etcd()
+            await self._start_part("placement", "placement", self.plan.placement)
+            names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
+            await _all(
+                *(self._start_part("worker", name, self._worker(name)) for name in names),
+                self._start_part("frontend", "frontend", self._frontend(port)),
+            )
+            await self._until_whole()
+        except NotStarted as error:
+            raise CannotStart(f"{error}\nEverything that was started has been stopped.") from error
+
+    async def _start_etcd(self) -> None:
+        try:
+            binary = await asyncio.to_thread(find_etcd, self.plan.etcd_binary)
+        except EtcdNotStarted as error:
+            raise CannotStart(str(error)) from error
+        self.etcd_child = EtcdChild(binary, self._data / "etcd")
+        await self.etcd_child.start()
+        self.etcd = [self.etcd_child.endpoint]
+
+    async def _until_whole(self) -> None:
+        """Waits until placement leads and all workers here have reported to it."""
+        here = {child.facts()["addresses"].get("data") for child in self._parts if child.part == "worker"}
+        seen: set[str] = set()
+        try:
+            async with asyncio.timeout(READY_S), Client(self.endpoint) as client:
+                while not here <= seen:
+                    with contextlib.suppress(PlatformError):
+                        nodes = (await client.nodes()).nodes
+                        seen = {node.address for node in nodes if node.state == "connected"}
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            missing = ", ".join(sorted(here - seen))
+            raise NotStarted(f"Placement did not hear from the workers at {missing}.") from None
+
+    def _worker(self, name: str) -> dict[str, Any]:
+        return {
+            "data": str(self._data / name),
+            "packages": str(_folder(self._data / "packages")),
+            "memory_mb": self.worker_memory_mb,
+        }
+
+    def _frontend(self, port: int) -> dict[str, Any]:
+        where = {"grpc_host": self.plan.grpc_host, "grpc_port": port}
+        return {"packages": str(_folder(self._data / "packages")), **where, **self.plan.frontend}
+
+    async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
+        told = {"name": name, "etcd": self.etcd, **settings}
+        told = {key: value for key, value in told.items() if value is not None}
+        config = _folder(self._data / "config") / f"{name}.toml"
+        config.write_text(
+            "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in told.items())
+        )
+        log = _folder(self._data / "logs") / f"{name}.log"
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))
+        environment = {
+            name: value
+            for name, value in self._environments[part].items()
+            if name not in {variable(key) for key in told}  # what `up` was told has been given in the file
+        }
+        child = PartChild(part, name, config, log, environment)
+        self._parts.append(child)
+        await child.start()
+        self._publish()
+
+    async def _keep(self, child: Child) -> None:
+        """Says when the child ends, and starts it again."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            since = monotonic_s()
+            code = await child.ended()
+            self._publish()
+            self._say(f"{child.name} ended ({ending(code)}). {last_lines(child.log)}")
+            if not self.plan.restart:
+                return
+            pause_s = FIRST_PAUSE_S if monotonic_s() - since > STEADY_S else pause_s
+            pause_s = await self._start_again(child, pause_s)
+            self._publish()
+            self._say(f"{child.name} runs again.")
+
+    async def _start_again(self, child: Child, pause_s: float) -> float:
+        """Tries until it serves; returns the pause to make before the next time."""
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            try:
+                await child.start()
+            except NotStarted as error:
+                self._say(f"{error}\nTrying again in {pause_s:g} s.")
+            else:
+                return pause_s
+
+    async def _stop(self) -> None:
+        """The frontend takes no more calls, the workers end their instances, then who they reported to."""
+        for part in ("frontend", "worker", "placement"):
+            await asyncio.gather(*(child.stop() for child in self._parts if child.part == part))
+        if self.etcd_child:
+            await self.etcd_child.stop()
+        (self._data / "parts.json").unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        fresh = self._data / "parts.json.new"
+        fresh.write_text(json.dumps(self.facts(), indent=2) + "\n")
+        fresh.replace(self._data / "parts.json")
+
+
+async def _all(*works: Coroutine[Any, Any, None]) -> None:
+    """Does all at once; the first that fails stops the others, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for work in works:
+                tasks.create_task(work)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+def _environment(model: type[Settings]) -> dict[str, str]:
+    """This process's environment with those LAMBENT_* variables that are for such a part."""
+    of_part = {variable(key) for key in model.model_fields} | CLIENT_VARIABLES
+    known = {variable(key) for other in _MODELS.values() for key in other.model_fields} | CLIENT_VARIABLES
+    ours = [name for name in os.environ if name.startswith(PREFIX)]
+    faults = [f"{name}: no such setting" for name in ours if name not in known]
+    faults += [
+        f"{name}: is of one part, and this starts several"
+        for name in map(variable, _OF_ONE_PART)
+        if name in ours
+    ]
+    if faults:
+        raise CannotStart("\n".join(["These variables are in the way:", *(f"  {fault}" for fault in faults)]))
+    return {name: value for name, value in os.environ.items() if name in of_part or name not in ours}
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Makes the folder, and keeps it to this process. The kernel lifts the lock however the process ends."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (data / "lock").open("a+")
+    except OSError as error:
+        raise CannotStart(f"{data} cannot be used as the data folder: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise CannotStart(
+                f"Another `lambent up` (process {lock.read().strip() or 'unknown'}) uses {data}: "
+                "stop it, or choose another folder with --data."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _port(host: str, port: int) -> int:
+    """The port, or a free one for 0; one that the frontend takes again whenever it is started again."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host.strip("[]"), port))
+            free: int = probe.getsockname()[1]
+            return free
+    except OSError as error:
+        raise CannotStart(
+            f"{host}:{port} cannot be listened on ({error.strerror}): stop what does, or choose another port "
+            "with --grpc-port; 0 takes a free one."
+        ) from error
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,98 @@
+"""A fleet of its own for one run, started with `lambent up` on free ports in a folder that goes away."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from loadtest.processes import still_there, tree
+
+STOP_WITHIN_S: Final = 30.0
+
+
+class Off(Exception):
+    """Something was not as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    pid: int
+    endpoint: str
+    etcd: str
+    pids: dict[str, int]
+    """By the names of the parts."""
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU so far: of each part, and of the instances with what starts them; `up` itself is left out."""
+        everyone = tree(self.pid)
+        spent = {name: everyone[pid].cpu_s for name, pid in self.pids.items() if pid in everyone}
+        parts = {self.pid, *self.pids.values()}
+        spent["instances"] = sum(seen.cpu_s for pid, seen in everyone.items() if pid not in parts)
+        return spent
+
+
+@contextmanager
+def fleet(*options: str) -> Iterator[Fleet]:
+    """Raises Off if it does not start, or does not end with everything stopped."""
+    with tempfile.TemporaryDirectory(prefix="lambent-") as folder:
+        data = Path(folder)
+        command = ("up", "--data", str(data / "data"), "--grpc-port", "0", "--no-restart", "--json-ready")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("LAMBENT_")}
+        with (data / "up.log").open("wb") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lambent", *command, *options],
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            yield _ready(process, data / "up.log")
+            _stop(process, data / "up.log")
+        finally:
+            process.kill()  # nothing happens if it has ended; its children end with it
+            process.communicate()
+
+
+def command(endpoint: str, arguments: Sequence[str]) -> str:
+    """Runs `lambent` and returns what it prints; raises Off if it fails."""
+    environment = os.environ | {"LAMBENT_ENDPOINT": endpoint}
+    done = subprocess.run(
+        [sys.executable, "-m", "lambent", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if done.returncode:
+        raise Off(f"`lambent {' '.join(arguments)}` failed: {done.stderr}")
+    return done.stdout
+
+
+def _ready(process: "subprocess.Popen[bytes]", log: Path) -> Fleet:
+    assert process.stdout is not None, "it is a pipe"
+    line = process.stdout.readline()
+    if not line:
+        raise Off(f"the fleet did not start: {log.read_text()}")
+    facts: dict[str, Any] = json.loads(line)
+    pids = {part["name"]: part["pid"] for part in facts["parts"]}
+    return Fleet(process.pid, facts["endpoint"], facts["etcd"][0], pids)
+
+
+def _stop(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    everyone = list(tree(process.pid).values())
+    process.terminate()
+    try:
+        code = process.wait(STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        raise Off(f"the fleet did not stop within {STOP_WITHIN_S:g} s") from None
+    if code:
+        raise Off(f"the fleet ended with exit code {code}: {log.read_text()}")
+    if left := still_there(everyone):
+        raise Off(f"still running after the stop: {left}")

@@ -1,0 +1,136 @@
+"""What can be done to an instance: the books are changed, and the commands that make it so are returned.
+
+Nothing here decides whether it should be done.
+"""
+
+from dataclasses import dataclass
+
+from lambent_placement.core import choice
+from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, State, Version
+from lambent_placement.core.commands import (
+    Command,
+    Evict,
+    Fence,
+    GiveLease,
+    Grant,
+    TellReady,
+    VoidLease,
+)
+from lambent_proto.ids import (
+    Epoch,
+    FrontendId,
+    InstanceId,
+    LeaseNumber,
+    function_of,
+    lease_number,
+)
+
+
+@dataclass(slots=True)
+class Acts:
+    books: Books
+    epoch: Epoch
+    default_limit: int
+    serial: int = 0
+    """How many lease numbers this epoch has given out."""
+
+    def grant(self, version: Version, function: Function, frontend: Frontend, node: Node) -> list[Command]:
+        reason = choice.cold_reason(function, version.key, bool(version.idle))
+        number = self._next()
+        instance = Instance(
+            InstanceId(f"{self.epoch:x}-{self.serial:x}"),
+            version.key,
+            node.id,
+            function.memory_mb,
+            number,
+            State.LEASED,
+            frontend.id,
+        )
+        self.books.add(instance)
+        return [
+            Grant(node.id, instance.id, version.key, function.memory_mb, number, frontend.id),
+            GiveLease(frontend.id, instance.id, number, node.id, version.key, starting=True, reason=reason),
+        ]
+
+    def give(self, instance: Instance, frontend: FrontendId, reason: str) -> Command:
+        number = self._next()
+        self.books.change(instance, State.LEASED, frontend=frontend, number=number)
+        return GiveLease(
+            frontend, instance.id, number, instance.node, instance.version, starting=False, reason=reason
+        )
+
+    def settle(self, instance: Instance, at: float) -> list[Command]:
+        """Nobody holds it and nothing runs there: into the warm index, or away with it if it is of no use."""
+        self.books.change(instance, State.IDLE, idle_since=at)
+        function = self.books.function(function_of(instance.version))
+        if not instance.ready or not self.books.nodes[instance.node].connected:
+            return []
+        if instance.version != function.version:
+            return self.evict(instance, "other_version")
+        if len(function.instances) > self.limit(function):
+            return self.evict(instance, "limit_lowered")
+        return []
+
+    def make_ready(self, instance: Instance, starting_ms: float, init_ms: float, at: float) -> list[Command]:
+        holder = instance.frontend
+        self.books.change(
+            instance, instance.state, frontend=holder, ready=True, busy=instance.busy, idle_since=at
+        )
+        self.books.function(function_of(instance.version)).failures = 0
+        if holder is None:
+            return []
+        return [TellReady(holder, instance.id, instance.number, starting_ms, init_ms)]
+
+    def fence(self, instance: Instance) -> list[Command]:
+        connected = self.books.nodes[instance.node].connected
+        self.books.change(instance, State.FENCING, number=self._next(), busy=not connected)
+        return [Fence(instance.node, instance.id, instance.number)] if connected else []
+
+    def evict(self, instance: Instance, reason: str, *, room_for: Version | None = None) -> list[Command]:
+        self.books.change(instance, State.STOPPING, number=self._next())
+        instance.stop_reason = reason
+        if room_for is not None:
+            self.books.room_for[instance.id] = room_for.key
+            room_for.making_room += 1
+        if not self.books.nodes[instance.node].connected:
+            return []  # said again when its worker reports
+        return [Evict(instance.node, instance.id, instance.number, reason)]
+
+    def remove(
+        self, instance: Instance, reason: str, error: bytes, *, node_lost: bool = False
+    ) -> list[Command]:
+        commands = self._void(instance, reason, error, node_lost=node_lost)
+        self.books.remove(instance)
+        return commands
+
+    def _void(
+        self, instance: Instance, reason: str, error: bytes, *, node_lost: bool = False
+    ) -> list[Command]:
+        if instance.frontend is None or not self.books.frontends[instance.frontend].attached:
+            return []
+        return [VoidLease(instance.frontend, instance.id, instance.number, reason, node_lost, error)]
+
+    def void_claims(self) -> list[Command]:
+        """Once every worker has reported, a lease on an instance that none has is a lease on nothing."""
+        if self.books.unreported():
+            return []
+        commands: list[Command] = []
+        for frontend in self.books.frontends.values():
+            for instance_id, number in frontend.claims.items():
+                commands.append(VoidLease(frontend.id, instance_id, number, "gone", node_lost=False))
+            frontend.claims.clear()
+        return commands
+
+    def held_by(self, frontend: FrontendId, version: Version | None = None) -> list[Instance]:
+        return [
+            i
+            for i in self.books.instances.values()
+            if i.frontend == frontend and (version is None or i.version == version.key)
+        ]
+
+    def limit(self, function: Function) -> int:
+        return self.default_limit if function.limit is None else function.limit
+
+    def _next(self) -> LeaseNumber:
+        self.serial += 1
+        return lease_number(self.epoch, self.serial)

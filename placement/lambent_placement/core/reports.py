@@ -1,0 +1,135 @@
+"""Workers that register, report and vanish: a worker's own report against the books.
+
+What runs on a host is what its worker says; what may run there counts until the worker's key has left etcd.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from lambent_placement.core.acts import Acts
+from lambent_placement.core.books import Books, Instance, Node, State
+from lambent_placement.core.commands import Command, Evict, Fence, TellReady
+from lambent_placement.core.events import NodeDisconnected, NodeExpired, NodeReported, Reported
+from lambent_placement.core.supply import Supply
+from lambent_proto.ids import FrontendId
+
+SETTLE_S: Final = 1.0
+"""How long a new leader waits for the holder of a lease to attach before the lease may go to others."""
+
+ORPHAN_S: Final = 5.0
+"""How long a frontend that is gone keeps leases that nobody else asks for."""
+
+
+@dataclass(slots=True)
+class Reports:
+    books: Books
+    acts: Acts
+    supply: Supply
+
+    def node_reported(self, event: NodeReported) -> list[Command]:
+        """A worker's own report against the books: what runs there is what it says."""
+        if event.node in self.books.expired:
+            return []
+        node = self.books.nodes.setdefault(event.node, Node(event.node, event.memory_mb))
+        node.connected = node.reported = True
+        commands: list[Command] = []
+        reported = {report.instance for report in event.instances}
+        for instance in [i for i in node.instances.values() if i.id not in reported]:
+            commands += self.acts.remove(instance, "the grant was lost", b"")
+        for report in event.instances:
+            known = self.books.instances.get(report.instance)
+            if known is None:
+                commands += self._adopt(node, report, event.at)
+            else:
+                commands += self._reconcile(known, report, event.at)
+        return commands + self.acts.void_claims() + self.supply.serve_needy(event.at)
+
+    def _adopt(self, node: Node, report: Reported, at: float) -> list[Command]:
+        """An instance that an earlier leader granted. It belongs to whoever claims it or held it last."""
+        instance = Instance(
+            report.instance,
+            report.version,
+            node.id,
+            report.memory_mb,
+            report.number,
+            State.STOPPING if report.state == "stopping" else State.IDLE,
+            idle_since=at,
+        )
+        instance.ready = report.state != "starting"
+        self.books.add(instance)
+        if instance.state is State.STOPPING:
+            return []
+        for frontend in self.books.frontends.values():
+            number = frontend.claims.pop(instance.id, None)
+            if number is not None and number >= report.number:
+                self.books.change(instance, State.LEASED, frontend=frontend.id, number=number)
+                return [TellReady(frontend.id, instance.id, number, 0.0, 0.0)] if instance.ready else []
+        if report.frontend is not None and self._may_still_attach(report.frontend, at):
+            self.books.change(instance, State.LEASED, frontend=report.frontend)
+            return []
+        if report.state == "busy":
+            return self.acts.fence(instance)
+        return self.acts.settle(instance, at)
+
+    def _may_still_attach(self, frontend_id: FrontendId, at: float) -> bool:
+        """Whether a last holder may be on its way to this leader, so that its lease is left alone."""
+        frontend = self.books.frontends.get(frontend_id)
+        if frontend is None:
+            frontend = self.books.frontend(frontend_id)
+            frontend.reclaim_at = at + SETTLE_S
+            frontend.forget_at = at + SETTLE_S + ORPHAN_S
+        return not frontend.attached
+
+    def _reconcile(self, instance: Instance, report: Reported, at: float) -> list[Command]:
+        commands: list[Command] = []
+        if report.state != "starting" and not instance.ready:
+            commands += self.acts.make_ready(instance, 0.0, 0.0, at)
+        if report.state == "stopping":
+            return commands + self._stopped_by_worker(instance)
+        if instance.state is State.STOPPING:
+            return [*commands, Evict(instance.node, instance.id, instance.number, instance.stop_reason)]
+        if instance.state is State.FENCING:
+            return commands + self._fence_again(instance, report, at)
+        if instance.state is State.IDLE and report.state == "busy":
+            return commands + self.acts.fence(instance)
+        return commands
+
+    def _stopped_by_worker(self, instance: Instance) -> list[Command]:
+        commands = self.acts._void(instance, "the worker is stopping it", b"")
+        self.books.change(instance, State.STOPPING)
+        return commands
+
+    def _fence_again(self, instance: Instance, report: Reported, at: float) -> list[Command]:
+        """The fence, or its answer, may have been lost with the old stream."""
+        busy = report.state == "busy"
+        if report.number < instance.number:
+            self.books.change(instance, State.FENCING, busy=busy)
+            return [Fence(instance.node, instance.id, instance.number)]
+        if busy:
+            self.books.change(instance, State.FENCING, busy=True)
+            return []
+        return self.acts.settle(instance, at)
+
+    def disconnected(self, event: NodeDisconnected) -> list[Command]:
+        node = self.books.nodes.get(event.node)
+        if node is None:
+            return []
+        node.connected = False
+        for instance in node.instances.values():
+            if instance.state is State.FENCING:
+                self.books.change(instance, State.FENCING, busy=True)  # nobody knows when it will be free
+            favoured = self.books.room_for.pop(instance.id, None)
+            if favoured is not None:
+                self.books.version(favoured).making_room -= 1
+        return self.supply.serve_needy(event.at)
+
+    def expired(self, event: NodeExpired) -> list[Command]:
+        self.books.expired.add(event.node)
+        node = self.books.nodes.get(event.node)
+        if node is None:
+            return []
+        commands: list[Command] = []
+        for instance in list(node.instances.values()):
+            commands += self.acts.remove(instance, "its worker's registration ended", b"", node_lost=True)
+        del self.books.nodes[event.node]
+        return commands + self.acts.void_claims() + self.supply.serve_needy(event.at)

@@ -1,0 +1,187 @@
+"""Serving demands: what is given, fetched or started for frontends that miss instances of a version.
+
+The order of preference is the numbered one of `scheduler`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from lambent_placement.core import choice
+from lambent_placement.core.acts import Acts
+from lambent_placement.core.books import Asked, Books, Frontend, Function, Version, Wanted
+from lambent_placement.core.commands import Command, Reason, Recall, TellUnmet, Unmet
+from lambent_proto.ids import FrontendId, VersionKey, function_of
+
+RECALL_FRESH_S: Final = 0.02
+"""How long the answer "nothing idle here" is believed before the same frontend is asked again."""
+
+OLDER_S: Final = 0.05
+"""How much longer one frontend's callers must have waited than another's before a busy lease is recalled:
+more than the age of what the parts know of each other."""
+
+
+@dataclass(slots=True)
+class Supply:
+    books: Books
+    acts: Acts
+
+    def serve_needy(self, at: float) -> list[Command]:
+        """Looks again at every demand that is not met, the one that has waited longest first."""
+        if not self.books.needy:
+            return []
+        commands: list[Command] = []
+        for key in sorted(self.books.needy, key=self._oldest):
+            commands += self.serve(key, at)
+        return commands
+
+    def _oldest(self, key: VersionKey) -> tuple[float, str]:
+        waiting = [w.oldest_at for w in self.books.version(key).wanted.values() if w.missing]
+        return min(waiting, default=0.0), key
+
+    def serve(self, key: VersionKey, at: float) -> list[Command]:
+        version = self.books.version(key)
+        commands: list[Command] = []
+        needy = self._needy(version)
+        for frontend in needy:
+            wanted = version.wanted[frontend.id]
+            while wanted.missing and (instance := choice.warmest(version, frontend)) is not None:
+                commands.append(self.acts.give(instance, frontend.id, Reason.MOST_RECENTLY_USED))
+        needy = [f for f in needy if version.wanted[f.id].missing]
+        if not needy:
+            self.books.needy.pop(key, None)
+            return commands + self._all_met(version)
+        self.books.needy[key] = None
+        return commands + self._find_more(version, needy, at)
+
+    def _needy(self, version: Version) -> list[Frontend]:
+        """Who still misses instances of this version, the longest waiting first."""
+        frontends = self.books.frontends
+        needy = [f for f, w in version.wanted.items() if w.missing and frontends[f].attached]
+        return [frontends[f] for f in sorted(needy, key=lambda f: (version.wanted[f].oldest_at, f))]
+
+    def _all_met(self, version: Version) -> list[Command]:
+        commands: list[Command] = []
+        for frontend, wanted in version.wanted.items():
+            if wanted.recall is not None:
+                wanted.recall = None
+                commands.append(Recall(frontend, version.key, 0))
+            if wanted.unmet:
+                wanted.unmet = ""
+                commands.append(TellUnmet(frontend, version.key, Unmet.NONE, ""))
+        return commands
+
+    def _find_more(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
+        missing = sum(version.wanted[f.id].missing for f in needy)
+        commands = self._reclaim(version, missing, at)
+        commands += self._recall_unused(version, missing, at)
+        for frontend in needy:
+            wanted = version.wanted[frontend.id]
+            while wanted.missing and self._missing(version, needy) > self._coming(version):
+                done, unmet, detail = self._start(version, frontend, at)
+                commands += done
+                if unmet is not Unmet.NONE:
+                    commands += self._tell(version, frontend, wanted, unmet, detail)
+                    break
+        return commands + self._share_out(version, needy, at)
+
+    def _missing(self, version: Version, needy: list[Frontend]) -> int:
+        return sum(version.wanted[f.id].missing for f in needy)
+
+    def _coming(self, version: Version) -> int:
+        """How many instances of a version will be free in a moment without anything more being done."""
+        asked = (w.recall.wanted for w in version.wanted.values() if w.recall and not w.recall.answered)
+        return version.fencing + version.making_room + sum(asked)
+
+    def _reclaim(self, version: Version, missing: int, at: float) -> list[Command]:
+        """Takes instances back from frontends that are gone."""
+        commands: list[Command] = []
+        for frontend_id, wanted in version.wanted.items():
+            frontend = self.books.frontends[frontend_id]
+            if not wanted.held or frontend.attached or at < frontend.reclaim_at:
+                continue
+            for instance in self.acts.held_by(frontend_id, version):
+                if self._coming(version) >= missing:
+                    return commands
+                if self.books.nodes[instance.node].connected:
+                    commands += self.acts.fence(instance)
+        return commands
+
+    def _recall_unused(self, version: Version, missing: int, at: float) -> list[Command]:
+        """Asks frontends that miss nothing themselves for what they hold idle."""
+        commands: list[Command] = []
+        for frontend_id, wanted in version.wanted.items():
+            more = missing - self._coming(version)
+            if more <= 0:
+                break
+            if not wanted.held or wanted.missing or not self.books.frontends[frontend_id].attached:
+                continue
+            commands += self._recall(version, frontend_id, wanted, min(more, wanted.held), at)
+        return commands
+
+    def _recall(
+        self, version: Version, frontend: FrontendId, wanted: Wanted, count: int, at: float
+    ) -> list[Command]:
+        asked = wanted.recall
+        if asked is not None and (not asked.answered or at - asked.sent_at < RECALL_FRESH_S):
+            return []
+        wanted.recall = Asked(count, at)
+        return [Recall(frontend, version.key, count)]
+
+    def _share_out(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
+        """Every instance is in use: whose callers have waited less gives some up to whose waited more.
+
+        Half the difference moves at a time, so that two who both have work end near an equal share.
+        """
+        oldest = needy[0]
+        first = version.wanted[oldest.id]
+        if self._coming(version):
+            return []
+        for frontend_id, wanted in version.wanted.items():
+            if frontend_id == oldest.id or not wanted.held or not wanted.missing:
+                continue
+            if not self.books.frontends[frontend_id].attached or wanted.oldest_at < first.oldest_at + OLDER_S:
+                continue
+            count = min(first.missing, 1 + max(0, wanted.held - first.held) // 2)
+            return self._recall(version, frontend_id, wanted, min(count, wanted.held), at)
+        return []
+
+    def _tell(
+        self, version: Version, frontend: Frontend, wanted: Wanted, unmet: Unmet, detail: str
+    ) -> list[Command]:
+        told = f"{unmet.value} {detail}"
+        if wanted.unmet == told:
+            return []
+        wanted.unmet = told
+        return [TellUnmet(frontend.id, version.key, unmet, detail)]
+
+    def _start(self, version: Version, frontend: Frontend, at: float) -> tuple[list[Command], Unmet, str]:
+        """One more instance for this frontend, or room for one, or why not."""
+        function = self.books.function(function_of(version.key))
+        if function.version != version.key:
+            return [], Unmet.UNKNOWN, "placement does not know this version (yet)"
+        if at < function.start_after:
+            return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
+        count, limit = len(function.instances), self.acts.limit(function)
+        if count >= limit:
+            victim = choice.give_way(function, version, self.books.nodes)  # type: ignore[arg-type]
+            if victim is None:
+                return [], Unmet.LIMIT, f"all {count} instances exist that its limit of {limit} allows"
+            return self.acts.evict(victim, "gives_way", room_for=version), Unmet.NONE, ""
+        if count + self.books.unreported() >= limit:
+            return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
+        return self._start_on_a_node(version, function, frontend, at)
+
+    def _start_on_a_node(
+        self, version: Version, function: Function, frontend: Frontend, at: float
+    ) -> tuple[list[Command], Unmet, str]:
+        nodes = self.books.nodes.values()
+        node = choice.emptiest(nodes, frontend, function.memory_mb, at)
+        if node is not None:
+            return self.acts.grant(version, function, frontend, node), Unmet.NONE, ""
+        victims = choice.make_room(nodes, frontend, function.memory_mb, at)
+        if victims:
+            commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
+            return commands + self.acts.evict(victims[-1], "memory", room_for=version), Unmet.NONE, ""
+        if not any(n.connected and n.id in frontend.links for n in nodes):
+            return [], Unmet.NO_NODE, "no worker is connected"
+        return [], Unmet.MEMORY, f"no worker has {function.memory_mb} MB free or held by idle instances"

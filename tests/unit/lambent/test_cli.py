@@ -1,0 +1,136 @@
+"""The command line without a fleet: what it says of mistakes, and that it is quick. Real processes."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def lambent(
+    *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "lambent", *arguments],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        timeout=50,
+        env=os.environ | (environment or {}),
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(["invok"], "No such command 'invok'", id="unknown command"),
+        pytest.param(["invoke"], "Missing argument 'NAME'", id="no name"),
+        pytest.param(["invoke", "f", "-", "-d", "{}"], "Give the event once", id="two events"),
+        pytest.param(["ps", "--endpoint", "http://x:1"], "'http://x:1' is not HOST:PORT", id="endpoint"),
+        pytest.param(["deploy", "/nowhere", "--name", "f"], "'/nowhere' does not exist", id="no such folder"),
+        pytest.param(
+            ["function", "update", "f", "--env", "A"], "'A' is not KEY=VALUE", id="variable without value"
+        ),
+        pytest.param(
+            ["function", "update", "f", "--concurrency", "many"], "neither a number of instances", id="limit"
+        ),
+        pytest.param(["worker", "--config", "/nowhere.toml"], "/nowhere.toml cannot be read", id="no config"),
+        pytest.param(["up", "--workers", "0"], "Invalid value for '--workers'", id="no workers"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], expected: str) -> None:
+    """Exit code 2 and a sentence that names what is wrong."""
+    done = lambent(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["invoke", "f"], ["ps"], ["logs", "f"], ["function", "ls"], ["explain", "x"]]
+)
+def test_nobody_there(arguments: list[str]) -> None:
+    """Exit code 3; it says where it called, and how to start a fleet."""
+    endpoint = f"127.0.0.1:{free_port()}"
+    done = lambent(*arguments, environment={"LAMBENT_ENDPOINT": endpoint})
+    assert (done.returncode, done.stdout) == (3, "")
+    assert endpoint in done.stderr
+    assert "`lambent up` starts one" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_part_with_bad_settings(tmp_path: Path) -> None:
+    """All faults with their keys, exit code 2."""
+    config = tmp_path / "frontend.toml"
+    config.write_text("grpc_prot = 1\nlinger_s = -1\n")
+    done = lambent("frontend", "--config", str(config))
+    assert done.returncode == 2
+    for key in ("grpc_prot", "linger_s", "etcd", "packages"):
+        assert f"\n  {key}: " in done.stderr
+
+
+def test_up_refuses_variables_of_one_part(tmp_path: Path) -> None:
+    """A name for one worker would become the name of all."""
+    environment = {"LAMBENT_NAME": "w1", "LAMBENT_COLOUR": "blue"}
+    done = lambent("up", "--data", str(tmp_path / "data"), environment=environment)
+    assert done.returncode == 1
+    assert "LAMBENT_NAME: is of one part" in done.stderr
+    assert "LAMBENT_COLOUR: no such setting" in done.stderr
+
+
+def test_up_on_a_port_in_use(tmp_path: Path) -> None:
+    """It says which port and what to do, and has started nothing."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = lambent("up", "--data", str(tmp_path / "data"), "--grpc-port", port)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} cannot be listened on" in done.stderr
+    assert "--grpc-port" in done.stderr
+    assert not (tmp_path / "data" / "etcd").exists()
+
+
+def test_deploying_a_folder_that_cannot_be_packed(tmp_path: Path) -> None:
+    """The mistake is the caller's: exit code 2, no traceback, nothing was deployed."""
+    (tmp_path / "away").symlink_to("/etc/hostname")
+    done = lambent("deploy", str(tmp_path), "--name", "f")
+    assert done.returncode == 2
+    assert "outside of the folder" in done.stderr
+    assert "Nothing was deployed" in done.stderr
+
+
+def test_help_is_quick() -> None:
+    """Help needs neither gRPC nor rich nor any part of the fleet."""
+    program = (
+        "import sys\nfrom lambent.cli import lambent\n"
+        "lambent.main(['--help'], standalone_mode=False)\n"
+        "heavy = {'grpc', 'rich', 'pydantic', 'structlog', 'google', 'lambent_frontend', 'lambent_worker'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "Usage:" in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+def test_clients_load_no_server() -> None:
+    """A machine that only calls functions needs no part of the fleet in memory."""
+    program = (
+        "import sys\nfrom lambent.cli import _run\n"
+        f"sys.argv = ['lambent', 'invoke', 'f', '--endpoint', '127.0.0.1:{free_port()}']\n"
+        "assert _run() == 3\n"
+        "servers = {'lambent_frontend', 'lambent_placement', 'lambent_worker'}\n"
+        "sys.exit(', '.join(servers & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
