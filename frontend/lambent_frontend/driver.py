@@ -144,6 +144,12 @@ class Driver:
             del self._pending[refusal.request_id]
         self.feed(on.EventRefused(sent.instance, refusal.request_id, refusal.reason, monotonic_s()))
 
+    def link_down(self, node: NodeId) -> None:
+        self.feed(on.LinkDown(node, monotonic_s()))
+        unheard = [r for r, p in self._pending.items() if p.done is None and p.sent and p.sent.node == node]
+        for request in unheard:  # nobody waits for these, and now no answer comes either
+            del self._pending[request]
+
     def tick(self) -> None:
         self.feed(on.Tick(monotonic_s()))
 

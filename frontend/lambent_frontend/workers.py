@@ -87,7 +87,7 @@ class Workers:
         if self._links.get(node) is connection:
             del self._links[node]
             self._log.info("worker_link_lost", node=node, reason=str(why))
-            self._driver.feed(on.LinkDown(node, monotonic_s()))
+            self._driver.link_down(node)
 
     async def _dial(self, node: NodeId, host: str, port: int, lost: Callable[[], None]) -> Link:
         """Connects and exchanges greetings; a worker that is another one than expected is not it."""

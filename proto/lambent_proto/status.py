@@ -25,6 +25,9 @@ REQUEST_ID_KEY: Final = "lambent-request-id"
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
+_NEVER_SENT: Final = ("failed to connect", "errors resolving", "DNS resolution failed")
+"""gRPC's words for a call that did not leave this machine."""
+
 # The status travels in HTTP/2 headers twice, once with three bytes for each that is not ASCII, and peers
 # may refuse more than 8 KB of headers.
 _MAX_MESSAGE_BYTES: Final = 1500
@@ -110,7 +113,7 @@ def from_rpc(error: grpc.aio.AioRpcError) -> LambentError:
 def _foreign(code: grpc.StatusCode, said: str) -> LambentError:
     """For what gRPC itself, or something between the parties, answered."""
     if code is grpc.StatusCode.UNAVAILABLE:
-        if "failed to connect" in said:
+        if any(words in said for words in _NEVER_SENT):
             return errors.NotReady(f"nobody answers there: {said}")
         return errors.LostWithWorker(
             f"the connection to the frontend was lost, what was under way may have run: {said}"

@@ -19,6 +19,7 @@ A call is sent a second time only when the worker proves that the runtime never 
 """
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, assert_never
 
 from lambent_frontend.core.commands import (
@@ -164,6 +165,8 @@ class Dispatcher:
             call.running_on = None
             call.waited_for = event.reason
             line = self._requeue(call)
+            if line.removed:
+                commands += self._end_waiting(line)
         return commands + self._serve(line, event.at)
 
     def _abandoned(self, event: InvocationAbandoned) -> list[Command]:
@@ -175,10 +178,12 @@ class Dispatcher:
         return self._ask(line, event.at)
 
     def _requeue(self, call: Call) -> Line:
-        """Puts a call that never ran back to the head of its line: it has waited longest."""
+        """Puts a call that never ran back to the head of its line, behind those that came before it."""
         line = self._line(call.version)
+        older = list(takewhile(lambda other: other.arrived_at <= call.arrived_at, line.waiting.values()))
         line.waiting[call.request] = call
-        line.waiting.move_to_end(call.request, last=False)
+        for ahead in (call, *reversed(older)):
+            line.waiting.move_to_end(ahead.request, last=False)
         return line
 
     # Leases
@@ -265,10 +270,13 @@ class Dispatcher:
         self.links.discard(event.node)
         commands: list[Command] = [ReportLink(event.node, up=False)] if self.attached else []
         touched = {}
-        for lease in [held for held in self.leases.values() if held.node == event.node]:
+        leases = [held for held in self.leases.values() if held.node == event.node]
+        for lease in leases:
             if lease.request is not None:
                 commands += self._lose(lease.request, "the connection to its node broke")
             touched[lease.version] = self._drop(lease)
+        if leases and self.attached:
+            commands.append(Release([(lease.instance, lease.number) for lease in leases], sure=False))
         for line in touched.values():
             commands += self._serve(line, event.at)
         return commands
@@ -392,7 +400,12 @@ class Dispatcher:
         return [Finish(call.request, Outcome.DEADLINE, detail)]
 
     def _linger(self, line: Line, at: float) -> list[Command]:
-        """Releases what has been idle for too long; the least recently used are at the front."""
+        """Releases what has been idle for too long; the least recently used are at the front.
+
+        Not while placement is away: nobody could use what is given up then, this frontend included.
+        """
+        if not self.attached:
+            return []
         late = 0
         while late < len(line.idle) and at - line.idle[late].idle_since >= self.linger_s:
             late += 1
@@ -424,9 +437,10 @@ class Dispatcher:
     def _replaced(self, event: VersionReplaced) -> list[Command]:
         old, new = self._line(event.old), self._line(event.new)
         new.limit = event.limit
-        for call in old.waiting.values():
-            call.version = event.new
-            new.waiting[call.request] = call
+        for call in self.calls.values():
+            if call.version == event.old:
+                call.version = event.new  # a running one too: if it is refused it waits for the new version
+        new.waiting.update(old.waiting)
         old.waiting.clear()
         old.removed = True
         return self._serve(old, event.at) + self._serve(new, event.at)
@@ -434,13 +448,16 @@ class Dispatcher:
     def _removed(self, event: VersionRemoved) -> list[Command]:
         line = self._line(event.version)
         line.removed = True
+        return self._end_waiting(line) + self._serve(line, event.at)
+
+    def _end_waiting(self, line: Line) -> list[Command]:
         commands: list[Command] = []
         for request in line.waiting:
             del self.calls[request]
             detail = f"function '{function_of(line.version)}' was deleted"
             commands.append(Finish(request, Outcome.REMOVED, detail))
         line.waiting.clear()
-        return commands + self._serve(line, event.at)
+        return commands
 
     def _line(self, version: VersionKey) -> Line:
         line = self.lines.get(version)

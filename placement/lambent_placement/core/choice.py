@@ -56,7 +56,9 @@ def cold_reason(function: Function, version: VersionKey, idle: bool) -> str:
 
 
 def _reachable(nodes: Iterable[Node], frontend: Frontend, at: float) -> list[Node]:
-    return [n for n in nodes if n.connected and n.id in frontend.links and at >= n.refused_until]
+    return [
+        n for n in nodes if n.registered and n.connected and n.id in frontend.links and at >= n.refused_until
+    ]
 
 
 def _victims(node: Node, memory_mb: int) -> list[Instance]:

@@ -32,6 +32,12 @@ class Reports:
             return []
         node = self.books.nodes.setdefault(event.node, Node(event.node, event.memory_mb))
         node.connected = node.reported = True
+        if not node.registered:
+            # Its key has not been seen, so what it says runs there does not count, and it gets no grant.
+            # Either the key is new and on its way: then nothing runs there, for a worker attaches only once
+            # it is registered, and this leader has read the list after every earlier leader's last grant.
+            # Or the key was gone before this leader came: then its instances are gone too.
+            return []
         commands: list[Command] = []
         reported = {report.instance for report in event.instances}
         for instance in [i for i in node.instances.values() if i.id not in reported]:
@@ -115,6 +121,9 @@ class Reports:
         if node is None:
             return []
         node.connected = False
+        if not node.registered:
+            del self.books.nodes[event.node]
+            return []
         for instance in node.instances.values():
             if instance.state is State.FENCING:
                 self.books.change(instance, State.FENCING, busy=True)  # nobody knows when it will be free

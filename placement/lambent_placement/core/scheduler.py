@@ -201,6 +201,7 @@ class Scheduler:
         commands: list[Command] = []
         for instance_id, number in leases:
             instance = self.books.instances.get(instance_id)
+            self.books.frontend(frontend).claims.pop(instance_id, None)
             if instance is None or instance.frontend != frontend or instance.number != number:
                 continue
             commands += self.acts.settle(instance, at) if sure else self.acts.fence(instance)

@@ -1,0 +1,214 @@
+"""Every command against a real fleet: its standard output, its standard error, and its exit code."""
+
+import json
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.fleet import Fleet, up
+
+pytestmark = pytest.mark.e2e
+
+FAILING = """
+def handler(event, context):
+    print("about to fail")
+    raise ValueError("planted")
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, echo: Path) -> Iterator[Fleet]:
+    """A fleet with `echo`, and with `failing`, deployed from a ZIP."""
+    folder = tmp_path_factory.mktemp("cli")
+    package = folder / "failing.zip"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("failing.py", FAILING)
+    with up(folder / "data", "--workers", "1") as running:
+        for name, source, handler in (
+            ("echo", echo, "echo.handler"),
+            ("failing", package, "failing.handler"),
+        ):
+            done = running.lambent("deploy", str(source), "--name", name, "--handler", handler)
+            assert done.returncode == 0, done.stderr
+        yield running
+        assert running.stop() == 0
+
+
+def said(done: "subprocess.CompletedProcess[bytes]", code: int = 0) -> Any:
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)
+
+
+def failure(done: "subprocess.CompletedProcess[bytes]", code: int) -> str:
+    text = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert "Traceback" not in text
+    return text
+
+
+def test_deploy_creates_and_updates(fleet: Fleet, echo: Path) -> None:
+    """A new function gets Lambda's defaults and this Python; another deploy changes only what is given."""
+    created = said(
+        fleet.lambent(
+            "deploy", str(echo), "--name", "new", "--handler", "echo.handler", "--env", "A=1", "--json"
+        )
+    )
+    major, minor = sys.version_info[:2]
+    assert (created["runtime"], created["memory_mb"], created["timeout_s"]) == (
+        f"python{major}.{minor}",
+        128,
+        3.0,
+    )
+    assert created["concurrency"] is None
+    updated = said(fleet.lambent("deploy", str(echo), "--name", "new", "--concurrency", "4", "--json"))
+    assert (updated["handler"], updated["environment"], updated["concurrency"]) == (
+        "echo.handler",
+        {"A": "1"},
+        4,
+    )
+    assert updated["code_sha256"] == created["code_sha256"]
+
+
+def test_a_new_function_needs_a_handler(fleet: Fleet, echo: Path) -> None:
+    """It cannot be guessed; nothing is created."""
+    assert "A new function needs --handler" in failure(
+        fleet.lambent("deploy", str(echo), "--name", "none"), 2
+    )
+    assert fleet.lambent("function", "get", "none").returncode == 3
+
+
+def test_a_broken_package(fleet: Fleet, tmp_path: Path) -> None:
+    """The service refuses it: exit code 3, and whose fault it is."""
+    package = tmp_path / "broken.zip"
+    package.write_bytes(b"this is no ZIP")
+    text = failure(fleet.lambent("deploy", str(package), "--name", "broken", "--handler", "a.b"), 3)
+    assert "Nothing was deployed" in text
+
+
+def test_functions(fleet: Fleet) -> None:
+    """They are listed, changed and deleted; --json has the names of lambent.v1."""
+    names = {function["name"] for function in said(fleet.lambent("function", "ls", "--json"))}
+    assert {"echo", "failing"} <= names
+    table = fleet.lambent("function", "ls").stdout.decode().splitlines()
+    assert table[0].split()[:3] == ["NAME", "RUNTIME", "HANDLER"]
+    revision = said(fleet.lambent("function", "get", "failing", "--json"))["revision_id"]
+    changed = said(
+        fleet.lambent("function", "update", "failing", "--memory", "256", "--revision", revision, "--json")
+    )
+    assert changed["memory_mb"] == 256
+    stale = fleet.lambent("function", "update", "failing", "--memory", "512", "--revision", revision)
+    assert "Nothing was changed" in failure(stale, 3)
+
+
+def test_deleting(fleet: Fleet, echo: Path) -> None:
+    """What is deleted is unknown from then on."""
+    fleet.lambent("deploy", str(echo), "--name", "short-lived", "--handler", "echo.handler")
+    assert fleet.lambent("function", "delete", "short-lived").returncode == 0
+    assert "`lambent function ls`" in failure(fleet.lambent("invoke", "short-lived"), 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "expected"),
+    [
+        (["-d", '{"a": [1, "ä"]}'], b"", {"a": [1, "ä"]}),
+        (["-"], b'"from standard input"', "from standard input"),
+        (["-f", "{file}"], b"", "from a file"),
+        ([], b"", {}),
+        (["-d", "1", "--qualifier", "$LATEST"], b"", 1),
+    ],
+)
+def test_invoke(fleet: Fleet, tmp_path: Path, arguments: list[str], stdin: bytes, expected: object) -> None:
+    """The event comes from where it is said to, the answer goes to standard output and nothing else does."""
+    file = tmp_path / "event.json"
+    file.write_text('"from a file"')
+    done = fleet.lambent(
+        "invoke", "echo", *(word.format(file=file) for word in arguments if word), stdin=stdin
+    )
+    assert said(done) == expected
+    assert done.stderr == b""
+
+
+def test_invoke_says_more(fleet: Fleet) -> None:
+    """--tail and -v speak on standard error; --json has everything in one object."""
+    done = fleet.lambent("invoke", "echo", "-d", "1", "--tail", "-v")
+    assert done.stdout == b"1\n"
+    text = done.stderr.decode()
+    assert "event of 1 characters" in text
+    assert "on worker-1, instance" in text
+    answer = said(fleet.lambent("invoke", "echo", "-d", "1", "--json"))
+    assert (answer["payload"], answer["function_error"]) == (1, "")
+    assert answer["explanation"]["node"] == "worker-1"
+    assert "event of 1 characters" in answer["log_tail"]
+
+
+def test_function_error(fleet: Fleet) -> None:
+    """Exit code 1: Lambda's error document on standard output, one line for people beside it."""
+    done = fleet.lambent("invoke", "failing")
+    assert said(done, 1)["errorType"] == "ValueError"
+    assert done.stderr.decode() == "lambent: the function failed: ValueError: planted\n"
+
+
+def test_the_fleet(fleet: Fleet) -> None:
+    """Instances and nodes are listed, as a table and as JSON."""
+    assert fleet.lambent("invoke", "echo").returncode == 0
+    instances = said(fleet.lambent("ps", "echo", "--json"))
+    assert {(instance["function_name"], instance["node"]) for instance in instances} == {("echo", "worker-1")}
+    assert instances[0]["id"] in fleet.lambent("ps").stdout.decode()
+    nodes = said(fleet.lambent("nodes", "--json"))
+    assert nodes["nodes"][0]["isolation"] == "process"
+    assert nodes["epoch"] >= 1
+    told = fleet.lambent("nodes")
+    assert "worker-1" in told.stdout.decode()
+    assert "Not protected somewhere: " in told.stderr.decode()
+
+
+def test_explain(fleet: Fleet) -> None:
+    """A call can be asked about later; one that nobody knows is an error of the caller's."""
+    request = said(fleet.lambent("invoke", "echo", "--json"))["request_id"]
+    told = said(fleet.lambent("explain", request, "--json"))
+    assert (told["function_name"], told["outcome"]) == ("echo", "succeeded")
+    assert "succeeded" in fleet.lambent("explain", request).stdout.decode()
+    assert "does not remember" in failure(fleet.lambent("explain", "nothing"), 3)
+
+
+def test_logs(fleet: Fleet) -> None:
+    """What a function printed, with when and where; with --json an object a line."""
+    request = said(fleet.lambent("invoke", "echo", "--json"))["request_id"]
+    assert f"request {request}" in fleet.lambent("logs", "echo").stdout.decode()
+    lines = [json.loads(line) for line in fleet.lambent("logs", "echo", "--json").stdout.splitlines()]
+    assert any(line["request_id"] == request and line["node"] == "worker-1" for line in lines)
+
+
+def test_logs_follow_until_interrupted(fleet: Fleet) -> None:
+    """A new call's lines arrive while it follows; Ctrl-C ends it with 130 and not a word."""
+    command = [sys.executable, "-m", "lambent", "logs", "-f", "failing", "--endpoint", fleet.endpoint]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        fleet.lambent("invoke", "failing")
+        while "about to fail" not in (line := following.stdout.readline()):
+            assert line, following.stderr.read()
+        following.send_signal(signal.SIGINT)
+        assert following.wait(20) == 130
+        assert following.stderr.read() == ""
+
+
+def test_a_reader_that_leaves(fleet: Fleet) -> None:
+    """`lambent ... | head -1` ends without a complaint."""
+    command = [sys.executable, "-m", "lambent", "logs", "-f", "echo", "--endpoint", fleet.endpoint]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        fleet.lambent("invoke", "echo")
+        assert reading.stdout.readline()
+        reading.stdout.close()
+        while reading.poll() is None:
+            fleet.lambent("invoke", "echo")
+        assert reading.returncode == 141
+        assert reading.stderr.read() == ""
