@@ -18,6 +18,8 @@ STOP_S: Final = 15.0
 """After this long SIGTERM is followed by SIGKILL; a frontend takes five seconds for its calls alone."""
 
 _LOG_TAIL: Final = 8
+_LOG_WIDTH: Final = 300
+"""How much of the log is shown to people: the reason comes before the traceback."""
 
 
 class NotStarted(Exception):
@@ -159,7 +161,7 @@ def last_lines(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-_LOG_TAIL:] if log.exists() else []
     if not lines:
         return f"{log} is empty."
-    return "\n".join([f"The end of {log}:", *(f"  {line}" for line in lines)])
+    return "\n".join([f"The end of {log}:", *(f"  {line[:_LOG_WIDTH]}" for line in lines)])
 
 
 async def _ready(process: Process) -> dict[str, str]:

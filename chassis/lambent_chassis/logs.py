@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -17,6 +18,9 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
 _LEVELS: Final = logging.getLevelNamesMapping()
+
+_TRACEBACK: Final = ExceptionDictTransformer(show_locals=False)
+"""Local variables hold passwords and people's events."""
 
 
 def configure(level: Level = "info", form: Format = "auto", **context: str) -> None:
@@ -29,9 +33,18 @@ def configure(level: Level = "info", form: Format = "auto", **context: str) -> N
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
     rendering: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(timestamp_key="at", colors=sys.stderr.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                timestamp_key="at",
+                colors=sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        else [
+            structlog.processors.ExceptionRenderer(_TRACEBACK),
+            structlog.processors.JSONRenderer(default=str),
+        ]
     )
     structlog.configure(
         processors=[*shared, *rendering],

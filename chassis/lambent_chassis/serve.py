@@ -81,12 +81,12 @@ class _Process:
             if not (self._stopping or self._failed):
                 raise
         except Exception as error:  # noqa: BLE001 - the outermost edge: log it and end
-            _log.error("part_failed", exc_info=error)
+            _log.error("part_failed", reason=_reason(error), exc_info=error)
             self._failed = True
         if self._failed:
             return FAILED
         if not self._stopping:
-            _log.error("part_ended", message="it ended without having been told to")
+            _log.error("part_ended", reason="it ended without having been told to")
             return FAILED
         _log.info("stopped")
         return 0
@@ -107,9 +107,8 @@ class _Process:
         """
         error = context.get("exception")
         harmless = error is None or (isinstance(error, OSError) and "future" not in context)
-        _log.error(
-            "connection_trouble" if harmless else "part_failed", message=context["message"], exc_info=error
-        )
+        event = "connection_trouble" if harmless else "part_failed"
+        _log.error(event, reason=_reason(error) or context["message"], exc_info=error)
         if not harmless:
             self._failed = True
             self._end()
@@ -117,6 +116,13 @@ class _Process:
     def _end(self) -> None:
         if self._part is not None:
             self._part.cancel()
+
+
+def _reason(error: BaseException | None) -> str:
+    """In a word; of a task group's failure, what failed first in it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}" if error else ""
 
 
 def _allow_many_open_files() -> None:

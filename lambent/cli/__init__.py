@@ -17,8 +17,10 @@ from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.up import up
 
 INTERRUPTED: Final = 130
-BROKEN_PIPE: Final = 141
-"""As shells have it: 128 and the number of the signal."""
+"""As shells have it: 128 and the number of SIGINT."""
+
+NOBODY_READS: Final = 1
+"""Whoever read has left, as `head` does. The code is click's, which sees most of these first."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,7 +52,7 @@ def _run() -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has left, as `head` does; without this the interpreter complains once more at its end.
+        # Without this the interpreter complains once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return NOBODY_READS
     return code or 0

@@ -45,6 +45,12 @@ class Fleet:
             assert monotonic_s() < deadline, f"{name} is not back: {self.said()}"
         return int(pid)
 
+    def ended(self, name: str) -> None:
+        """Waits until `up` has seen the part end."""
+        deadline = monotonic_s() + WITHIN_S
+        while self.part(name)["pid"]:
+            assert monotonic_s() < deadline, f"{name} has not ended: {self.said()}"
+
     def everyone(self) -> list[Seen]:
         return list(tree(self.process.pid).values())
 

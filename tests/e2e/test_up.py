@@ -108,8 +108,7 @@ def test_left_alone(data: Path) -> None:
     with up(data, "--workers", "1", "--no-restart") as fleet:
         frontend = fleet.part("frontend")
         fleet.kill("frontend")
-        while fleet.part("frontend")["pid"]:
-            assert fleet.process.poll() is None
+        fleet.ended("frontend")
         assert fleet.lambent("nodes").returncode == 3
         command = [sys.executable, "-m", "lambent", "frontend", "--config", frontend["config"]]
         with subprocess.Popen(

@@ -82,9 +82,13 @@ class Acts:
         return [TellReady(holder, instance.id, instance.number, starting_ms, init_ms)]
 
     def fence(self, instance: Instance) -> list[Command]:
+        """Takes an instance from its holder, who is told: the lease may still be on its way there."""
+        commands = self._void(instance, "fenced", b"")
         connected = self.books.nodes[instance.node].connected
         self.books.change(instance, State.FENCING, number=self._next(), busy=not connected)
-        return [Fence(instance.node, instance.id, instance.number)] if connected else []
+        if connected:
+            commands.append(Fence(instance.node, instance.id, instance.number))
+        return commands
 
     def evict(self, instance: Instance, reason: str, *, room_for: Version | None = None) -> list[Command]:
         self.books.change(instance, State.STOPPING, number=self._next())

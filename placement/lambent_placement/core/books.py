@@ -57,6 +57,8 @@ class Node:
     """It has said once to this leader what runs there; all since then was granted by this leader."""
     used_mb: int = 0
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
+    end_at: float = 0.0
+    """Its key is gone, its stream stands: until then its instances count."""
     refused_until: float = 0.0
     """No grants before then: it has just refused one."""
 

@@ -16,6 +16,9 @@ from lambent_proto.ids import FrontendId
 SETTLE_S: Final = 1.0
 """How long a new leader waits for the holder of a lease to attach before the lease may go to others."""
 
+LINGERING_S: Final = 10.0
+"""How long the instances of a worker whose key is gone still count while its stream stands."""
+
 ORPHAN_S: Final = 5.0
 """How long a frontend that is gone keeps leases that nobody else asks for."""
 
@@ -122,8 +125,7 @@ class Reports:
             return []
         node.connected = False
         if not node.registered:
-            del self.books.nodes[event.node]
-            return []
+            return self._end(node, event.at)
         for instance in node.instances.values():
             if instance.state is State.FENCING:
                 self.books.change(instance, State.FENCING, busy=True)  # nobody knows when it will be free
@@ -133,12 +135,26 @@ class Reports:
         return self.supply.serve_needy(event.at)
 
     def expired(self, event: NodeExpired) -> list[Command]:
+        """Its instances are gone, unless it still talks to us: some releases of etcd drop a lease too early.
+
+        Such a worker hears of it within a third of its lease, kills what it has, and leaves by itself.
+        """
         self.books.expired.add(event.node)
         node = self.books.nodes.get(event.node)
         if node is None:
             return []
+        node.registered = False
+        node.end_at = event.at + LINGERING_S
+        return [] if node.connected and node.instances else self._end(node, event.at)
+
+    def overdue(self, at: float) -> list[Command]:
+        """Ends what expired long ago with its stream unbroken: a stopped process keeps its connections."""
+        ended = [n for n in self.books.nodes.values() if n.id in self.books.expired and at >= n.end_at]
+        return [command for node in ended for command in self._end(node, at)]
+
+    def _end(self, node: Node, at: float) -> list[Command]:
         commands: list[Command] = []
         for instance in list(node.instances.values()):
             commands += self.acts.remove(instance, "its worker's registration ended", b"", node_lost=True)
-        del self.books.nodes[event.node]
-        return commands + self.acts.void_claims() + self.supply.serve_needy(event.at)
+        del self.books.nodes[node.id]
+        return commands + self.acts.void_claims() + self.supply.serve_needy(at)

@@ -301,7 +301,7 @@ class Scheduler:
         return commands
 
     def _tick(self, at: float) -> list[Command]:
-        commands: list[Command] = []
+        commands = self.reports.overdue(at)
         for frontend in list(self.books.frontends.values()):
             if not frontend.attached and at >= frontend.forget_at:
                 for instance in self.acts.held_by(frontend.id):

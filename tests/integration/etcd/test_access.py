@@ -85,7 +85,7 @@ async def test_tls_with_client_certificates(
 
 
 async def test_without_trust_there_is_no_session(tls_cluster: Cluster, certificates: Certificates) -> None:
-    """An authority that we do not know is given as the reason; without a certificate of ours nobody gets in."""
+    """An authority that we do not know is given as the reason; nobody gets in without a certificate."""
     stranger = Etcd([f"https://{tls_cluster.endpoints[0]}"])
     anonymous = Etcd(tls_cluster.endpoints, tls=Tls(ca_file=certificates.authority))
     refused = await asyncio.gather(stranger.connect(), anonymous.connect(), return_exceptions=True)

@@ -16,8 +16,10 @@ structlog.get_logger().debug("quiet_thing")
 structlog.get_logger().info("instance_started", instance="i-1", memory_mb=128)
 logging.getLogger("library").warning("gone %s", "wrong")
 logging.getLogger("library").info("chatter")
-try:
+def fail(password):
     1 / 0
+try:
+    fail("swordfish")
 except ZeroDivisionError as error:
     structlog.get_logger().error("part_failed", exc_info=error)
 """
@@ -65,6 +67,14 @@ def test_libraries_say_who_they_are(lines: list[dict[str, Any]]) -> None:
 def test_tracebacks_are_data(lines: list[dict[str, Any]]) -> None:
     """An exception stays within its one line."""
     assert lines[2]["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_tracebacks_keep_values_to_themselves(form: str) -> None:
+    """Functions and lines are shown, what their variables held is not."""
+    text = said("info", form)
+    assert "fail" in text
+    assert "swordfish" not in text.replace('fail("swordfish")', "")  # the line of the program itself
 
 
 def test_console() -> None:

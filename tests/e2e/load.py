@@ -1,0 +1,90 @@
+"""Callers that do not stop calling, and conditions to wait for."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeVar
+
+from lambent.client import Client
+from lambent.messages import Invocation
+from lambent_proto.errors import LambentError
+
+T = TypeVar("T")
+
+LOOK_EVERY_S = 0.02
+
+
+async def eventually(condition: Callable[[], T | Awaitable[T]], what: str, within_s: float = 15.0) -> T:
+    """Looks again and again until the condition is true, and returns what it gave."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = condition()
+        value: T = await found if inspect.isawaitable(found) else found
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}; last seen: {value!r}"
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One call as its caller saw it."""
+
+    call: str
+    begin: float
+    end: float
+    answer: Invocation | None = None
+    error: LambentError | None = None
+
+
+@dataclass(slots=True)
+class Load:
+    outcomes: list[Outcome] = field(default_factory=list)
+    """In the order in which they ended."""
+
+    @property
+    def answers(self) -> list[Invocation]:
+        return [outcome.answer for outcome in self.outcomes if outcome.answer is not None]
+
+    @property
+    def errors(self) -> list[LambentError]:
+        return [outcome.error for outcome in self.outcomes if outcome.error is not None]
+
+    async def more(self, number: int, within_s: float = 20.0) -> None:
+        """Waits for so many further outcomes."""
+        enough = len(self.outcomes) + number
+        await eventually(lambda: len(self.outcomes) >= enough, f"{number} more outcomes", within_s)
+
+
+@asynccontextmanager
+async def calling(client: Client, name: str, *, callers: int, sleep: float) -> AsyncIterator[Load]:
+    """So many callers, each with one call after the other; on exit those under way come to their end."""
+    load = Load()
+    numbers = count(1)
+    stopping = False
+
+    async def call_again_and_again(caller: int) -> None:
+        while not stopping:
+            load.outcomes.append(await one_call(client, name, f"{caller}.{next(numbers)}", sleep))
+
+    async with asyncio.TaskGroup() as tasks:
+        for caller in range(callers):
+            tasks.create_task(call_again_and_again(caller))
+        try:
+            yield load
+        finally:
+            stopping = True
+
+
+async def one_call(client: Client, name: str, call: str = "", sleep: float = 0.0) -> Outcome:
+    """An error of the service is an outcome too."""
+    begin = time.monotonic()
+    try:
+        answer = await client.invoke(name, {"call": call, "sleep": sleep})
+    except LambentError as error:
+        return Outcome(call, begin, time.monotonic(), error=error)
+    return Outcome(call, begin, time.monotonic(), answer=answer)
