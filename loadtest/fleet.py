@@ -29,9 +29,14 @@ class Fleet:
     """By the names of the parts."""
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU so far: of each part, and of the instances with what starts them; `up` itself is left out."""
+        """CPU so far: of each part, and of the instances with what starts them; `up` itself is left out.
+
+        Raises Off if a part has ended.
+        """
         everyone = tree(self.pid)
-        spent = {name: everyone[pid].cpu_s for name, pid in self.pids.items() if pid in everyone}
+        if ended := [name for name, pid in self.pids.items() if pid not in everyone]:
+            raise Off(f"{', '.join(ended)} ended while in use")
+        spent = {name: everyone[pid].cpu_s for name, pid in self.pids.items()}
         parts = {self.pid, *self.pids.values()}
         spent["instances"] = sum(seen.cpu_s for pid, seen in everyone.items() if pid not in parts)
         return spent

@@ -1,10 +1,42 @@
-"""The smallest function, as the repository ships it."""
+"""Fleets, clients and functions. What does not harm a fleet shares one; at its end nothing may be left."""
 
+import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from lambent.client import Client
+from tests.e2e.by_hand import running
+from tests.e2e.evidence import Evidence
+from tests.e2e.fleet import Fleet
+
 
 @pytest.fixture(scope="session")
 def echo() -> Path:
+    """The smallest function, as the repository ships it."""
     return Path(__file__).resolve().parents[2] / "examples" / "echo"
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Two workers; for tests that leave all of its processes as they are."""
+    with running(tmp_path_factory.mktemp("shared")) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def client(shared: Fleet) -> AsyncIterator[Client]:
+    async with Client(shared.endpoint) as client:
+        yield client
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    return Evidence(tmp_path / "evidence")
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A function's name that is this test's own."""
+    return re.sub(r"[^a-zA-Z0-9-_]", "-", request.node.name.removeprefix("test_"))[:64]

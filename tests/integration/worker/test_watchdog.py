@@ -1,6 +1,7 @@
 """Nothing outlives its worker's lease, its worker, or the spawner: whatever dies, hangs or is stopped."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lambent_chassis import clock
+from lambent_worker.sandbox import spawner as script
 from lambent_worker.sandbox.api import CannotStart, Exit
 from lambent_worker.sandbox.spawner_client import Process, Spawner
 from tests.integration.worker.scene import Exited, Lost, Scene, alive, children_of, scene, until
@@ -112,6 +114,21 @@ async def test_instances_die_with_the_spawner(tmp_path: Path) -> None:
         assert (await stage.failed_init(PID)).reason == "spawn_failed"
 
 
+async def test_instances_die_with_the_spawner_while_their_worker_hangs(tmp_path: Path) -> None:
+    """Nobody is left to kill them but the kernel, which does so to an instance's own process."""
+    async with _driver(tmp_path, lease_s=600) as (worker, pids):
+        [spawner] = children_of(worker)
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(spawner, signal.SIGKILL)
+        instances, their_children = pids[::2], pids[1::2]
+        try:
+            await until(lambda: not any(alive(pid) for pid in instances))
+        finally:
+            for pid in instances + their_children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
 def _spawner_pid() -> int:
     """The child of this process that runs the spawner's script."""
     [pid] = [
@@ -147,6 +164,33 @@ async def test_the_spawner_tells_exit_codes_signals_and_kills(spawner: Spawner) 
     spawner.kill("by us")
     assert await by_us.exited == Exit(-9, True)
     spawner.kill("by us")
+
+
+async def test_a_worker_that_reads_nothing_does_not_stop_the_watchdog() -> None:
+    """The way to it is full to the brim, and its lease is kept to all the same."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", script.__file__, str(theirs.fileno()), pass_fds=[theirs.fileno()]
+            )
+        try:
+            ours.sendall(json.dumps(["extend", clock.monotonic_s() + 2.0]).encode())
+            sleeper = ["start", "a", ["/bin/sleep", "600"], {}, "/"]
+            null = os.open(os.devnull, os.O_RDWR)
+            socket.send_fds(ours, [json.dumps(sleeper).encode()], [null, null])
+            os.close(null)
+            await until(lambda: len(children_of(process.pid)) == 1)
+            ours.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(5_000):
+                    ours.send(json.dumps(["start", "b", ["/bin/true"], {}, "/"]).encode())  # refused: no fds
+                    await asyncio.sleep(0)
+            await until(lambda: children_of(process.pid) == [])
+            assert process.returncode is None
+        finally:
+            ours.close()
+            await process.wait()
 
 
 @pytest.mark.parametrize(

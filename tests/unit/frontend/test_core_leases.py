@@ -5,6 +5,7 @@ import pytest
 from lambent_frontend.core import events as on
 from lambent_frontend.core.commands import AnswerRecall, Attach, Command, Demand, Outcome, ReportLink
 from lambent_frontend.core.dispatcher import Dispatcher
+from lambent_proto.ids import NodeId
 from tests.unit.frontend.dispatcher_rows import (
     CONNECTED,
     DELETED,
@@ -27,7 +28,7 @@ from tests.unit.frontend.dispatcher_rows import (
     voided,
 )
 
-N3 = on.NodeId("n3@1")
+N3 = NodeId("n3@1")
 REPLACED = on.VersionReplaced(V, W, None, 1.0)
 
 

@@ -164,3 +164,14 @@ def unmet(frontend: FrontendId, reason: Unmet, detail: str = "", version: Versio
 def all_exist(count: int) -> str:
     return f"all {count} instances exist that its limit of {count} allows"
 
+
+def told_ready(serial: int, starting_ms: float = 0.0, init_ms: float = 0.0) -> do.TellReady:
+    return do.TellReady(F, instance(serial), number(serial), starting_ms, init_ms)
+
+
+HELD: list[on.Event] = [*fleet(1), demanded(F, 1), ready(1)]
+"""F holds the only instance of f there may be, on N2."""
+UNUSED: list[on.Event] = [*HELD, demanded(F, 0)]
+"""The same, and F has no work for it."""
+FENCED: list[on.Event] = [*UNUSED, released(F, 1, sure=False)]
+TAKEN = void(1, "fenced")

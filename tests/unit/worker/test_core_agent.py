@@ -147,9 +147,7 @@ def test_an_event(history: list[on.Event], last: on.Event, expected: list[do.Com
     ("history", "last", "expected"),
     [
         pytest.param(BUSY, answered(), [do.Answer(F, R1)], id="an answer goes to who asked"),
-        pytest.param(
-            [*BUSY, answered()], event(R2), [do.Deliver(I1, R2)], id="then the next event may come"
-        ),
+        pytest.param([*BUSY, answered()], event(R2), [do.Deliver(I1, R2)], id="then the next event may come"),
         pytest.param([*BUSY, answered()], answered(), [], id="a second answer is dropped"),
         pytest.param(BUSY, answered(R2), [], id="an answer to another event is dropped"),
         pytest.param([], answered(), [], id="an answer from an unknown instance is dropped"),
@@ -311,9 +309,7 @@ def test_a_grant(history: list[on.Event], last: on.Event, expected: list[do.Comm
         ),
     ],
 )
-def test_a_fence_or_an_evict(
-    history: list[on.Event], last: on.Event, expected: list[do.Command]
-) -> None:
+def test_a_fence_or_an_evict(history: list[on.Event], last: on.Event, expected: list[do.Command]) -> None:
     """What placement takes back is free once nothing runs there; a running event is never cut short."""
     assert decide(history, last) == expected
 

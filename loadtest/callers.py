@@ -1,0 +1,168 @@
+"""The calling side of a benchmark, in a process of its own so that its CPU can be told from the fleet's.
+
+    python -m loadtest.callers ENDPOINT FUNCTION PATH IN_FLIGHT
+
+PATH is `stream` or `unary`. It says `ready`, and for each line `COUNT` on its standard input it makes so
+many calls, IN_FLIGHT at a time, and answers with one line of JSON: a `Round`.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from typing import Final, Protocol
+
+import grpc.aio
+import uvloop
+
+from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
+from loadtest.figures import percentile
+
+PAYLOAD: Final = b'{"text":"%s"}' % (b"x" * 89)
+"""100 bytes."""
+
+ROUND_WITHIN_S: Final = 120.0
+
+
+@dataclass
+class Round:
+    """What the callers saw and spent."""
+
+    calls: int
+    elapsed_s: float
+    cpu_s: float
+    """User and system, of this process."""
+    p50_ms: float
+    p99_ms: float
+    sent: int
+    """Messages to the frontend."""
+    received: int
+    starts: dict[str, int]
+
+
+@dataclass
+class _Seen:
+    latencies_ms: list[float] = field(default_factory=list)
+    starts: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    received: int = 0
+
+    def answered(self, began: float, response: invoke_pb2.InvokeResponse) -> None:
+        if response.function_error or response.payload != PAYLOAD:
+            raise SystemExit(f"not an echo: {response}")
+        self.latencies_ms.append((time.perf_counter() - began) * 1000)
+        self.starts[response.explanation.start] += 1
+
+
+class _Path(Protocol):
+    async def calls(self, count: int, in_flight: int, seen: _Seen) -> None: ...
+
+
+class _Unary:
+    def __init__(self, stub: "invoke_pb2_grpc.InvocationsAsyncStub", request: invoke_pb2.InvokeRequest) -> None:
+        self._stub = stub
+        self._request = request
+
+    async def calls(self, count: int, in_flight: int, seen: _Seen) -> None:
+        numbers = iter(range(count))
+
+        async def caller() -> None:
+            for _ in numbers:
+                began = time.perf_counter()
+                seen.answered(began, await self._stub.Invoke(self._request))
+
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(in_flight):
+                callers.create_task(caller())
+        seen.sent = seen.received = count
+
+
+class _Stream:
+    """Sends what has gathered while the last write was under way, as the service's contract has it."""
+
+    def __init__(self, stub: "invoke_pb2_grpc.InvocationsAsyncStub", request: invoke_pb2.InvokeRequest) -> None:
+        self._stream = stub.InvokeStream()
+        self._request = request
+        self._unsent = 0
+        self._next = 0
+        self._more = asyncio.Event()
+
+    async def calls(self, count: int, in_flight: int, seen: _Seen) -> None:
+        began: dict[int, float] = {}
+        left = count
+        writing = asyncio.create_task(self._write(count, began, seen))
+        self._begin(in_flight)
+        while left:
+            message = await self._stream.read()
+            if not isinstance(message, invoke_pb2.InvokeStreamResponse):
+                raise SystemExit("the frontend ended the stream")
+            seen.received += 1
+            for result in message.results:
+                if result.HasField("error"):
+                    raise SystemExit(f"a call failed: {result.error}")
+                seen.answered(began.pop(result.id), result.response)
+            left -= len(message.results)
+            self._begin(min(len(message.results), left - len(began) - self._unsent))
+        await writing
+
+    def _begin(self, count: int) -> None:
+        self._unsent += max(count, 0)
+        self._more.set()
+
+    async def _write(self, count: int, began: dict[int, float], seen: _Seen) -> None:
+        written = 0
+        while written < count:
+            await self._more.wait()
+            self._more.clear()
+            if not self._unsent:
+                continue
+            message = invoke_pb2.InvokeStreamRequest()
+            now = time.perf_counter()
+            for _ in range(self._unsent):
+                self._next += 1
+                message.invocations.add(id=self._next, request=self._request)
+                began[self._next] = now
+            written += self._unsent
+            self._unsent = 0
+            seen.sent += 1
+            await self._stream.write(message)
+
+
+async def _round(path: _Path, count: int, in_flight: int) -> Round:
+    seen = _Seen()
+    cpu_s, began = time.process_time(), time.perf_counter()
+    async with asyncio.timeout(ROUND_WITHIN_S):
+        await path.calls(count, in_flight, seen)
+    return Round(
+        count,
+        time.perf_counter() - began,
+        time.process_time() - cpu_s,
+        percentile(seen.latencies_ms, 0.5),
+        percentile(seen.latencies_ms, 0.99),
+        seen.sent,
+        seen.received,
+        dict(seen.starts),
+    )
+
+
+async def _serve(endpoint: str, function: str, path: str, in_flight: int) -> None:
+    makers: dict[str, Callable[..., _Path]] = {"stream": _Stream, "unary": _Unary}
+    line: Callable[[], Awaitable[str]] = lambda: asyncio.to_thread(sys.stdin.readline)  # noqa: E731
+    request = invoke_pb2.InvokeRequest(function_name=function, payload=PAYLOAD)
+    async with grpc.aio.insecure_channel(endpoint) as channel:
+        calls = makers[path](invoke_pb2_grpc.InvocationsStub(channel), request)
+        _say("ready")
+        while count := await line():
+            _say(json.dumps(asdict(await _round(calls, int(count), in_flight))))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(*sys.argv[1:4], int(sys.argv[4])))

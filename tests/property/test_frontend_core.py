@@ -1,0 +1,254 @@
+"""Whatever comes in whatever order, every call has one outcome: a machine of calls, leases and accidents."""
+
+from typing import Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lambent_frontend.core import commands as do
+from lambent_frontend.core import events as on
+from lambent_frontend.core.dispatcher import GRACE_S, Dispatcher
+from lambent_frontend.core.line import Hold
+from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey
+
+NODES: Final = [NodeId("n1@1"), NodeId("n2@1")]
+INSTANCES: Final = [InstanceId(f"i{n}") for n in range(4)]
+nodes = st.sampled_from(NODES)
+instances = st.sampled_from(INSTANCES)
+Key = tuple[InstanceId, LeaseNumber]
+
+
+def node_of(instance: InstanceId) -> NodeId:
+    return NODES[INSTANCES.index(instance) % 2]
+
+
+class Frontend(RuleBasedStateMachine):
+    """The real core, and what its callers, its placement and its workers know for certain."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.core = Dispatcher(max_waiting=4, linger_s=0.1)
+        self.now = 0.0
+        self.revision = 1
+        self.serial = 0
+        self.accepted = 0
+        self.open: dict[RequestId, float] = {}
+        """Calls that are owed an outcome, with their deadline."""
+        self.under_way: dict[InstanceId, RequestId] = {}
+        self.may_run: set[RequestId] = set()
+        """Never sent, or sent and proven not to have run."""
+        self.usable: dict[Key, VersionKey] = {}
+        """Leases that were given and have not ended or been given back."""
+        for node in NODES:
+            self.feed(on.LinkUp(node))
+        self.feed(on.PlacementAttached(self.now))
+
+    @property
+    def version(self) -> VersionKey:
+        return VersionKey(f"f:$LATEST:{self.revision}")
+
+    def feed(self, event: on.Event) -> list[do.Command]:
+        commands = self.core.handle(event)
+        for command in commands:
+            self.carry_out(command)
+        return commands
+
+    def carry_out(self, command: do.Command) -> None:
+        match command:
+            case do.Dispatch():
+                assert command.request in self.open, "sent for nobody"
+                assert command.request in self.may_run, "sent a second time without proof"
+                assert command.node in self.core.links, "sent over a broken link"
+                assert command.instance not in self.under_way, "two events at a time"
+                assert (command.instance, command.number) in self.usable, "sent under a lease that ended"
+                self.may_run.discard(command.request)
+                self.under_way[command.instance] = command.request
+            case do.Finish():
+                assert command.request in self.open, "an outcome that nobody is owed"
+                del self.open[command.request]
+            case do.Release() | do.AnswerRecall():
+                for lease in command.leases:
+                    assert self.usable.pop(lease, None), "gave back what it does not hold"
+                    if isinstance(command, do.AnswerRecall) or command.sure:
+                        assert lease[0] not in self.under_way, "gave back a busy one as idle"
+            case do.Attach():
+                assert all(lease in self.usable for lease in command.leases)
+                assert set(command.links) == self.core.links
+            case do.Demand():
+                assert self.core.attached, "told to nobody"
+            case do.ReportLink():
+                assert self.core.attached, "told to nobody"
+
+    # Callers
+
+    @rule(patience=st.sampled_from([0.2, 1.0, 5.0]))
+    def arrives(self, patience: float) -> None:
+        self.accepted += 1
+        request = RequestId(f"r{self.accepted}")
+        self.open[request] = self.now + patience
+        self.may_run.add(request)
+        self.feed(on.InvocationArrived(request, self.version, self.now + patience, self.now))
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def abandoned(self, data: st.DataObject) -> None:
+        request = data.draw(st.sampled_from(sorted(self.open)))
+        del self.open[request]
+        self.feed(on.InvocationAbandoned(request, self.now))
+        assert self.feed(on.InvocationAbandoned(request, self.now)) == []
+
+    # Workers
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def answered(self, data: st.DataObject) -> None:
+        instance = data.draw(st.sampled_from(sorted(self.under_way)))
+        request = self.under_way.pop(instance)
+        self.feed(on.EventAnswered(instance, request, self.now))
+        assert request not in self.open, "answered, and its caller still waits"
+        assert self.feed(on.EventAnswered(instance, request, self.now)) == []
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def refused(self, data: st.DataObject) -> None:
+        instance = data.draw(st.sampled_from(sorted(self.under_way)))
+        request = self.under_way.pop(instance)
+        self.may_run.add(request)
+        self.feed(on.EventRefused(instance, request, "stale_lease", self.now))
+
+    @rule(instance=instances, request=st.integers(1, 20))
+    def stray_answer(self, instance: InstanceId, request: int) -> None:
+        name = RequestId(f"r{request}")
+        if self.under_way.get(instance) != name:
+            assert self.feed(on.EventAnswered(instance, name, self.now)) == []
+            assert self.feed(on.EventRefused(instance, name, "busy", self.now)) == []
+
+    # Placement
+
+    @rule(instance=instances, starting=st.booleans(), old_version=st.booleans())
+    def given(self, instance: InstanceId, starting: bool, old_version: bool) -> None:
+        if old_version and self.revision > 1:
+            version = VersionKey(f"f:$LATEST:{self.revision - 1}")
+        else:
+            version = self.version
+        self.serial += 1
+        lease = instance, LeaseNumber(self.serial)
+        node = node_of(instance)
+        if node in self.core.links:
+            for older in [key for key in self.usable if key[0] == instance]:
+                if instance not in self.under_way:
+                    del self.usable[older]
+            self.usable[lease] = version
+        self.feed(on.LeaseGiven(*lease, node, version, starting, "no_instance", self.now))
+
+    @precondition(lambda self: self.core.leases)
+    @rule(data=st.data(), behind=st.integers(0, 1))
+    def ready(self, data: st.DataObject, behind: int) -> None:
+        lease = self.core.leases[data.draw(st.sampled_from(sorted(self.core.leases)))]
+        number = LeaseNumber(lease.number - behind)
+        self.feed(on.LeaseReady(lease.instance, number, 1.0, 2.0, self.now))
+
+    @precondition(lambda self: self.core.leases)
+    @rule(data=st.data(), node_lost=st.booleans(), error=st.sampled_from([b"", b"{}"]))
+    def voided(self, data: st.DataObject, node_lost: bool, error: bytes) -> None:
+        lease = self.core.leases[data.draw(st.sampled_from(sorted(self.core.leases)))]
+        self.usable.pop((lease.instance, lease.number), None)
+        if node_lost or lease.instance not in self.under_way:
+            self.under_way.pop(lease.instance, None)
+        self.feed(on.LeaseVoided(lease.instance, lease.number, "gone", node_lost, error, self.now))
+
+    @rule(wanted=st.integers(0, 3))
+    def recalled(self, wanted: int) -> None:
+        said = self.feed(on.RecallAsked(self.version, wanted, self.now))
+        assert not wanted or any(isinstance(c, do.AnswerRecall) for c in said), "a recall without an answer"
+
+    @rule(reason=st.sampled_from(["", "limit_reached"]))
+    def unmet(self, reason: str) -> None:
+        self.feed(on.UnmetTold(self.version, reason, reason))
+
+    @rule()
+    def placement_lost(self) -> None:
+        self.feed(on.PlacementLost())
+
+    @rule()
+    def placement_attached(self) -> None:
+        said = self.feed(on.PlacementAttached(self.now))
+        claims = {lease for c in said if isinstance(c, do.Attach) for lease in c.leases}
+        held = {(le.instance, le.number) for le in self.core.leases.values() if not le.void}
+        assert claims == held, "the attachment does not say all"
+
+    # The world
+
+    @rule(node=nodes)
+    def link_up(self, node: NodeId) -> None:
+        self.feed(on.LinkUp(node))
+
+    @rule(node=nodes)
+    def link_down(self, node: NodeId) -> None:
+        for instance in [i for i in INSTANCES if node_of(i) == node]:
+            self.under_way.pop(instance, None)
+        self.feed(on.LinkDown(node, self.now))
+        assert not any(lease.node == node for lease in self.core.leases.values())
+        self.usable = {key: v for key, v in self.usable.items() if node_of(key[0]) != node}
+
+    @rule(seconds=st.sampled_from([0.01, 0.1, 1.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.feed(on.Tick(self.now))
+        late = [r for r, deadline in self.open.items() if self.now >= deadline + GRACE_S]
+        assert not late, f"no outcome after the deadline: {late}"
+
+    @rule(removed=st.booleans())
+    def new_version(self, removed: bool) -> None:
+        old = self.version
+        self.revision += 1
+        if removed:
+            self.feed(on.VersionRemoved(old, self.now))
+        else:
+            self.feed(on.VersionReplaced(old, self.version, None, self.now))
+
+    @invariant()
+    def counts_have_not_drifted(self) -> None:
+        for line in self.core.lines.values():
+            leases = [le for le in self.core.leases.values() if le.version == line.version and not le.void]
+            assert line.held == len(leases)
+            assert line.busy == sum(le.hold is Hold.BUSY for le in leases)
+            idle = {le.instance for le in leases if le.hold is Hold.IDLE}
+            assert {le.instance for le in line.idle} == idle
+            assert len(line.idle) == len(idle)
+
+    @invariant()
+    def what_runs_is_what_was_sent(self) -> None:
+        running = {le.instance: le.request for le in self.core.leases.values() if le.hold is Hold.BUSY}
+        assert running == self.under_way
+
+    @invariant()
+    def nobody_is_forgotten(self) -> None:
+        assert set(self.core.calls) == set(self.open)
+        running = set(self.under_way.values())
+        for call in self.core.calls.values():
+            waiting = call.request in self.core.lines[call.version].waiting if call.running_on is None else False
+            assert waiting != (call.request in running), "a call that neither waits nor runs"
+
+    @invariant()
+    def no_call_waits_beside_an_idle_instance(self) -> None:
+        for line in self.core.lines.values():
+            assert not (line.waiting and line.idle)
+            assert not (line.removed and (line.waiting or line.idle)), "of use to nobody"
+
+    @invariant()
+    def oldest_first(self) -> None:
+        for line in self.core.lines.values():
+            ages = [call.arrived_at for call in line.waiting.values()]
+            assert ages == sorted(ages)
+
+    @invariant()
+    def placement_knows_what_is_missing(self) -> None:
+        for line in self.core.lines.values():
+            if self.core.attached and line.wanted > line.held:
+                assert line.told >= line.wanted
+
+
+TestFrontend = Frontend.TestCase
+TestFrontend.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -1,0 +1,197 @@
+"""Whatever comes in whatever order, a worker keeps its promises: a machine of orders, events and accidents."""
+
+from typing import Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lambent_proto.ids import Epoch, FrontendId, InstanceId, LeaseNumber, RequestId, VersionKey
+from lambent_worker.core import commands as do
+from lambent_worker.core import events as on
+from lambent_worker.core.agent import FENCE_MARGIN_S, Agent, State
+
+V: Final = VersionKey("f:$LATEST:1")
+TTL_S: Final = 5.0
+instances = st.sampled_from([InstanceId(f"i{n}") for n in range(4)])
+frontends = st.sampled_from([FrontendId("f1"), FrontendId("f2")])
+numbers = st.integers(1, 12).map(LeaseNumber)
+epochs = st.integers(1, 3).map(Epoch)
+
+
+class Worker(RuleBasedStateMachine):
+    """The real core, and a host that holds what it was told to hold."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.agent = Agent(memory_mb=512)
+        self.now = 0.0
+        self.valid_until = TTL_S
+        self.newest = 0
+        self.sandboxes: dict[InstanceId, str] = {}
+        self.running: dict[InstanceId, RequestId] = {}
+        self.asked: dict[RequestId, FrontendId] = {}
+        self.answers: dict[RequestId, int] = {}
+        self.used: set[InstanceId] = set()
+        self.retired = 0
+        self.feed(on.RegistrationRenewed(TTL_S))
+
+    def feed(self, event: on.Event) -> list[do.Command]:
+        commands = self.agent.handle(event)
+        for command in commands:
+            self.carry_out(command)
+        return commands
+
+    def carry_out(self, command: do.Command) -> None:
+        match command:
+            case do.Start():
+                assert self.now < self.valid_until - FENCE_MARGIN_S, "started with no time left"
+                assert command.instance not in self.sandboxes, "started twice"
+                self.sandboxes[command.instance] = "starting"
+            case do.Kill():
+                assert self.sandboxes[command.instance] != "killed", "killed twice"
+                self.sandboxes[command.instance] = "killed"
+            case do.Deliver():
+                assert self.now < self.valid_until - FENCE_MARGIN_S, "delivered with no time left"
+                assert self.sandboxes[command.instance] == "ready", "handed to one that is not ready"
+                assert command.instance not in self.running, "two events at a time"
+                self.running[command.instance] = command.request
+            case do.Answer() | do.TimeOut():
+                assert self.asked[command.request] == command.frontend, "answered to another frontend"
+                self.answers[command.request] = self.answers.get(command.request, 0) + 1
+                assert self.answers[command.request] == 1, "answered twice"
+            case do.ReportFreed():
+                busy = command.instance in self.running
+                assert busy == command.busy, "free is said while an event runs"
+            case do.Retire():
+                self.retired += 1
+            case _:
+                pass
+
+    def order(self, event: on.GrantArrived | on.FenceArrived | on.EvictArrived) -> list[do.Command]:
+        commands = self.feed(event)
+        if event.epoch < self.newest:
+            assert commands == [], "an older leader was obeyed"
+        self.newest = max(self.newest, event.epoch)
+        return commands
+
+    @rule(instance=instances, number=numbers, epoch=epochs, memory_mb=st.sampled_from([128, 256]))
+    def granted(self, instance: InstanceId, number: LeaseNumber, epoch: Epoch, memory_mb: int) -> None:
+        if instance in self.used and instance not in self.sandboxes:
+            return  # an id is never granted again
+        stale, held = epoch < self.newest, instance in self.sandboxes
+        said = self.order(on.GrantArrived(epoch, instance, V, memory_mb, number, FrontendId("f1"), self.now))
+        assert len(said) == (0 if stale or held else 1), "a grant is carried out or refused"
+        if said and isinstance(said[0], do.Start):
+            self.used.add(instance)
+
+    @rule(instance=instances, number=numbers, epoch=epochs)
+    def fenced(self, instance: InstanceId, number: LeaseNumber, epoch: Epoch) -> None:
+        self.order(on.FenceArrived(epoch, instance, number))
+
+    @rule(instance=instances, number=numbers, epoch=epochs)
+    def evicted(self, instance: InstanceId, number: LeaseNumber, epoch: Epoch) -> None:
+        self.order(on.EvictArrived(epoch, instance, number, "keep_alive"))
+
+    @rule(epoch=epochs)
+    def leader_followed(self, epoch: Epoch) -> None:
+        self.feed(on.LeaderFollowed(epoch))
+        self.newest = max(self.newest, epoch)
+
+    @rule(instance=instances, frontend=frontends, number=numbers, timeout_s=st.sampled_from([0.5, 3.0]))
+    def event(
+        self, instance: InstanceId, frontend: FrontendId, number: LeaseNumber, timeout_s: float
+    ) -> None:
+        request = RequestId(f"r{len(self.asked)}")
+        self.asked[request] = frontend
+        said = self.feed(on.EventArrived(frontend, request, instance, number, timeout_s, self.now))
+        assert [type(c) for c in said] in ([do.Deliver], [do.Refuse]), "taken or refused, never neither"
+
+    @rule(instance=instances)
+    def initialised(self, instance: InstanceId) -> None:
+        if self.sandboxes.get(instance) == "starting":
+            self.sandboxes[instance] = "ready"
+        self.feed(on.InstanceReady(instance, 1.0, 2.0))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def answered(self, data: st.DataObject) -> None:
+        instance = data.draw(st.sampled_from(sorted(self.running)))
+        request = self.running.pop(instance)
+        self.feed(on.Answered(instance, request))
+        if self.agent.instances[instance].state is not State.STOPPING:
+            assert self.answers[request] == 1, "an answer was lost"
+
+    @precondition(lambda self: self.asked)
+    @rule(instance=instances, data=st.data())
+    def late_answer(self, instance: InstanceId, data: st.DataObject) -> None:
+        request = data.draw(st.sampled_from(sorted(self.asked)))
+        if self.running.get(instance) != request:
+            assert self.feed(on.Answered(instance, request)) == []
+
+    @precondition(lambda self: self.sandboxes)
+    @rule(data=st.data())
+    def exited(self, data: st.DataObject) -> None:
+        instance = data.draw(st.sampled_from(sorted(self.sandboxes)))
+        del self.sandboxes[instance]
+        self.running.pop(instance, None)
+        said = self.feed(on.InstanceExited(instance, on.ExitReason.KILLED, b""))
+        assert isinstance(said[0], do.ReportGone)
+        assert self.feed(on.InstanceExited(instance, on.ExitReason.KILLED, b"")) == [], "gone twice"
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 2.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def tick(self) -> None:
+        self.feed(on.Tick(self.now))
+        for instance in self.agent.instances.values():
+            if instance.state is State.BUSY:
+                assert self.now < instance.deadline, "a running event is past its timeout"
+            if self.now >= self.valid_until - FENCE_MARGIN_S:
+                assert instance.state is State.STOPPING, "alive with no time left"
+
+    @rule()
+    def renewed(self) -> None:
+        self.valid_until = self.now + TTL_S
+        self.feed(on.RegistrationRenewed(self.valid_until))
+
+    @rule()
+    def renewed_twice(self) -> None:
+        self.feed(on.RegistrationRenewed(self.valid_until))
+
+    @precondition(lambda self: self.now > 4.0)
+    @rule()
+    def registration_lost(self) -> None:
+        self.feed(on.RegistrationLost("revoked"))
+
+    @invariant()
+    def memory_is_counted(self) -> None:
+        held = sum(i.memory_mb for i in self.agent.instances.values())
+        assert self.agent.memory_used_mb == held <= self.agent.memory_mb
+
+    @invariant()
+    def what_it_believes_is_so(self) -> None:
+        assert set(self.agent.instances) == set(self.sandboxes)
+        for instance in self.agent.instances.values():
+            expected = {
+                State.STARTING: ("starting",),
+                State.IDLE: ("ready",),
+                State.BUSY: ("ready",),
+                State.STOPPING: ("killed",),
+            }
+            assert self.sandboxes[instance.id] in expected[instance.state]
+            if instance.state is State.BUSY:
+                assert self.running[instance.id] == instance.request
+            if instance.state is State.IDLE:
+                assert instance.id not in self.running
+        assert self.agent.epoch == self.newest
+
+    @invariant()
+    def it_retires_once_and_empty(self) -> None:
+        assert self.retired == int(bool(self.agent.fenced) and not self.sandboxes)
+
+
+TestWorker = Worker.TestCase
+TestWorker.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
