@@ -17,7 +17,9 @@ def generate(out: Path) -> list[Path]:
     """Writes all generated files under `out`, one tree for each import root, and returns them."""
     written = []
     for root, folders in SOURCES.items():
-        protos = sorted(str(p.relative_to(root)) for folder in folders for p in (root / folder).glob("*.proto"))
+        protos = sorted(
+            str(p.relative_to(root)) for folder in folders for p in (root / folder).glob("*.proto")
+        )
         target = out / root.name
         target.mkdir(parents=True, exist_ok=True)
         subprocess.run(

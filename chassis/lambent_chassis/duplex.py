@@ -49,6 +49,9 @@ async def converse(
     reading = asyncio.create_task(_read(incoming, take))
     try:
         done, _ = await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
+        if writing in done and isinstance(writing.exception(), asyncio.InvalidStateError):
+            await reading  # gRPC's word for a stream that is over: only the reader learns how it ended
+            return
         for task in done:
             task.result()
     finally:

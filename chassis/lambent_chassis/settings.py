@@ -94,9 +94,10 @@ class Settings(BaseSettings):
 
     def etcd_session(self) -> Etcd:
         """A session with this etcd, not connected yet."""
-        files = (self.etcd_ca, self.etcd_cert, self.etcd_key)
-        # Certificates mean TLS for every endpoint; without any, each endpoint's scheme says.
-        tls = Tls(*files) if any(files) else None
+        # A certificate means TLS for every endpoint; without any, each endpoint's scheme says.
+        tls = None
+        if self.etcd_ca or self.etcd_cert:
+            tls = Tls(ca_file=self.etcd_ca, cert_file=self.etcd_cert, key_file=self.etcd_key)
         password = self.etcd_password.get_secret_value()
         return Etcd(self.etcd, tls=tls, user=self.etcd_user, password=password)
 

@@ -2,32 +2,15 @@
 
 import asyncio
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, from_url
 
 from lambent_proto.errors import NotReady
+from lambent_proto.keys import package_name
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
-
-
-def object_name(sha256: str) -> str:
-    """Name of a package in the store, by the hex SHA-256 of its ZIP."""
-    return f"{sha256}.zip"
-
-
-def open_store(location: str) -> "ObjectStore":
-    """A folder's path, made if it is not there, or a URL such as `s3://bucket/prefix`.
-
-    An S3 endpoint, region and credentials come from the usual AWS_ variables. Raises obstore's BaseError for
-    a location that cannot be used.
-    """
-    if "://" in location:
-        return from_url(location)
-    return LocalStore(Path(location).absolute(), mkdir=True)
 
 
 class Packages:
@@ -41,7 +24,7 @@ class Packages:
         """
         digest = await asyncio.to_thread(hashlib.sha256, package)
         sha256 = digest.hexdigest()
-        name = object_name(sha256)
+        name = package_name(sha256)
         try:
             if not await self._holds(name, len(package)):
                 await self._store.put_async(name, package)

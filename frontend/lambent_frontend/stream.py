@@ -27,6 +27,9 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Nothing is read from a stream that has so much payload in flight and unsent; TCP tells the client."""
 
+GATHER_FROM: Final = 16
+GATHER_S: Final = 0.002
+
 _CALL_BYTES: Final = 1024
 """What a call without a payload counts towards MAX_HELD_BYTES."""
 
@@ -114,6 +117,8 @@ class InvocationStream:
         while True:
             if self._finished:
                 await self._context.write(self._gathered())
+                if len(self._in_flight) > GATHER_FROM:
+                    await asyncio.sleep(GATHER_S)
             elif self._read_all and not self._in_flight:
                 return
             else:

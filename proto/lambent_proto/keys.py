@@ -40,3 +40,8 @@ def warm(node_id: NodeId) -> str:
 
 def frontend(frontend_id: FrontendId) -> str:
     return FRONTENDS + frontend_id
+
+
+def package_name(sha256: str) -> str:
+    """Name of a package's ZIP in the package store, by its hex SHA-256."""
+    return f"{sha256}.zip"

@@ -25,7 +25,7 @@ def run_seeds(
     failed: list[tuple[int, str]] = []
     happened: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for seed, broken, counts in pool.imap_unordered(run_seed, range(first, first + count), chunksize=20):
+        for seed, broken, counts in pool.imap_unordered(run_seed, range(first, first + count), chunksize=5):
             happened += counts
             if broken:
                 failed.append((seed, broken))

@@ -13,6 +13,7 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from lambent_chassis.zipcheck import BrokenZip, unpack_zip
+from lambent_proto.keys import package_name
 
 _UNFINISHED: Final = ".unfinished-"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -65,7 +66,7 @@ class PackageCache:
 
     async def _fetch(self, sha256_hex: str, folder: Path) -> Path:
         try:
-            result = await obstore.get_async(self._store, f"{sha256_hex}.zip")
+            result = await obstore.get_async(self._store, package_name(sha256_hex))
             data = bytes(await result.bytes_async())
         except FileNotFoundError:
             raise PackageMissing(f"the package store has no {sha256_hex}.zip") from None

@@ -15,9 +15,10 @@ import pytest_asyncio
 
 from lambent.client import Client
 from lambent_chassis.etcd import Etcd
+from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
-from lambent_frontend.packages import Packages, open_store
+from lambent_frontend.packages import Packages
 from lambent_proto import keys
 from lambent_proto.errors import (
     BrokenPackage,

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lambent_frontend.packages import Packages, object_name, open_store
+from lambent_chassis.objects import open_store
+from lambent_frontend.packages import Packages
 from lambent_proto.errors import NotReady
+from lambent_proto.keys import package_name
 
 
 async def test_a_package_is_kept_under_its_own_hash(tmp_path: Path) -> None:
@@ -22,9 +24,9 @@ async def test_putting_it_again_writes_nothing(tmp_path: Path) -> None:
     """The object stays the one it was."""
     packages = Packages(open_store(str(tmp_path)))
     sha256 = await packages.put(b"zip bytes")
-    before = (tmp_path / object_name(sha256)).stat()
+    before = (tmp_path / package_name(sha256)).stat()
     assert await packages.put(b"zip bytes") == sha256
-    after = (tmp_path / object_name(sha256)).stat()
+    after = (tmp_path / package_name(sha256)).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
@@ -32,16 +34,16 @@ async def test_a_damaged_object_is_replaced(tmp_path: Path) -> None:
     """One of another size, left by something that is not ours, does not count as kept."""
     packages = Packages(open_store(str(tmp_path)))
     sha256 = await packages.put(b"zip bytes")
-    (tmp_path / object_name(sha256)).write_bytes(b"zip")
+    (tmp_path / package_name(sha256)).write_bytes(b"zip")
     await packages.put(b"zip bytes")
-    assert (tmp_path / object_name(sha256)).read_bytes() == b"zip bytes"
+    assert (tmp_path / package_name(sha256)).read_bytes() == b"zip bytes"
 
 
 async def test_a_url_is_a_store_too(tmp_path: Path) -> None:
     """One library for both: a file URL stands in for S3 here."""
     packages = Packages(open_store(f"file://{tmp_path}"))
     sha256 = await packages.put(b"zip bytes")
-    assert (tmp_path / object_name(sha256)).read_bytes() == b"zip bytes"
+    assert (tmp_path / package_name(sha256)).read_bytes() == b"zip bytes"
 
 
 async def test_a_store_that_does_not_take_it_is_not_ready(tmp_path: Path) -> None:
