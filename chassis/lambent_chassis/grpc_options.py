@@ -31,4 +31,6 @@ CHANNEL: Final = (
     # What may have run is not ours to send again.
     ("grpc.enable_retries", 0),
     ("grpc.http2.max_pings_without_data", 0),
+    # The machine's proxy is for the way out, and a fleet is inside.
+    ("grpc.enable_http_proxy", 0),
 )

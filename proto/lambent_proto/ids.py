@@ -14,7 +14,7 @@ FrontendId = NewType("FrontendId", str)
 FunctionName = NewType("FunctionName", str)
 
 VersionKey = NewType("VersionKey", str)
-"""What an instance was started from: `NAME:VERSION:REVISION`. Another code or configuration is another key."""
+"""What an instance was started from, `NAME:VERSION:REVISION`: other code or configuration is another key."""
 
 RequestId = NewType("RequestId", str)
 """One invocation, a UUID as Lambda writes it."""

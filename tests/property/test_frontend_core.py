@@ -228,7 +228,9 @@ class Frontend(RuleBasedStateMachine):
         assert set(self.core.calls) == set(self.open)
         running = set(self.under_way.values())
         for call in self.core.calls.values():
-            waiting = call.request in self.core.lines[call.version].waiting if call.running_on is None else False
+            waiting = (
+                call.request in self.core.lines[call.version].waiting if call.running_on is None else False
+            )
             assert waiting != (call.request in running), "a call that neither waits nor runs"
 
     @invariant()

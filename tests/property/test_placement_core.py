@@ -314,16 +314,13 @@ class Fleet(RuleBasedStateMachine):
     def stray_words(self, data: st.DataObject) -> None:
         """Words about instances that are no more change nothing."""
         unknown = InstanceId("9-9")
-        stray = data.draw(
-            st.sampled_from(
-                [
-                    on.InstanceReady(unknown, 1.0, 2.0, self.now),
-                    on.InstanceGone(unknown, "killed", b"", self.now),
-                    on.InstanceFreed(unknown, LeaseNumber(1), False, self.now),
-                    on.GrantRefused(unknown, "no memory", self.now),
-                ]
-            )
-        )
+        strays: list[on.Event] = [
+            on.InstanceReady(unknown, 1.0, 2.0, self.now),
+            on.InstanceGone(unknown, "killed", b"", self.now),
+            on.InstanceFreed(unknown, LeaseNumber(1), False, self.now),
+            on.GrantRefused(unknown, "no memory", self.now),
+        ]
+        stray = data.draw(st.sampled_from(strays))
         assert self.core.handle(stray) == []
 
     @precondition(lambda self: self.attached)

@@ -1,4 +1,4 @@
-"""Whatever comes in whatever order, a worker keeps its promises: a machine of orders, events and accidents."""
+"""Whatever comes in whatever order, a worker keeps its promises: orders, events and accidents."""
 
 from typing import Final
 

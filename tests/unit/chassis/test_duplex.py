@@ -19,22 +19,11 @@ class Talk(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return grpc.stream_stream_rpc_method_handler(self._talk)
 
-    async def _talk(self, requests: AsyncIterator[bytes], context: Any) -> None:
-        outbox = Outbox[bytes]()
-
-        def take(message: bytes) -> None:
-            outbox.put(message)
+    async def _talk(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        async for message in requests:
             if message == b"leave":
-                raise Leaving
-
-        try:
-            await converse(outbox, context, requests, take)
-        except Leaving:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "left")
-
-
-class Leaving(Exception):
-    pass
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "left")
+            yield message
 
 
 @pytest.fixture

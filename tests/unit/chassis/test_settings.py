@@ -85,6 +85,17 @@ def test_certificate_without_key(config: Path) -> None:
     assert "etcd_cert and etcd_key go together" in faults(config)
 
 
+def test_session_with_certificates(config: Path, tmp_path: Path) -> None:
+    """Certificates are taken into the session with etcd; without any there is a session too."""
+    FrontendSettings.load(config).etcd_session()
+    keys = ("ca", "cert", "key")
+    for key in keys:
+        (tmp_path / f"{key}.pem").write_text("not looked at before it connects")
+    lines = "".join(f'etcd_{key} = "{tmp_path}/{key}.pem"\n' for key in keys)
+    config.write_text('etcd = ["https://a:1"]\npackages = "/srv/packages"\n' + lines)
+    FrontendSettings.load(config).etcd_session()
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [("etcd = [", "is not TOML"), (None, "cannot be read: No such file or directory")],

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MAX_PAYLOAD_BYTES = 6_291_556
 """Lambda's constant, the same as lambent_proto.ids.MAX_PAYLOAD_BYTES, which cannot be imported here."""
 
+import select
+_P=select.poll()
 CHUNK = 64 * 1024
 """Bytes read at once. Twice that would be a mapping of its own for every read."""
 
@@ -35,6 +37,7 @@ decode = json.JSONDecoder().decode
 def frames(fd: int) -> Iterator[tuple[list[Any], bytes]]:
     """Head and body of each frame, until the worker closes the channel."""
     data = b""
+    _P.register(fd, 1)
     while data := _filled(fd, data, 4):
         size = 4 + int.from_bytes(data[:4], "big")
         if not (data := _filled(fd, data, size)):
@@ -50,6 +53,7 @@ def _filled(fd: int, data: bytes, size: int) -> bytes:
         return data
     parts, have = [data], len(data)
     while have < size:
+        _P.poll()
         chunk = os.read(fd, CHUNK)
         if not chunk:
             return b""

@@ -1,0 +1,381 @@
+"""Bugs made by hand, one small change to a core each, and the check that must see it.
+
+Safety is seen by the properties and the simulation, preference by the tables alone: so each numbered
+preference has a bug here that only a row can see.
+"""
+
+from typing import Final, NamedTuple
+
+FRONTEND: Final = "frontend"
+PLACEMENT: Final = "placement"
+WORKER: Final = "worker"
+
+
+class Bug(NamedTuple):
+    room: str
+    name: str
+    text: str
+    """Exact, and found once in the cores of the room."""
+    instead: str
+    check: str
+    """`table`, `property` or `simulation`."""
+
+
+def _of(room: str, *bugs: tuple[str, str, str, str]) -> list[Bug]:
+    return [Bug(room, name, text, instead, check) for name, text, instead, check in bugs]
+
+
+BUGS: Final = [
+    *_of(
+        FRONTEND,
+        ("a function that is switched off serves", "if line.limit == 0:", "if line.limit == -1:", "table"),
+        (
+            "the least recently used lease is taken",
+            "lease = line.idle.pop()",
+            "lease = line.idle.pop(0)",
+            "table",
+        ),
+        (
+            "the line is as long as it likes",
+            "and len(line.waiting) >= self.max_waiting",
+            "and len(line.waiting) > self.max_waiting",
+            "table",
+        ),
+        (
+            "the newest call is served first",
+            "request, call = line.waiting.popitem(last=False)",
+            "request, call = line.waiting.popitem(last=True)",
+            "property",
+        ),
+        (
+            "a refused call waits behind all",
+            "line.waiting.move_to_end(ahead.request, last=False)",
+            "line.waiting.move_to_end(ahead.request)",
+            "property",
+        ),
+        (
+            "the demand is lowered after the release",
+            "return [*self._lower(line, at), Release(given, sure=True)]",
+            "return [Release(given, sure=True), *self._lower(line, at)]",
+            "table",
+        ),
+        (
+            "a void lease takes another event",
+            "            lease.void = True\n",
+            "            lease.void = False\n",
+            "property",
+        ),
+        (
+            "a running call is cut off at its deadline",
+            "if at < call.deadline + GRACE_S:",
+            "if at < call.deadline:",
+            "table",
+        ),
+        (
+            "a call that runs never gives up",
+            "if at < call.deadline + GRACE_S:",
+            "if at < call.deadline + 60:",
+            "property",
+        ),
+        (
+            "a call lost with its link waits on",
+            "if lease.request is not None:\n                commands += "
+            'self._lose(lease.request, "the connection',
+            'if lease.void:\n                commands += self._lose(lease.request, "the connection',
+            "simulation",
+        ),
+        (
+            "a lease given twice is two",
+            "if old is not None and old.number >= event.number:",
+            "if old is not None and old.number > event.number:",
+            "table",
+        ),
+        (
+            "a newer lease on a busy instance is used",
+            "if old.hold is Hold.BUSY:",
+            "if old.void:",
+            "property",
+        ),
+        (
+            "a recall is answered and forgotten",
+            "line.owed = event.wanted\n",
+            "line.owed = min(event.wanted, len(line.idle))\n",
+            "table",
+        ),
+        ("nothing is released", "if not late:", "if late:", "simulation"),
+        (
+            "the attachment forgets the demands",
+            "return [Attach(leases, demands,",
+            "return [Attach(leases, [],",
+            "table",
+        ),
+        (
+            "a replaced version's running calls wait for the old one",
+            "if call.version == event.old:",
+            "if call.running_on is None and call.version == event.old:",
+            "table",
+        ),
+        (
+            "an abandoned call runs",
+            "line.waiting.pop(request, None)\n        return self._ask",
+            "return self._ask",
+            "property",
+        ),
+        (
+            "a failed start costs nobody",
+            "if event.error:",
+            "if event.error and lease.void:",
+            "table",
+        ),
+    ),
+    *_of(
+        PLACEMENT,
+        ("the limit is one higher", "if count >= limit:", "if count > limit:", "property"),
+        (
+            "workers that have not reported do not count",
+            "if count + self.books.unreported() >= limit:",
+            "if count >= limit:",
+            "property",
+        ),
+        (
+            "the least recently used instance is given",
+            "in reversed(version.idle.values()):",
+            "in list(version.idle.values()):",
+            "table",
+        ),
+        (
+            "an instance out of reach is given",
+            "        if instance.node in frontend.links:\n            return instance",
+            "        return instance",
+            "property",
+        ),
+        ("the fullest node is taken", "return max(able, key=", "return min(able, key=", "table"),
+        (
+            "the most recently used one is evicted for memory",
+            "sorted(idle, key=lambda i: (i.idle_since, i.id))",
+            "sorted(idle, key=lambda i: (-i.idle_since, i.id))",
+            "table",
+        ),
+        (
+            "the same version gives way first",
+            "return min(others or idle,",
+            "return min(idle or others,",
+            "table",
+        ),
+        (
+            "who asked last is served first",
+            "return [frontends[f] for f in sorted(needy, key=lambda f: (version.wanted[f].oldest_at, f))]",
+            "return [frontends[f] for f in sorted(needy, key=lambda f: (-version.wanted[f].oldest_at, f))]",
+            "table",
+        ),
+        (
+            "nothing is recalled before a start",
+            "if not wanted.held or wanted.missing or not self.books.frontends[frontend_id].attached:",
+            "if wanted.held or wanted.missing or not self.books.frontends[frontend_id].attached:",
+            "table",
+        ),
+        (
+            "a frontend that has work keeps everything",
+            "wanted.oldest_at < first.oldest_at + OLDER_S:",
+            "wanted.oldest_at < first.oldest_at + 9999:",
+            "table",
+        ),
+        (
+            "the unsure is taken for sure",
+            "if sure else",
+            "if sure or not sure else",
+            "table",
+        ),
+        (
+            "a fenced busy instance is given",
+            "        if event.busy:\n            self.books.change",
+            "        if event.busy and not event.instance:\n            self.books.change",
+            "table",
+        ),
+        (
+            "the answer to an old fence counts",
+            "or instance.number != event.number:\n            return []\n        if event.busy",
+            "or instance.number < event.number:\n            return []\n        if event.busy",
+            "table",
+        ),
+        (
+            "a lost grant is kept for ever",
+            "[i for i in node.instances.values() if i.id not in reported]",
+            "[i for i in node.instances.values() if i.id in ()]",
+            "simulation",
+        ),
+        (
+            "an evict is not said again",
+            "return [*commands, Evict(instance.node, instance.id, instance.number, instance.stop_reason)]",
+            "return commands",
+            "table",
+        ),
+        (
+            "a claim that cannot be is kept",
+            'commands.append(VoidLease(frontend.id, instance_id, number, "gone", node_lost=False))',
+            "continue",
+            "table",
+        ),
+        (
+            "claims are void before all have reported",
+            "        if self.books.unreported():\n            return []\n",
+            "",
+            "table",
+        ),
+        (
+            "what a frontend does not claim it keeps",
+            "if claimed.get(instance.id) != instance.number:",
+            "if claimed.get(instance.id, instance.number) != instance.number:",
+            "property",
+        ),
+        (
+            "a disconnected node gets grants",
+            "n.registered and n.connected and n.id in",
+            "n.registered and n.id in",
+            "property",
+        ),
+        (
+            "a node that refused is asked again at once",
+            " and at >= n.refused_until",
+            "",
+            "table",
+        ),
+        (
+            "a holder that takes no part is not told",
+            "return [VoidLease(instance.frontend, instance.id, instance.number, reason, node_lost, error)]",
+            "return []",
+            "property",
+        ),
+        ("idle ones are kept for ever", "< self.keep_alive_s:", "< 9 * self.keep_alive_s:", "table"),
+        (
+            "orphans are kept for ever",
+            "if not frontend.attached and at >= frontend.forget_at:",
+            "if not frontend.attached and at >= frontend.forget_at + 9:",
+            "table",
+        ),
+        (
+            "a failed start is repeated at once",
+            "if at < function.start_after:",
+            "if at < 0:",
+            "table",
+        ),
+        ("why not is told again and again", "if wanted.unmet == told:", "if told is None:", "property"),
+        ("memory is not given back", "node.used_mb -= instance.memory_mb", "pass", "property"),
+        (
+            "a freed instance is nobody's",
+            "return self.acts.settle(instance, event.at) + self.supply.serve_needy(event.at)",
+            "return self.acts.settle(instance, event.at)",
+            "property",
+        ),
+        (
+            "an expired node comes back",
+            "        if event.node in self.books.expired:\n            return []\n        node = "
+            "self.books.nodes.setdefault(event.node, Node(event.node, event.memory_mb))\n        node.registered",
+            "        node = self.books.nodes.setdefault(event.node, Node(event.node, event.memory_mb))\n"
+            "        node.registered",
+            "table",
+        ),
+    ),
+    *_of(
+        WORKER,
+        ("a stale lease is served", "if event.number < instance.number:", "if event.number < 0:", "table"),
+        (
+            "anybody may use a lease number",
+            "if event.number == instance.number and event.frontend != instance.frontend:",
+            "if event.number == instance.number and not event.frontend:",
+            "table",
+        ),
+        (
+            "two events at a time",
+            "if instance.state is not State.IDLE:\n            return Refusal.BUSY",
+            "if instance.state is State.STARTING:\n            return Refusal.BUSY",
+            "property",
+        ),
+        (
+            "an old leader is obeyed",
+            "if epoch < self.epoch:",
+            "if epoch < 0:",
+            "property",
+        ),
+        ("an old leader may be followed", "max(self.epoch, event.epoch)", "event.epoch", "table"),
+        (
+            "more memory than there is",
+            "if grant.memory_mb > free:",
+            "if grant.memory_mb > 2 * free:",
+            "property",
+        ),
+        (
+            "the memory of the dead is not free",
+            "self.memory_used_mb -= instance.memory_mb",
+            "pass",
+            "property",
+        ),
+        (
+            "a late answer is let through",
+            "instance.state is not State.BUSY or instance.request != event.request:",
+            "instance.state is State.STARTING:",
+            "property",
+        ),
+        (
+            "a timed out instance lives on",
+            'commands.append(self._stop(instance, "timed_out"))',
+            "pass",
+            "property",
+        ),
+        (
+            "a timeout has no answer",
+            "commands.append(TimeOut(",
+            "commands.extend([]) or (lambda _: None)(TimeOut(",
+            "table",
+        ),
+        (
+            "the end of a fenced event is not told",
+            "instance.fenced = instance.state is State.BUSY",
+            "instance.fenced = False",
+            "property",
+        ),
+        (
+            "an evict cuts a running event short",
+            "        if instance.state is State.BUSY:\n            return []\n        return [self._stop",
+            "        return [self._stop",
+            "table",
+        ),
+        (
+            "it fences itself at the last moment",
+            "at >= self.valid_until - FENCE_MARGIN_S",
+            "at >= self.valid_until",
+            "property",
+        ),
+        (
+            "a grant after a pause is carried out",
+            "if self._out_of_time(grant.at):",
+            "if self.fenced:",
+            "property",
+        ),
+        (
+            "an event after a pause is delivered",
+            "if self._out_of_time(event.at):",
+            "if self.fenced:",
+            "property",
+        ),
+        (
+            "it retires with instances alive",
+            "if not self.fenced or self.instances or self.retired:",
+            "if not self.fenced or self.retired:",
+            "property",
+        ),
+        (
+            "a grant that comes twice starts twice",
+            "if grant.instance in self.instances:",
+            "if False:",
+            "property",
+        ),
+        (
+            "what is killed counts as gone at once",
+            "        instance.state = State.STOPPING\n        instance.request",
+            "        self.memory_used_mb -= instance.memory_mb\n        instance.memory_mb = 0\n"
+            "        instance.state = State.STOPPING\n        instance.request",
+            "table",
+        ),
+    ),
+]

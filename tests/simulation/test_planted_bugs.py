@@ -1,0 +1,80 @@
+"""The tests of the cores can fail: each bug of a list, planted in a copy, is seen by the check meant for it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.planted_bugs import BUGS, FRONTEND, PLACEMENT, WORKER, Bug
+
+ROOT = Path(__file__).parents[2]
+FAILED = 1
+SEEDS = 40
+PYTEST = ["-m", "pytest", "-x", "-q", "--noconftest", "-p", "no:cacheprovider", "--timeout=60"]
+TABLES = {
+    room: sorted((ROOT / f"tests/unit/{room}").glob("test_core_*.py"))
+    for room in (FRONTEND, PLACEMENT, WORKER)
+}
+SIMULATE = f"""
+from tests.simulation.seeds import run_seed
+import sys
+sys.exit(any(run_seed(seed)[1] for seed in range({SEEDS})))
+"""
+
+
+def command_for(bug: Bug) -> list[str]:
+    match bug.check:
+        case "table":
+            return [*PYTEST, *map(str, TABLES[bug.room])]
+        case "property":
+            return [*PYTEST, f"tests/property/test_{bug.room}_core.py"]
+        case _:
+            return ["-c", SIMULATE]
+
+
+def plant(bug: Bug, folder: Path) -> None:
+    """Copies the room's package into the folder, with the bug in it."""
+    package = f"lambent_{bug.room}"
+    shutil.copytree(ROOT / bug.room / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    places = [path for path in (folder / package / "core").glob("*.py") if bug.text in path.read_text()]
+    counts = [path.read_text().count(bug.text) for path in places]
+    assert counts == [1], f"'{bug.name}': its text is in the core {sum(counts)} times; tell it where to go"
+    places[0].write_text(places[0].read_text().replace(bug.text, bug.instead))
+
+
+def run(command: list[str], packages: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    if packages is not None:
+        environment["PYTHONPATH"] = str(packages)
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def survived(bug: Bug, folder: Path) -> str:
+    """Why a bug was not seen; empty if it was. Only a failed test counts, not one that could not begin."""
+    plant(bug, folder)
+    done = run(command_for(bug), folder)
+    if done.returncode == FAILED and "ImportError" not in done.stderr:
+        return ""
+    return f"{bug.room}: {bug.name} ({bug.check}, exit code {done.returncode})\n{done.stdout[-500:]}{done.stderr[-500:]}"
+
+
+@pytest.mark.simulation
+@pytest.mark.timeout(300)
+def test_every_planted_bug_is_seen(tmp_path: Path) -> None:
+    """A check that no bug can break would prove nothing."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(lambda n: survived(BUGS[n], tmp_path / str(n)), range(len(BUGS))))
+    alive = [result for result in results if result]
+    assert not alive, f"{len(alive)} of {len(BUGS)} bugs were not seen:\n" + "\n".join(alive)
+
+
+def test_every_bug_finds_its_place(tmp_path: Path) -> None:
+    """The list is kept with the code: each text is there, once."""
+    for n, bug in enumerate(BUGS):
+        plant(bug, tmp_path / str(n))
