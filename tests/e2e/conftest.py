@@ -27,8 +27,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture
 async def client(shared: Fleet) -> AsyncIterator[Client]:
+    """Of the shared fleet, in which after each test nothing is deployed."""
     async with Client(shared.endpoint) as client:
         yield client
+        for function in await client.list_functions():
+            await client.delete_function(function.name)
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Callers that do not stop calling, and conditions to wait for."""
 
 import asyncio
-import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TypeVar
+from typing import Any, Final, TypeVar, overload
 
 from lambent.client import Client
 from lambent.messages import Invocation
@@ -15,15 +14,21 @@ from lambent_proto.errors import LambentError
 
 T = TypeVar("T")
 
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S: Final = 0.02
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], what: str, within_s: float = 15.0) -> T:
+@overload
+async def eventually(
+    condition: Callable[[], Coroutine[Any, Any, T | None]], what: str, within_s: float = ...
+) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T | None], what: str, within_s: float = ...) -> T: ...
+async def eventually(condition: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
     """Looks again and again until the condition is true, and returns what it gave."""
     deadline = time.monotonic() + within_s
     while True:
         found = condition()
-        value: T = await found if inspect.isawaitable(found) else found
+        value = await found if isinstance(found, Coroutine) else found
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}; last seen: {value!r}"
@@ -80,11 +85,13 @@ async def calling(client: Client, name: str, *, callers: int, sleep: float) -> A
             stopping = True
 
 
-async def one_call(client: Client, name: str, call: str = "", sleep: float = 0.0) -> Outcome:
+async def one_call(
+    client: Client, name: str, call: str = "", sleep: float = 0.0, *, timeout_s: float | None = None
+) -> Outcome:
     """An error of the service is an outcome too."""
     begin = time.monotonic()
     try:
-        answer = await client.invoke(name, {"call": call, "sleep": sleep})
+        answer = await client.invoke(name, {"call": call, "sleep": sleep}, timeout_s=timeout_s)
     except LambentError as error:
         return Outcome(call, begin, time.monotonic(), error=error)
     return Outcome(call, begin, time.monotonic(), answer=answer)

@@ -25,8 +25,8 @@ MAX_WAITING = 12
 SLEEP_S = 0.2
 
 IDLE_S = 0.15
-"""An instance that ended one call has the next one by then, while calls wait. A hand-over was measured at 1 to
-3 ms; the rest is for two cores that others use as well."""
+"""An instance that ended one call has the next one by then, while calls wait. A hand-over was measured at 1
+to 3 ms; the rest is for two cores that others use as well."""
 
 
 @pytest.fixture(scope="module")

@@ -355,20 +355,22 @@ class Dispatcher:
     def _ask(self, line: Line, at: float) -> list[Command]:
         """Tells placement at once that more could be used; that less is needed can wait for the next tick."""
         wanted = line.wanted
+        line.peak = max(line.peak, wanted)
         if not self.attached or wanted <= line.held or wanted <= line.told:
             return []
-        return [self._demand(line, at)]
+        return [self._demand(line, wanted, at)]
 
     def _lower(self, line: Line, at: float) -> list[Command]:
         """Goes before every release: what is given back must not come back as still wanted."""
+        line.peak = line.wanted
         if not self.attached or line.told <= line.wanted:
             return []
-        return [self._demand(line, at)]
+        return [self._demand(line, line.wanted, at)]
 
-    def _demand(self, line: Line, at: float) -> Demand:
-        line.told = line.wanted
+    def _demand(self, line: Line, level: int, at: float) -> Demand:
+        line.told = level
         line.told_at = at
-        return Demand(line.version, line.wanted, line.oldest_wait_s(at))
+        return Demand(line.version, level, line.oldest_wait_s(at))
 
     def _tick(self, at: float) -> list[Command]:
         commands: list[Command] = []
@@ -376,16 +378,23 @@ class Dispatcher:
             commands += self._overdue(self.calls[request], at)
         for line in list(self.lines.values()):
             commands += self._linger(line, at)
-            if self.attached and self._worth_telling(line, at):
-                commands.append(self._demand(line, at))
+            commands += self._tell_level(line, at)
             if line.removed and not line.held and not line.waiting:
                 del self.lines[line.version]
         return commands
 
-    def _worth_telling(self, line: Line, at: float) -> bool:
-        if line.wanted == line.told:
-            return bool(line.waiting) and at - line.told_at >= DEMAND_REFRESH_S
-        return line.wanted > line.held or line.told > line.held
+    def _tell_level(self, line: Line, at: float) -> list[Command]:
+        """While calls wait it is the peak since the last tick that placement is told: the chance value of
+        this moment would go up and down, and every step up is a message."""
+        level = max(line.peak, line.wanted) if line.waiting else line.wanted
+        line.peak = line.wanted
+        if not self.attached:
+            return []
+        if level == line.told:
+            due = bool(line.waiting) and at - line.told_at >= DEMAND_REFRESH_S
+        else:
+            due = level > line.held or line.told > line.held
+        return [self._demand(line, level, at)] if due else []
 
     def _overdue(self, call: Call, at: float) -> list[Command]:
         if call.running_on is None:
@@ -430,7 +439,7 @@ class Dispatcher:
             line.told = 0
             line.unmet = line.unmet_detail = ""
             if line.wanted:
-                demands.append(self._demand(line, at))
+                demands.append(self._demand(line, line.wanted, at))
         leases = [(lease.instance, lease.number) for lease in self.leases.values() if not lease.void]
         return [Attach(leases, demands, sorted(self.links))]
 

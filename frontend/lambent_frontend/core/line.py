@@ -63,6 +63,8 @@ class Line:
     told: int = 0
     """What placement was last told that we could use."""
     told_at: float = 0.0
+    peak: int = 0
+    """The most that we could use at any moment since the last tick."""
     owed: int = 0
     """How many leases placement wants back."""
     unmet: str = ""
