@@ -62,7 +62,9 @@ class _Path(Protocol):
 
 
 class _Unary:
-    def __init__(self, stub: "invoke_pb2_grpc.InvocationsAsyncStub", request: invoke_pb2.InvokeRequest) -> None:
+    def __init__(
+        self, stub: "invoke_pb2_grpc.InvocationsAsyncStub", request: invoke_pb2.InvokeRequest
+    ) -> None:
         self._stub = stub
         self._request = request
 
@@ -83,7 +85,9 @@ class _Unary:
 class _Stream:
     """Sends what has gathered while the last write was under way, as the service's contract has it."""
 
-    def __init__(self, stub: "invoke_pb2_grpc.InvocationsAsyncStub", request: invoke_pb2.InvokeRequest) -> None:
+    def __init__(
+        self, stub: "invoke_pb2_grpc.InvocationsAsyncStub", request: invoke_pb2.InvokeRequest
+    ) -> None:
         self._stream = stub.InvokeStream()
         self._request = request
         self._unsent = 0
@@ -165,4 +169,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(*sys.argv[1:4], int(sys.argv[4])))
+    _, endpoint, function, path, in_flight = sys.argv
+    uvloop.run(_serve(endpoint, function, path, int(in_flight)))

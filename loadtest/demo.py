@@ -6,7 +6,6 @@ At the end all is stopped. The exit code is 0 only if everything was as it shoul
 import asyncio
 import base64
 import json
-import math
 import os
 import platform
 import shutil
@@ -23,6 +22,7 @@ import grpc.aio
 
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc, invoke_pb2, invoke_pb2_grpc
+from loadtest.figures import percentile
 from loadtest.fleet import Fleet, Off, command, fleet
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -193,12 +193,6 @@ def _table(title: str, rows: dict[str, str]) -> None:
     click.echo(f"\n{title}")
     for name, value in rows.items():
         click.echo(f"  {name:<30}{value}")
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value that this share of all does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-_OPERATIONS: Final = {
-    f"etcd_mvcc_{kind}_total": kind for kind in ("put", "range", "txn", "delete")
-} | {f"etcd_debugging_mvcc_{kind}_total": kind for kind in ("put", "range", "txn", "delete")}
+_OPERATIONS: Final = {f"etcd_mvcc_{kind}_total": kind for kind in ("put", "range", "txn", "delete")} | {
+    f"etcd_debugging_mvcc_{kind}_total": kind for kind in ("put", "range", "txn", "delete")
+}
 """Operations on keys. Releases differ in which of the two names they have; those with both give one value."""
 
 _HANDLED: Final = "grpc_server_handled_total"
@@ -23,6 +23,17 @@ class Counters:
     """Finished RPCs, by method."""
     keepalives: int
     """Renewals of leases: they come with time, not with calls."""
+
+    @classmethod
+    def none(cls) -> "Counters":
+        return cls(Counter(), Counter(), 0)
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(
+            self.operations + other.operations,
+            self.requests + other.requests,
+            self.keepalives + other.keepalives,
+        )
 
     def since(self, before: "Counters") -> "Counters":
         return Counters(

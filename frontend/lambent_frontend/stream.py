@@ -1,7 +1,8 @@
 """One InvokeStream: many invocations a message in, whatever has finished out.
 
 No task and no future belongs to an invocation: the reader submits all of a message, the dispatcher's
-callbacks append to a list, and the writer sends what gathered while its last write was under way.
+callbacks append to a list, and the writer sends what gathered while its last write was under way, and for a
+moment longer if many are in flight.
 """
 
 import asyncio
@@ -27,8 +28,11 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Nothing is read from a stream that has so much payload in flight and unsent; TCP tells the client."""
 
-GATHER_FROM: Final = 16
+GATHER_ABOVE: Final = 16
+"""Calls in flight above which results are gathered: sooner than that one caller's wait would show."""
+
 GATHER_S: Final = 0.002
+"""How long. A message costs as much as ten calls, and every wake-up of another process costs all of them."""
 
 _CALL_BYTES: Final = 1024
 """What a call without a payload counts towards MAX_HELD_BYTES."""
@@ -117,7 +121,7 @@ class InvocationStream:
         while True:
             if self._finished:
                 await self._context.write(self._gathered())
-                if len(self._in_flight) > GATHER_FROM:
+                if len(self._in_flight) > GATHER_ABOVE:
                     await asyncio.sleep(GATHER_S)
             elif self._read_all and not self._in_flight:
                 return

@@ -50,12 +50,6 @@ def echo(event, context):
     return event
 
 
-def prints(event, context):
-    print("seen", event)
-    print("a word to stderr", file=sys.stderr)
-    return {"kept": True}
-
-
 def fails(event, context):
     raise ValueError("not today")
 

@@ -52,10 +52,6 @@ class Load:
     """In the order in which they ended."""
 
     @property
-    def answers(self) -> list[Invocation]:
-        return [outcome.answer for outcome in self.outcomes if outcome.answer is not None]
-
-    @property
     def errors(self) -> list[LambentError]:
         return [outcome.error for outcome in self.outcomes if outcome.error is not None]
 

@@ -1,4 +1,4 @@
-"""Packages that nobody may deploy, and functions that cannot start: whose fault it is, and nothing is kept."""
+"""Packages that nobody may deploy, and functions that cannot start: who is at fault is told."""
 
 import io
 import stat

@@ -79,7 +79,7 @@ async def test_deletion(client: Client, name: str, evidence: Evidence) -> None:
         await client.delete_function(name)
     assert name not in [function.name for function in await client.list_functions()]
     await eventually(lambda: not any(map(alive, evidence.pids())), "its instance is gone")
-    assert await client.instances(name) == []
+    await eventually(lambda: _count_is(client, name, 0), "placement has heard that it is gone")
     assert [run.call for run in evidence.runs()] == ["runs"]
 
 

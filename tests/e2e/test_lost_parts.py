@@ -141,7 +141,9 @@ async def test_kill_of_a_worker(
         assert passing.dead_at < passing.key_seen_at
         meanwhile = [o for o in load.outcomes if killed_at < o.begin and o.end < passing.key_seen_at]
         assert len([o for o in meanwhile if o.answer]) > LIMIT  # by the other worker, all the while
-        await eventually(lambda: len(evidence.births()) == LIMIT + len(gone), "the concurrency is used again")
+        await eventually(
+            lambda: len(evidence.births()) == LIMIT + len(gone), "the concurrency is used again", within_s=25
+        )
     assert_limit_was_kept(evidence, passing)
     assert_only_lost(load, most=len(gone))
     assert {i.node for i in await client.instances(name)} == {"worker-1"}
@@ -157,6 +159,7 @@ async def test_kill_of_placement(
     async with calling(client, name, callers=LIMIT, sleep=0.02) as load:
         await eventually(lambda: len(evidence.births()) == LIMIT, "all are warm")
         epoch = (await client.nodes()).epoch
+        others = [fleet.part(part)["pid"] for part in ("worker-1", "frontend")]
         killed = fleet.kill("placement")
         killed_at = monotonic_s()
         cold = await one_call(client, f"{name}-cold")
@@ -170,6 +173,7 @@ async def test_kill_of_placement(
     assert cold.answer is not None
     assert cold.answer.explanation.start == "cold"
     assert (await client.nodes()).epoch > epoch
+    assert [fleet.part(part)["pid"] for part in ("worker-1", "frontend")] == others
 
 
 async def test_kill_of_the_frontend(fleet: Fleet, client: Client, name: str, evidence: Evidence) -> None:
@@ -204,7 +208,9 @@ async def test_a_stopped_worker(
         os.kill(second.pid, signal.SIGSTOP)
         await pass_away(etcd, passing)
         assert passing.dead_at < passing.key_seen_at
-        await eventually(lambda: len(evidence.births()) == LIMIT + len(gone), "the concurrency is used again")
+        await eventually(
+            lambda: len(evidence.births()) == LIMIT + len(gone), "the concurrency is used again", within_s=25
+        )
         os.kill(second.pid, signal.SIGCONT)
         assert await asyncio.to_thread(second.process.wait, 20) == 1  # it knows that it is over
         second.process.communicate()

@@ -35,6 +35,7 @@ class Frontend(RuleBasedStateMachine):
         self.accepted = 0
         self.open: dict[RequestId, float] = {}
         """Calls that are owed an outcome, with their deadline."""
+        self.came: dict[RequestId, float] = {}
         self.under_way: dict[InstanceId, RequestId] = {}
         self.may_run: set[RequestId] = set()
         """Never sent, or sent and proven not to have run."""
@@ -63,6 +64,9 @@ class Frontend(RuleBasedStateMachine):
                 assert command.instance not in self.under_way, "two events at a time"
                 assert (command.instance, command.number) in self.usable, "sent under a lease that ended"
                 self.may_run.discard(command.request)
+                came = self.came[command.request]
+                line = self.core.lines[self.usable[command.instance, command.number]]
+                assert all(came <= call.arrived_at for call in line.waiting.values()), "not oldest first"
                 self.under_way[command.instance] = command.request
             case do.Finish():
                 assert command.request in self.open, "an outcome that nobody is owed"
@@ -82,12 +86,25 @@ class Frontend(RuleBasedStateMachine):
 
     # Callers
 
-    @rule(patience=st.sampled_from([0.2, 1.0, 5.0]))
+    @rule(
+        patience=st.sampled_from([0.2, 1.0, 5.0]),
+        leased=st.none() | instances,
+        burst=st.sampled_from([1, 1, 3]),
+    )
+    def arrive(self, patience: float, leased: InstanceId | None, burst: int) -> None:
+        """Calls come, and often an instance for the first of them."""
+        for _ in range(burst):
+            self.arrives(patience)
+        if leased is not None:
+            self.given(leased, starting=False, old_version=False)
+
     def arrives(self, patience: float) -> None:
         self.accepted += 1
+        self.now += 0.001
         request = RequestId(f"r{self.accepted}")
         self.open[request] = self.now + patience
         self.may_run.add(request)
+        self.came[request] = self.now
         self.feed(on.InvocationArrived(request, self.version, self.now + patience, self.now))
 
     @precondition(lambda self: self.open)
@@ -126,7 +143,7 @@ class Frontend(RuleBasedStateMachine):
 
     # Placement
 
-    @rule(instance=instances, starting=st.booleans(), old_version=st.booleans())
+    @rule(instance=instances, starting=st.booleans(), old_version=st.sampled_from([False, False, True]))
     def given(self, instance: InstanceId, starting: bool, old_version: bool) -> None:
         if old_version and self.revision > 1:
             version = VersionKey(f"f:$LATEST:{self.revision - 1}")
@@ -163,15 +180,20 @@ class Frontend(RuleBasedStateMachine):
         said = self.feed(on.RecallAsked(self.version, wanted, self.now))
         assert not wanted or any(isinstance(c, do.AnswerRecall) for c in said), "a recall without an answer"
 
-    @rule(reason=st.sampled_from(["", "limit_reached"]))
-    def unmet(self, reason: str) -> None:
-        self.feed(on.UnmetTold(self.version, reason, reason))
+    @rule(what=st.sampled_from(["unmet", "lost", "attached", "lost and back", "removed", "replaced"]))
+    def placement_and_definitions(self, what: str) -> None:
+        """In one rule, so that it takes one step of many."""
+        match what:
+            case "unmet":
+                self.feed(on.UnmetTold(self.version, "limit_reached", "all exist"))
+            case "removed" | "replaced":
+                self.new_version(what == "removed")
+            case _:
+                if "lost" in what:
+                    self.feed(on.PlacementLost())
+                if what != "lost":
+                    self.placement_attached()
 
-    @rule()
-    def placement_lost(self) -> None:
-        self.feed(on.PlacementLost())
-
-    @rule()
     def placement_attached(self) -> None:
         said = self.feed(on.PlacementAttached(self.now))
         claims = {lease for c in said if isinstance(c, do.Attach) for lease in c.leases}
@@ -180,11 +202,13 @@ class Frontend(RuleBasedStateMachine):
 
     # The world
 
-    @rule(node=nodes)
-    def link_up(self, node: NodeId) -> None:
-        self.feed(on.LinkUp(node))
+    @rule(node=nodes, what=st.sampled_from(["up", "down", "down and up"]))
+    def link(self, node: NodeId, what: str) -> None:
+        if "down" in what:
+            self.link_down(node)
+        if "up" in what:
+            self.feed(on.LinkUp(node))
 
-    @rule(node=nodes)
     def link_down(self, node: NodeId) -> None:
         for instance in [i for i in INSTANCES if node_of(i) == node]:
             self.under_way.pop(instance, None)
@@ -199,7 +223,6 @@ class Frontend(RuleBasedStateMachine):
         late = [r for r, deadline in self.open.items() if self.now >= deadline + GRACE_S]
         assert not late, f"no outcome after the deadline: {late}"
 
-    @rule(removed=st.booleans())
     def new_version(self, removed: bool) -> None:
         old = self.version
         self.revision += 1
@@ -253,4 +276,4 @@ class Frontend(RuleBasedStateMachine):
 
 
 TestFrontend = Frontend.TestCase
-TestFrontend.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestFrontend.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

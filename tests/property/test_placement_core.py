@@ -30,12 +30,17 @@ from lambent_proto.ids import (
 from lambent_worker.core import commands as said
 from lambent_worker.core import events as told
 from lambent_worker.core.agent import Agent
+from lambent_worker.core.agent import State as AgentState
 
 LIMITS: Final = {FunctionName("f"): 2, FunctionName("g"): 3}
 FRONTENDS: Final = [FrontendId("f1"), FrontendId("f2")]
 functions = st.sampled_from(sorted(LIMITS))
 frontends = st.sampled_from(FRONTENDS)
 slots = st.integers(0, 2)
+
+
+def of(version: VersionKey, function: FunctionName) -> bool:
+    return function_of(version) == function
 
 
 class Fleet(RuleBasedStateMachine):
@@ -59,7 +64,7 @@ class Fleet(RuleBasedStateMachine):
             self.report(slot)
         for frontend in FRONTENDS:
             self.links[frontend] = set(self.slots)
-            self.attach(frontend)
+            self.attach(frontend, unheard=False)
 
     def join(self) -> NodeId:
         self.incarnation += 1
@@ -81,6 +86,8 @@ class Fleet(RuleBasedStateMachine):
             case do.Grant() | do.Evict() | do.Fence():
                 assert command.node in self.connected, "an order to a worker that cannot hear it"
                 self.orders[command.node].append(command)
+                if isinstance(command, do.Grant):
+                    self.check_limit(function_of(command.version))
             case do.GiveLease():
                 assert command.frontend in self.attached, "a lease for one that cannot hear of it"
                 assert command.node in self.links[command.frontend], "a lease out of its holder's reach"
@@ -122,8 +129,11 @@ class Fleet(RuleBasedStateMachine):
                 pass
 
     def check_limit(self, function: FunctionName) -> None:
-        exist = Counter(function_of(i.version) for a in self.agents.values() for i in a.instances.values())
-        assert exist[function] <= LIMITS[function], f"{exist[function]} instances of {function}"
+        """What exists and what has been granted: no more than the limit, whatever anybody believes."""
+        exist = {i.id for a in self.agents.values() for i in a.instances.values() if of(i.version, function)}
+        for orders in self.orders.values():
+            exist |= {o.instance for o in orders if isinstance(o, do.Grant) and of(o.version, function)}
+        assert len(exist) <= LIMITS[function], f"{len(exist)} instances of {function}"
 
     @rule(slot=slots)
     def deliver(self, slot: int) -> None:
@@ -154,6 +164,18 @@ class Fleet(RuleBasedStateMachine):
         if found is not None:
             self.obey(found[0], told.InstanceReady(found[1], 1.0, 2.0))
 
+    @rule()
+    def all_goes_well(self) -> None:
+        """Every order arrives, every start succeeds, every event ends."""
+        for slot, node in enumerate(self.slots):
+            self.deliver(slot)
+            for instance in list(self.agents[node].instances.values()):
+                self.obey(node, told.InstanceReady(instance.id, 1.0, 2.0))
+                if instance.request is not None:
+                    self.obey(node, told.Answered(instance.id, instance.request))
+                if instance.state is AgentState.STOPPING:
+                    self.obey(node, told.InstanceExited(instance.id, "killed", b""))
+
     @rule(data=st.data(), error=st.sampled_from([b"", b"{}"]))
     def exits(self, data: st.DataObject, error: bytes) -> None:
         found = self.some_instance(data)
@@ -168,7 +190,6 @@ class Fleet(RuleBasedStateMachine):
             if request is not None:
                 self.obey(found[0], told.Answered(found[1], request))
 
-    @rule(slot=slots)
     def disconnect(self, slot: int) -> None:
         """The stream breaks, and with it goes what had not arrived."""
         node = self.slots[slot]
@@ -177,7 +198,18 @@ class Fleet(RuleBasedStateMachine):
             self.orders[node].clear()
             self.feed(on.NodeDisconnected(node, self.now))
 
-    @rule(slot=slots)
+    @rule(slot=slots, what=st.sampled_from(["disconnect", "report", "report", "die", "die, stream first"]))
+    def a_worker_comes_or_goes(self, slot: int, what: str) -> None:
+        """In one rule, so that it takes one step of many."""
+        match what:
+            case "disconnect":
+                self.disconnect(slot)
+            case "report":
+                self.report(slot)
+            case _:
+                self.dies(slot, stream_first="first" in what)
+                self.report(slot)
+
     def report(self, slot: int) -> None:
         node = self.slots[slot]
         if node in self.connected:
@@ -190,7 +222,6 @@ class Fleet(RuleBasedStateMachine):
         ]
         self.feed(on.NodeReported(node, 768, reports, self.now))
 
-    @rule(slot=slots, stream_first=st.booleans())
     def dies(self, slot: int, stream_first: bool) -> None:
         """A worker's sandboxes are gone before its key is; another takes its place."""
         node = self.slots[slot]
@@ -205,12 +236,24 @@ class Fleet(RuleBasedStateMachine):
         assert node not in self.core.books.nodes
         self.slots[slot] = self.join()
         self.feed(on.NodeRegistered(self.slots[slot], 768))
+        for frontend in FRONTENDS:
+            self.link_up(frontend, slot)
 
     # Frontends
 
-    @rule(frontend=frontends, function=functions, wanted=st.integers(0, 3), waited_s=st.sampled_from([0, 1]))
-    def demands(self, frontend: FrontendId, function: FunctionName, wanted: int, waited_s: int) -> None:
+    @rule(
+        frontend=frontends,
+        function=functions,
+        wanted=st.integers(0, 3),
+        waited_s=st.sampled_from([0, 1]),
+        goes_well=st.booleans(),
+    )
+    def demands(
+        self, frontend: FrontendId, function: FunctionName, wanted: int, waited_s: int, goes_well: bool
+    ) -> None:
         self.feed(on.Demanded(frontend, on.Wish(self.version(function), wanted, float(waited_s)), self.now))
+        if goes_well:
+            self.all_goes_well()
 
     @rule(frontend=frontends, data=st.data())
     def uses(self, frontend: FrontendId, data: st.DataObject) -> None:
@@ -248,15 +291,29 @@ class Fleet(RuleBasedStateMachine):
         if frontend in self.attached:
             self.feed(on.Recalled(frontend, self.version(function), [], self.now))
 
-    @rule(frontend=frontends)
+    @rule(frontend=frontends, slot=slots, what=st.sampled_from(["detach", "attach", "unheard", "up", "down"]))
+    def a_frontend_comes_or_goes(self, frontend: FrontendId, slot: int, what: str) -> None:
+        match what:
+            case "detach":
+                self.detach(frontend)
+            case "up":
+                self.link_up(frontend, slot)
+            case "down":
+                self.link_down(frontend, slot)
+            case _:
+                self.attach(frontend, unheard=what == "unheard")
+
     def detach(self, frontend: FrontendId) -> None:
         self.attached.discard(frontend)
         self.forget_unmet(frontend)
         self.feed(on.FrontendDetached(frontend, self.now))
 
-    @rule(frontend=frontends)
-    def attach(self, frontend: FrontendId) -> None:
+    def attach(self, frontend: FrontendId, unheard: bool) -> None:
+        """With `unheard` the leases it was given last were lost with the old stream."""
         self.attached.add(frontend)
+        if unheard:
+            held = self.held[frontend]
+            self.held[frontend] = {i: n for i, n in held.items() if self.runs_for(frontend, i)}
         self.forget_unmet(frontend)
         claims = sorted(self.held[frontend].items())
         self.feed(on.FrontendAttached(frontend, claims, [], sorted(self.links[frontend]), self.now))
@@ -264,13 +321,11 @@ class Fleet(RuleBasedStateMachine):
     def forget_unmet(self, frontend: FrontendId) -> None:
         self.told_unmet = {key: why for key, why in self.told_unmet.items() if key[0] != frontend}
 
-    @rule(frontend=frontends, slot=slots)
     def link_up(self, frontend: FrontendId, slot: int) -> None:
         self.links[frontend].add(self.slots[slot])
         if frontend in self.attached:
             self.feed(on.LinkChanged(frontend, self.slots[slot], True, self.now))
 
-    @rule(frontend=frontends, slot=slots)
     def link_down(self, frontend: FrontendId, slot: int) -> None:
         node = self.slots[slot]
         self.links[frontend].discard(node)
@@ -282,7 +337,14 @@ class Fleet(RuleBasedStateMachine):
 
     # The world
 
-    @rule()
+    @rule(reporting=st.sets(slots), attaching=st.sets(frontends))
+    def another_leads(self, reporting: set[int], attaching: set[FrontendId]) -> None:
+        self.fail_over()
+        for slot in sorted(reporting):
+            self.report(slot)
+        for frontend in sorted(attaching):
+            self.attach(frontend, unheard=False)
+
     def fail_over(self) -> None:
         """Another placement leads: it knows what etcd holds, and nobody is connected to it yet."""
         self.epoch += 1
@@ -333,6 +395,15 @@ class Fleet(RuleBasedStateMachine):
                 assert self.held[holder].get(instance.id) == instance.number, f"{instance.id} has leaked"
 
     @invariant()
+    def nobody_believes_in_a_lease_that_has_ended(self) -> None:
+        books = self.core.books
+        for frontend in self.attached:
+            for lease in self.held[frontend].items():
+                instance = books.instances.get(lease[0])
+                held = instance is not None and (instance.frontend, instance.number) == (frontend, lease[1])
+                assert held or lease in books.frontends[frontend].claims.items(), f"{lease} has ended"
+
+    @invariant()
     def nobody_waits_beside_a_warm_instance(self) -> None:
         frontends_of = self.core.books.frontends
         for version in self.core.books.versions.values():
@@ -351,4 +422,4 @@ class Fleet(RuleBasedStateMachine):
 
 
 TestFleet = Fleet.TestCase
-TestFleet.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestFleet.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

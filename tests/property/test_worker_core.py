@@ -12,11 +12,13 @@ from lambent_worker.core import events as on
 from lambent_worker.core.agent import FENCE_MARGIN_S, Agent, State
 
 V: Final = VersionKey("f:$LATEST:1")
-TTL_S: Final = 5.0
-instances = st.sampled_from([InstanceId(f"i{n}") for n in range(4)])
-frontends = st.sampled_from([FrontendId("f1"), FrontendId("f2")])
-numbers = st.integers(1, 12).map(LeaseNumber)
-epochs = st.integers(1, 3).map(Epoch)
+TTL_S: Final = 10.0
+recent = st.sampled_from([0, 0, 0, 1, 1, 2])
+"""Which of the instances is meant: the newest, the one before, or one that may be long gone."""
+frontends = st.sampled_from([FrontendId("f1"), FrontendId("f1"), FrontendId("f2")])
+# Most of what comes is in order; some of it is old.
+steps = st.sampled_from([0, 0, 0, 1, 1, -1])
+behind = st.sampled_from([0, 0, 0, 0, 0, 1])
 
 
 class Worker(RuleBasedStateMachine):
@@ -27,14 +29,23 @@ class Worker(RuleBasedStateMachine):
         self.agent = Agent(memory_mb=512)
         self.now = 0.0
         self.valid_until = TTL_S
-        self.newest = 0
+        self.newest = 1
+        self.owed_freed: set[InstanceId] = set()
         self.sandboxes: dict[InstanceId, str] = {}
         self.running: dict[InstanceId, RequestId] = {}
         self.asked: dict[RequestId, FrontendId] = {}
         self.answers: dict[RequestId, int] = {}
-        self.used: set[InstanceId] = set()
+        self.ids: list[InstanceId] = []
         self.retired = 0
         self.feed(on.RegistrationRenewed(TTL_S))
+        self.feed(on.LeaderFollowed(Epoch(1)))
+        for _ in range(2):
+            self.granted(twice=False, old=0, memory_mb=128, soon_ready=True)
+
+    @precondition(lambda self: self.retired)
+    @rule()
+    def registers_anew(self) -> None:
+        self.begin()
 
     def feed(self, event: on.Event) -> list[do.Command]:
         commands = self.agent.handle(event)
@@ -63,10 +74,20 @@ class Worker(RuleBasedStateMachine):
             case do.ReportFreed():
                 busy = command.instance in self.running
                 assert busy == command.busy, "free is said while an event runs"
+                if not busy:
+                    self.owed_freed.discard(command.instance)
             case do.Retire():
                 self.retired += 1
             case _:
                 pass
+
+    def pick(self, back: int) -> InstanceId:
+        return self.ids[-1 - back] if back < len(self.ids) else InstanceId("unknown")
+
+    def number(self, instance: InstanceId, step: int) -> LeaseNumber:
+        """As new as the newest lease of the instance, or newer, or older."""
+        held = self.agent.instances.get(instance)
+        return LeaseNumber((held.number if held else 1) + step)
 
     def order(self, event: on.GrantArrived | on.FenceArrived | on.EvictArrived) -> list[do.Command]:
         commands = self.feed(event)
@@ -75,40 +96,55 @@ class Worker(RuleBasedStateMachine):
         self.newest = max(self.newest, event.epoch)
         return commands
 
-    @rule(instance=instances, number=numbers, epoch=epochs, memory_mb=st.sampled_from([128, 256]))
-    def granted(self, instance: InstanceId, number: LeaseNumber, epoch: Epoch, memory_mb: int) -> None:
-        if instance in self.used and instance not in self.sandboxes:
-            return  # an id is never granted again
+    @rule(
+        twice=st.sampled_from([False, False, False, True]),
+        old=behind,
+        memory_mb=st.sampled_from([128, 256]),
+        soon_ready=st.booleans(),
+    )
+    def granted(self, twice: bool, old: int, memory_mb: int, soon_ready: bool) -> None:
+        epoch, number = Epoch(self.newest - old), LeaseNumber(1)
+        if not twice:
+            self.ids.append(InstanceId(f"i{len(self.ids)}"))
+        instance = self.pick(0)
+        if twice and instance not in self.sandboxes:
+            return  # the order was refused or is over: it is not given again
         stale, held = epoch < self.newest, instance in self.sandboxes
         said = self.order(on.GrantArrived(epoch, instance, V, memory_mb, number, FrontendId("f1"), self.now))
         assert len(said) == (0 if stale or held else 1), "a grant is carried out or refused"
-        if said and isinstance(said[0], do.Start):
-            self.used.add(instance)
+        if soon_ready:
+            self.initialised(0)
 
-    @rule(instance=instances, number=numbers, epoch=epochs)
-    def fenced(self, instance: InstanceId, number: LeaseNumber, epoch: Epoch) -> None:
-        self.order(on.FenceArrived(epoch, instance, number))
+    @rule(back=recent, step=steps, old=behind)
+    def fenced(self, back: int, step: int, old: int) -> None:
+        instance = self.pick(back)
+        said = self.order(on.FenceArrived(Epoch(self.newest - old), instance, self.number(instance, step)))
+        if any(isinstance(c, do.ReportFreed) and c.busy for c in said):
+            self.owed_freed.add(instance)
 
-    @rule(instance=instances, number=numbers, epoch=epochs)
-    def evicted(self, instance: InstanceId, number: LeaseNumber, epoch: Epoch) -> None:
-        self.order(on.EvictArrived(epoch, instance, number, "keep_alive"))
+    @rule(back=recent, step=steps, old=behind)
+    def evicted(self, back: int, step: int, old: int) -> None:
+        instance = self.pick(back)
+        number = self.number(instance, step)
+        self.order(on.EvictArrived(Epoch(self.newest - old), instance, number, "keep_alive"))
 
-    @rule(epoch=epochs)
-    def leader_followed(self, epoch: Epoch) -> None:
-        self.feed(on.LeaderFollowed(epoch))
-        self.newest = max(self.newest, epoch)
+    @rule(step=steps)
+    def leader_followed(self, step: int) -> None:
+        self.feed(on.LeaderFollowed(Epoch(self.newest + step)))
+        self.newest = max(self.newest, self.newest + step)
 
-    @rule(instance=instances, frontend=frontends, number=numbers, timeout_s=st.sampled_from([0.5, 3.0]))
-    def event(
-        self, instance: InstanceId, frontend: FrontendId, number: LeaseNumber, timeout_s: float
-    ) -> None:
+    @rule(back=recent, frontend=frontends, step=steps, timeout_s=st.sampled_from([0.5, 3.0]))
+    def event(self, back: int, frontend: FrontendId, step: int, timeout_s: float) -> None:
+        instance = self.pick(back)
+        number = self.number(instance, step)
         request = RequestId(f"r{len(self.asked)}")
         self.asked[request] = frontend
         said = self.feed(on.EventArrived(frontend, request, instance, number, timeout_s, self.now))
         assert [type(c) for c in said] in ([do.Deliver], [do.Refuse]), "taken or refused, never neither"
 
-    @rule(instance=instances)
-    def initialised(self, instance: InstanceId) -> None:
+    @rule(back=recent)
+    def initialised(self, back: int) -> None:
+        instance = self.pick(back)
         if self.sandboxes.get(instance) == "starting":
             self.sandboxes[instance] = "ready"
         self.feed(on.InstanceReady(instance, 1.0, 2.0))
@@ -121,10 +157,12 @@ class Worker(RuleBasedStateMachine):
         self.feed(on.Answered(instance, request))
         if self.agent.instances[instance].state is not State.STOPPING:
             assert self.answers[request] == 1, "an answer was lost"
+            assert instance not in self.owed_freed, "the end of a fenced event is not told"
 
     @precondition(lambda self: self.asked)
-    @rule(instance=instances, data=st.data())
-    def late_answer(self, instance: InstanceId, data: st.DataObject) -> None:
+    @rule(back=recent, data=st.data())
+    def late_answer(self, back: int, data: st.DataObject) -> None:
+        instance = self.pick(back)
         request = data.draw(st.sampled_from(sorted(self.asked)))
         if self.running.get(instance) != request:
             assert self.feed(on.Answered(instance, request)) == []
@@ -135,13 +173,23 @@ class Worker(RuleBasedStateMachine):
         instance = data.draw(st.sampled_from(sorted(self.sandboxes)))
         del self.sandboxes[instance]
         self.running.pop(instance, None)
+        self.owed_freed.discard(instance)
         said = self.feed(on.InstanceExited(instance, on.ExitReason.KILLED, b""))
         assert isinstance(said[0], do.ReportGone)
         assert self.feed(on.InstanceExited(instance, on.ExitReason.KILLED, b"")) == [], "gone twice"
 
-    @rule(seconds=st.sampled_from([0.1, 0.5, 2.0]))
+    @rule(seconds=st.sampled_from([0.1, 0.6, 3.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+        if self.now < self.valid_until - FENCE_MARGIN_S:
+            self.renewed()
+            self.tick()
+
+    @precondition(lambda self: self.now > 4.0)
+    @rule()
+    def pauses(self) -> None:
+        """It wakes to a queue of messages, and reads them before its next tick."""
+        self.now = self.valid_until - FENCE_MARGIN_S + 0.01
 
     @rule()
     def tick(self) -> None:
@@ -154,14 +202,15 @@ class Worker(RuleBasedStateMachine):
 
     @rule()
     def renewed(self) -> None:
-        self.valid_until = self.now + TTL_S
+        if self.now < self.valid_until:
+            self.valid_until = self.now + TTL_S
         self.feed(on.RegistrationRenewed(self.valid_until))
 
     @rule()
     def renewed_twice(self) -> None:
         self.feed(on.RegistrationRenewed(self.valid_until))
 
-    @precondition(lambda self: self.now > 4.0)
+    @precondition(lambda self: self.now > 8.0)
     @rule()
     def registration_lost(self) -> None:
         self.feed(on.RegistrationLost("revoked"))
@@ -194,4 +243,4 @@ class Worker(RuleBasedStateMachine):
 
 
 TestWorker = Worker.TestCase
-TestWorker.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestWorker.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

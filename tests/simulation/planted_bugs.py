@@ -75,7 +75,7 @@ BUGS: Final = [
             "a call that runs never gives up",
             "if at < call.deadline + GRACE_S:",
             "if at < call.deadline + 60:",
-            "property",
+            "table",
         ),
         (
             "a call lost with its link waits on",
@@ -93,7 +93,7 @@ BUGS: Final = [
             "a newer lease on a busy instance is used",
             "if old.hold is Hold.BUSY:",
             "if old.void:",
-            "property",
+            "table",
         ),
         (
             "a recall is answered and forgotten",
@@ -129,12 +129,12 @@ BUGS: Final = [
     ),
     *_of(
         PLACEMENT,
-        ("the limit is one higher", "if count >= limit:", "if count > limit:", "property"),
+        ("the limit is one higher", "else function.limit", "else function.limit + 1", "property"),
         (
             "workers that have not reported do not count",
             "if count + self.books.unreported() >= limit:",
             "if count >= limit:",
-            "property",
+            "table",
         ),
         (
             "the least recently used instance is given",
@@ -146,7 +146,7 @@ BUGS: Final = [
             "an instance out of reach is given",
             "        if instance.node in frontend.links:\n            return instance",
             "        return instance",
-            "property",
+            "table",
         ),
         ("the fullest node is taken", "return max(able, key=", "return min(able, key=", "table"),
         (
@@ -194,7 +194,7 @@ BUGS: Final = [
         (
             "the answer to an old fence counts",
             "or instance.number != event.number:\n            return []\n        if event.busy",
-            "or instance.number < event.number:\n            return []\n        if event.busy",
+            "or not event.number:\n            return []\n        if event.busy",
             "table",
         ),
         (
@@ -264,7 +264,7 @@ BUGS: Final = [
             "a freed instance is nobody's",
             "return self.acts.settle(instance, event.at) + self.supply.serve_needy(event.at)",
             "return self.acts.settle(instance, event.at)",
-            "property",
+            "table",
         ),
         (
             "an expired node comes back",

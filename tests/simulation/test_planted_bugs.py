@@ -14,7 +14,19 @@ from tests.simulation.planted_bugs import BUGS, FRONTEND, PLACEMENT, WORKER, Bug
 ROOT = Path(__file__).parents[2]
 FAILED = 1
 SEEDS = 40
-PYTEST = ["-m", "pytest", "-x", "-q", "--noconftest", "-p", "no:cacheprovider", "--timeout=60"]
+PYTEST = ["-m", "pytest", "-x", "-q", "--noconftest", "--assert=plain", "--import-mode=importlib"]
+PYTEST += [
+    "-c",
+    os.devnull,
+    f"--rootdir={ROOT}",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:asyncio",
+    "-p",
+    "no:timeout",
+]
+"""As little of pytest as there is, for it starts once a bug."""
 TABLES = {
     room: sorted((ROOT / f"tests/unit/{room}").glob("test_core_*.py"))
     for room in (FRONTEND, PLACEMENT, WORKER)
@@ -31,7 +43,7 @@ def command_for(bug: Bug) -> list[str]:
         case "table":
             return [*PYTEST, *map(str, TABLES[bug.room])]
         case "property":
-            return [*PYTEST, f"tests/property/test_{bug.room}_core.py"]
+            return [*PYTEST, "-p", "tests.simulation.hurried", f"tests/property/test_{bug.room}_core.py"]
         case _:
             return ["-c", SIMULATE]
 
@@ -55,20 +67,18 @@ def plant(bug: Bug, folder: Path) -> None:
     (copy / "core" / place.name).write_text(place.read_text().replace(bug.text, bug.instead))
 
 
-def run(command: list[str], packages: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    if packages is not None:
-        environment["PYTHONPATH"] = str(packages)
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def survived(bug: Bug, folder: Path) -> str:
     """Why a bug was not seen; empty if it was. Only a failed test counts, not one that could not begin."""
     plant(bug, folder)
-    done = run(command_for(bug), folder)
-    if done.returncode == FAILED and "ImportError" not in done.stderr:
+    done = subprocess.run(
+        [sys.executable, *command_for(bug)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == FAILED and "Error" not in done.stderr:
         return ""
     said = f"{done.stdout[-500:]}{done.stderr[-500:]}"
     return f"{bug.room}: {bug.name} ({bug.check}, exit code {done.returncode})\n{said}"

@@ -131,6 +131,7 @@ class Worker(Process):
 
     def started(self) -> None:
         self.links: dict[FrontendId, Wire] = {}
+        self.asked: dict[RequestId, tuple[Wire, InstanceId]] = {}
         self.control: Wire | None = None
         self.leader: tuple[str, int] | None = None
         self.dialling = 0.0
@@ -242,16 +243,13 @@ class Worker(Process):
             case do.Answer() | do.TimeOut():
                 self._answer(command)
             case do.Refuse():
-                self._to_frontend(command.frontend, ("refused", command.request, None, command.reason.value))
+                self._reply(command.request, "refused", command.reason.value)
             case do.Start():
                 self.watchdog.start(command.instance, command.version)
             case do.Kill():
                 self.watchdog.kill(command.instance, on.ExitReason.KILLED)
             case do.Announce():
-                self._to_frontend(
-                    command.frontend,
-                    ("ready", command.instance, command.number, command.starting_ms, command.init_ms),
-                )
+                self._announce(command)
             case do.Retire():
                 self.soon(0.1, self._retire)
             case _:
@@ -260,22 +258,25 @@ class Worker(Process):
 
     def _answer(self, command: do.Answer | do.TimeOut) -> None:
         self.promises.answered_by_worker(command.request)
-        self._to_frontend(command.frontend, ("answer", command.request, None))
+        self._reply(command.request, "answer")
 
-    def _to_frontend(self, frontend: FrontendId, message: tuple[Any, ...]) -> None:
-        wire = self.links.get(frontend)
+    def _announce(self, command: do.Announce) -> None:
+        wire = self.links.get(command.frontend)
         if wire is not None:
-            if message[0] in ("answer", "refused"):
-                instance = wire.tags["runs"].pop(message[1], None)
-                if instance is None:
-                    return  # asked over a connection that is gone: the frontend has counted it as lost
-                message = (message[0], message[1], instance, *message[3:])
-            wire.send(self, message)
+            times = command.starting_ms, command.init_ms
+            wire.send(self, ("ready", command.instance, command.number, *times))
+
+    def _reply(self, request: RequestId, kind: str, *rest: Any) -> None:
+        """Over the connection that the event came on; if that is gone the frontend has counted it as lost."""
+        wire, instance = self.asked.pop(request)
+        wire.send(self, (kind, request, instance, *rest))
 
     def _retire(self) -> None:
-        for wire in list(self.links.values()):
-            wire.close(self)
+        for wire in list(self.wires):
+            if wire.tags.get("frontend"):
+                wire.close(self)
         self.links.clear()
+        self.asked.clear()
         self._close_control()
         lease = self.lease
         if lease is not None:
@@ -289,13 +290,13 @@ class Worker(Process):
             return None
 
         def opened(wire: Wire) -> None:
-            wire.tags["runs"] = {}
+            wire.tags["frontend"] = frontend
             self.links[frontend] = wire
 
         def receive(wire: Wire, message: Any) -> None:
             _, request, instance, number = message
-            if self.links.get(frontend) is wire:
-                wire.tags["runs"][request] = instance
+            if node == self.node:
+                self.asked[request] = wire, instance
                 now = self.net.clock.now
                 self.feed(on.EventArrived(frontend, request, instance, number, TIMEOUT_S, now))
 

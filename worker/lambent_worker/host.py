@@ -18,7 +18,7 @@ from lambent_chassis import clock
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import bootstrap, failures
-from lambent_worker.channel import frame
+from lambent_worker.channel import event_frame
 from lambent_worker.environment import RUNTIME_PACKAGE, command, environment
 from lambent_worker.instance import TIMED_OUT, Ending, HostListener, Instance
 from lambent_worker.logs import FunctionLogs
@@ -110,7 +110,7 @@ class InstanceHost:
         `client_context` is JSON, or empty. With `tail` the answer brings the last of the call's log.
         """
         deadline_ms = int((clock.unix_s() + timeout_s) * 1000)
-        event = frame(["event", request_id, deadline_ms, arn, client_context], body)
+        event = event_frame(request_id, deadline_ms, arn, client_context, body)
         self._instances[instance].deliver(request_id, event, timeout_s, tail)
 
     def kill(self, instance: InstanceId, why: str) -> None:

@@ -222,7 +222,7 @@ def test_a_recall(history: list[on.Event], last: on.Event, expected: list[Comman
             id="a failed initialisation costs one call, the oldest",
         ),
         pytest.param(
-            [arrived("r1"), arrived("r2"), starting("i1"), voided("i1", error=b"{}")],
+            [arrived("r1"), arrived("r2"), starting("i1"), voided("i1", error=b"{}"), on.Tick(1.05)],
             on.Tick(1.1),
             [Demand(V, 1, 1.1)],
             id="after a failed initialisation the others are still wanted",

@@ -69,7 +69,9 @@ REMOVED = on.FunctionRemoved(FunctionName("f"), 2.0)
             [warm(1, 3, N2, G), unmet(G, Unmet.NONE)],
             id="and is given once its event has ended",
         ),
-        pytest.param(FENCED, freed(1, 1), [], id="the answer to another fence has no effect"),
+        pytest.param(
+            [*FENCED, demanded(G, 1)], freed(1, 1), [], id="the answer to another fence has no effect"
+        ),
         pytest.param([*HELD, freed(1, 1)], demanded(G, 1), [Recall(F, V, 1)], id="nor has one unasked for"),
         pytest.param(UNUSED, released(G, 1), [], id="who does not hold it gives nothing back"),
         pytest.param(
