@@ -31,6 +31,11 @@ CHANNEL: Final = (
     # What may have run is not ours to send again.
     ("grpc.enable_retries", 0),
     ("grpc.http2.max_pings_without_data", 0),
+    # A part that comes back is met again at once: neither a long pause after a refusal, nor another
+    # channel's pause.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
     # The machine's proxy is for the way out, and a fleet is inside.
     ("grpc.enable_http_proxy", 0),
 )

@@ -353,7 +353,7 @@ BUGS: Final = [
             "an event after a pause is delivered",
             "if self._out_of_time(event.at):",
             "if self.fenced:",
-            "property",
+            "table",
         ),
         (
             "it retires with instances alive",

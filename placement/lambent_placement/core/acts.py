@@ -67,7 +67,7 @@ class Acts:
             return []
         if instance.version != function.version:
             return self.evict(instance, "other_version")
-        if len(function.instances) > self.limit(function):
+        if self.surplus(function) > 0:
             return self.evict(instance, "limit_lowered")
         return []
 
@@ -80,6 +80,13 @@ class Acts:
         if holder is None:
             return []
         return [TellReady(holder, instance.id, instance.number, starting_ms, init_ms)]
+
+    def surplus(self, function: Function) -> int:
+        """How many instances too many there are, those that are being stopped not counted."""
+        over = len(function.instances) - self.limit(function)
+        if over <= 0:
+            return 0
+        return over - sum(i.state is State.STOPPING for i in function.instances.values())
 
     def fence(self, instance: Instance) -> list[Command]:
         """Takes an instance from its holder, who is told: the lease may still be on its way there."""

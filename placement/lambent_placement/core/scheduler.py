@@ -278,26 +278,27 @@ class Scheduler:
         function.version = event.version
         function.memory_mb = event.memory_mb
         function.limit = event.limit
-        return self._retire_idle(function) + self.supply.serve_needy(event.at)
+        return self._retire(function) + self.supply.serve_needy(event.at)
 
     def _function_removed(self, event: FunctionRemoved) -> list[Command]:
         function = self.books.function(event.function)
         function.version = None
-        return self._retire_idle(function) + self.supply.serve_needy(event.at)
+        return self._retire(function) + self.supply.serve_needy(event.at)
 
-    def _retire_idle(self, function: Function) -> list[Command]:
-        """Idle instances of a version that is not current, or beyond a lowered limit, are of no use."""
+    def _retire(self, function: Function) -> list[Command]:
+        """What is of no use goes: idle ones of a version that is not current, and what a lowered limit leaves
+        no room for, the least recently used first. Those in use are fenced: they go after their event."""
         commands: list[Command] = []
-        surplus = len(function.instances) - self.acts.limit(function)
         idle = [i for i in function.instances.values() if i.state is State.IDLE and i.ready]
         for instance in sorted(idle, key=lambda i: i.idle_since):
             if instance.version != function.version:
                 commands += self.acts.evict(instance, "other_version")
-            elif surplus > 0:
+            elif self.acts.surplus(function) > 0:
                 commands += self.acts.evict(instance, "limit_lowered")
-            else:
-                continue
-            surplus -= 1
+        used = [i for i in function.instances.values() if i.state is State.LEASED and i.ready]
+        fenced = sum(i.state is State.FENCING for i in function.instances.values())
+        for instance in used[: max(0, self.acts.surplus(function) - fenced)]:
+            commands += self.acts.fence(instance)
         return commands
 
     def _tick(self, at: float) -> list[Command]:
