@@ -11,8 +11,6 @@ _OPERATIONS: Final = {f"etcd_mvcc_{kind}_total": kind for kind in ("put", "range
 """Operations on keys. Releases differ in which of the two names they have; those with both give one value."""
 
 _HANDLED: Final = "grpc_server_handled_total"
-_RECEIVED: Final = "grpc_server_msg_received_total"
-_KEEPALIVE: Final = "LeaseKeepAlive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,27 +18,17 @@ class Counters:
     operations: Counter[str]
     """On keys, by kind; a transaction counts beside what it puts and reads."""
     requests: Counter[str]
-    """Finished RPCs, by method."""
-    keepalives: int
-    """Renewals of leases: they come with time, not with calls."""
+    """Finished RPCs, by method. Status and LeaseKeepAlive come with time, not with calls."""
 
     @classmethod
     def none(cls) -> "Counters":
-        return cls(Counter(), Counter(), 0)
+        return cls(Counter(), Counter())
 
     def __add__(self, other: "Counters") -> "Counters":
-        return Counters(
-            self.operations + other.operations,
-            self.requests + other.requests,
-            self.keepalives + other.keepalives,
-        )
+        return Counters(self.operations + other.operations, self.requests + other.requests)
 
     def since(self, before: "Counters") -> "Counters":
-        return Counters(
-            self.operations - before.operations,
-            self.requests - before.requests,
-            self.keepalives - before.keepalives,
-        )
+        return Counters(self.operations - before.operations, self.requests - before.requests)
 
 
 def read(endpoint: str) -> Counters:
@@ -49,7 +37,6 @@ def read(endpoint: str) -> Counters:
         text = response.read().decode()
     operations: Counter[str] = Counter()
     requests: Counter[str] = Counter()
-    keepalives = 0
     for line in text.splitlines():
         if line.startswith("#"):
             continue
@@ -59,9 +46,7 @@ def read(endpoint: str) -> Counters:
             operations[kind] = max(operations[kind], int(float(value)))
         elif name == _HANDLED:
             requests[_label(labels, "grpc_method")] += int(float(value))
-        elif name == _RECEIVED and _label(labels, "grpc_method") == _KEEPALIVE:
-            keepalives += int(float(value))
-    return Counters(operations, requests, keepalives)
+    return Counters(operations, requests)
 
 
 def _label(labels: str, name: str) -> str:

@@ -101,6 +101,18 @@ BUGS: Final = [
             "line.owed = min(event.wanted, len(line.idle))\n",
             "table",
         ),
+        (
+            "the demand goes up and down with every call",
+            "level = max(line.peak, line.wanted) if line.waiting",
+            "level = line.wanted if line.waiting",
+            "table",
+        ),
+        (
+            "a broken link keeps its leases",
+            "if given and self.attached:",
+            "if given and not self.attached:",
+            "table",
+        ),
         ("nothing is released", "if not late:", "if late:", "simulation"),
         (
             "the attachment forgets the demands",
@@ -223,8 +235,8 @@ BUGS: Final = [
         ),
         (
             "what a frontend does not claim it keeps",
-            "if claimed.get(instance.id) != instance.number:",
-            "if claimed.get(instance.id, instance.number) != instance.number:",
+            "if claimed.get(instance.id, NO_LEASE) < instance.number:",
+            "if claimed.get(instance.id, instance.number) < instance.number:",
             "property",
         ),
         (

@@ -77,6 +77,7 @@ def survived(bug: Bug, folder: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     if done.returncode == FAILED and "Error" not in done.stderr:
         return ""

@@ -275,8 +275,9 @@ class Dispatcher:
             if lease.request is not None:
                 commands += self._lose(lease.request, "the connection to its node broke")
             touched[lease.version] = self._drop(lease)
-        if leases and self.attached:
-            commands.append(Release([(lease.instance, lease.number) for lease in leases], sure=False))
+        given = [(lease.instance, lease.number) for lease in leases if not lease.void]
+        if given and self.attached:
+            commands.append(Release(given, sure=False))
         for line in touched.values():
             commands += self._serve(line, event.at)
         return commands

@@ -78,7 +78,7 @@ class Acts:
         )
         self.books.function(function_of(instance.version)).failures = 0
         if holder is None:
-            return []
+            return self.settle(instance, at) if instance.state is State.IDLE else []
         return [TellReady(holder, instance.id, instance.number, starting_ms, init_ms)]
 
     def surplus(self, function: Function) -> int:

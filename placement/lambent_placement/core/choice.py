@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from lambent_placement.core.books import Frontend, Function, Instance, Node, State, Version
 from lambent_placement.core.commands import Reason
-from lambent_proto.ids import VersionKey
+from lambent_proto.ids import NodeId, VersionKey
 
 
 def warmest(version: Version, frontend: Frontend) -> Instance | None:
@@ -34,7 +34,7 @@ def make_room(nodes: Iterable[Node], frontend: Frontend, memory_mb: int, at: flo
     return best
 
 
-def give_way(function: Function, version: Version, nodes: dict[str, Node]) -> Instance | None:
+def give_way(function: Function, version: Version, nodes: dict[NodeId, Node]) -> Instance | None:
     """An idle instance to evict so that its function, at its limit, can start one of this version.
 
     First the least recently used one of another version, then one of the same version that nobody who

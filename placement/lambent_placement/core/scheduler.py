@@ -67,6 +67,8 @@ from lambent_proto.ids import (
     function_of,
 )
 
+NO_LEASE: Final = LeaseNumber(-1)
+
 REFUSED_S: Final = 0.5
 """How long a node that refused a grant gets no other."""
 
@@ -133,7 +135,8 @@ class Scheduler:
                 assert_never(event)
 
     def _demanded(self, event: Demanded) -> list[Command]:
-        if not self.books.frontend(event.frontend).attached:
+        frontend = self.books.frontends.get(event.frontend)
+        if frontend is None or not frontend.attached:
             return []
         self._note(event.frontend, event.wish, event.at)
         return self.supply.serve(event.wish.version, event.at)
@@ -153,7 +156,7 @@ class Scheduler:
         claimed = dict(event.leases)
         commands: list[Command] = []
         for instance in self.acts.held_by(frontend.id):
-            if claimed.get(instance.id) != instance.number:
+            if claimed.get(instance.id, NO_LEASE) < instance.number:
                 commands += self.acts.fence(instance)
         for instance_id, number in event.leases:
             commands += self._claim(frontend, instance_id, number)
@@ -199,15 +202,20 @@ class Scheduler:
         self, frontend: FrontendId, leases: list[tuple[InstanceId, LeaseNumber]], sure: bool, at: float
     ) -> list[Command]:
         commands: list[Command] = []
+        known = self.books.frontends.get(frontend)
+        if known is None:
+            return []
         for instance_id, number in leases:
             instance = self.books.instances.get(instance_id)
-            self.books.frontend(frontend).claims.pop(instance_id, None)
+            known.claims.pop(instance_id, None)
             if instance is None or instance.frontend != frontend or instance.number != number:
                 continue
             commands += self.acts.settle(instance, at) if sure else self.acts.fence(instance)
         return commands + self.supply.serve_needy(at)
 
     def _recalled(self, event: Recalled) -> list[Command]:
+        if event.frontend not in self.books.frontends:
+            return []
         recall = self.books.wanted(event.version, event.frontend).recall
         if recall is not None:
             recall.answered = True
@@ -216,7 +224,9 @@ class Scheduler:
         return commands + self.supply.serve(event.version, event.at)
 
     def _link_changed(self, event: LinkChanged) -> list[Command]:
-        frontend = self.books.frontend(event.frontend)
+        frontend = self.books.frontends.get(event.frontend)
+        if frontend is None:
+            return []
         if event.up:
             frontend.links.add(event.node)
             return self.supply.serve_needy(event.at)
@@ -275,6 +285,8 @@ class Scheduler:
 
     def _defined(self, event: FunctionDefined) -> list[Command]:
         function = self.books.function(event.function)
+        if function.version != event.version:
+            function.failures, function.start_after = 0, 0.0
         function.version = event.version
         function.memory_mb = event.memory_mb
         function.limit = event.limit

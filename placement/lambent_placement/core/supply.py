@@ -163,7 +163,7 @@ class Supply:
             return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
         count, limit = len(function.instances), self.acts.limit(function)
         if count >= limit:
-            victim = choice.give_way(function, version, self.books.nodes)  # type: ignore[arg-type]
+            victim = choice.give_way(function, version, self.books.nodes)
             if victim is None:
                 return [], Unmet.LIMIT, f"all {count} instances exist that its limit of {limit} allows"
             return self.acts.evict(victim, "gives_way", room_for=version), Unmet.NONE, ""

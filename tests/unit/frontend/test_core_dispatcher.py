@@ -286,6 +286,18 @@ def test_an_answer_or_refusal(history: list[on.Event], last: on.Event, expected:
             id="a call that waits on is heard of again, with its age",
         ),
         pytest.param(
+            [arrived("r1"), arrived("r2"), abandoned("r2", 0.02)],
+            on.Tick(0.05),
+            [],
+            id="while calls wait it is the peak since the last tick that counts",
+        ),
+        pytest.param(
+            [arrived("r1"), arrived("r2"), abandoned("r2", 0.02), on.Tick(0.05)],
+            on.Tick(0.06),
+            [Demand(V, 1, 0.06)],
+            id="the peak before the last tick does not",
+        ),
+        pytest.param(
             [arrived("r1", deadline=1.0)],
             on.Tick(1.0),
             [finish("r1", Outcome.THROTTLED, IN_VAIN), Demand(V, 0, 0.0)],

@@ -249,8 +249,24 @@ def test_a_void_lease(history: list[on.Event], last: on.Event, expected: list[Co
         pytest.param(
             [given("i1"), given("i2", 2, node=N2), arrived("r1")],
             on.LinkDown(N2, 1.0),
-            [ReportLink(N2, False), finish("r1", Outcome.LOST, "the connection to its node broke")],
-            id="a broken link loses the call that runs there",
+            [
+                ReportLink(N2, False),
+                finish("r1", Outcome.LOST, "the connection to its node broke"),
+                release(("i2", 2), sure=False),
+            ],
+            id="a broken link loses the call that runs there, and its lease goes back unsure",
+        ),
+        pytest.param(
+            [given("i1"), arrived("r1"), voided("i1")],
+            on.LinkDown(N1, 2.0),
+            [ReportLink(N1, False), finish("r1", Outcome.LOST, "the connection to its node broke")],
+            id="a void lease has gone back already",
+        ),
+        pytest.param(
+            [given("i1"), on.PlacementLost()],
+            on.LinkDown(N1, 1.0),
+            [],
+            id="with placement away nobody hears of a broken link; the next attachment says it",
         ),
         pytest.param(
             [given("i1"), given("i2", 2, node=N2), arrived("r1"), on.LinkDown(N2, 1.0)],

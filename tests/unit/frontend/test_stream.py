@@ -83,6 +83,23 @@ async def test_a_thousand_in_flight_answered_backwards(call: Call, dispatcher: S
     assert messages <= 8
 
 
+async def test_the_answers_of_many_are_gathered(
+    call: Call, dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With many in flight the first answer goes at once, and those that come soon after it go together."""
+    monkeypatch.setattr(stream_module, "GATHER_S", 0.3)
+    await call.write(message(*((n, "held", b"%d" % n) for n in range(60))))
+    await dispatcher.until(lambda: len(dispatcher.held) == 60)
+    dispatcher.release(b"0")
+    assert [result.id for result in await results(call, 1)] == [0]
+    for n in range(1, 31):
+        dispatcher.release(b"%d" % n)
+        await asyncio.sleep(0)
+    read = await call.read()
+    assert isinstance(read, invoke_pb2.InvokeStreamResponse)
+    assert [result.id for result in read.results] == list(range(1, 31))
+
+
 async def test_large_answers_do_not_share_a_message(call: Call) -> None:
     """A client that takes messages of 4 MB, gRPC's default, can read answers of 3 MB each."""
     payload = b"x" * 3_000_000

@@ -53,8 +53,7 @@ class Scene:
 
     def give_way(self, version: VersionKey = V) -> str | None:
         function = self.books.function(function_of(V))
-        nodes = {str(node.id): node for node in self.nodes}
-        victim = choice.give_way(function, self.books.version(version), nodes)
+        victim = choice.give_way(function, self.books.version(version), self.books.nodes)
         return victim.id if victim else None
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from lambent_placement.core import events as on
 from lambent_placement.core.commands import Command, Fence, GiveLease, Reason, TellReady, Unmet, VoidLease
-from lambent_proto.ids import InstanceId, LeaseNumber, NodeId
+from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId
 from tests.unit.placement.scheduler_rows import (
     FENCED,
     HELD,
@@ -15,6 +15,7 @@ from tests.unit.placement.scheduler_rows import (
     F,
     G,
     V,
+    W,
     all_exist,
     attached,
     decide,
@@ -23,10 +24,13 @@ from tests.unit.placement.scheduler_rows import (
     evict,
     fence,
     fleet,
+    gone,
     idle,
     instance,
+    link,
     number,
     recalled,
+    released,
     report,
     reported,
     started,
@@ -274,3 +278,18 @@ FREE_THERE = reported(N1, report(X, "idle", LeaseNumber(6), None))
 def test_a_new_leader(history: list[on.Event], last: on.Event, expected: list[Command]) -> None:
     """Leases of an earlier leader's go on where frontend and worker agree, and end where they do not."""
     assert decide(history, last) == expected
+
+
+def test_who_is_not_known_changes_nothing() -> None:
+    """What a frontend says that never attached, or is forgotten, neither breaks nor changes anything."""
+    stranger = FrontendId("stranger")
+    for said in (recalled(stranger, 1), released(stranger, 1), link(stranger, N1, up=False)):
+        assert decide([*fleet(), said], demanded(F, 1)) == started(1, N2)
+    assert decide(fleet(), demanded(stranger, 1)) == []
+
+
+def test_a_new_version_starts_at_once_after_failed_starts() -> None:
+    """What kept the old version from starting need not keep the new one."""
+    history = [*fleet(), demanded(F, 1), gone(1, "spawn_failed"), defined(4, W, at=1.0)]
+    wish = on.Demanded(F, on.Wish(W, 1, 0.0), 1.0)
+    assert decide(history, wish) == started(2, N2, version=W)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_worker.bootstrap import wire
-from lambent_worker.channel import LONGEST_HEAD, BrokenFrame, Frames, frame
+from lambent_worker.channel import LONGEST_HEAD, BrokenFrame, Frames, event_frame, frame
 
 HEADS = st.lists(st.one_of(st.text(max_size=20), st.integers(0, 2**40)), min_size=1, max_size=5)
 
@@ -24,6 +24,16 @@ def test_frames_survive_any_cutting(sent: list[tuple[list[object], bytes]], cuts
         at = min(at + size, len(stream))
     got += list(frames.feed(stream[at:]))
     assert got == sent
+
+
+@given(texts=st.tuples(st.text(), st.text(), st.text()), deadline_ms=st.integers(0), body=st.binary())
+def test_an_event_is_a_frame_like_any_other(
+    texts: tuple[str, str, str], deadline_ms: int, body: bytes
+) -> None:
+    """The short way to write one gives what the long way gives, whatever is in its texts."""
+    request_id, arn, client_context = texts
+    head: list[object] = ["event", request_id, deadline_ms, arn, client_context]
+    assert event_frame(request_id, deadline_ms, arn, client_context, body) == frame(head, body)
 
 
 def test_the_layout_is_the_documented_one() -> None:
