@@ -189,8 +189,8 @@ def _cold_figures(starts: ColdStarts) -> Figures:
 
 def _report(figures: Figures, plan: Plan) -> None:
     click.echo(
-        f"{figures['cpu']}, {figures['cores']} cores, Linux {figures['kernel']}, Python {figures['python']}, "
-        f"grpcio {figures['grpcio']}\n"
+        f"{figures['cpu']}, {figures['cores']} cores, Linux {figures['kernel']}, Python {figures['python']} "
+        f"({figures['python_executable']}), grpcio {figures['grpcio']}\n"
         f"Load average before {figures['load_before']}, after {figures['load_after']}; "
         f"beside the fleet {figures['other_cores_busy']} cores were busy, the callers among them.\n"
         f"100-byte echo, {plan.instances} instances on {plan.workers} workers, "

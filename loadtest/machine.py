@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ def facts() -> dict[str, str | int]:
         "cores": os.cpu_count() or 0,
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_executable": os.path.realpath(sys.executable),
         "grpcio": version("grpcio"),
         "uvloop": version("uvloop"),
     }
