@@ -58,7 +58,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             async with _registered(etcd, registrations.Frontend(frontend=frontend, address=address)):
                 await server.set_ready(True)
                 started(grpc=address)
-                await asyncio.gather(*background)
+                await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
             await server.stop(STOP_GRACE_S)
 
