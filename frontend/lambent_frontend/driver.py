@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
-import structlog
-
 from lambent_chassis.clock import monotonic_s
 from lambent_frontend.calls import Answer, Call, Explained
 from lambent_frontend.core import commands as do
@@ -71,7 +69,7 @@ class Driver:
         self._finished: OrderedDict[RequestId, tuple[str, str, str, do.Dispatch | None, float]] = (
             OrderedDict()
         )
-        self._log = structlog.get_logger()
+        self._broken = False
 
     # For the public services
 
@@ -121,6 +119,9 @@ class Driver:
         if now is not None and (before is None or before.key == now.key):
             self.feed(on.VersionDefined(now.key, now.concurrency))
         elif now is not None and before is not None:
+            for pending in self._pending.values():
+                if pending.sent is None and pending.call.definition.key == before.key:
+                    pending.call.definition = now  # it waits for the new version from here on
             self.feed(on.VersionReplaced(before.key, now.key, now.concurrency, at))
         elif before is not None:
             self.feed(on.VersionRemoved(before.key, at))
@@ -154,8 +155,14 @@ class Driver:
         self.feed(on.Tick(monotonic_s()))
 
     def feed(self, event: on.Event) -> None:
-        for command in self.core.handle(event):
-            self._carry_out(command)
+        if self._broken:
+            raise RuntimeError("the dispatcher met a fault before, see the log: this process must end")
+        try:
+            for command in self.core.handle(event):
+                self._carry_out(command)
+        except BaseException:
+            self._broken = True  # the books may be half changed; the next tick ends the process
+            raise
 
     def _carry_out(self, command: do.Command) -> None:
         match command:

@@ -2,13 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
-import structlog
-
-from lambent_chassis.etcd import Etcd, EtcdError, Lease
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
 from lambent_frontend.catalogue import Catalogue
@@ -21,16 +16,10 @@ from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.workers import Workers
-from lambent_proto import keys, registrations
 from lambent_proto.ids import FrontendId
-
-LEASE_TTL_S: Final = 10
-"""How long a frontend that is gone stays listed."""
 
 STOP_GRACE_S: Final = 5.0
 """What calls under way are given when the frontend is stopped."""
-
-_log = structlog.get_logger()
 
 
 async def run(settings: FrontendSettings, started: Started) -> None:
@@ -53,12 +42,10 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             Fleet(lambda: placement.leader, driver, frontend),
         )
         port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
-        address = f"{settings.grpc_host}:{port}"
         try:
-            async with _registered(etcd, registrations.Frontend(frontend=frontend, address=address)):
-                await server.set_ready(True)
-                started(grpc=address)
-                await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
+            await server.set_ready(True)
+            started(grpc=f"{settings.grpc_host}:{port}")
+            await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
             await server.stop(STOP_GRACE_S)
 
@@ -67,17 +54,3 @@ async def _tick(driver: Driver) -> None:
     while True:
         driver.tick()
         await asyncio.sleep(TICK_S)
-
-
-@asynccontextmanager
-async def _registered(etcd: Etcd, registration: registrations.Frontend) -> AsyncIterator[None]:
-    """A key in etcd for people and tools to find this frontend by; nothing is decided on it."""
-    lease: Lease = await etcd.lease(LEASE_TTL_S)
-    await etcd.put(keys.frontend(registration.frontend), registrations.encode(registration), lease)
-    try:
-        yield
-    finally:
-        try:
-            await lease.revoke()
-        except EtcdError as failed:
-            _log.warning("lease_not_revoked", reason=str(failed))

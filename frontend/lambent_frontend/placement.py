@@ -24,8 +24,6 @@ REOPEN_S: Final = 0.1
 
 class PlacementStream:
     def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId) -> None:
-        self.attached = asyncio.Event()
-        """Set once placement has been reached for the first time."""
         self.leader = ""
         """Address of the leader, empty while none is known."""
         self._etcd = etcd
@@ -56,7 +54,6 @@ class PlacementStream:
         await stream.wait_for_connection()
         outbox = self._outbox = Outbox[wire.FrontendReport]()
         self._driver.feed(on.PlacementAttached(monotonic_s()))
-        self.attached.set()
         try:
             await converse(outbox, stream, stream, self._order)
         finally:

@@ -113,9 +113,9 @@ class InvocationStream:
         self._wake_writer()
 
     def _wake_writer(self) -> None:
-        if self._writer_wake is not None:
-            self._writer_wake.set_result(None)
-            self._writer_wake = None
+        wake, self._writer_wake = self._writer_wake, None
+        if wake is not None and not wake.done():  # done: the client has just cancelled the stream
+            wake.set_result(None)
 
     async def _write(self) -> None:
         while True:

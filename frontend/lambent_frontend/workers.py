@@ -42,7 +42,7 @@ class Workers:
         async with asyncio.TaskGroup() as tasks:
             async for news in self._etcd.follow_prefix(keys.NODES):
                 if isinstance(news, Snapshot):
-                    self._let_go(set(self._dialling) - {_node(item.key) for item in news.items})
+                    self._let_go(set(self._dialling) - {keys.node_of_key(item.key) for item in news.items})
                     for item in news.items:
                         self._keep(tasks, item.value)
                     self.known.set()
@@ -51,7 +51,7 @@ class Workers:
                     if change.kind == "put":
                         self._keep(tasks, change.value)
                     else:
-                        self._let_go({_node(change.key)})
+                        self._let_go({keys.node_of_key(change.key)})
 
     def _keep(self, tasks: asyncio.TaskGroup, value: bytes) -> None:
         worker = registrations.decode(registrations.Worker, value)
@@ -70,7 +70,7 @@ class Workers:
                 lost = asyncio.Event()
                 try:
                     connection = await self._dial(worker.node, host, int(port), lost.set)
-                except OSError:
+                except (OSError, ValueError):  # nobody there, or an address that is none
                     await asyncio.sleep(REDIAL_S)
                     continue
                 self._links[worker.node] = connection
@@ -133,7 +133,3 @@ class Workers:
 def _bytes(encoded: object) -> bytes:
     assert isinstance(encoded, bytes)
     return encoded
-
-
-def _node(key: str) -> NodeId:
-    return NodeId(key.removeprefix(keys.NODES))

@@ -41,7 +41,7 @@ class Driver:
         self.workers: dict[NodeId, Worker] = {}
         """The registrations, for people to read."""
         self.over = False
-        """The leadership has run out: nothing more is decided."""
+        """The leadership has run out, or a fault was met: nothing more is decided."""
         self._leading = leading
         self._definitions: dict[VersionKey, bytes] = {}
         self._names: dict[FunctionName, VersionKey] = {}
@@ -54,8 +54,12 @@ class Driver:
         if self.over or monotonic_s() >= self._leading.valid_until():
             self.over = True
             return
-        for command in self.core.handle(event):
-            self._carry_out(command)
+        try:
+            for command in self.core.handle(event):
+                self._carry_out(command)
+        except BaseException:
+            self.over = True  # the books may be half changed: another leader reads them anew
+            raise
 
     def tick(self) -> None:
         self.feed(on.Tick(monotonic_s()))

@@ -13,7 +13,7 @@ from lambent_placement.service import Placement
 from lambent_placement.settings import PlacementSettings
 from lambent_proto import keys, registrations
 from lambent_proto.definition import Definition
-from lambent_proto.ids import Epoch, FunctionName, NodeId
+from lambent_proto.ids import Epoch, FunctionName
 from lambent_proto.internal import control_pb2_grpc
 
 _log = structlog.get_logger()
@@ -24,7 +24,7 @@ class Deposed(Exception):
 
 
 async def run(settings: PlacementSettings, started: Started) -> None:
-    """Serves until it is cancelled; raises Deposed when a leadership could not be kept."""
+    """Serves until it is cancelled; ends with Deposed, in a group, when it cannot lead any longer."""
     service = Placement()
     server = grpc.aio.server(options=grpc_options.SERVER)
     control_pb2_grpc.add_PlacementServicer_to_server(service, server)
@@ -51,7 +51,7 @@ async def _lead(
     settings: PlacementSettings, etcd: Etcd, lease: Lease, service: Placement, address: str
 ) -> None:
     def value_for(epoch: int) -> bytes:
-        return registrations.encode(registrations.Leader(address=address, epoch=epoch, name=settings.name))
+        return registrations.encode(registrations.Leader(address=address, epoch=epoch))
 
     try:
         leadership = await campaign(etcd, keys.LEADER, value_for, lease, keys.EPOCH)
@@ -74,14 +74,14 @@ async def _lead(
         while not driver.over and not lease.lost.is_set():
             driver.tick()
             await asyncio.sleep(TICK_S)
-        raise Deposed(f"epoch {leadership.epoch} has run out: its lease in etcd could not be kept")
+        raise Deposed(f"epoch {leadership.epoch} is over: its lease was not kept, or a fault was logged")
 
 
 async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
     names: set[FunctionName] = set()
     async for news in etcd.follow_prefix(keys.FUNCTIONS):
         if isinstance(news, Snapshot):
-            now = {FunctionName(item.key.removeprefix(keys.FUNCTIONS)) for item in news.items}
+            now = {keys.function_of_key(item.key) for item in news.items}
             for item in news.items:
                 driver.define(Definition.decode(item.value))
             for name in names - now:
@@ -90,7 +90,7 @@ async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) ->
             known.set()
             continue
         for change in news:
-            name = FunctionName(change.key.removeprefix(keys.FUNCTIONS))
+            name = keys.function_of_key(change.key)
             if change.kind == "put":
                 names.add(name)
                 driver.define(Definition.decode(change.value))
@@ -102,7 +102,7 @@ async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) ->
 async def _follow_nodes(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
     async for news in etcd.follow_prefix(keys.NODES):
         if isinstance(news, Snapshot):
-            now = {NodeId(item.key.removeprefix(keys.NODES)) for item in news.items}
+            now = {keys.node_of_key(item.key) for item in news.items}
             for item in news.items:
                 driver.register(registrations.decode(registrations.Worker, item.value))
             for node in set(driver.workers) - now:
@@ -113,7 +113,7 @@ async def _follow_nodes(etcd: Etcd, driver: Driver, known: asyncio.Event) -> Non
             if change.kind == "put":
                 driver.register(registrations.decode(registrations.Worker, change.value))
             else:
-                driver.expire(NodeId(change.key.removeprefix(keys.NODES)))
+                driver.expire(keys.node_of_key(change.key))
 
 
 async def _end(lease: Lease) -> None:

@@ -30,7 +30,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
 
     async def AttachFrontend(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
         driver = await self._leading(context)
-        hello = (await anext(request_iterator)).hello
+        hello = await _hello(request_iterator, context)
         frontend = FrontendId(hello.frontend)
         outbox = Outbox[wire.FrontendOrder]()
         driver.frontend_attached(
@@ -57,10 +57,9 @@ class Placement(control_pb2_grpc.PlacementServicer):
 
     async def AttachWorker(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
         driver = await self._leading(context)
-        hello = (await anext(request_iterator)).hello
+        hello = await _hello(request_iterator, context)
         node = NodeId(hello.node)
         outbox = Outbox[wire.WorkerOrder]()
-        outbox.put(wire.WorkerOrder(epoch=driver.core.epoch, welcome=wire.Welcome()))
         instances = [_reported(instance) for instance in hello.instances]
         driver.worker_attached(on.NodeReported(node, hello.memory_mb, instances, monotonic_s()), outbox)
 
@@ -81,6 +80,14 @@ class Placement(control_pb2_grpc.PlacementServicer):
         instances = [_described_instance(instance, now) for instance in books.instances.values()]
         nodes = [_described(driver, node) for node in books.nodes.values()]
         return wire.DescribeResponse(epoch=driver.core.epoch, nodes=nodes, instances=instances)
+
+
+async def _hello(reports: Any, context: Context) -> Any:
+    """What the first message of a stream holds; the stream ends if it is anything but a hello."""
+    first = await anext(aiter(reports), None)
+    if first is None or first.WhichOneof("report") != "hello":
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message has to be a hello")
+    return first.hello
 
 
 def _described_instance(instance: Instance, now: float) -> wire.DescribedInstance:

@@ -5,19 +5,13 @@ Nothing here is written per invocation. `docs/etcd.md` gives the write rate of e
 
 from typing import Final
 
-from lambent_proto.ids import FrontendId, FunctionName, NodeId
+from lambent_proto.ids import FunctionName, NodeId
 
 FUNCTIONS: Final = "/lambent/fn/"
 """One definition a function, compared and swapped on its mod_revision, written on deploy only."""
 
 NODES: Final = "/lambent/node/"
 """One registration a worker, under its lease: its address and its capacity."""
-
-WARM: Final = "/lambent/warm/"
-"""One summary a worker, under its lease, at most once a second: instances by version and state."""
-
-FRONTENDS: Final = "/lambent/frontend/"
-"""One registration a frontend, under its lease: its address."""
 
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease."""
@@ -34,12 +28,12 @@ def node(node_id: NodeId) -> str:
     return NODES + node_id
 
 
-def warm(node_id: NodeId) -> str:
-    return WARM + node_id
+def function_of_key(key: str) -> FunctionName:
+    return FunctionName(key.removeprefix(FUNCTIONS))
 
 
-def frontend(frontend_id: FrontendId) -> str:
-    return FRONTENDS + frontend_id
+def node_of_key(key: str) -> NodeId:
+    return NodeId(key.removeprefix(NODES))
 
 
 def package_name(sha256: str) -> str:

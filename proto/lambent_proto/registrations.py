@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import msgpack
 
-from lambent_proto.ids import FrontendId, NodeId
+from lambent_proto.ids import NodeId
 
-R = TypeVar("R", "Worker", "Leader", "Frontend")
+R = TypeVar("R", "Worker", "Leader")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +32,9 @@ class Leader:
     address: str
     """HOST:PORT of its control service."""
     epoch: int
-    name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frontend:
-    frontend: FrontendId
-    address: str
-    """HOST:PORT of its public gRPC services."""
-
-
-def encode(registration: Worker | Leader | Frontend) -> bytes:
+def encode(registration: Worker | Leader) -> bytes:
     return bytes(msgpack.packb(asdict(registration)))
 
 

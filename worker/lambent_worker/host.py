@@ -157,7 +157,7 @@ class InstanceHost:
         except PackageMissing as missing:
             _log.error("package_missing", instance=it.id, function=it.definition.name, why=str(missing))
             return Ending("package_missing")
-        except CannotStart as failed:
+        except (CannotStart, OSError) as failed:  # OSError: the disk is full, or not to be written to
             _log.error("sandbox_not_started", instance=it.id, function=it.definition.name, why=str(failed))
             return Ending("spawn_failed")
         it.attach(sandbox)

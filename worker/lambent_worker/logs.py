@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -41,6 +42,9 @@ LONGEST_LINE_BYTES: Final = 256 * 1024
 TAIL_BYTES: Final = 4_096
 """Lambda returns the last 4 KB of a call's log."""
 
+_CALL_LINE_BYTES: Final = 300
+"""What a line counts that is not in words yet."""
+
 _READ_BYTES: Final = 1_000_000
 
 
@@ -54,19 +58,20 @@ class LogLine:
 
 
 class _Unwritten:
-    """Lines of one function on their way to its file."""
+    """Lines of one function on their way to its file. Those that each call has are put into words at the
+    last moment, many at a time: that costs half of what it does in the middle of a call."""
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.lines: list[bytes | partial[bytes]] = []
         self.size = 0
         self.dropped = 0
 
-    def add(self, line: bytes) -> bool:
+    def add(self, line: bytes | partial[bytes]) -> bool:
         """True if nothing was waiting before."""
         if self.size > MOST_UNWRITTEN_BYTES:
             self.dropped += 1
             return False
-        self.size += len(line)
+        self.size += len(line) if isinstance(line, bytes) else _CALL_LINE_BYTES
         self.lines.append(line)
         return len(self.lines) == 1
 
@@ -74,7 +79,7 @@ class _Unwritten:
         if self.dropped:
             notice = f"{self.dropped} lines were dropped: the function prints faster than its log is written"
             self.lines.append(f"{clock.unix_s():.3f}\t\t\t{notice}\n".encode())
-        data = b"".join(self.lines)
+        data = b"".join([line if isinstance(line, bytes) else line() for line in self.lines])
         self.lines, self.size, self.dropped = [], 0, 0
         return data
 
@@ -90,17 +95,16 @@ class InstanceLog:
         self._memory_mb = definition.memory_mb
         self._instance = instance
         self._request = ""
-        self._names = f"\t{instance}\t\t"
-        """Instance and request, as each line has them behind its time."""
         self._open_line = b""
         self._tail: bytearray | None = None
 
     def start(self, request_id: str, tail: bool) -> None:
         self._end_line()
         self._request = request_id
-        self._names = f"\t{self._instance}\t{request_id}\t"
-        self._tail = bytearray() if tail else None
-        self.line(f"START RequestId: {request_id} Version: {self._version}")
+        if tail:
+            self._tail = bytearray(f"{_start(request_id, self._version)}\n".encode())
+        at = clock.unix_s()
+        self._logs.add(self._unwritten, partial(_started, at, self._instance, request_id, self._version))
 
     def output(self, data: bytes) -> None:
         lines = (self._open_line + data).split(b"\n") if self._open_line else data.split(b"\n")
@@ -121,21 +125,15 @@ class InstanceLog:
         `init_ms` belongs to the first call of an instance; `status` is empty, or why the call failed.
         """
         self._end_line()
-        init = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
-        # Both lines at once: this runs for every call.
-        start = f"{clock.unix_s():.3f}{self._names}"
-        end = f"END RequestId: {self._request}\n"
-        report = (
-            f"REPORT RequestId: {self._request}\tDuration: {running_ms:.2f} ms\t"
-            f"Billed Duration: {math.ceil(running_ms)} ms\tMemory Size: {self._memory_mb} MB\t"
-            f"Max Memory Used: {peak_memory_mb} MB\t{init}{status}\n"
-        )
-        self._logs.add(self._unwritten, f"{start}{end}{start}{report}".encode())
+        request = self._request
+        said = (request, running_ms, self._memory_mb, peak_memory_mb, init_ms, status)
+        self._logs.add(self._unwritten, partial(_ended, clock.unix_s(), self._instance, said))
         tail = b""
         if self._tail is not None:
-            tail = bytes(self._tail + (end + report).encode())[-TAIL_BYTES:]
+            end, report = _end_and_report(*said)
+            tail = bytes(self._tail + f"{end}\n{report}\n".encode())[-TAIL_BYTES:]
             self._tail = None
-        self._request, self._names = "", f"\t{self._instance}\t\t"
+        self._request = ""
         return tail
 
     def timed_out(self, timeout_s: float) -> None:
@@ -152,11 +150,39 @@ class InstanceLog:
             self._open_line = b""
 
     def _add(self, text: bytes) -> None:
-        start = f"{clock.unix_s():.3f}{self._names}".encode()
+        start = f"{clock.unix_s():.3f}\t{self._instance}\t{self._request}\t".encode()
         self._logs.add(self._unwritten, b"%b%b\n" % (start, text))
         if self._tail is not None:
             self._tail += b"%b\n" % text
             del self._tail[:-TAIL_BYTES]
+
+
+def _started(at: float, instance: str, request: str, version: str) -> bytes:
+    return f"{at:.3f}\t{instance}\t{request}\t{_start(request, version)}\n".encode()
+
+
+def _start(request: str, version: str) -> str:
+    return f"START RequestId: {request} Version: {version}"
+
+
+Said = tuple[str, float, int, int, float | None, str]
+
+
+def _ended(at: float, instance: str, said: Said) -> bytes:
+    end, report = _end_and_report(*said)
+    begin = f"{at:.3f}\t{instance}\t{said[0]}\t"
+    return f"{begin}{end}\n{begin}{report}\n".encode()
+
+
+def _end_and_report(
+    request: str, running_ms: float, memory_mb: int, peak_mb: int, init_ms: float | None, status: str
+) -> tuple[str, str]:
+    init = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
+    return f"END RequestId: {request}", (
+        f"REPORT RequestId: {request}\tDuration: {running_ms:.2f} ms\t"
+        f"Billed Duration: {math.ceil(running_ms)} ms\tMemory Size: {memory_mb} MB\t"
+        f"Max Memory Used: {peak_mb} MB\t{init}{status}"
+    )
 
 
 class FunctionLogs:
@@ -191,7 +217,7 @@ class FunctionLogs:
     def unwritten(self, function: FunctionName) -> _Unwritten:
         return self._unwritten.setdefault(function, _Unwritten())
 
-    def add(self, unwritten: _Unwritten, line: bytes) -> None:
+    def add(self, unwritten: _Unwritten, line: bytes | partial[bytes]) -> None:
         """`line` is in the file within FLUSH_EVERY_S."""
         if unwritten.add(line):
             self._dirty.set()

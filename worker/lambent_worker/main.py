@@ -36,7 +36,7 @@ class Retired(Exception):
 
 
 async def run(settings: WorkerSettings, started: Started) -> None:
-    """Serves until it is cancelled; raises Retired when its lease in etcd could not be kept."""
+    """Serves until it is cancelled; ends with Retired, in a group, when its lease could not be kept."""
     node = NodeId(f"{settings.name}@{secrets.token_hex(4)}")
     agent = Agent(node, settings.memory_mb)
     async with settings.etcd_session() as etcd:

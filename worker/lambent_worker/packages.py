@@ -87,4 +87,4 @@ class PackageCache:
         except OSError as error:
             raise PackageMissing(f"{sha256_hex}.zip cannot be unpacked here: {error}") from error
         finally:
-            shutil.rmtree(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)

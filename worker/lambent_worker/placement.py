@@ -96,7 +96,7 @@ class PlacementStream:
                 instance, number = InstanceId(order.fence.instance), LeaseNumber(order.fence.number)
                 self._agent.feed(on.FenceArrived(epoch, instance, number))
             case _:
-                pass  # a greeting, or an order of a newer release's
+                pass  # an order of a newer release's
 
     def _grant(self, epoch: Epoch, grant: wire.Grant) -> None:
         self._agent.granted(

@@ -37,7 +37,7 @@ class WorkerSettings(Settings):
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     memory_mb: int = Field(default_factory=memory_for_instances_mb, ge=MIN_MEMORY_MB)
     """For all instances together."""
-    lease_ttl_s: float = Field(default=10.0, ge=5)
+    lease_ttl_s: float = Field(default=10.0, ge=5, le=30)
     """How long after the loss of a worker the others may count its instances as gone.
 
     It is renewed after a third of the time, and the instances are killed two seconds before its end: below

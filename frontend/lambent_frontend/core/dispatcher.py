@@ -98,8 +98,8 @@ class Dispatcher:
             case RecallAsked():
                 return self._recalled(event)
             case UnmetTold():
-                line = self._line(event.version)
-                line.unmet, line.unmet_detail = event.reason, event.detail
+                if line := self.lines.get(event.version):
+                    line.unmet, line.unmet_detail = event.reason, event.detail
                 return []
             case LeaseVoided():
                 return self._voided(event)
@@ -380,7 +380,7 @@ class Dispatcher:
         for line in list(self.lines.values()):
             commands += self._linger(line, at)
             commands += self._tell_level(line, at)
-            if line.removed and not line.held and not line.waiting:
+            if (line.removed or line.limit is None) and line.unused:
                 del self.lines[line.version]
         return commands
 

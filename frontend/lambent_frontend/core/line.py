@@ -74,6 +74,11 @@ class Line:
     def wanted(self) -> int:
         return self.busy + len(self.waiting)
 
+    @property
+    def unused(self) -> bool:
+        """Nothing is held, waits, or was told to placement: the line can be made anew when it is needed."""
+        return not (self.held or self.waiting or self.told or self.owed)
+
     def oldest_wait_s(self, at: float) -> float:
         for call in self.waiting.values():
             return max(0.0, at - call.arrived_at)

@@ -62,14 +62,17 @@ class Acts:
     def settle(self, instance: Instance, at: float) -> list[Command]:
         """Nobody holds it and nothing runs there: into the warm index, or away with it if it is of no use."""
         self.books.change(instance, State.IDLE, idle_since=at)
-        function = self.books.function(function_of(instance.version))
         if not instance.ready or not self.books.nodes[instance.node].connected:
             return []
+        reason = self.of_no_use(instance)
+        return self.evict(instance, reason) if reason else []
+
+    def of_no_use(self, instance: Instance) -> str:
+        """Why an instance that nobody holds should go; empty if it should not."""
+        function = self.books.function(function_of(instance.version))
         if instance.version != function.version:
-            return self.evict(instance, "other_version")
-        if self.surplus(function) > 0:
-            return self.evict(instance, "limit_lowered")
-        return []
+            return "other_version"
+        return "limit_lowered" if self.surplus(function) > 0 else ""
 
     def make_ready(self, instance: Instance, starting_ms: float, init_ms: float, at: float) -> list[Command]:
         holder = instance.frontend
@@ -88,21 +91,26 @@ class Acts:
             return 0
         return over - sum(i.state is State.STOPPING for i in function.instances.values())
 
-    def fence(self, instance: Instance) -> list[Command]:
+    def fence(self, instance: Instance, at: float) -> list[Command]:
         """Takes an instance from its holder, who is told: the lease may still be on its way there."""
         commands = self._void(instance, "fenced", b"")
         connected = self.books.nodes[instance.node].connected
         self.books.change(instance, State.FENCING, number=self._next(), busy=not connected)
         if connected:
+            self.books.expect(instance, at)
             commands.append(Fence(instance.node, instance.id, instance.number))
         return commands
 
-    def evict(self, instance: Instance, reason: str, *, room_for: Version | None = None) -> list[Command]:
+    def evict_for(self, version: Version, instance: Instance, reason: str, at: float) -> list[Command]:
+        """Evicts one instance so that one of a version can start in its place."""
+        self.books.room_for[instance.id] = version.key
+        version.making_room += 1
+        self.books.expect(instance, at)
+        return self.evict(instance, reason)
+
+    def evict(self, instance: Instance, reason: str) -> list[Command]:
         self.books.change(instance, State.STOPPING, number=self._next())
         instance.stop_reason = reason
-        if room_for is not None:
-            self.books.room_for[instance.id] = room_for.key
-            room_for.making_room += 1
         if not self.books.nodes[instance.node].connected:
             return []  # said again when its worker reports
         return [Evict(instance.node, instance.id, instance.number, reason)]

@@ -43,6 +43,8 @@ class Instance:
     """FENCING only: the worker said that an event still runs."""
     idle_since: float = 0.0
     stop_reason: str = ""
+    asked_at: float = 0.0
+    """When its worker was last asked to fence or to stop it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +149,8 @@ class Books:
     versions: dict[VersionKey, Version] = field(default_factory=dict)
     needy: dict[VersionKey, None] = field(default_factory=dict)
     """Versions whose demand may not be met: looked at whenever something becomes free."""
+    asked: dict[InstanceId, Instance] = field(default_factory=dict)
+    """What workers were asked to free, and may not have answered yet."""
     expired: set[NodeId] = field(default_factory=set)
     """Registrations that are over for good. A restarted worker is another node, so none comes back."""
     room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
@@ -193,6 +197,22 @@ class Books:
         del node.instances[instance.id]
         node.used_mb -= instance.memory_mb
         del self.function(function_of(instance.version)).instances[instance.id]
+        self._make_no_room(instance)
+        self.asked.pop(instance.id, None)
+
+    def expect(self, instance: Instance, at: float) -> None:
+        """It will be free in a moment: its worker has been asked."""
+        instance.asked_at = at
+        self.asked[instance.id] = instance
+
+    def expect_no_more(self, instance: Instance) -> None:
+        """Nobody knows when it will be free: it is no longer on its way to anybody."""
+        self.asked.pop(instance.id, None)
+        if instance.state is State.FENCING:
+            self.change(instance, State.FENCING, busy=True)
+        self._make_no_room(instance)
+
+    def _make_no_room(self, instance: Instance) -> None:
         favoured = self.room_for.pop(instance.id, None)
         if favoured is not None:
             self.version(favoured).making_room -= 1

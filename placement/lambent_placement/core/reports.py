@@ -77,7 +77,7 @@ class Reports:
             self.books.change(instance, State.LEASED, frontend=report.frontend)
             return []
         if report.state == "busy":
-            return self.acts.fence(instance)
+            return self.acts.fence(instance, at)
         return self.acts.settle(instance, at)
 
     def _may_still_attach(self, frontend_id: FrontendId, at: float) -> bool:
@@ -100,7 +100,9 @@ class Reports:
         if instance.state is State.FENCING:
             return commands + self._fence_again(instance, report, at)
         if instance.state is State.IDLE and report.state == "busy":
-            return commands + self.acts.fence(instance)
+            return commands + self.acts.fence(instance, at)
+        if instance.state is State.IDLE and instance.ready and (reason := self.acts.of_no_use(instance)):
+            return commands + self.acts.evict(instance, reason)
         return commands
 
     def _stopped_by_worker(self, instance: Instance) -> list[Command]:
@@ -126,13 +128,13 @@ class Reports:
         node.connected = False
         if not node.registered:
             return self._end(node, event.at)
-        for instance in node.instances.values():
-            if instance.state is State.FENCING:
-                self.books.change(instance, State.FENCING, busy=True)  # nobody knows when it will be free
-            favoured = self.books.room_for.pop(instance.id, None)
-            if favoured is not None:
-                self.books.version(favoured).making_room -= 1
-        return self.supply.serve_needy(event.at)
+        commands: list[Command] = []
+        for instance in list(node.instances.values()):
+            if instance.state is State.LEASED and not instance.ready:
+                # Nobody knows whether the grant arrived: its caller is served elsewhere, and it counts.
+                commands += self.acts.fence(instance, event.at)
+            self.books.expect_no_more(instance)
+        return commands + self.supply.serve_needy(event.at)
 
     def expired(self, event: NodeExpired) -> list[Command]:
         """Its instances are gone, unless it still talks to us: some releases of etcd drop a lease too early.

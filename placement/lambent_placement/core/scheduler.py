@@ -58,7 +58,7 @@ from lambent_placement.core.events import (
     Wish,
 )
 from lambent_placement.core.reports import ORPHAN_S, Reports
-from lambent_placement.core.supply import Supply
+from lambent_placement.core.supply import UNANSWERED_S, Supply
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -157,7 +157,7 @@ class Scheduler:
         commands: list[Command] = []
         for instance in self.acts.held_by(frontend.id):
             if claimed.get(instance.id, NO_LEASE) < instance.number:
-                commands += self.acts.fence(instance)
+                commands += self.acts.fence(instance, event.at)
         for instance_id, number in event.leases:
             commands += self._claim(frontend, instance_id, number)
         for wish in event.wishes:
@@ -210,7 +210,7 @@ class Scheduler:
             known.claims.pop(instance_id, None)
             if instance is None or instance.frontend != frontend or instance.number != number:
                 continue
-            commands += self.acts.settle(instance, at) if sure else self.acts.fence(instance)
+            commands += self.acts.settle(instance, at) if sure else self.acts.fence(instance, at)
         return commands + self.supply.serve_needy(at)
 
     def _recalled(self, event: Recalled) -> list[Command]:
@@ -235,7 +235,7 @@ class Scheduler:
         node = self.books.nodes.get(event.node)
         for instance in list(node.instances.values()) if node else []:
             if instance.frontend == event.frontend:
-                commands += self.acts.fence(instance)
+                commands += self.acts.fence(instance, event.at)
         return commands + self.supply.serve_needy(event.at)
 
     def _registered(self, event: NodeRegistered) -> list[Command]:
@@ -290,14 +290,14 @@ class Scheduler:
         function.version = event.version
         function.memory_mb = event.memory_mb
         function.limit = event.limit
-        return self._retire(function) + self.supply.serve_needy(event.at)
+        return self._retire(function, event.at) + self.supply.serve_needy(event.at)
 
     def _function_removed(self, event: FunctionRemoved) -> list[Command]:
         function = self.books.function(event.function)
         function.version = None
-        return self._retire(function) + self.supply.serve_needy(event.at)
+        return self._retire(function, event.at) + self.supply.serve_needy(event.at)
 
-    def _retire(self, function: Function) -> list[Command]:
+    def _retire(self, function: Function, at: float) -> list[Command]:
         """What is of no use goes: idle ones of a version that is not current, and what a lowered limit leaves
         no room for, the least recently used first. Those in use are fenced: they go after their event."""
         commands: list[Command] = []
@@ -310,7 +310,7 @@ class Scheduler:
         used = [i for i in function.instances.values() if i.state is State.LEASED and i.ready]
         fenced = sum(i.state is State.FENCING for i in function.instances.values())
         for instance in used[: max(0, self.acts.surplus(function) - fenced)]:
-            commands += self.acts.fence(instance)
+            commands += self.acts.fence(instance, at)
         return commands
 
     def _tick(self, at: float) -> list[Command]:
@@ -318,14 +318,24 @@ class Scheduler:
         for frontend in list(self.books.frontends.values()):
             if not frontend.attached and at >= frontend.forget_at:
                 for instance in self.acts.held_by(frontend.id):
-                    commands += self.acts.fence(instance)
+                    commands += self.acts.fence(instance, at)
                 del self.books.frontends[frontend.id]
                 for version in self.books.versions.values():
                     version.wanted.pop(frontend.id, None)
+        self._give_up_waiting(at)
         for version in list(self.books.versions.values()):
             commands += self._expire_idle(version, at)
             self._prune(version)
+        for name, function in list(self.books.functions.items()):
+            if function.version is None and not function.instances:
+                del self.books.functions[name]
         return commands + self.supply.serve_needy(at)
+
+    def _give_up_waiting(self, at: float) -> None:
+        """A worker that has not answered by now may be stopped: what it owes is on its way no more."""
+        for instance in list(self.books.asked.values()):
+            if at - instance.asked_at >= UNANSWERED_S:
+                self.books.expect_no_more(instance)
 
     def _expire_idle(self, version: Version, at: float) -> list[Command]:
         late = []

@@ -15,6 +15,10 @@ from lambent_proto.ids import FrontendId, VersionKey, function_of
 RECALL_FRESH_S: Final = 0.02
 """How long the answer "nothing idle here" is believed before the same frontend is asked again."""
 
+UNANSWERED_S: Final = 0.25
+"""How long something asked for counts as on its way: a frontend or worker that is stopped does not answer,
+and nobody else shall wait for it. A round trip takes a few milliseconds, an eviction some tens."""
+
 OLDER_S: Final = 0.05
 """How much longer one frontend's callers must have waited than another's before a busy lease is recalled:
 more than the age of what the parts know of each other."""
@@ -76,7 +80,7 @@ class Supply:
         commands += self._recall_unused(version, missing, at)
         for frontend in needy:
             wanted = version.wanted[frontend.id]
-            while wanted.missing and self._missing(version, needy) > self._coming(version):
+            while wanted.missing and self._missing(version, needy) > self._coming(version, at):
                 done, unmet, detail = self._start(version, frontend, at)
                 commands += done
                 if unmet is not Unmet.NONE:
@@ -87,9 +91,10 @@ class Supply:
     def _missing(self, version: Version, needy: list[Frontend]) -> int:
         return sum(version.wanted[f.id].missing for f in needy)
 
-    def _coming(self, version: Version) -> int:
+    def _coming(self, version: Version, at: float) -> int:
         """How many instances of a version will be free in a moment without anything more being done."""
-        asked = (w.recall.wanted for w in version.wanted.values() if w.recall and not w.recall.answered)
+        recalls = (w.recall for w in version.wanted.values() if w.recall and not w.recall.answered)
+        asked = (recall.wanted for recall in recalls if at - recall.sent_at < UNANSWERED_S)
         return version.fencing + version.making_room + sum(asked)
 
     def _reclaim(self, version: Version, missing: int, at: float) -> list[Command]:
@@ -100,17 +105,17 @@ class Supply:
             if not wanted.held or frontend.attached or at < frontend.reclaim_at:
                 continue
             for instance in self.acts.held_by(frontend_id, version):
-                if self._coming(version) >= missing:
+                if self._coming(version, at) >= missing:
                     return commands
                 if self.books.nodes[instance.node].connected:
-                    commands += self.acts.fence(instance)
+                    commands += self.acts.fence(instance, at)
         return commands
 
     def _recall_unused(self, version: Version, missing: int, at: float) -> list[Command]:
         """Asks frontends that miss nothing themselves for what they hold idle."""
         commands: list[Command] = []
         for frontend_id, wanted in version.wanted.items():
-            more = missing - self._coming(version)
+            more = missing - self._coming(version, at)
             if more <= 0:
                 break
             if not wanted.held or wanted.missing or not self.books.frontends[frontend_id].attached:
@@ -134,7 +139,7 @@ class Supply:
         """
         oldest = needy[0]
         first = version.wanted[oldest.id]
-        if self._coming(version):
+        if self._coming(version, at):
             return []
         for frontend_id, wanted in version.wanted.items():
             if frontend_id == oldest.id or not wanted.held or not wanted.missing:
@@ -166,7 +171,7 @@ class Supply:
             victim = choice.give_way(function, version, self.books.nodes)
             if victim is None:
                 return [], Unmet.LIMIT, f"all {count} instances exist that its limit of {limit} allows"
-            return self.acts.evict(victim, "gives_way", room_for=version), Unmet.NONE, ""
+            return self.acts.evict_for(version, victim, "gives_way", at), Unmet.NONE, ""
         if count + self.books.unreported() >= limit:
             return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
         return self._start_on_a_node(version, function, frontend, at)
@@ -181,7 +186,7 @@ class Supply:
         victims = choice.make_room(nodes, frontend, function.memory_mb, at)
         if victims:
             commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
-            return commands + self.acts.evict(victims[-1], "memory", room_for=version), Unmet.NONE, ""
+            return commands + self.acts.evict_for(version, victims[-1], "memory", at), Unmet.NONE, ""
         if not any(n.connected and n.id in frontend.links for n in nodes):
             return [], Unmet.NO_NODE, "no worker is connected"
         return [], Unmet.MEMORY, f"no worker has {function.memory_mb} MB free or held by idle instances"

@@ -617,15 +617,10 @@ class WorkerOrder(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
-    WELCOME_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
     EVICT_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    @_builtins.property
-    def welcome(self) -> Global___Welcome:
-        """always the first"""
-
     @_builtins.property
     def grant(self) -> Global___Grant: ...
     @_builtins.property
@@ -636,35 +631,19 @@ class WorkerOrder(_message.Message):
         self,
         *,
         epoch: _builtins.int = ...,
-        welcome: Global___Welcome | None = ...,
         grant: Global___Grant | None = ...,
         evict: Global___Evict | None = ...,
         fence: Global___Fence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evict", b"evict", "fence", b"fence", "grant", b"grant", "order", b"order", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evict", b"evict", "fence", b"fence", "grant", b"grant", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "evict", b"evict", "fence", b"fence", "grant", b"grant", "order", b"order", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "evict", b"evict", "fence", b"fence", "grant", b"grant", "order", b"order"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["welcome", "grant", "evict", "fence"]  # noqa: Y015
+    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["grant", "evict", "fence"]  # noqa: Y015
     _WhichOneofArgType_order: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_order) -> _WhichOneofReturnType_order | None: ...
 
 Global___WorkerOrder: _TypeAlias = WorkerOrder  # noqa: Y015
-
-@_typing.final
-class Welcome(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class Grant(_message.Message):

@@ -29,6 +29,7 @@ from tests.unit.placement.scheduler_rows import (
     instance,
     link,
     number,
+    ready,
     recalled,
     released,
     report,
@@ -293,3 +294,25 @@ def test_a_new_version_starts_at_once_after_failed_starts() -> None:
     history = [*fleet(), demanded(F, 1), gone(1, "spawn_failed"), defined(4, W, at=1.0)]
     wish = on.Demanded(F, on.Wish(W, 1, 0.0), 1.0)
     assert decide(history, wish) == started(2, N2, version=W)
+
+
+def test_who_does_not_answer_a_recall_holds_nobody_up() -> None:
+    """A stopped frontend keeps what it holds; others start their own once it has had time to answer."""
+    history = [*fleet(), demanded(F, 1), ready(1), demanded(G, 1, 1.0)]
+    assert decide(history, on.Tick(1.1)) == []
+    assert decide(history, on.Tick(1.3)) == started(2, N1, G, reason=Reason.ALL_BUSY)
+
+
+def test_who_does_not_answer_a_fence_holds_nobody_up() -> None:
+    """The same with a stopped worker: what it was asked to free is no longer counted on."""
+    history = [*fleet(), demanded(F, 1), ready(1), on.FrontendDetached(F, 1.0), demanded(G, 1, 1.0)]
+    assert decide(history, on.Tick(1.1)) == []
+    assert decide(history, on.Tick(1.3)) == started(3, N1, G, reason=Reason.ALL_BUSY)
+
+
+def test_a_grant_whose_worker_is_out_of_reach_starves_nobody() -> None:
+    """It counts, for it may have arrived; but its caller is served elsewhere."""
+    history = [*fleet(2), demanded(F, 1)]
+    last = on.NodeDisconnected(N2, 1.0)
+    assert decide(history, last) == [void(1, "fenced"), *started(3, N1, reason=Reason.ALL_BUSY)]
+    assert decide([*history, last], demanded(F, 2, 2.0)) == [unmet(F, Unmet.LIMIT, all_exist(2))]

@@ -106,7 +106,7 @@ class RegistrationRenewed:
 
 @message
 class RegistrationLost:
-    """etcd said that the lease is gone, or the worker is being stopped."""
+    """etcd said that the lease is gone."""
 
     reason: str
 
