@@ -114,8 +114,7 @@ class InvocationStream:
 
     def _wake_writer(self) -> None:
         wake, self._writer_wake = self._writer_wake, None
-        if wake is not None and not wake.done():  # done: the client has just cancelled the stream
-            wake.set_result(None)
+        _wake(wake)
 
     async def _write(self) -> None:
         while True:
@@ -147,7 +146,13 @@ class InvocationStream:
             else:
                 fill_response(result.response, entry[1], entry[2])
         self._held_bytes -= size
-        if self._reader_wake is not None and self._held_bytes <= MAX_HELD_BYTES:
-            self._reader_wake.set_result(None)
-            self._reader_wake = None
+        if self._held_bytes <= MAX_HELD_BYTES:
+            wake, self._reader_wake = self._reader_wake, None
+            _wake(wake)
         return message
+
+
+def _wake(sleeper: asyncio.Future[None] | None) -> None:
+    """A future that is done was cancelled: the client has gone away, and nobody has been told yet."""
+    if sleeper is not None and not sleeper.done():
+        sleeper.set_result(None)

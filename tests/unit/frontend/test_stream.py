@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import grpc.aio
 import pytest
 
 from lambent_chassis import grpc_options
 from lambent_frontend import stream as stream_module
+from lambent_frontend.wire import call_of
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
-from tests.unit.scripted import ScriptedDispatcher, serving
+from tests.unit.scripted import AnyFunction, ScriptedDispatcher, serving
 
 Call = grpc.aio.StreamStreamCall[invoke_pb2.InvokeStreamRequest, invoke_pb2.InvokeStreamResponse]
 
@@ -199,3 +202,33 @@ async def test_the_stream_s_own_deadline_counts(dispatcher: ScriptedDispatcher) 
         await results(call, 1)
         assert 0 < dispatcher.calls[0].deadline_s <= 2.1
         call.cancel()
+
+
+class Talk:
+    """What a stream uses of gRPC's context, so that a test can cancel it at a moment of its choosing."""
+
+    def __init__(self, first: invoke_pb2.InvokeStreamRequest) -> None:
+        self._first: invoke_pb2.InvokeStreamRequest | None = first
+        self._never = asyncio.Event()
+
+    def time_remaining(self) -> None:
+        return None
+
+    async def read(self) -> invoke_pb2.InvokeStreamRequest:
+        if self._first is None:
+            await self._never.wait()
+        first, self._first = self._first, None
+        assert first is not None
+        return first
+
+
+async def test_an_answer_that_comes_as_the_client_cancels_is_dropped(dispatcher: ScriptedDispatcher) -> None:
+    """Between the cancelling of a stream and its hearing of it, answers still come: they hurt nobody."""
+    checked = partial(call_of, definitions=AnyFunction(), waiting_s=1.0)
+    talk: Any = Talk(message((1, "held", b"one")))
+    stream = asyncio.create_task(stream_module.InvocationStream(talk, dispatcher, checked).run())
+    await dispatcher.until(lambda: bool(dispatcher.held))
+    stream.cancel()
+    dispatcher.release(b"one")
+    with pytest.raises(asyncio.CancelledError):
+        await stream
