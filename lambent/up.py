@@ -119,8 +119,7 @@ class Fleet:
         }
 
     async def _start(self) -> None:
-        port = _port(self.plan.grpc_host, self.plan.grpc_port)
-        self.endpoint = f"{self.plan.grpc_host}:{port}"
+        _check_port(self.plan.grpc_host, self.plan.grpc_port)
         try:
             if not self.etcd:
                 await self._start_etcd()
@@ -128,8 +127,9 @@ class Fleet:
             names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
             await _all(
                 *(self._start_part("worker", name, self._worker(name)) for name in names),
-                self._start_part("frontend", "frontend", self._frontend(port)),
+                self._start_part("frontend", "frontend", self._frontend()),
             )
+            self._note_endpoint()
             await self._until_whole()
         except NotStarted as error:
             raise CannotStart(f"{error}\nEverything that was started has been stopped.") from error
@@ -165,8 +165,18 @@ class Fleet:
             "memory_mb": self.worker_memory_mb,
         }
 
-    def _frontend(self, port: int) -> dict[str, Any]:
-        where = {"grpc_host": self.plan.grpc_host, "grpc_port": port}
+    def _note_endpoint(self) -> None:
+        """The free port that the frontend took for 0 is the one it takes whenever it is started again."""
+        frontend = next(child.facts() for child in self._parts if child.part == "frontend")
+        self.endpoint = frontend["addresses"]["grpc"]
+        if not self.plan.grpc_port:
+            config = Path(frontend["config"])
+            port = self.endpoint.rpartition(":")[2]
+            config.write_text(config.read_text().replace("grpc_port = 0\n", f"grpc_port = {port}\n"))
+        self._publish()
+
+    def _frontend(self) -> dict[str, Any]:
+        where = {"grpc_host": self.plan.grpc_host, "grpc_port": self.plan.grpc_port}
         return {"packages": str(_folder(self._data / "packages")), **where, **self.plan.frontend}
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
@@ -279,15 +289,13 @@ def _locked(data: Path) -> Iterator[None]:
         yield
 
 
-def _port(host: str, port: int) -> int:
-    """The port, or a free one for 0; one that the frontend takes again whenever it is started again."""
+def _check_port(host: str, port: int) -> None:
+    """Before anything is started; 0, which takes a free one, is nobody's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host.strip("[]"), port))
-            free: int = probe.getsockname()[1]
-            return free
     except OSError as error:
         raise CannotStart(
             f"{host}:{port} cannot be listened on ({error.strerror}): stop what does, or choose another port "
