@@ -7,6 +7,7 @@ function printed before it is already in the pipe, and one read has it.
 import asyncio
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -23,14 +24,18 @@ _SIZES: Final = 6
 
 _LONGEST_FRAME: Final = _SIZES + LONGEST_HEAD + MAX_PAYLOAD_BYTES
 
+_FIRST_READ: Final = 479
+"""Bytes read of an answer: room for so many comes from CPython's own pools, for more from malloc."""
+
 _CHUNK: Final = 64 * 1024
-"""Bytes read at once: as much as a pipe holds unless it was made larger."""
+"""Bytes read at once where there are more: as much as a pipe holds unless it was made larger."""
 
 _LAST_CHUNKS: Final = _LONGEST_FRAME // _CHUNK + 1
 """What one answer may take. A process that escaped its instance's end could go on for ever."""
 
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _decode: Final = json.JSONDecoder().decode
+_scan: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # json's own scanner.py sets it
 _unpack_sizes: Final = struct.Struct(">IH").unpack_from
 _pack_sizes: Final = struct.Struct(">IH").pack
 
@@ -89,8 +94,11 @@ class Frames:
 
 def _head(data: bytes) -> list[object]:
     try:
-        head = _decode(data.decode())
-    except (ValueError, RecursionError):
+        text = data.decode()
+        head, end = _scan(text, 0)
+        if end < len(text):
+            head = _decode(text)  # which allows spaces, and costs twice as much
+    except (StopIteration, ValueError, RecursionError):
         raise BrokenFrame("a head that is not JSON") from None
     if not isinstance(head, list) or not head:
         raise BrokenFrame("a head that is not an array")
@@ -142,7 +150,9 @@ class Channel:
     def _read(self) -> bool:
         """Takes in a chunk of what has arrived; False if there was nothing, or nothing is to come."""
         try:
-            data = self._socket.recv(_CHUNK)
+            data = self._socket.recv(_FIRST_READ)
+            if len(data) == _FIRST_READ:
+                data += self._more()
         except BlockingIOError:
             return False
         except OSError:
@@ -159,6 +169,12 @@ class Channel:
             self._on_broken(str(broken))
             return False
         return True
+
+    def _more(self) -> bytes:
+        try:
+            return self._socket.recv(_CHUNK)
+        except OSError:  # nothing more now; what is wrong is said again to the next read
+            return b""
 
     def close(self) -> None:
         """Takes in what the instance sent before it ended, then lets go of the socket."""
@@ -177,19 +193,24 @@ class Output:
         self._fd = fd
         self._on_data = on_data
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(fd, self.take)
+        self._loop.add_reader(fd, self._read)
+        self._ready = select.poll()
+        self._ready.register(fd, select.POLLIN)
 
-    def take(self) -> bool:
-        """Takes what is in the pipe now; False if there was nothing."""
+    def take(self) -> None:
+        """Takes what is in the pipe now."""
+        if self._ready.poll(0):  # half the cost of a read that finds nothing: there is one for every call
+            self._read()
+
+    def _read(self) -> None:
         try:
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
-            return False
-        if not data:
+            return
+        if data:
+            self._on_data(data)
+        else:
             self._loop.remove_reader(self._fd)
-            return False
-        self._on_data(data)
-        return True
 
     def close(self) -> None:
         """Takes the last of it. A process that outlives the instance can print no more after this."""

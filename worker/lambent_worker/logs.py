@@ -101,8 +101,7 @@ class InstanceLog:
     def start(self, request_id: str, tail: bool) -> None:
         self._end_line()
         self._request = request_id
-        if tail:
-            self._tail = bytearray(f"{_start(request_id, self._version)}\n".encode())
+        self._tail = bytearray(f"{_start(request_id, self._version)}\n".encode()) if tail else None
         at = clock.unix_s()
         self._logs.add(self._unwritten, partial(_started, at, self._instance, request_id, self._version))
 

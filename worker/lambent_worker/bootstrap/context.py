@@ -33,6 +33,7 @@ class ClientContext:
 class Identity:
     """Nobody authenticates through Cognito here."""
 
+    __slots__ = ()
     cognito_identity_id = None
     cognito_identity_pool_id = None
 
@@ -46,12 +47,13 @@ class Context:
     log_group_name = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
     log_stream_name = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
     tenant_id = None
+    identity = Identity()
+    """One for all calls, which nobody can write to."""
 
     def __init__(self, request_id: str, deadline_ms: int, arn: str, client_context: str) -> None:
         self.aws_request_id = request_id
         self.invoked_function_arn = arn
         self.client_context = _client_context(client_context) if client_context else None
-        self.identity = Identity()
         self._deadline_ms = deadline_ms
 
     def get_remaining_time_in_millis(self) -> int:

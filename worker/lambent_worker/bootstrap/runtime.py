@@ -8,6 +8,7 @@ import os
 import sys
 from _sitebuiltins import Quitter
 
+from . import output
 from .context import Context
 from .faults import Fault, failure
 from .records import Running, install
@@ -67,15 +68,6 @@ def _run(handler: Handler, context: Context, body: bytes) -> bytes:
     return answer
 
 
-def _flush() -> None:
-    """What the function printed is in its pipe before its answer leaves."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (AttributeError, ValueError, OSError):
-        return  # the function has closed or replaced them
-
-
 def _answer_events(fd: int, handler: Handler) -> None:
     own_pid = os.getpid()
     for (_, request_id, deadline_ms, arn, client_context), body in frames(fd):
@@ -85,7 +77,7 @@ def _answer_events(fd: int, handler: Handler) -> None:
             kind, answer = "answer", _run(handler, context, body)
         except Exception as error:  # noqa: BLE001 - a handler may raise anything, and that is its answer
             kind, answer = "error", failure(error, request_id)
-        _flush()
+        output.flush()
         if os.getpid() != own_pid:
             os._exit(0)  # a child that the handler forked and let return: the answer is its parent's to give
         send(fd, kind, request_id, answer)
@@ -93,7 +85,7 @@ def _answer_events(fd: int, handler: Handler) -> None:
 
 def main(fd: int) -> NoReturn:
     os.set_inheritable(fd, False)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a line is in the log at once
+    output.install()
     search = [os.environ["LAMBDA_TASK_ROOT"], *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
     sys.path[:0] = search
     builtins.exit = builtins.quit = Quitter("exit", "Ctrl-D")  # as everywhere but under `python -S`
@@ -103,10 +95,10 @@ def main(fd: int) -> NoReturn:
         handler = _load(os.environ["_HANDLER"])
     except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
         body = failure(error, "")
-        _flush()
+        output.flush()
         send(fd, "init_error", body=body)
         sys.exit(1)
-    _flush()
+    output.flush()
     send(fd, "ready")
     _answer_events(fd, handler)
     sys.exit(0)
