@@ -152,8 +152,9 @@ async def test_a_hung_member_is_left_within_seconds(cluster: Cluster, room: str,
         assert monotonic_s() < lease.valid_until
         assert not lease.lost.is_set()
         keys = [change.key.removeprefix(room) for change in seen]
-        assert keys[0] == "a"
-        assert keys[-1] == "c"
+        assert "through another" in keys
+        # Once it is resumed, the stopped member may carry out that write a second time, after all others.
+        assert [key for key in keys if key != "through another"] == ["a", "b", "c"]
         assert [change.mod_revision for change in seen] == sorted({change.mod_revision for change in seen})
 
 
