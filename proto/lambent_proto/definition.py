@@ -10,6 +10,18 @@ from lambent_proto.ids import FunctionName, VersionKey
 LATEST = "$LATEST"
 DEFAULT_MEMORY_MB = 128
 DEFAULT_TIMEOUT_S = 3.0
+DEFAULT_TMP_MB = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerVersion:
+    """One version of a layer, as a function refers to it."""
+
+    name: str
+    version: int
+    code_sha256: str
+    """Hex SHA-256 of its ZIP: its name in the package store."""
+    code_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,14 @@ class Definition:
     description: str = ""
     concurrency: int | None = None
     """Most instances over the whole fleet; None takes the fleet's default, 0 switches the function off."""
+    layers: tuple[LayerVersion, ...] = ()
+    """At most five, merged at `/opt` in this order: of two files with one name the later layer's stays."""
+    tmp_mb: int = DEFAULT_TMP_MB
+    """Size of an instance's `/tmp`, Lambda's EphemeralStorage."""
+    network: bool = False
+    """Whether its instances reach the network outside of their host."""
+    snapstart: bool = False
+    """Whether its instances are forked from one that has imported its code."""
     version: str = LATEST
     modified_at: float = 0.0
     """Unix time in seconds."""
@@ -50,4 +70,5 @@ class Definition:
     def decode(cls, value: bytes) -> "Definition":
         """Fields of a newer release are ignored, those of an older one take their defaults."""
         fields: dict[str, Any] = msgpack.unpackb(value)
+        fields["layers"] = tuple(LayerVersion(**layer) for layer in fields.get("layers", ()))
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})

@@ -21,8 +21,10 @@ class Worker:
     """HOST:PORT for reading its logs."""
     memory_mb: int
     isolation: str
-    """The sandbox backend in use."""
+    """The level of isolation that its sandboxes reach."""
     missing_protections: list[str] = field(default_factory=list)
+    runtimes: list[str] = field(default_factory=list)
+    """Names of those that it can run; the bare name of a family stands for the newest of its kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

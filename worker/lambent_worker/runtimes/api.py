@@ -1,0 +1,71 @@
+"""What a runtime is: how a function of its language is started on this host, and what of the host it needs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lambent_worker.sandbox.api import Parkable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A runtime that this host can run. Paths in `argv` and `environment` are as an instance sees them."""
+
+    name: str
+    """As Lambda writes it, with the version that is here: `python3.11`, `nodejs20.x`, `provided.al2023`."""
+    family: str
+    """The folder it is described in, `python`, which also runs as the newest of its kind."""
+    version: str
+    """What the host's interpreter calls itself, for people to read."""
+    argv: Callable[["Start"], tuple[str, ...]]
+    environment: Callable[["Start"], Mapping[str, str]] = lambda start: {}
+    """Added to what every instance gets; the function's own variables win."""
+    prefixes: tuple[Path, ...] = ()
+    """Host folders outside `/usr` that hold its interpreter."""
+    frames: bool = False
+    """It is ours and speaks frames on its channel; else it speaks to the Runtime API."""
+    parkable: Parkable | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a start depends on, apart from the runtime."""
+
+    runtime_dir: str
+    """LAMBDA_RUNTIME_DIR as the instance sees it; the runtime's own files are in the folder `family` there."""
+    task_root: str
+    opt: str
+    handler: str
+    memory_mb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """A runtime that this host cannot run."""
+
+    name: str
+    family: str
+    why: str
+    """What is missing, and how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a family found on this host."""
+
+    available: tuple[Runtime, ...] = ()
+    unavailable: tuple[Unavailable, ...] = ()
+    files: tuple[Path, ...] = field(default_factory=tuple)
+    """What of its folder (or what it has compiled into the worker's data folder) goes to
+    LAMBDA_RUNTIME_DIR/FAMILY in every instance: files and folders, each copied there by its name."""
+
+
+class Family(Protocol):
+    """What each folder of `runtimes` offers as `family`."""
+
+    name: str
+
+    def find(self, build: Path) -> Found:
+        """Looks at this host. `build` is a folder of the worker's that is this family's: what has to be
+        compiled for this host goes there, once. Takes its time: called in a thread."""
