@@ -22,6 +22,9 @@ from lambent_proto.ids import FunctionName, InstanceId, RequestId
 from lambent_worker.host import INIT_LIMIT_S, InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
+from lambent_worker.run import Event
+from lambent_worker.runtimes.python_here import python_here
+from lambent_worker.sandbox.api import HostFiles
 from lambent_worker.sandbox.process import ProcessBackend
 
 LONG_S = 3_600.0
@@ -138,12 +141,21 @@ class Scene:
         return instance
 
     def deliver(
-        self, instance: InstanceId, event: Any = None, *, raw: bytes | None = None, **fields: Any
+        self,
+        instance: InstanceId,
+        event: Any = None,
+        *,
+        raw: bytes | None = None,
+        arn: str = "arn:aws:lambda:us-east-1:000000000000:function:fn",
+        client_context: str = "",
+        timeout_s: float = 3.0,
+        tail: bool = True,
     ) -> RequestId:
         request = RequestId(f"0f8fad5b-d9cb-469f-a165-{next(self._numbers):012}")
-        told = {"arn": "arn:aws:lambda:us-east-1:000000000000:function:fn", "client_context": ""}
         body = json.dumps(event).encode() if raw is None else raw
-        self.host.deliver(instance, request, body, **{"timeout_s": 3.0, "tail": True, **told, **fields})
+        deadline_ms = int((clock.unix_s() + timeout_s) * 1000)
+        told = Event(request, deadline_ms, arn, client_context, body)
+        self.host.deliver(instance, told, timeout_s=timeout_s, tail=tail)
         return request
 
     async def call(self, instance: InstanceId, event: Any = None, **fields: Any) -> Answer:
@@ -168,12 +180,12 @@ async def scene(
     async with FunctionLogs(folder / "logs") as logs:
         packages = PackageCache(folder / "packages", store)
         recorder = Recorder()
+        runtime = python_here(folder / "runtimes")
         async with InstanceHost(
-            sandbox=ProcessBackend(),
+            sandbox=ProcessBackend(HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")),
+            runtimes={runtime.name: runtime},
             packages=packages,
             logs=logs,
-            scratch=folder / "scratch",
-            node_name="node-1",
             listener=recorder,
             init_limit_s=init_limit_s,
         ) as host:
