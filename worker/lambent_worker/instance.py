@@ -159,15 +159,17 @@ class Instance:
         if process.parked:
             run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
         self._limit_init()
-        exit_ = await run.ended()
-        if exit_ is not None:
-            self._after(run, exit_)
         try:
+            exit_ = await run.ended()
+            if exit_ is not None:
+                self._after(run, exit_)
             await sandbox.clear()
-        except CannotStart:
+            if exit_ is None:  # it was told to end
+                self._after(run, await process.wait())
+        except CannotStart:  # what was left of it could not be ended otherwise
             self._end_as(Ending("crashed"))
-        if exit_ is None:  # it was told to end
-            self._after(run, await process.wait())
+        finally:
+            run.close()
 
     def _not_started(self, why: str) -> None:
         if self.state is not State.STOPPING:

@@ -40,6 +40,7 @@ class Run:
         self.initialising = False
         self.ready = False
         self.frozen = False
+        self._closed = False
         self._process = process
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
@@ -83,7 +84,10 @@ class Run:
         self._output.take()
 
     def close(self) -> None:
-        """Takes in the last that it said and printed, and lets go of it."""
+        """Takes in the last that it said and printed, and lets go of it. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._channel.close()

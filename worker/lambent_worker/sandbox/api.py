@@ -1,7 +1,7 @@
 """What every sandbox backend offers: a sandbox for one instance, processes in it, and the moment it is gone.
 
-A sandbox outlives the processes in it: after a crash or a timeout `clear` ends what runs there, its `/tmp` stays,
- and the runtime is launched in it again.
+A sandbox outlives the processes in it: after a crash or a timeout `clear` ends what runs there, its `/tmp`
+stays, and the runtime is launched in it again.
 """
 
 import socket
@@ -77,7 +77,7 @@ class Protections:
     @property
     def level(self) -> str:
         """The strongest level of which everything is given."""
-        return next(name for name, needs in reversed(LEVELS.items()) if needs <= self.given)
+        return [name for name, needs in LEVELS.items() if needs <= self.given][-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

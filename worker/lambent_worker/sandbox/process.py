@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import socket
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -88,9 +89,14 @@ class ProcessSandbox:
         if channel is not None:
             channel.setblocking(False)
         self._launched.append(spawned)
+        spawned.exited.add_done_callback(partial(self._ended, spawned))
         if self._destroyed.is_set():
             self._spawner.kill(spawned.key)
         return ProcessProcess(spawned, channel, output)
+
+    def _ended(self, spawned: Spawned, exited: "asyncio.Future[Exit]") -> None:
+        if exited.result().killed and spawned in self._launched:
+            self._destroyed.set()  # by the watchdog: neither `clear` nor `destroy` was asked for
 
     async def clear(self) -> None:
         ended, self._launched = self._launched, []
