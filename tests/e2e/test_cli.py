@@ -161,7 +161,7 @@ def test_the_fleet(fleet: Fleet) -> None:
     assert {(instance["function_name"], instance["node"]) for instance in instances} == {("echo", "worker-1")}
     assert instances[0]["id"] in fleet.lambent("ps").stdout.decode()
     nodes = said(fleet.lambent("nodes", "--json"))
-    assert nodes["nodes"][0]["isolation"] == "process"
+    assert nodes["nodes"][0]["isolation"] == "none"
     assert nodes["epoch"] >= 1
     told = fleet.lambent("nodes")
     assert "worker-1" in told.stdout.decode()

@@ -19,12 +19,12 @@ from obstore.store import MemoryStore
 from lambent_chassis import clock
 from lambent_proto.definition import Definition
 from lambent_proto.ids import FunctionName, InstanceId, RequestId
-from lambent_worker.host import INIT_LIMIT_S, InstanceHost
+from lambent_worker.host import FREEZE_AFTER_S, INIT_LIMIT_S, InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.run import Event
 from lambent_worker.runtimes.python_here import python_here
-from lambent_worker.sandbox.api import HostFiles
+from lambent_worker.sandbox.api import Backend, HostFiles
 from lambent_worker.sandbox.process import ProcessBackend
 
 LONG_S = 3_600.0
@@ -174,7 +174,12 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    folder: Path, *, lease_s: float = LONG_S, init_limit_s: float = INIT_LIMIT_S
+    folder: Path,
+    *,
+    backend: Callable[[HostFiles], Backend] = ProcessBackend,
+    lease_s: float = LONG_S,
+    init_limit_s: float = INIT_LIMIT_S,
+    freeze_after_s: float = FREEZE_AFTER_S,
 ) -> AsyncIterator[Scene]:
     store = MemoryStore()
     async with FunctionLogs(folder / "logs") as logs:
@@ -182,12 +187,13 @@ async def scene(
         recorder = Recorder()
         runtime = python_here(folder / "runtimes")
         async with InstanceHost(
-            sandbox=ProcessBackend(HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")),
+            sandbox=backend(HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")),
             runtimes={runtime.name: runtime},
             packages=packages,
             logs=logs,
             listener=recorder,
             init_limit_s=init_limit_s,
+            freeze_after_s=freeze_after_s,
         ) as host:
             host.extend(clock.monotonic_s() + lease_s)
             it = Scene(host, logs, store, folder)
