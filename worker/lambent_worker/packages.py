@@ -66,7 +66,10 @@ class PackageCache:
         names = [code_sha256, *([_name_of(layers)] if layers else [])]
         self._folders.hold(names)
         try:
-            code, merged = await asyncio.gather(self.fetch(code_sha256), self.layers(layers))
+            if not layers:
+                code, merged = await self.fetch(code_sha256), None
+            else:
+                code, merged = await asyncio.gather(self.fetch(code_sha256), self.layers(layers))
         except BaseException:
             self._folders.let_go(names)
             raise

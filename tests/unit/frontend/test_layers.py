@@ -174,6 +174,8 @@ async def test_lists_in_pages_and_for_one_runtime(client: Client) -> None:
     second = await client._layers.ListLayers(ask)
     assert (named(first.layers), named(second.layers)) == (["a:1", "b:1"], ["c:1"])
     assert second.next_marker == ""
+    full = await client._layers.ListLayers(layers_pb2.ListLayersRequest(max_items=3))
+    assert (named(full.layers), full.next_marker) == (["a:2", "b:2", "c:2"], "")
     versions = layers_pb2.ListLayerVersionsRequest(name="a", max_items=1)
     one = await client._layers.ListLayerVersions(versions)
     versions.marker = one.next_marker
