@@ -6,7 +6,6 @@ every instance when `extend` is no longer called, whatever has become of this pr
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,7 +17,7 @@ from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import failures
 from lambent_worker.instance import Ending, HostListener, Instance
 from lambent_worker.logs import FunctionLogs
-from lambent_worker.packages import PackageCache, PackageMissing
+from lambent_worker.packages import Held, PackageCache, PackageMissing
 from lambent_worker.run import Event
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import Backend, CannotStart, SandboxSpec
@@ -146,34 +145,39 @@ class InstanceHost:
 
     async def _run(self, it: Instance) -> Ending:
         try:
-            code = await self._fetched(it)
-            if code is None:
-                return Ending("killed")
-            sandbox = await self._sandbox.create(self._spec(it, code))
+            held = await self._held(it)
         except PackageMissing as missing:
             _log.error("package_missing", instance=it.id, function=it.definition.name, why=str(missing))
             return Ending("package_missing")
-        except CannotStart as failed:
-            _log.error("sandbox_not_started", instance=it.id, function=it.definition.name, why=str(failed))
-            return Ending("spawn_failed")
-        return await it.live(sandbox)
+        if held is None:
+            return Ending("killed")
+        with held:
+            try:
+                sandbox = await self._sandbox.create(self._spec(it, held))
+            except CannotStart as failed:
+                _log.error(
+                    "sandbox_not_started", instance=it.id, function=it.definition.name, why=str(failed)
+                )
+                return Ending("spawn_failed")
+            return await it.live(sandbox)
 
-    async def _fetched(self, it: Instance) -> Path | None:
-        """The unpacked package; None if the instance is killed before it is there."""
-        fetching = asyncio.ensure_future(self._packages.fetch(it.definition.code_sha256))
+    async def _held(self, it: Instance) -> Held | None:
+        """Its code and layers; None if the instance is killed before they are there."""
+        holding = asyncio.ensure_future(self._packages.hold(it.definition.code_sha256, it.definition.layers))
         killed = asyncio.ensure_future(it.killed.wait())
-        await asyncio.wait((fetching, killed), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((holding, killed), return_when=asyncio.FIRST_COMPLETED)
         killed.cancel()
-        if fetching.done():
-            return fetching.result()
-        fetching.cancel()
+        if holding.done():
+            return holding.result()
+        holding.cancel()
         return None
 
-    def _spec(self, it: Instance, code: Path) -> SandboxSpec:
+    def _spec(self, it: Instance, held: Held) -> SandboxSpec:
         parkable = it.runtime.parkable
         return SandboxSpec(
             instance=it.id,
-            code=code,
+            code=held.code,
+            layers=held.layers,
             memory_mb=it.definition.memory_mb,
             tmp_mb=it.definition.tmp_mb,
             network=it.definition.network,

@@ -113,7 +113,11 @@ async def _instances(
     data = settings.data.absolute()
     runtimes = await asyncio.to_thread(_runtimes, _made(data / "runtimes"))
     backend = ProcessBackend(HostFiles(runtimes=data / "runtimes", scratch=_made(data / "scratch")))
-    packages = PackageCache(_made(data / "code"), open_store(settings.packages))
+    packages = PackageCache(
+        _made(data / "code"),
+        open_store(settings.packages),
+        limit_bytes=settings.code_cache_mb * 1024 * 1024,
+    )
     async with (
         FunctionLogs(_made(data / "logs")) as logs,
         InstanceHost(

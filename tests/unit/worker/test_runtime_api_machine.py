@@ -1,4 +1,4 @@
-"""What a runtime may ask, in every state: what is refused is refused in Lambda's words and changes nothing."""
+"""What a runtime may ask, in every state: a refusal is in Lambda's words and changes nothing."""
 
 from collections.abc import Callable
 from copy import copy
