@@ -19,8 +19,8 @@ from lambent_proto.ids import FrontendId, InstanceId, NodeId, RequestId, Version
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
 from lambent_worker.core.agent import Agent as Core
+from lambent_worker.event import Event
 from lambent_worker.host import InstanceHost
-from lambent_worker.run import Event
 
 TICK_S: Final = 0.05
 """How often timeouts and the worker's own lease are looked at."""

@@ -15,10 +15,10 @@ from lambent_chassis import clock
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import failures
+from lambent_worker.event import Event
 from lambent_worker.instance import Ending, HostListener, Instance
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import Held, PackageCache, PackageMissing
-from lambent_worker.run import Event
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import Backend, CannotStart, SandboxSpec
 from lambent_worker.sandbox.safe import SafeBackend

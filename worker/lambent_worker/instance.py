@@ -20,8 +20,11 @@ from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import failures
 from lambent_worker.environment import environment, start_of
+from lambent_worker.event import Event
 from lambent_worker.logs import InstanceLog
-from lambent_worker.run import Event, Run
+from lambent_worker.run import Run
+from lambent_worker.runtime_api.extensions import Facts
+from lambent_worker.runtime_api.server import RuntimeApi
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Sandbox
 
@@ -109,6 +112,8 @@ class Instance:
         self._timer: asyncio.TimerHandle | None = None
         self._ending: Ending | None = None
         """How it ends, where that is decided before its exit."""
+        self._api: RuntimeApi | None = None
+        """Where the runtime, or extensions, are to find the Runtime API; as long as the sandbox."""
         self._wanted = asyncio.Event()
         """A runtime shall run here."""
         self._memory_read_at = float("-inf")
@@ -132,6 +137,8 @@ class Instance:
 
     async def _drive(self, sandbox: Sandbox) -> None:
         """Launches a runtime whenever one is wanted, stays with it to its end, and cleans up behind it."""
+        if sandbox.api is not None:
+            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts())
         view = sandbox.view
         start = start_of(self.definition, view)
         launch = Launch(
@@ -140,7 +147,7 @@ class Instance:
                 self.definition, self.runtime, view, sandbox.api_address, self.id, clock.unix_s()
             ),
             folder=view.task_root,
-            channel=self.runtime.frames,
+            channel=self.runtime.frames or self.runtime.parkable is not None,
             parked=self.runtime.parkable.name if self.runtime.parkable else "",
         )
         while True:
@@ -153,12 +160,17 @@ class Instance:
                 return
 
     async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
+        if self._api is not None:
+            self._api.restart()
         process = await sandbox.launch(launch)
-        run = Run(process, self._log.output, self._on_frame, self._on_broken)
+        api = None if self.runtime.frames else self._api
+        run = Run(process, self._log.output, self._on_frame, self._on_broken, api)
         self._run = run
         if process.parked:
             run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
         self._limit_init()
+        if api is not None:
+            self._on_frame(run, ["initialising"], b"")
         try:
             exit_ = await run.ended()
             if exit_ is not None:
@@ -234,6 +246,14 @@ class Instance:
         if self._run is not None:
             self._run.end()
             self._run = None
+
+    def _facts(self) -> Facts:
+        definition = self.definition
+        return Facts(name=definition.name, version=definition.version, handler=definition.handler)
+
+    def _on_api_frame(self, head: list[object], body: bytes) -> None:
+        if self._run is not None and head[0] != "settled":
+            self._on_frame(self._run, head, body)
 
     def _on_frame(self, run: Run, head: list[object], body: bytes) -> None:
         if run is not self._run or self.state is State.STOPPING:
@@ -384,6 +404,8 @@ class Instance:
         """Nothing of it is left. Answers the call that it was running, unless that was decided before."""
         self._cancel_timer()
         ending = self._ending
+        if self._api is not None:
+            self._api.close()
         if self._run is not None:
             self._run.close()
             self._run = None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
-from lambent_worker.run import Event
+from lambent_worker.event import Event
 from lambent_worker.runtime_api.extensions import Extensions, Facts
 from lambent_worker.runtime_api.http import Connection, Listener, Request
 from lambent_worker.runtime_api.machine import Machine, Refusal
@@ -75,7 +75,6 @@ class RuntimeApi:
         """Handed out when the runtime asks. With `stream` pieces of a streamed answer come as they are."""
         self._event = event
         self._stream = stream
-        self.extensions.invoked(event)
         self._hand_out()
 
     def abandon(self) -> None:
@@ -159,9 +158,7 @@ class RuntimeApi:
         if refused(connection, self._machine.next()):
             return
         self._waiting = connection
-        self._may_be_ready()
         self._may_be_settled()
-        self._hand_out()
 
     def _may_be_ready(self) -> None:
         """Init ends when the runtime and all extensions have asked for their first event."""
@@ -171,16 +168,19 @@ class RuntimeApi:
             self._on_frame(["ready"], b"")
 
     def _may_be_settled(self) -> None:
+        """Whoever had to has asked for its next event."""
         self._may_be_ready()
         if self._unsettled and self._waiting is not None and self.extensions.all_wait:
             settled, self._unsettled = self._unsettled, ""
             self._on_frame(["settled", settled], b"")
+        self._hand_out()
 
     def _hand_out(self) -> None:
         event, connection = self._event, self._waiting
-        if event is None or connection is None:
+        if event is None or connection is None or not self.extensions.all_wait:
             return
         self._event = self._waiting = None
+        self.extensions.invoked(event)
         self._machine.handed_out(event.request_id)
         headers = {
             "Lambda-Runtime-Aws-Request-Id": event.request_id,
