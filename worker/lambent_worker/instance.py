@@ -21,6 +21,7 @@ from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import failures
 from lambent_worker.environment import environment, start_of
 from lambent_worker.event import Event
+from lambent_worker.extensions import ExtensionProcesses
 from lambent_worker.logs import InstanceLog
 from lambent_worker.run import Run
 from lambent_worker.runtime_api.extensions import Facts
@@ -32,6 +33,10 @@ _log = structlog.get_logger()
 
 MEMORY_EVERY_S: Final = 1.0
 """Reading it takes 30 us, more than a call: so not every call reads it."""
+
+
+SHUTDOWN_S: Final = 2.0
+"""Lambda's, for an instance with external extensions."""
 
 
 class HostListener(Protocol):
@@ -90,6 +95,8 @@ class Instance:
         listener: HostListener,
         init_limit_s: float,
     ) -> None:
+        self.extensions: tuple[str, ...] = ()
+        """File names of its external ones; known before `live`."""
         self.id = id_
         self.definition = definition
         self.runtime = runtime
@@ -138,7 +145,8 @@ class Instance:
     async def _drive(self, sandbox: Sandbox) -> None:
         """Launches a runtime whenever one is wanted, stays with it to its end, and cleans up behind it."""
         if sandbox.api is not None:
-            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts())
+            send = self._send_frame if self.runtime.frames else None
+            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts(), send)
         view = sandbox.view
         start = start_of(self.definition, view)
         launch = Launch(
@@ -147,7 +155,7 @@ class Instance:
                 self.definition, self.runtime, view, sandbox.api_address, self.id, clock.unix_s()
             ),
             folder=view.task_root,
-            channel=self.runtime.frames or self.runtime.parkable is not None,
+            channel=self.runtime.frames,
             parked=self.runtime.parkable.name if self.runtime.parkable else "",
         )
         while True:
@@ -162,14 +170,21 @@ class Instance:
     async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
         if self._api is not None:
             self._api.restart()
+        extensions = ExtensionProcesses(self._log.output, self._extension_exited)
+        try:
+            await extensions.launch(sandbox, self.extensions, launch.environment)
+            await self._one_runtime(sandbox, launch)
+        finally:
+            extensions.close()
+
+    async def _one_runtime(self, sandbox: Sandbox, launch: Launch) -> None:
         process = await sandbox.launch(launch)
-        api = None if self.runtime.frames else self._api
-        run = Run(process, self._log.output, self._on_frame, self._on_broken, api)
-        self._run = run
+        on_frame = self._on_frame if self._api is None else self._on_channel_frame
+        run = self._run = Run(process, self._log.output, on_frame, self._on_broken, self._api)
         if process.parked:
             run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
         self._limit_init()
-        if api is not None:
+        if not self.runtime.frames:
             self._on_frame(run, ["initialising"], b"")
         try:
             exit_ = await run.ended()
@@ -203,11 +218,19 @@ class Instance:
         else:
             self._wanted.set()
 
-    def kill(self) -> None:
-        """Ends it, whatever it does. Its running call is over and will not be answered."""
+    def kill(self, *, graceful: bool = False) -> None:
+        """Ends it, whatever it does. Its running call is over and will not be answered.
+
+        With `graceful` its extensions are told first, and have SHUTDOWN_S for what they do then.
+        """
         if self._call is not None:
             self._close_call(self._call, "Status: error")
-        self._end_as(Ending("killed"))
+        deadline_ms = int((clock.unix_s() + SHUTDOWN_S) * 1000)
+        if graceful and self._api is not None and self._api.extensions.shut_down("spindown", deadline_ms):
+            self._stop_as(Ending("killed"))
+            self._timer = self._loop.call_later(SHUTDOWN_S, self._destroy)
+        else:
+            self._end_as(Ending("killed"))
 
     def time_out(self) -> bytes:
         """Its call has taken too long: ends the runtime. Returns the last of the call's log, if wanted."""
@@ -232,11 +255,17 @@ class Instance:
             self._sandbox.freeze()
 
     def _end_as(self, ending: Ending) -> None:
+        self._stop_as(ending)
+        self._destroy()
+
+    def _stop_as(self, ending: Ending) -> None:
         if self._ending is None:
             self._ending = ending
         self.state = State.STOPPING
         self.killed.set()
         self._cancel_timer()
+
+    def _destroy(self) -> None:
         if self._sandbox is not None:
             self._sandbox.destroy()
 
@@ -249,11 +278,41 @@ class Instance:
 
     def _facts(self) -> Facts:
         definition = self.definition
-        return Facts(name=definition.name, version=definition.version, handler=definition.handler)
+        return Facts(
+            name=definition.name,
+            version=definition.version,
+            handler=definition.handler,
+            external=frozenset(self.extensions),
+        )
+
+    def _send_frame(self, event: Event) -> None:
+        if self._run is not None:
+            self._run.send_frame(event)
+
+    def _on_channel_frame(self, run: Run, head: list[object], body: bytes) -> None:
+        """Of a runtime of ours that has extensions: those decide with it when the next event may come."""
+        if run is not self._run or self._api is None:
+            return
+        if head == ["ready"] and run.initialising:
+            self._api.waits()
+            return
+        self._on_frame(run, head, body)
+        if head[0] in ("answer", "error"):
+            self._api.waits()
 
     def _on_api_frame(self, head: list[object], body: bytes) -> None:
         if self._run is not None and head[0] != "settled":
             self._on_frame(self._run, head, body)
+
+    def _extension_exited(self, name: str, exit_: Exit, left: int) -> None:
+        """It belongs to the function, which fails with it, unless it was told of the end."""
+        if self.state is State.STOPPING:
+            if not left:
+                self._destroy()
+        elif self._run is not None:
+            request_id = self._call.request_id if self._call is not None else ""
+            self._runtime_failed(failures.extension_crashed(request_id, name, exit_))
+            self._end_run()
 
     def _on_frame(self, run: Run, head: list[object], body: bytes) -> None:
         if run is not self._run or self.state is State.STOPPING:

@@ -25,7 +25,7 @@ class Run:
         on_broken: Callable[["Run", str], None],
         api: RuntimeApi | None = None,
     ) -> None:
-        """With `api` the runtime speaks to that, which calls for itself, and has no channel."""
+        """With `api` events go that way; a runtime that has no channel says everything there."""
         self.initialising = False
         self.ready = False
         self.frozen = False
@@ -49,7 +49,12 @@ class Run:
     def send(self, event: Event) -> None:
         if self._api is not None:
             self._api.deliver(event)
-        elif self._channel is not None:
+        else:
+            self.send_frame(event)
+
+    def send_frame(self, event: Event) -> None:
+        """Straight over the channel."""
+        if self._channel is not None:
             self._channel.send(
                 event_frame(event.request_id, event.deadline_ms, event.arn, event.client_context, event.body)
             )

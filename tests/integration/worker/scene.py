@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import stat
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import obstore
 from obstore.store import MemoryStore
 
 from lambent_chassis import clock
-from lambent_proto.definition import Definition
+from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.ids import FunctionName, InstanceId, RequestId
 from lambent_worker.event import Event
 from lambent_worker.host import FREEZE_AFTER_S, INIT_LIMIT_S, InstanceHost
@@ -91,11 +92,13 @@ class Recorder:
         self.said.put_nowait(Lost(why))
 
 
-def zipped(files: Mapping[str, str]) -> bytes:
+def zipped(files: Mapping[str, str], mode: int = 0o644) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
-            archive.writestr(name, text)
+            info = zipfile.ZipInfo(name)
+            info.external_attr = (stat.S_IFREG | mode) << 16
+            archive.writestr(info, text)
     return data.getvalue()
 
 
@@ -128,6 +131,13 @@ class Scene:
             code_size=len(data),
             **fields,
         )
+
+    async def layer(self, files: Mapping[str, str]) -> LayerVersion:
+        """A layer from its files, all of them executable."""
+        data = zipped(files, mode=0o755)
+        sha256 = hashlib.sha256(data).hexdigest()
+        await obstore.put_async(self._store, f"{sha256}.zip", data)
+        return LayerVersion(name="layer", version=1, code_sha256=sha256, code_size=len(data))
 
     async def hears(self) -> Ready | Answer | Exited | Lost:
         async with asyncio.timeout(30):
