@@ -61,7 +61,7 @@ async def test_an_extension_is_told_of_each_call(stage: Scene, runtime: str) -> 
     assert [answer.json for answer in answers] == [0, 1, 2]
     for answer in answers:
         async with asyncio.timeout(20):
-            while f"extension INVOKE {answer.request_id}" not in await _log(stage):
+            while f"extension INVOKE {answer.request_id}" not in await _log(stage):  # noqa: ASYNC110 - a file
                 await asyncio.sleep(0.01)
 
 
