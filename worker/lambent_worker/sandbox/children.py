@@ -55,9 +55,7 @@ class Children:
         ours.send(self._instructions)
         return Zygote(name, pid, ours, output)
 
-    def _become_zygote(
-        self, control: socket.socket, output: int, argv: Sequence[str], parent: int
-    ) -> None:
+    def _become_zygote(self, control: socket.socket, output: int, argv: Sequence[str], parent: int) -> None:
         try:
             os.setsid()
             entry.reset_signals()
@@ -116,6 +114,7 @@ class Children:
             os.dup2(tell, entry.TELL_FD, inheritable=False)
             os.setsid()
             entry.reset_signals()
+            entry.give_up_groups_and_limits()
             entry.enter(shell.init, shell.joins(), shell.uid, self.plan.users)
             entry.arrange(*inside, keep=entry.TELL_FD)
             os.chdir(folder)

@@ -46,25 +46,21 @@ def enter(init: int, joins: Sequence[int], uid: int, users: bool) -> None:
     """Into the cgroups behind `joins` and the namespaces of the process behind the pidfd `init`.
 
     `uid` is the shell's user of the host's, and group; `users` says whether the shell has a user namespace, in
-    which that one is INSIDE_UID. Afterwards the process has that user, and capabilities in the shell alone.
+    which that one is INSIDE_UID. Afterwards the process has that user, and capabilities in the shell alone. Its
+    groups and limits are its own affair: a zygote has given them up once for all.
     """
     for join in joins:
         os.write(join, b"0")
-    give_up_groups()
-    limit()
     kernel.setns(init, NAMESPACES | (kernel.CLONE_NEWUSER if users else 0))
     kernel.drop_bounding_set()
     become(*((INSIDE_UID, INSIDE_GID) if users else (uid, uid)))
 
 
-def give_up_groups() -> None:
+def give_up_groups_and_limits() -> None:
     # In a user namespace of an ordinary user that is not allowed. Who is meant to have a user of the host's of
     # its own and may not do this either fails a moment later, in `become`.
     with contextlib.suppress(PermissionError):
         os.setgroups([])
-
-
-def limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -96,6 +92,7 @@ def arrange(output: int, channel: int | None, keep: int = CHANNEL_FD) -> None:
 
 
 def reset_signals() -> None:
+    """For a program that is about to be executed: what is ignored here would be ignored there."""
     signal.set_wakeup_fd(-1)
     for number in _RESET:
         signal.signal(number, signal.SIG_DFL)

@@ -192,13 +192,15 @@ class ForkServer:
             self._say("failed", key, why)
 
     def _give(self, shell: Shell, key: str, wanted: dict[str, Any]) -> None:
+        shell.key = key
         try:
+            if not shell.parked:
+                self._foresee(shell, wanted["parked"])
             shared_bytes = self._store.fit(shell, wanted)
         except OSError as error:
             self._say("failed", key, str(error))
             shell.destroy()
             return
-        shell.key = key
         self._taken[key] = shell
         fds = [os.dup(shell.init)]
         if wanted["api"] and shell.listener is not None:
@@ -208,14 +210,21 @@ class ForkServer:
         counters = shell.cgroup.counters if shell.cgroup else None
         self._say("created", key, counters, shared_bytes, fds=fds)
 
+    def _foresee(self, shell: Shell, zygote: str) -> None:
+        """What will be launched first is forked while the shell gets its files. Raises OSError."""
+        process = Process()
+        if self._launcher.fork(shell, process, zygote):
+            shell.coming = process
+
     def _launch(self, key: str, process: Process, program: Program) -> None:
         shell = self._taken.get(key)
         if not shell or shell.dying:
             self._say("failed", process.key, "the sandbox has been destroyed")
-        elif program.zygote and (parked := shell.parked):
-            shell.parked = None
-            parked.key, parked.parked = process.key, True
-            self.launched(shell, parked)
+        elif program.zygote and shell.parked:
+            shell.parked.key, shell.parked.parked = process.key, True
+            self.launched(shell, shell.parked)
+        elif program.zygote and shell.coming and not shell.coming.key:
+            shell.coming.key, shell.coming.program = process.key, program
         else:
             try:
                 self._launcher.launch(shell, process, program)
@@ -223,30 +232,39 @@ class ForkServer:
                 self._say("failed", process.key, str(error))
 
     def launched(self, shell: Shell, process: Process) -> None:
-        if not process.key:
+        if shell.coming is process:
+            shell.coming = None
+        if process.key:
+            shell.parked = None if shell.parked is process else shell.parked
+            fds, process.ends = process.ends, []
+            self._say("launched", process.key, process.pid, process.parked, fds=fds)
+        elif shell.key:
+            shell.parked = process
+        else:
             self._store.park(shell, process)
-            return
-        fds, process.ends = process.ends, []
-        self._say("launched", process.key, process.pid, process.parked, fds=fds)
         if shell.clearing:
             shell.clear()  # it came too late for its init to see it
 
     def failed(self, shell: Shell, process: Process, why: str) -> None:
         if process.key:
             self._say("failed", process.key, why)
-            self.emptied(shell)
-        else:
-            self._store.unpark(shell, why)
+        self._left(shell, process, why)
 
     def exited(self, shell: Shell, process: Process, status: int) -> None:
         if process.key:
             killed = (shell.dying or shell.clearing) and status == -signal.SIGKILL
             self._say("exited", process.key, status, killed)
-        elif shell.key:
-            shell.parked = None
-        else:
-            self._store.unpark(shell, f"status {status}")
+        self._left(shell, process, f"its status was {status}")
+
+    def _left(self, shell: Shell, process: Process, why: str) -> None:
+        """A process is not in its shell any more, or never was."""
         process.close()
+        if shell.coming is process:
+            shell.coming = None
+        if shell.parked is process:
+            shell.parked = None
+        if not shell.key:
+            self._store.unpark(shell, why)
         self.emptied(shell)
 
     def emptied(self, shell: Shell) -> None:
@@ -269,8 +287,7 @@ class ForkServer:
         if pid == 0:
             return False
         self._launcher.ended(pid, os.waitstatus_to_exitcode(status))
-        if (shell := self._store.reaped(pid)) and shell.key:
-            del self._taken[shell.key]
+        if (shell := self._store.reaped(pid)) and self._taken.pop(shell.key, None):
             self._say("gone", shell.key)
         return True
 

@@ -53,37 +53,49 @@ class Launcher:
 
     def launch(self, shell: Shell, process: Process, program: Program) -> None:
         """The listener is told what became of it. Raises OSError if this process has no descriptors left."""
-        output, their_output = os.pipe()
-        process.ends = [output]
-        theirs = [their_output]
-        try:
-            if program.channel:
-                channel, their_channel = socket.socketpair()
-                process.ends.append(channel.detach())
-                theirs.append(their_channel.detach())
-            shell.processes.add(process)
-            zygote = self.zygote(program.zygote)
-            if zygote and program.channel and self._order(zygote, shell, process, program, theirs):
-                return
-            self._execute(shell, process, program, theirs)
-        except OSError:
-            shell.processes.discard(process)
-            process.close()
-            raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
+        if not self.fork(shell, process, program.zygote, program):
+            theirs = self._equip(shell, process, program.channel)
+            try:
+                self._execute(shell, process, program, theirs)
+            finally:
+                for fd in theirs:
+                    os.close(fd)
 
-    def _order(
-        self, zygote: Zygote, shell: Shell, process: Process, program: Program, theirs: list[int]
-    ) -> bool:
+    def fork(self, shell: Shell, process: Process, name: str, program: Program | None = None) -> bool:
+        """Has it forked by a zygote; False if there is none that can. Raises OSError as `launch` does."""
+        zygote = self.zygote(name)
+        if not zygote:
+            return False
+        process.program = program
+        theirs = self._equip(shell, process, channel=True)
         order = json.dumps(["fork", shell.uid, self._children.plan.users]).encode()
         try:
             socket.send_fds(zygote.control, [order], [shell.init, *theirs, *shell.joins()])
         except (BlockingIOError, ConnectionError):
+            shell.processes.discard(process)
+            process.close()
             return False
-        zygote.orders.append((shell, process, program))
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        zygote.orders.append((shell, process))
         return True
+
+    def _equip(self, shell: Shell, process: Process, channel: bool) -> list[int]:
+        """Its ends of output and channel; the worker's are with the process. Raises OSError."""
+        output, their_output = os.pipe()
+        process.ends, theirs = [output], [their_output]
+        try:
+            if channel:
+                ours, their_channel = socket.socketpair()
+                process.ends.append(ours.detach())
+                theirs.append(their_channel.detach())
+        except OSError:
+            os.close(their_output)
+            process.close()
+            raise
+        shell.processes.add(process)
+        return theirs
 
     def _execute(self, shell: Shell, process: Process, program: Program, theirs: list[int]) -> None:
         inside = (theirs[0], theirs[1] if program.channel else None)
@@ -136,7 +148,7 @@ class Launcher:
                     zygote.ready = True
                     zygote.resident_bytes = resident_bytes(zygote.pid)
                 case ["forked", int(pid)]:
-                    shell, process, _ = zygote.orders.popleft()
+                    shell, process = zygote.orders.popleft()
                     process.pid = pid
                     process.parked = True
                     self._running[pid] = (shell, process)
@@ -154,11 +166,13 @@ class Launcher:
         os.kill(zygote.pid, signal.SIGKILL)  # it has not been reaped yet
         del self._zygotes[zygote.name]
         self._listener.warn(f"the zygote {zygote.name} is not used any more: {why} {zygote.close()}")
-        for shell, process, program in zygote.orders:
-            shell.processes.discard(process)
+        for shell, process in zygote.orders:
             process.close()
-            program.zygote = ""
-            self.launch(shell, process, program)
+            if process.program:
+                process.program.zygote = ""
+                self.launch(shell, process, process.program)
+            else:
+                self._failed(shell, process, why)
         if restart:
             self.start_zygote(zygote.name, self._programs[zygote.name])
 

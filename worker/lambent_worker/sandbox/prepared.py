@@ -40,6 +40,8 @@ class Process:
         self.pid = 0
         self.parked = False
         """Whether it was forked by a zygote, or parked, and so waits to be specialised."""
+        self.program: Program | None = None
+        """To be executed if the zygote that was told to fork it cannot."""
         self.ends: list[int] = []
         """The worker's ends of its output and channel, until the worker has them."""
         self.failing: int | None = None
@@ -67,9 +69,9 @@ class Shell:
         """The worker's name for it, once it has been taken."""
         self.listener: int | None = None
         self.processes: set[Process] = set()
+        self.coming: Process | None = None
+        """What a zygote is forking for whoever launches next."""
         self.parked: Process | None = None
-        self.purpose = ""
-        """Name of the Parkable that it is being prepared for."""
         self.dying = False
         self.frozen = False
         self.clearing = False
@@ -136,7 +138,7 @@ class Zygote:
         self._output = output
         self.ready = False
         self.resident_bytes = 0
-        self.orders: deque[tuple[Shell, Process, Program]] = deque()
+        self.orders: deque[tuple[Shell, Process]] = deque()
         """Forks that it was told to do and has not answered yet."""
 
     def close(self) -> str:

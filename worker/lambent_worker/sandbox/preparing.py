@@ -190,9 +190,11 @@ class Store:
     def _park(self, shell: Shell, name: str) -> None:
         self._parking[shell] = name
         parkable = self._parkables[name]
-        program = Program(parkable["argv"], {}, "/", zygote=name if parkable["zygote"] else "")
         try:
-            self._launcher.launch(shell, Process(), program)
+            if not parkable["zygote"]:
+                self._launcher.launch(shell, Process(), Program(parkable["argv"], {}, "/"))
+            elif not self._launcher.fork(shell, Process(), name):
+                self.unpark(shell, "its zygote does not answer")
         except OSError as error:
             self.unpark(shell, str(error))
 

@@ -56,9 +56,7 @@ def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp: int | s
     """
     try:
         os.setsid()
-        entry.reset_signals()
-        for number in (signal.SIGCHLD, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)  # whom nobody waits for leaves no zombie
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom nobody waits for leaves no zombie
         for join in joins:
             os.write(join, b"0")
         _make(plan, tmp)
@@ -106,9 +104,9 @@ def _listener() -> socket.socket:
 
 
 def _drop(plan: Plan, uid: int) -> None:
-    with suppress(PermissionError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        file.write(_OOM_SCORE)
-    entry.give_up_groups()
+    with suppress(PermissionError):
+        write("/proc/self/oom_score_adj", _OOM_SCORE)
+    entry.give_up_groups_and_limits()
     kernel.drop_bounding_set()
     if plan.privileged:
         entry.become(uid, uid)
@@ -123,14 +121,17 @@ def _make_users(uid: int) -> None:
     """The last namespace, so that the others belong to the host's user namespace and not to this one."""
     kernel.unshare(kernel.CLONE_NEWUSER)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-    write("/proc/self/setgroups", "deny")
-    write("/proc/self/uid_map", f"{entry.INSIDE_UID} {uid} 1")
-    write("/proc/self/gid_map", f"{entry.INSIDE_GID} {uid} 1")
+    write("/proc/self/setgroups", b"deny")
+    write("/proc/self/uid_map", b"%d %d 1" % (entry.INSIDE_UID, uid))
+    write("/proc/self/gid_map", b"%d %d 1" % (entry.INSIDE_GID, uid))
 
 
-def write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+def write(path: str, text: bytes) -> None:
+    file = os.open(path, os.O_WRONLY)
+    try:
+        os.write(file, text)
+    finally:
+        os.close(file)
 
 
 def _close_all_but(*fds: int) -> None:

@@ -52,6 +52,7 @@ class _Zygote:
     def __init__(self) -> None:
         self._control = socket.socket(fileno=CONTROL_FD)
         self._system_calls = kernel.Filter(self._control.recv(LONGEST_PACKET))
+        entry.give_up_groups_and_limits()
         self._own = os.pidfd_open(os.getpid())
         self._wakeup, wake = os.pipe()
         os.set_blocking(self._wakeup, False)
@@ -111,7 +112,8 @@ class _Zygote:
         init, output, channel, *joins = fds
         try:
             os.setsid()
-            entry.reset_signals()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             entry.enter(init, joins, uid, users)
             self._control.detach()
             entry.arrange(output, channel)
