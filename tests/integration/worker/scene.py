@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import stat
+import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -203,7 +204,7 @@ async def scene(
         recorder = Recorder()
         runtime = python_here(folder / "runtimes")
         async with InstanceHost(
-            sandbox=backend(HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")),
+            sandbox=backend(host_files(folder)),
             runtimes={it.name: it for it in (runtime, *runtimes)},
             packages=packages,
             logs=logs,
@@ -215,6 +216,11 @@ async def scene(
             it = Scene(host, logs, store, folder)
             it.recorder = recorder
             yield it
+
+
+def host_files(folder: Path) -> HostFiles:
+    prefixes = tuple({Path(sys.base_prefix), Path(sys.prefix)})
+    return HostFiles(runtimes=folder / "runtimes", prefixes=prefixes, scratch=folder / "scratch")
 
 
 def alive(pid: int) -> bool:
