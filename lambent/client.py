@@ -9,7 +9,7 @@ invocation is never sent a second time: after LostWithWorker or DeadlinePassed i
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -27,6 +27,8 @@ from lambent_proto.v1 import (
     functions_pb2_grpc,
     invoke_pb2,
     invoke_pb2_grpc,
+    layers_pb2,
+    layers_pb2_grpc,
 )
 
 DEFAULT_ENDPOINT: Final = "127.0.0.1:50051"
@@ -55,6 +57,7 @@ class Client:
         self._channel = channel
         self._invocations = invoke_pb2_grpc.InvocationsStub(channel)
         self._functions = functions_pb2_grpc.FunctionsStub(channel)
+        self._layers = layers_pb2_grpc.LayersStub(channel)
         self._fleet = fleet_pb2_grpc.FleetStub(channel)
         return self
 
@@ -99,7 +102,12 @@ class Client:
         environment: Mapping[str, str] | None = None,
         description: str | None = None,
         concurrency: int | None = None,
+        layers: Sequence[str] | None = None,
+        tmp_mb: int | None = None,
+        network: bool | None = None,
+        snapstart: bool | None = None,
     ) -> functions_pb2.Function:
+        """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win."""
         configuration = configuration_of(
             runtime=runtime,
             handler=handler,
@@ -108,6 +116,10 @@ class Client:
             environment=environment,
             description=description,
             concurrency=concurrency,
+            layers=layers,
+            tmp_mb=tmp_mb,
+            network=network,
+            snapstart=snapstart,
         )
         request = functions_pb2.CreateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration
@@ -126,6 +138,10 @@ class Client:
         environment: Mapping[str, str] | None = None,
         description: str | None = None,
         concurrency: int | Literal["default"] | None = None,
+        layers: Sequence[str] | None = None,
+        tmp_mb: int | None = None,
+        network: bool | None = None,
+        snapstart: bool | None = None,
         revision_id: str = "",
     ) -> functions_pb2.Function:
         """Changes what is given; with `revision_id` only if that is the current revision."""
@@ -137,6 +153,10 @@ class Client:
             environment=environment,
             description=description,
             concurrency=concurrency,
+            layers=layers,
+            tmp_mb=tmp_mb,
+            network=network,
+            snapstart=snapstart,
         )
         request = functions_pb2.UpdateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration, revision_id=revision_id
@@ -161,6 +181,51 @@ class Client:
     async def delete_function(self, name: str) -> None:
         request = functions_pb2.DeleteFunctionRequest(name=name)
         await _answer(self._functions.DeleteFunction(request, timeout=ASK_WITHIN_S))
+
+    async def publish_layer_version(
+        self,
+        name: str,
+        zip_file: bytes,
+        *,
+        description: str = "",
+        compatible_runtimes: Sequence[str] = (),
+    ) -> layers_pb2.LayerVersion:
+        """Makes the layer's next version, which never changes. What is in the ZIP is found at `/opt`."""
+        request = layers_pb2.PublishLayerVersionRequest(
+            name=name, zip_file=zip_file, description=description, compatible_runtimes=compatible_runtimes
+        )
+        return await _answer(self._layers.PublishLayerVersion(request, timeout=UPLOAD_WITHIN_S))
+
+    async def get_layer_version(self, name: str, version: int) -> layers_pb2.LayerVersion:
+        request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
+        return await _answer(self._layers.GetLayerVersion(request, timeout=ASK_WITHIN_S))
+
+    async def list_layers(self) -> list[layers_pb2.LayerVersion]:
+        """The newest version of each, by name."""
+        layers: list[layers_pb2.LayerVersion] = []
+        request = layers_pb2.ListLayersRequest(max_items=1000)
+        while True:
+            page = await _answer(self._layers.ListLayers(request, timeout=ASK_WITHIN_S))
+            layers += page.layers
+            if not page.next_marker:
+                return layers
+            request.marker = page.next_marker
+
+    async def list_layer_versions(self, name: str) -> list[layers_pb2.LayerVersion]:
+        """All of one layer, the newest first."""
+        versions: list[layers_pb2.LayerVersion] = []
+        request = layers_pb2.ListLayerVersionsRequest(name=name, max_items=1000)
+        while True:
+            page = await _answer(self._layers.ListLayerVersions(request, timeout=ASK_WITHIN_S))
+            versions += page.layer_versions
+            if not page.next_marker:
+                return versions
+            request.marker = page.next_marker
+
+    async def delete_layer_version(self, name: str, version: int) -> None:
+        """Functions that use it go on using it."""
+        request = layers_pb2.DeleteLayerVersionRequest(name=name, version=version)
+        await _answer(self._layers.DeleteLayerVersion(request, timeout=ASK_WITHIN_S))
 
     async def nodes(self) -> fleet_pb2.ListNodesResponse:
         return await _answer(self._fleet.ListNodes(fleet_pb2.ListNodesRequest(), timeout=ASK_WITHIN_S))

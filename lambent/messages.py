@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,14 +68,27 @@ def configuration_of(
     environment: Mapping[str, str] | None,
     description: str | None,
     concurrency: int | Literal["default"] | None,
+    layers: Sequence[str] | None,
+    tmp_mb: int | None,
+    network: bool | None,
+    snapstart: bool | None,
 ) -> functions_pb2.Configuration:
     """None is left as it is; the concurrency `default` goes back to the fleet's."""
     configuration = functions_pb2.Configuration(
-        runtime=runtime, handler=handler, memory_mb=memory_mb, timeout_s=timeout_s, description=description
+        runtime=runtime,
+        handler=handler,
+        memory_mb=memory_mb,
+        timeout_s=timeout_s,
+        description=description,
+        tmp_mb=tmp_mb,
+        network=network,
+        snapstart=snapstart,
     )
     if environment is not None:
         configuration.environment.CopyFrom(functions_pb2.Environment(variables=environment))
     if concurrency is not None:
         limit = None if concurrency == "default" else concurrency
         configuration.concurrency.CopyFrom(functions_pb2.Concurrency(limit=limit))
+    if layers is not None:
+        configuration.layers.CopyFrom(functions_pb2.LayerList(versions=layers))
     return configuration

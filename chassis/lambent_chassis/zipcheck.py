@@ -30,6 +30,9 @@ MAX_RATIO: Final = 1_000
 _RATIO_FROM_BYTES: Final = 1024 * 1024
 """Smaller entries may be as dense as they like: they can do no harm."""
 
+_DEEPEST: Final = 128
+"""Folders within folders: Python walks and removes them by recursion."""
+
 _LONGEST_NAME: Final = 255
 _LONGEST_PATH: Final = 3_072
 """Bytes. Linux allows 255 a component and 4,096 in all, and the folder's own path comes before it."""
@@ -197,6 +200,8 @@ def _parts(name: str) -> Parts:
         raise BrokenZip(f"{name!r} is no name")
     if max(encoded, default=0) > _LONGEST_NAME or sum(encoded) + len(encoded) > _LONGEST_PATH:
         raise BrokenZip(f"{name[:80]!r}... is longer than a file system takes")
+    if len(parts) > _DEEPEST:
+        raise BrokenZip(f"{name[:80]!r}... is more than {_DEEPEST} folders deep")
     return parts
 
 

@@ -1,21 +1,19 @@
 """The Functions service: checks, then the package store, then etcd. Bad input changes nothing."""
 
-import asyncio
 import base64
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import grpc.aio
 
 from lambent_chassis import clock
-from lambent_chassis.zipcheck import BrokenZip, check_zip
 from lambent_frontend.catalogue import Catalogue, Stored
+from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.packages import Packages
-from lambent_frontend.rules import check_name, check_zip_size, checked_changes
+from lambent_frontend.rules import check_name, check_whole, checked_changes, named_layers, page_size
 from lambent_proto.definition import Definition
 from lambent_proto.errors import (
-    BrokenPackage,
     FunctionExists,
     InvalidRequest,
     NotReady,
@@ -28,24 +26,22 @@ from lambent_proto.v1 import functions_pb2, functions_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-DEFAULT_PAGE: Final = 50
-MAX_PAGE: Final = 10_000
-
 _ATTEMPTS: Final = 5
 """How often a change starts anew because somebody else changed the function in between."""
 
 
 class Functions(functions_pb2_grpc.FunctionsServicer):
-    def __init__(self, catalogue: Catalogue, packages: Packages) -> None:
+    def __init__(self, catalogue: Catalogue, packages: Packages, layers: LayerCatalogue) -> None:
         self._catalogue = catalogue
         self._packages = packages
+        self._layers = layers
 
     @errors_as_status
     async def CreateFunction(
         self, request: functions_pb2.CreateFunctionRequest, context: Context
     ) -> functions_pb2.Function:
         check_name(request.name)
-        changes = checked_changes(request.configuration)
+        changes = await self._changes(request.configuration)
         for field in ("runtime", "handler"):
             if field not in changes:
                 raise InvalidRequest(f"the configuration has no {field}")
@@ -54,15 +50,10 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
         name = FunctionName(request.name)
         if await self._catalogue.read(name) is not None:
             raise _taken(name)
-        code_sha256 = await self._kept(request.zip_file)
-        definition = Definition(
-            name=name,
-            revision=uuid.uuid4().hex,
-            code_sha256=code_sha256,
-            code_size=len(request.zip_file),
-            modified_at=clock.unix_s(),
-            **changes,
-        )
+        changes |= asdict(await self._packages.check(request.zip_file))
+        definition = Definition(name=name, revision=uuid.uuid4().hex, modified_at=clock.unix_s(), **changes)
+        check_whole(definition)
+        await self._packages.put(request.zip_file, definition.code_sha256)
         if not await self._catalogue.create(definition):
             raise _taken(name)
         return described(definition)
@@ -72,13 +63,15 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
         self, request: functions_pb2.UpdateFunctionRequest, context: Context
     ) -> functions_pb2.Function:
         name = FunctionName(request.name)
-        changes = checked_changes(request.configuration)
+        changes = await self._changes(request.configuration)
         stored = await self._stored(name, request.revision_id)
         if request.zip_file:
-            changes["code_sha256"] = await self._kept(request.zip_file)
-            changes["code_size"] = len(request.zip_file)
+            changes |= asdict(await self._packages.check(request.zip_file))
         for _ in range(_ATTEMPTS):
             definition = changed(stored.definition, changes)
+            check_whole(definition)
+            if request.zip_file:
+                await self._packages.put(request.zip_file, definition.code_sha256)
             if definition == stored.definition or await self._catalogue.replace(
                 definition, stored.mod_revision
             ):
@@ -99,11 +92,7 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
     async def ListFunctions(
         self, request: functions_pb2.ListFunctionsRequest, context: Context
     ) -> functions_pb2.ListFunctionsResponse:
-        if not 0 <= request.max_items <= MAX_PAGE:
-            raise InvalidRequest(
-                f"max_items is {request.max_items}; allowed: 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}"
-            )
-        count = request.max_items or DEFAULT_PAGE
+        count = page_size(request.max_items)
         names = [name for name in self._catalogue.names() if name > request.marker]
         page = [self._catalogue.get(name) for name in names[:count]]
         return functions_pb2.ListFunctionsResponse(
@@ -132,13 +121,13 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
             )
         return stored
 
-    async def _kept(self, package: bytes) -> str:
-        check_zip_size(package)
-        try:
-            await asyncio.to_thread(check_zip, package)
-        except BrokenZip as broken:
-            raise BrokenPackage(f"the ZIP cannot be taken: {broken}") from None
-        return await self._packages.put(package)
+    async def _changes(self, configuration: functions_pb2.Configuration) -> dict[str, Any]:
+        """What the configuration sets of a Definition."""
+        changes = checked_changes(configuration)
+        if configuration.HasField("layers"):
+            named = named_layers(configuration.layers.versions)
+            changes["layers"] = tuple([(await self._layers.get(*layer)).layer for layer in named])
+        return changes
 
 
 def changed(before: Definition, changes: dict[str, Any]) -> Definition:
@@ -168,6 +157,19 @@ def described(definition: Definition) -> functions_pb2.Function:
         code_sha256=base64.b64encode(bytes.fromhex(definition.code_sha256)).decode(),
         code_size=definition.code_size,
         concurrency=definition.concurrency,
+        layers=[
+            functions_pb2.FunctionLayer(
+                name=layer.name,
+                version=layer.version,
+                code_size=layer.code_size,
+                unzipped_size=layer.unzipped_size,
+            )
+            for layer in definition.layers
+        ],
+        tmp_mb=definition.tmp_mb,
+        network=definition.network,
+        snapstart=definition.snapstart,
+        unzipped_size=definition.unzipped_size,
     )
     function.last_modified.FromNanoseconds(int(definition.modified_at * 1e9))
     return function

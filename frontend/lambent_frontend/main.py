@@ -10,6 +10,8 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
+from lambent_frontend.layer_catalogue import LayerCatalogue
+from lambent_frontend.layers import Layers
 from lambent_frontend.packages import Packages
 from lambent_frontend.placement import PlacementStream
 from lambent_frontend.server import PublicServer
@@ -36,9 +38,12 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         ]
         await catalogue.ready.wait()
         await workers.known.wait()
+        packages = Packages(open_store(settings.packages))
+        layers = LayerCatalogue(etcd)
         server = PublicServer(
             Invocations(catalogue, driver, waiting_s=settings.waiting_s),
-            Functions(catalogue, Packages(open_store(settings.packages))),
+            Functions(catalogue, packages, layers),
+            Layers(layers, packages),
             Fleet(lambda: placement.leader, driver, frontend),
         )
         port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")

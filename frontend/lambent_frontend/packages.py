@@ -1,29 +1,49 @@
-"""Where functions' ZIPs are kept: by content, in a local folder or in any S3-compatible store."""
+"""Where the ZIPs of functions and layers are kept: by content, in a folder or an S3-compatible store."""
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError
 
-from lambent_proto.errors import NotReady
+from lambent_chassis.zipcheck import BrokenZip, check_zip
+from lambent_frontend.rules import check_zip_size
+from lambent_proto.errors import BrokenPackage, NotReady
 from lambent_proto.keys import package_name
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A sound package. The names are those of Definition and LayerVersion."""
+
+    code_sha256: str
+    code_size: int
+    unzipped_size: int
+
+
 class Packages:
     def __init__(self, store: "ObjectStore") -> None:
         self._store = store
 
-    async def put(self, package: bytes) -> str:
-        """Keeps a checked ZIP and returns its hex SHA-256. Putting it again does nothing.
+    async def check(self, package: bytes) -> Checked:
+        """Reads all of a ZIP and writes nothing. Raises InvalidRequest or BrokenPackage."""
+        check_zip_size(package)
+        try:
+            facts = await asyncio.to_thread(check_zip, package)
+        except BrokenZip as broken:
+            raise BrokenPackage(f"the ZIP cannot be taken: {broken}") from None
+        digest = await asyncio.to_thread(hashlib.sha256, package)
+        return Checked(digest.hexdigest(), len(package), facts.unzipped_bytes)
+
+    async def put(self, package: bytes, sha256: str) -> None:
+        """Keeps a checked ZIP. Putting it again does nothing.
 
         Raises NotReady when the store does not take it.
         """
-        digest = await asyncio.to_thread(hashlib.sha256, package)
-        sha256 = digest.hexdigest()
         name = package_name(sha256)
         try:
             if not await self._holds(name, len(package)):
@@ -32,7 +52,6 @@ class Packages:
             raise NotReady(
                 f"the package store does not take the package, nothing was changed: {error}"
             ) from error
-        return sha256
 
     async def _holds(self, name: str, size: int) -> bool:
         try:

@@ -1,9 +1,12 @@
-"""Lambda's rules for a function's name and configuration. InvalidRequest says what is allowed."""
+"""Lambda's rules for functions and layers. InvalidRequest says what is allowed."""
 
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
+from lambent_chassis.zipcheck import MAX_UNZIPPED_BYTES
+from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
 from lambent_proto.v1 import functions_pb2
@@ -15,6 +18,12 @@ MAX_DESCRIPTION: Final = 256
 MAX_HANDLER: Final = 128
 MAX_ZIP_BYTES: Final = 52_428_800
 """Lambda's limit for a ZIP sent with the request."""
+MAX_LAYERS: Final = 5
+MAX_COMPATIBLE_RUNTIMES: Final = 15
+MIN_TMP_MB: Final = 512
+MAX_TMP_MB: Final = 10_240
+MAX_PAGE: Final = 10_000
+DEFAULT_PAGE: Final = 50
 
 RUNTIMES: Final = (f"python3.{sys.version_info.minor}",)
 """A Python function runs in the interpreter that runs Lambent."""
@@ -44,6 +53,9 @@ RESERVED: Final = frozenset(
 """Environment variables that the runtime sets itself."""
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,64}")
+_LAYER_NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,140}")
+_LAYER: Final = re.compile(r"(?:arn:[^:\s]+:lambda:[^:\s]*:[^:\s]*:layer:)?([a-zA-Z0-9-_]{1,140}):(\d{1,9})")
+_RUNTIME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _HANDLER: Final = re.compile(r"\S+")
 _VARIABLE: Final = re.compile(r"[a-zA-Z]([a-zA-Z0-9_])+")
 
@@ -55,8 +67,67 @@ def check_name(name: str) -> None:
         )
 
 
+def check_layer_name(name: str) -> None:
+    if not _LAYER_NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"the layer's name {name[:160]!r} is not 1 to 140 of the characters a-z, A-Z, 0-9, - and _"
+        )
+
+
+def check_layer(name: str, description: str, compatible_runtimes: Sequence[str]) -> None:
+    """What is said of a layer's version when it is published."""
+    check_layer_name(name)
+    check_description(description)
+    if len(compatible_runtimes) > MAX_COMPATIBLE_RUNTIMES:
+        raise InvalidRequest(
+            f"there are {len(compatible_runtimes)} compatible runtimes, "
+            f"the limit is {MAX_COMPATIBLE_RUNTIMES}"
+        )
+    for runtime in compatible_runtimes:
+        if not _RUNTIME.fullmatch(runtime):
+            raise InvalidRequest(f"{runtime[:80]!r} is not the name of a runtime, such as python3.11")
+
+
+def page_size(max_items: int) -> int:
+    """How many items a page of a list has."""
+    if not 0 <= max_items <= MAX_PAGE:
+        raise InvalidRequest(f"max_items is {max_items}; allowed: 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
+    return max_items or DEFAULT_PAGE
+
+
+def named_layers(versions: Sequence[str]) -> list[tuple[str, int]]:
+    """Name and version of each layer that a configuration names."""
+    if len(versions) > MAX_LAYERS:
+        raise InvalidRequest(f"Cannot reference more than {MAX_LAYERS} layers.")
+    named: dict[str, int] = {}
+    for version in versions:
+        match = _LAYER.fullmatch(version)
+        if match is None:
+            raise InvalidRequest(
+                f"the layer {version[:200]!r} is neither NAME:VERSION nor the ARN of a layer's version"
+            )
+        if match[1] in named:
+            raise InvalidRequest(f"the layer {match[1]!r} is there twice: a function takes one version of it")
+        named[match[1]] = int(match[2])
+    return list(named.items())
+
+
+def check_whole(definition: Definition) -> None:
+    """What no field shows alone: that code and layers are not too large together, and what fits together."""
+    layers = sum(layer.unzipped_size for layer in definition.layers)
+    if (total := definition.unzipped_size + layers) > MAX_UNZIPPED_BYTES:
+        raise InvalidRequest(
+            f"code and layers have {total:,} bytes unzipped ({definition.unzipped_size:,} and {layers:,}), "
+            f"{MAX_UNZIPPED_BYTES:,} are allowed: leave out what the function does not need"
+        )
+    if definition.snapstart and not definition.runtime.startswith("python3."):
+        raise InvalidRequest(
+            f"snapstart is for Python alone, the runtime is {definition.runtime}: switch it off"
+        )
+
+
 def checked_changes(configuration: functions_pb2.Configuration) -> dict[str, Any]:
-    """The fields of a Definition that the configuration sets, checked."""
+    """The fields of a Definition that the configuration sets, checked; not `layers`: see `named_layers`."""
     changes: dict[str, Any] = {}
     for field, check in _SCALARS.items():
         if configuration.HasField(field):
@@ -99,7 +170,13 @@ def _timeout(timeout_s: float) -> float:
     return timeout_s
 
 
-def _description(description: str) -> str:
+def _tmp(tmp_mb: int) -> int:
+    if not MIN_TMP_MB <= tmp_mb <= MAX_TMP_MB:
+        raise InvalidRequest(f"tmp_mb is {tmp_mb}; allowed: {MIN_TMP_MB} to {MAX_TMP_MB}")
+    return tmp_mb
+
+
+def check_description(description: str) -> str:
     if len(description) > MAX_DESCRIPTION:
         raise InvalidRequest(
             f"the description has {len(description)} characters, the limit is {MAX_DESCRIPTION}"
@@ -137,5 +214,8 @@ _SCALARS: Final[dict[Any, Any]] = {
     "handler": _handler,
     "memory_mb": _memory,
     "timeout_s": _timeout,
-    "description": _description,
+    "description": check_description,
+    "tmp_mb": _tmp,
+    "network": bool,
+    "snapstart": bool,
 }

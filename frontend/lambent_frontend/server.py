@@ -14,11 +14,18 @@ from lambent_proto.v1 import (
     functions_pb2_grpc,
     invoke_pb2,
     invoke_pb2_grpc,
+    layers_pb2,
+    layers_pb2_grpc,
 )
 
 SERVICES: Final = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
-    for file, name in ((invoke_pb2, "Invocations"), (functions_pb2, "Functions"), (fleet_pb2, "Fleet"))
+    for file, name in (
+        (invoke_pb2, "Invocations"),
+        (functions_pb2, "Functions"),
+        (layers_pb2, "Layers"),
+        (fleet_pb2, "Fleet"),
+    )
 )
 
 
@@ -29,11 +36,13 @@ class PublicServer:
         self,
         invocations: invoke_pb2_grpc.InvocationsServicer,
         functions: functions_pb2_grpc.FunctionsServicer,
+        layers: layers_pb2_grpc.LayersServicer,
         fleet: fleet_pb2_grpc.FleetServicer,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
         invoke_pb2_grpc.add_InvocationsServicer_to_server(invocations, self._server)
         functions_pb2_grpc.add_FunctionsServicer_to_server(functions, self._server)
+        layers_pb2_grpc.add_LayersServicer_to_server(layers, self._server)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, self._server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

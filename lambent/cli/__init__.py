@@ -12,6 +12,7 @@ from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.fleet import nodes, ps
 from lambent.cli.function import function
 from lambent.cli.invoke import invoke
+from lambent.cli.layer import layer
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.up import up
@@ -29,7 +30,7 @@ def lambent() -> None:
     """A self-hosted function fleet: Lambda packages on your own machines."""
 
 
-for command in (up, deploy, function, invoke, logs, ps, nodes, explain, frontend, placement, worker):
+for command in (up, deploy, function, layer, invoke, logs, ps, nodes, explain, frontend, placement, worker):
     lambent.add_command(command)
 
 

@@ -16,13 +16,14 @@ from lambent_proto.errors import (
     RevisionMismatch,
     Throttled,
     UnknownFunction,
+    UnknownLayer,
 )
 
 USAGE: Final = 2
 SERVICE: Final = 3
 
 _WHAT_TO_DO: Final[dict[type[LambentError], str]] = {
-    BrokenPackage: "Nothing was deployed: correct the package and deploy it again.",
+    BrokenPackage: "Nothing was deployed: correct the package and send it again.",
     DeadlinePassed: "The function may still finish it: decide before calling again.",
     Internal: "That is Lambent's fault: look at the log of the frontend.",
     LostWithWorker: "It may have run: decide before calling again.",
@@ -31,6 +32,7 @@ _WHAT_TO_DO: Final[dict[type[LambentError], str]] = {
     RevisionMismatch: "Nothing was changed: look at what there is now with `lambent function get`.",
     Throttled: "Nothing ran: call again later, or raise the limit (`lambent function update --concurrency`).",
     UnknownFunction: "`lambent function ls` lists what there is.",
+    UnknownLayer: "Nothing was changed: `lambent layer ls` lists what there is.",
 }
 
 

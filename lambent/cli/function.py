@@ -93,9 +93,14 @@ def print_function(function: "Function", *, as_json: bool) -> None:
             "memory": f"{function.memory_mb} MB",
             "timeout": f"{function.timeout_s:g} s",
             "concurrency": _limit(function),
+            "tmp": f"{function.tmp_mb} MB",
+            "network": _yes(function.network),
+            "snapstart": _yes(function.snapstart),
+            "layers": " ".join(f"{layer.name}:{layer.version}" for layer in function.layers),
             "environment": variables,
             "description": function.description,
-            "code": f"{size(function.code_size)}, SHA-256 {function.code_sha256}",
+            "code": f"{size(function.code_size)}, {size(function.unzipped_size)} unzipped, "
+            f"SHA-256 {function.code_sha256}",
             "modified": known["last_modified"],
         }
     )
@@ -103,3 +108,7 @@ def print_function(function: "Function", *, as_json: bool) -> None:
 
 def _limit(function: "Function") -> str:
     return str(function.concurrency) if function.HasField("concurrency") else "default"
+
+
+def _yes(switched_on: bool) -> str:
+    return "yes" if switched_on else "no"

@@ -1,7 +1,8 @@
 """Options that several commands share."""
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -23,6 +24,27 @@ class Concurrency(click.ParamType[Any]):
         if not value.isdecimal():
             self.fail(f"{value!r} is neither a number of instances nor `default`", param, ctx)
         return int(value)
+
+
+NO_LAYERS: Final = "none"
+"""In the place of layers: take all of them away."""
+
+_VERSION: Final = re.compile(r"(?:arn:.+:layer:)?([\w-]+):(\d{1,9})", re.ASCII)
+
+
+def named_version(text: str) -> tuple[str, int]:
+    """Name and version of NAME:VERSION or of an ARN. Raises click.BadParameter."""
+    if match := _VERSION.fullmatch(text):
+        return match[1], int(match[2])
+    raise click.BadParameter(f"{text!r} is neither NAME:VERSION nor the ARN of a layer's version")
+
+
+def _layers(_: click.Context, __: click.Parameter, versions: tuple[str, ...]) -> tuple[str, ...] | None:
+    if versions == (NO_LAYERS,):
+        return ()
+    for version in versions:
+        named_version(version)
+    return versions or None
 
 
 def _variables(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
@@ -51,6 +73,28 @@ def configuration_options(command: Command) -> Command:
                 "--concurrency",
                 type=Concurrency(),
                 help="Most instances over the whole fleet; 0 switches the function off.",
+            ),
+            click.option(
+                "--layer",
+                "layers",
+                multiple=True,
+                metavar="NAME:VERSION",
+                callback=_layers,
+                help="A layer's version. May be repeated, at most five, later ones win; "
+                f"together they replace all earlier ones. `{NO_LAYERS}` takes all away.",
+            ),
+            click.option(
+                "--tmp", "tmp_mb", type=int, metavar="MB", help="Of /tmp: 512 to 10240, at first 512."
+            ),
+            click.option(
+                "--network/--no-network",
+                default=None,
+                help="Whether it reaches the network outside of its host; at first not.",
+            ),
+            click.option(
+                "--snapstart/--no-snapstart",
+                default=None,
+                help="Whether it is forked from a process that has imported its code; Python only.",
             ),
             click.option("--description", metavar="TEXT"),
         ]

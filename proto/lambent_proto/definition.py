@@ -1,4 +1,4 @@
-"""What a function is: the value kept in etcd, read by frontend, placement and worker alike."""
+"""What functions and versions of layers are: the values kept in etcd, for all parts alike."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +22,35 @@ class LayerVersion:
     code_sha256: str
     """Hex SHA-256 of its ZIP: its name in the package store."""
     code_size: int
+    """Bytes of the ZIP."""
+    unzipped_size: int = 0
+    """Bytes of its files."""
+
+    @classmethod
+    def known(cls, fields: dict[str, Any]) -> "LayerVersion":
+        """Fields of a newer release are ignored, those of an older one take their defaults."""
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedLayer:
+    """One version of a layer as published. It never changes."""
+
+    layer: LayerVersion
+    description: str = ""
+    compatible_runtimes: tuple[str, ...] = ()
+    created_at: float = 0.0
+    """Unix time in seconds."""
+
+    def encode(self) -> bytes:
+        return bytes(msgpack.packb(asdict(self)))
+
+    @classmethod
+    def decode(cls, value: bytes) -> "PublishedLayer":
+        fields: dict[str, Any] = msgpack.unpackb(value)
+        fields["layer"] = LayerVersion.known(fields["layer"])
+        fields["compatible_runtimes"] = tuple(fields.get("compatible_runtimes", ()))
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +70,8 @@ class Definition:
     """Hex SHA-256 of the ZIP: its name in the package store."""
     code_size: int
     """Bytes of the ZIP."""
+    unzipped_size: int = 0
+    """Bytes of its files."""
     memory_mb: int = DEFAULT_MEMORY_MB
     timeout_s: float = DEFAULT_TIMEOUT_S
     environment: dict[str, str] = field(default_factory=dict)
@@ -70,5 +101,5 @@ class Definition:
     def decode(cls, value: bytes) -> "Definition":
         """Fields of a newer release are ignored, those of an older one take their defaults."""
         fields: dict[str, Any] = msgpack.unpackb(value)
-        fields["layers"] = tuple(LayerVersion(**layer) for layer in fields.get("layers", ()))
+        fields["layers"] = tuple(LayerVersion.known(layer) for layer in fields.get("layers", ()))
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})

@@ -6,6 +6,7 @@
     │   ├── PayloadTooLarge
     │   ├── BrokenPackage
     │   ├── UnknownFunction
+    │   ├── UnknownLayer
     │   ├── UnknownRequest
     │   ├── FunctionExists
     │   └── RevisionMismatch
@@ -64,6 +65,13 @@ class BrokenPackage(CallerError):
 
 class UnknownFunction(CallerError):
     reason = "UNKNOWN_FUNCTION"
+    status = "NOT_FOUND"
+
+
+class UnknownLayer(CallerError):
+    """There is no such version of a layer, or no longer."""
+
+    reason = "UNKNOWN_LAYER"
     status = "NOT_FOUND"
 
 

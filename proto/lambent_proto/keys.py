@@ -10,6 +10,12 @@ from lambent_proto.ids import FunctionName, NodeId
 FUNCTIONS: Final = "/lambent/fn/"
 """One definition a function, compared and swapped on its mod_revision, written on deploy only."""
 
+LAYERS: Final = "/lambent/layer/"
+"""One for each layer that ever had a version: the last number given, decimal. It is never deleted."""
+
+LAYER_VERSIONS: Final = "/lambent/layer-version/"
+"""One for each version of a layer: written once, by the transaction that raises the layer's number."""
+
 NODES: Final = "/lambent/node/"
 """One registration a worker, under its lease: its address and its capacity."""
 
@@ -22,6 +28,19 @@ EPOCH: Final = "/lambent/epoch"
 
 def function(name: FunctionName) -> str:
     return FUNCTIONS + name
+
+
+def layer(name: str) -> str:
+    return LAYERS + name
+
+
+def layer_versions(name: str) -> str:
+    """Prefix of all versions of a layer; a layer's name has no slash."""
+    return f"{LAYER_VERSIONS}{name}/"
+
+
+def layer_version(name: str, version: int) -> str:
+    return f"{layer_versions(name)}{version}"
 
 
 def node(node_id: NodeId) -> str:

@@ -105,7 +105,7 @@ async def test_sys_exit(client: Client, name: str, evidence: Evidence, code: int
 
 
 async def test_timeout_of_the_function(client: Client, name: str, evidence: Evidence) -> None:
-    """Sandbox.Timedout in Lambda's words; the instance is killed, and the next call has a new one."""
+    """Sandbox.Timedout in Lambda's words; the runtime is ended, and launched again for the next call."""
     await deploy(client, name, evidence, concurrency=1, timeout_s=0.5)
     late = await client.invoke(name, {"sleep": 30})
     assert late.function_error == "Unhandled"
@@ -116,7 +116,8 @@ async def test_timeout_of_the_function(client: Client, name: str, evidence: Evid
     )
     following = await client.invoke(name, {})
     assert following.function_error == ""
-    assert following.explanation.start == "cold"
+    assert following.explanation.start == "warm"
+    assert following.explanation.instance == late.explanation.instance
     first, second = evidence.births()
     assert not alive(first.pid)
     assert alive(second.pid)

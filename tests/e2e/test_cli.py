@@ -147,6 +147,38 @@ def test_invoke_says_more(fleet: Fleet) -> None:
     assert "event of 1 characters" in answer["log_tail"]
 
 
+def test_layers(fleet: Fleet, echo: Path, tmp_path: Path) -> None:
+    """Published from a folder, listed, used, taken away, and deleted though a function used it."""
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "deps.py").write_text("x = 1")
+    runtime = f"python3.{sys.version_info.minor}"
+    publish = ("layer", "publish", str(tmp_path), "--name", "deps", "--runtime", runtime)
+    first = said(fleet.lambent(*publish, "--description", "shared", "--json"))
+    assert (first["name"], first["version"], first["compatible_runtimes"]) == ("deps", 1, [runtime])
+    assert "layer     deps:2" in fleet.lambent(*publish).stdout.decode()
+    assert [it["version"] for it in said(fleet.lambent("layer", "ls", "--json"))] == [2]
+    assert [it["version"] for it in said(fleet.lambent("layer", "ls", "deps", "--json"))] == [2, 1]
+    assert said(fleet.lambent("layer", "get", "deps:1", "--json")) == first
+    table = fleet.lambent("layer", "ls", "deps").stdout.decode().splitlines()
+    assert [line.split()[0] for line in table] == ["LAYER", "deps:2", "deps:1"]
+
+    deploy = ("deploy", str(echo), "--name", "layered", "--handler", "echo.handler")
+    isolation = ("--tmp", "1024", "--network", "--snapstart")
+    assert fleet.lambent(*deploy, "--layer", "deps:1", *isolation).returncode == 0
+    shown = fleet.lambent("function", "get", "layered").stdout.decode()
+    for fact in ("layers       deps:1", "tmp          1024 MB", "network      yes", "snapstart    yes"):
+        assert fact in shown.splitlines()
+    assert fleet.lambent("layer", "delete", "deps:1").returncode == 0
+    text = failure(fleet.lambent("function", "update", "layered", "--layer", "deps:1"), 3)
+    assert "there is no version 1 of a layer 'deps'" in text
+    assert "`lambent layer ls`" in text
+    update = ("function", "update", "layered", "--json")
+    changed = said(fleet.lambent(*update, "--no-network", "--no-snapstart"))
+    assert (changed["network"], changed["snapstart"], changed["tmp_mb"]) == (False, False, 1024)
+    assert [layer["name"] for layer in changed["layers"]] == ["deps"]
+    assert said(fleet.lambent(*update, "--layer", "none"))["layers"] == []
+
+
 def test_function_error(fleet: Fleet) -> None:
     """Exit code 1: Lambda's error document on standard output, one line for people beside it."""
     done = fleet.lambent("invoke", "failing")
@@ -161,7 +193,7 @@ def test_the_fleet(fleet: Fleet) -> None:
     assert {(instance["function_name"], instance["node"]) for instance in instances} == {("echo", "worker-1")}
     assert instances[0]["id"] in fleet.lambent("ps").stdout.decode()
     nodes = said(fleet.lambent("nodes", "--json"))
-    assert nodes["nodes"][0]["isolation"] == "process"
+    assert nodes["nodes"][0]["isolation"] == "none"
     assert nodes["epoch"] >= 1
     told = fleet.lambent("nodes")
     assert "worker-1" in told.stdout.decode()

@@ -71,6 +71,8 @@ class Worker(RuleBasedStateMachine):
                 assert self.asked[command.request] == command.frontend, "answered to another frontend"
                 self.answers[command.request] = self.answers.get(command.request, 0) + 1
                 assert self.answers[command.request] == 1, "answered twice"
+                if isinstance(command, do.TimeOut):
+                    assert self.running.pop(command.instance) == command.request
             case do.ReportFreed():
                 busy = command.instance in self.running
                 assert busy == command.busy, "free is said while an event runs"

@@ -326,9 +326,9 @@ BUGS: Final = [
             "property",
         ),
         (
-            "a timed out instance lives on",
-            'commands.append(self._stop(instance, "timed_out"))',
-            "pass",
+            "a timed out instance takes no more events",
+            "return commands + self._free(instance)\n\n    def _obey",
+            "return commands\n\n    def _obey",
             "property",
         ),
         (

@@ -81,14 +81,19 @@ class Watchdog:
         self.worker.net.clock.after(duration, lambda: self._returned(instance, request, crash))
 
     def _returned(self, instance: InstanceId, request: RequestId, crash: bool) -> None:
-        if instance not in self.held:
-            return
+        if instance not in self.held or self.worker.promises.sandboxes[instance].running != request:
+            return  # it was timed out meanwhile, or is gone
         self.worker.promises.returned(instance, self.worker.net.clock.now)
         if crash:
             self._end(instance)
         self.worker.soon(0.0, lambda: self.worker.feed(on.Answered(instance, request)))
         if crash:
             self.worker.soon(0.0, lambda: self._exited(instance, on.ExitReason.CRASHED))
+
+    def time_out(self, instance: InstanceId) -> None:
+        """The runtime is ended; its sandbox stays, and takes the next event."""
+        if instance in self.held:
+            self.worker.promises.returned(instance, self.worker.net.clock.now)
 
     def kill(self, instance: InstanceId, reason: str) -> None:
         delay = self.worker.net.clock.dice.choice((0.001, 0.001, 0.02))
@@ -240,7 +245,10 @@ class Worker(Process):
         match command:
             case do.Deliver():
                 self.watchdog.deliver(command.instance, command.request)
-            case do.Answer() | do.TimeOut():
+            case do.Answer():
+                self._answer(command)
+            case do.TimeOut():
+                self.watchdog.time_out(command.instance)
                 self._answer(command)
             case do.Refuse():
                 self._reply(command.request, "refused", command.reason.value)

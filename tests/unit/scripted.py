@@ -11,7 +11,7 @@ from lambent_frontend.service import Invocations
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
-from lambent_proto.v1 import functions_pb2_grpc
+from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc
 
 Done = Callable[[Answer | LambentError], None]
 
@@ -90,16 +90,27 @@ class NoFunctions(functions_pb2_grpc.FunctionsServicer):
     UpdateFunction = GetFunction = ListFunctions = DeleteFunction = CreateFunction  # type: ignore[assignment]
 
 
+class NoLayers(layers_pb2_grpc.LayersServicer):
+    """For tests of the other services."""
+
+    def PublishLayerVersion(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    GetLayerVersion = ListLayers = ListLayerVersions = DeleteLayerVersion = PublishLayerVersion  # type: ignore[assignment]
+
+
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
     functions: functions_pb2_grpc.FunctionsServicer | None = None,
+    layers: layers_pb2_grpc.LayersServicer | None = None,
     fleet: Fleet | None = None,
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
         Invocations(AnyFunction(), dispatcher, waiting_s=WAITING_S),
         functions or NoFunctions(),
+        layers or NoLayers(),
         fleet or Fleet(lambda: "", dispatcher, FRONTEND),
     )
     port = await server.start("127.0.0.1:0")

@@ -12,13 +12,15 @@ from typing import Final, assert_never
 import structlog
 
 from lambent_chassis import link
-from lambent_chassis.clock import monotonic_s
+from lambent_chassis.clock import monotonic_s, unix_s
 from lambent_proto import frames
 from lambent_proto.definition import Definition
 from lambent_proto.ids import FrontendId, InstanceId, NodeId, RequestId, VersionKey
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
+from lambent_worker.core.agent import FENCED
 from lambent_worker.core.agent import Agent as Core
+from lambent_worker.event import Event
 from lambent_worker.host import InstanceHost
 
 TICK_S: Final = 0.05
@@ -138,7 +140,7 @@ class Agent:
                 self.host.start(command.instance, self._definitions[command.version])
                 self._forget_definitions()
             case do.Kill():
-                self.host.kill(command.instance, command.reason)
+                self.host.kill(command.instance, graceful=command.reason != FENCED)
             case do.Announce():
                 self._announce(command)
             case do.Retire():
@@ -150,15 +152,11 @@ class Agent:
 
     def _deliver(self, command: do.Deliver) -> None:
         event = self._event
-        self.host.deliver(
-            command.instance,
-            command.request,
-            event.payload,
-            arn=event.arn,
-            timeout_s=event.timeout_ms / 1000,
-            client_context=_plain(event.client_context) if event.client_context else "",
-            tail=event.tail,
-        )
+        timeout_s = event.timeout_ms / 1000
+        context = _plain(event.client_context) if event.client_context else ""
+        deadline_ms = int((unix_s() + timeout_s) * 1000)
+        told = Event(command.request, deadline_ms, event.arn, context, event.payload)
+        self.host.deliver(command.instance, told, timeout_s=timeout_s, tail=event.tail)
 
     def _time_out(self, command: do.TimeOut) -> None:
         body, tail = self.host.time_out(command.instance, command.request, command.timeout_s)

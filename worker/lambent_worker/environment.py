@@ -1,34 +1,42 @@
-"""The command and the environment that an instance of a function is started with. Names are Lambda's."""
+"""The environment that a function's processes are started with. Names are Lambda's."""
 
-import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from lambent_proto.definition import Definition
-from lambent_proto.ids import InstanceId
-from lambent_worker.sandbox.api import CHANNEL_FD, View
+from lambent_proto.ids import REGION, InstanceId
+from lambent_worker.runtimes.api import Runtime, Start
+from lambent_worker.sandbox.api import View
 
-REGION: Final = "us-east-1"
-"""What AWS's SDKs are told where a function does not say otherwise; without a region they refuse to start."""
-
-RUNTIME_PACKAGE: Final = "lambent_bootstrap"
-"""Name of the folder in LAMBDA_RUNTIME_DIR that holds a copy of `lambent_worker.bootstrap`."""
+WITHOUT_EXECUTION_ENV: Final = "provided"
+"""Family whose functions do not learn what they run in, as on Lambda."""
 
 
-def command(view: View) -> tuple[str, ...]:
-    """Python without anything of this host's: no site-packages, no settings, no files written beside code."""
-    start = f"{view.runtime_dir}/{RUNTIME_PACKAGE}/__main__.py"
-    return (sys.executable, "-I", "-S", "-B", "-X", "utf8", start, str(CHANNEL_FD))
+def start_of(definition: Definition, view: View) -> Start:
+    return Start(
+        runtime_dir=view.runtime_dir,
+        task_root=view.task_root,
+        opt=view.opt,
+        handler=definition.handler,
+        memory_mb=definition.memory_mb,
+    )
 
 
-def environment(definition: Definition, view: View, instance: InstanceId, at: float) -> dict[str, str]:
-    """`at` is the start in Unix seconds; it is part of the log stream's name."""
+def environment(
+    definition: Definition, runtime: Runtime, view: View, api_address: str, instance: InstanceId, at: float
+) -> dict[str, str]:
+    """`at` is the start in Unix seconds; it is part of the log stream's name.
+
+    Of three layers the later wins: what every instance gets and what its runtime adds, the function's own
+    variables, and the reserved ones. `api_address` is empty where the Runtime API is not served.
+    """
     day = datetime.fromtimestamp(at, UTC).strftime("%Y/%m/%d")
     defaults = {
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
-        "LD_LIBRARY_PATH": f"{view.task_root}:{view.task_root}/lib:/opt/lib",
+        "PATH": f"/usr/local/bin:/usr/bin:/bin:{view.opt}/bin",
+        "LD_LIBRARY_PATH": f"{view.runtime_dir}/lib:{view.task_root}:{view.task_root}/lib:{view.opt}/lib",
         "HOME": view.tmp,
         "TMPDIR": view.tmp,
         "AWS_REGION": REGION,
@@ -38,7 +46,7 @@ def environment(definition: Definition, view: View, instance: InstanceId, at: fl
         "_HANDLER": definition.handler,
         "LAMBDA_TASK_ROOT": view.task_root,
         "LAMBDA_RUNTIME_DIR": view.runtime_dir,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{definition.runtime}",
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime.name}",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_FUNCTION_NAME": definition.name,
         "AWS_LAMBDA_FUNCTION_VERSION": definition.version,
@@ -46,4 +54,9 @@ def environment(definition: Definition, view: View, instance: InstanceId, at: fl
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{definition.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": f"{day}/[{definition.version}]{instance}",
     }
-    return defaults | definition.environment | reserved
+    if runtime.family == WITHOUT_EXECUTION_ENV:
+        del reserved["AWS_EXECUTION_ENV"]
+    if api_address:
+        reserved["AWS_LAMBDA_RUNTIME_API"] = api_address
+    of_runtime: Mapping[str, str] = runtime.environment(start_of(definition, view))
+    return defaults | dict(of_runtime) | definition.environment | reserved

@@ -9,6 +9,7 @@ from lambent_worker.sandbox.api import Exit
 EXIT_ERROR: Final = "Runtime.ExitError"
 TIMED_OUT: Final = "Sandbox.Timedout"
 BROKEN_CHANNEL: Final = "Runtime.Unknown"
+OUT_OF_MEMORY: Final = "Runtime.OutOfMemory"
 
 
 def failure(error_type: str, message: str) -> bytes:
@@ -21,14 +22,20 @@ def timed_out(request_id: str, timeout_s: float) -> bytes:
     return failure(TIMED_OUT, f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds")
 
 
-def exited(request_id: str, exit_: Exit) -> bytes:
-    return failure(EXIT_ERROR, exit_message(request_id, exit_))
+def exited(request_id: str, exit_: Exit, *, out_of_memory: bool = False) -> bytes:
+    """`out_of_memory`: the kernel has killed a process of the instance that went over its limit."""
+    return failure(OUT_OF_MEMORY if out_of_memory else EXIT_ERROR, exit_message(request_id, exit_))
 
 
 def exit_message(request_id: str, exit_: Exit) -> str:
     if exit_.status == 0:
         return f"RequestId: {request_id} Error: Runtime exited without providing a reason"
     return f"RequestId: {request_id} Error: Runtime exited with error: {_how(exit_.status)}"
+
+
+def extension_crashed(request_id: str, name: str, exit_: Exit) -> bytes:
+    message = f"RequestId: {request_id} Error: the extension {name} exited with {_how(exit_.status)}"
+    return failure("Extension.Crash", message)
 
 
 def _how(status: int) -> str:

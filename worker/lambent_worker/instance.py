@@ -1,9 +1,14 @@
 """One instance on this worker: its life from start to exit, and the one call that it may be running.
 
-starting ──"initialising"──▶ initialising ──"ready"──▶ idle ⇄ busy ──▶ stopping ──reaped──▶ gone
+    starting ──launched──▶ initialising ──ready──▶ idle ⇄ busy ──▶ stopping ──▶ gone
+                                                    └───────┴── crash, timeout: the runtime alone ends
+
+A runtime that crashed, or was ended because its call took too long, is launched again in the same sandbox
+when the next call comes, within that call's time: what Lambda calls a reset. Until then none runs there.
 """
 
 import asyncio
+import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -14,20 +19,24 @@ from lambent_chassis import clock
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import failures
-from lambent_worker.channel import Channel, Output
+from lambent_worker.environment import environment, start_of
+from lambent_worker.event import Event
+from lambent_worker.extensions import ExtensionProcesses
 from lambent_worker.logs import InstanceLog
-from lambent_worker.sandbox.api import Exit, Sandbox
+from lambent_worker.run import Run
+from lambent_worker.runtime_api.extensions import Facts
+from lambent_worker.runtime_api.server import RuntimeApi
+from lambent_worker.runtimes.api import Runtime
+from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Sandbox
 
 _log = structlog.get_logger()
 
-TIMED_OUT: Final = "timed_out"
-"""Why an instance is killed when its call has taken longer than its function may."""
-
-PEAK_MEMORY_EVERY_S: Final = 1.0
+MEMORY_EVERY_S: Final = 1.0
 """Reading it takes 30 us, more than a call: so not every call reads it."""
 
-CHANNEL_END_GRACE_S: Final = 1.0
-"""An instance whose channel ended is about to exit; one that has not by then closed it in error."""
+
+SHUTDOWN_S: Final = 2.0
+"""Lambda's, for an instance with external extensions."""
 
 
 class HostListener(Protocol):
@@ -55,7 +64,6 @@ class HostListener(Protocol):
 
 class State(Enum):
     STARTING = "starting"
-    INITIALISING = "initialising"
     IDLE = "idle"
     BUSY = "busy"
     STOPPING = "stopping"
@@ -64,13 +72,14 @@ class State(Enum):
 @dataclass(slots=True)
 class Call:
     request_id: RequestId
+    event: Event
     timeout_s: float
     began: float
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`reason` is one of init_error, init_timeout, crashed, killed, spawn_failed, package_missing."""
+    """`reason` is one of init_error, crashed, killed, spawn_failed, package_missing, runtime_missing."""
 
     reason: str
     error: bytes = b""
@@ -81,12 +90,16 @@ class Instance:
         self,
         id_: InstanceId,
         definition: Definition,
+        runtime: Runtime,
         log: InstanceLog,
         listener: HostListener,
         init_limit_s: float,
     ) -> None:
+        self.extensions: tuple[str, ...] = ()
+        """File names of its external ones; known before `live`."""
         self.id = id_
         self.definition = definition
+        self.runtime = runtime
         self.state = State.STARTING
         self.killed = asyncio.Event()
         """Somebody wants it to end."""
@@ -95,165 +108,367 @@ class Instance:
         self._init_limit_s = init_limit_s
         self._loop = asyncio.get_running_loop()
         self._sandbox: Sandbox | None = None
+        self._run: Run | None = None
         self._call: Call | None = None
         self._began = clock.monotonic_s()
         self._init_began = self._began
         self._init_ms: float | None = None
-        """Until the first call has reported it."""
+        """Until the next call has reported it."""
+        self._announced = False
+        """It was said to be ready: from then on failures are those of calls, not of the start."""
         self._timer: asyncio.TimerHandle | None = None
         self._ending: Ending | None = None
         """How it ends, where that is decided before its exit."""
-        self._initialised = False
-        self._broken = ""
-        """What its runtime sent that no runtime sends."""
-        self._peak_memory_mb = 0
-        self._peak_memory_read_at = float("-inf")
+        self._api: RuntimeApi | None = None
+        """Where the runtime, or extensions, are to find the Runtime API; as long as the sandbox."""
+        self._wanted = asyncio.Event()
+        """A runtime shall run here."""
+        self._memory_read_at = float("-inf")
+        self._peak_mb = 0
+        self._oom_kills = 0
+        self._idle_since = 0.0
 
-    def attach(self, sandbox: Sandbox) -> None:
-        """The process runs; its runtime will say when it initialises and when it is ready."""
+    async def live(self, sandbox: Sandbox) -> Ending:
+        """From the first launch until nothing of the sandbox is left."""
         self._sandbox = sandbox
-        self._output = Output(sandbox.output, self._log.output)
-        self._channel = Channel(sandbox.channel, self._on_frame, self._on_broken, self._on_channel_end)
         if self.state is State.STOPPING:
-            sandbox.kill()
+            sandbox.destroy()
+        self._wanted.set()
+        driving = asyncio.ensure_future(self._drive(sandbox))
+        try:
+            await sandbox.wait()
+        finally:
+            driving.cancel()
+            await asyncio.gather(driving, return_exceptions=True)
+        return self._gone()
+
+    async def _drive(self, sandbox: Sandbox) -> None:
+        """Launches a runtime whenever one is wanted, stays with it to its end, and cleans up behind it."""
+        if sandbox.api is not None:
+            send = self._send_frame if self.runtime.frames else None
+            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts(), send)
+        view = sandbox.view
+        start = start_of(self.definition, view)
+        launch = Launch(
+            argv=self.runtime.argv(start),
+            environment=environment(
+                self.definition, self.runtime, view, sandbox.api_address, self.id, clock.unix_s()
+            ),
+            folder=view.task_root,
+            channel=self.runtime.frames,
+            parked=self.runtime.parkable.name if self.runtime.parkable else "",
+        )
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._one_run(sandbox, launch)
+            except CannotStart as failed:
+                self._not_started(str(failed))
+                return
+
+    async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
+        if self._api is not None:
+            self._api.restart()
+        extensions = ExtensionProcesses(self._log.output, self._extension_exited)
+        try:
+            await extensions.launch(sandbox, self.extensions, launch.environment)
+            await self._one_runtime(sandbox, launch)
+        finally:
+            extensions.close()
+
+    async def _one_runtime(self, sandbox: Sandbox, launch: Launch) -> None:
+        process = await sandbox.launch(launch)
+        on_frame = self._on_frame if self._api is None else self._on_channel_frame
+        run = self._run = Run(process, self._log.output, on_frame, self._on_broken, self._api)
+        if process.parked:
+            run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
+        self._limit_init()
+        if not self.runtime.frames:
+            self._on_frame(run, ["initialising"], b"")
+        try:
+            exit_ = await run.ended()
+            if exit_ is not None:
+                self._after(run, exit_)
+            await sandbox.clear()
+            if exit_ is None:  # it was told to end
+                self._after(run, await process.wait())
+        except CannotStart:  # what was left of it could not be ended otherwise
+            self._end_as(Ending("crashed"))
+        finally:
+            run.close()
+
+    def _not_started(self, why: str) -> None:
+        if self.state is not State.STOPPING:
+            _log.error("sandbox_not_started", instance=self.id, function=self.definition.name, why=why)
+            self._end_as(Ending("spawn_failed"))
+
+    def deliver(self, event: Event, timeout_s: float, tail: bool) -> None:
+        """An instance that is just found dead answers when it is gone."""
+        self._log.start(event.request_id, tail)
+        self._call = Call(event.request_id, event, timeout_s, clock.monotonic_s())
+        if self.state is not State.IDLE:
+            return
+        self.state = State.BUSY
+        if self._run is not None and self._run.ready:
+            if self._run.frozen and self._sandbox is not None:
+                self._run.frozen = False
+                self._sandbox.thaw()
+            self._run.send(event)
         else:
-            self._limit_init()
+            self._wanted.set()
 
-    def deliver(self, request_id: RequestId, event: bytes, timeout_s: float, tail: bool) -> None:
-        """`event` is the whole frame. An instance that is just found dead answers when it is gone."""
-        self._log.start(request_id, tail)
-        self._call = Call(request_id, timeout_s, clock.monotonic_s())
-        if self.state is State.IDLE:
-            self.state = State.BUSY
-            self._channel.send(event)
-
-    def kill(self, why: str) -> bytes:
+    def kill(self, *, graceful: bool = False) -> None:
         """Ends it, whatever it does. Its running call is over and will not be answered.
 
-        Returns the last of that call's log, if it was delivered with `tail`.
+        With `graceful` its extensions are told first, and have SHUTDOWN_S for what they do then.
         """
-        if self._ending is None:
-            self._ending = Ending("killed")
-        tail = b""
         if self._call is not None:
-            timed_out = why == TIMED_OUT
-            if timed_out:
-                self._output.take()
-                self._log.timed_out(self._call.timeout_s)
-            tail, _ = self._close_call(self._call, "Status: timeout" if timed_out else "Status: error")
-        self._stop()
+            self._close_call(self._call, "Status: error")
+        deadline_ms = int((clock.unix_s() + SHUTDOWN_S) * 1000)
+        if graceful and self._api is not None and self._api.extensions.shut_down("spindown", deadline_ms):
+            self._stop_as(Ending("killed"))
+            self._timer = self._loop.call_later(SHUTDOWN_S, self._destroy)
+        else:
+            self._end_as(Ending("killed"))
+
+    def time_out(self) -> bytes:
+        """Its call has taken too long: ends the runtime. Returns the last of the call's log, if wanted."""
+        call = self._call
+        if call is None:
+            return b""
+        if self._run is not None:
+            self._run.take_output()
+        self._log.timed_out(call.timeout_s)
+        tail, _ = self._close_call(call, "Status: timeout")
+        self._to_idle()
+        self._end_run()
         return tail
 
-    def _stop(self) -> None:
+    def freeze_if_idle(self, since: float) -> None:
+        """Stops its processes until the next call, if none came since that monotonic second."""
+        run = self._run
+        if self._sandbox is None or run is None or not run.ready or run.frozen:
+            return
+        if self.state is State.IDLE and self._idle_since <= since:
+            run.frozen = True
+            self._sandbox.freeze()
+
+    def _end_as(self, ending: Ending) -> None:
+        self._stop_as(ending)
+        self._destroy()
+
+    def _stop_as(self, ending: Ending) -> None:
+        if self._ending is None:
+            self._ending = ending
         self.state = State.STOPPING
         self.killed.set()
         self._cancel_timer()
-        if self._sandbox is not None:
-            self._sandbox.kill()
 
-    def _on_frame(self, head: list[object], body: bytes) -> None:
-        kind = head[0]
-        if self.state is State.BUSY and (kind == "answer" or kind == "error"):
-            call = self._call
-            if call is not None and len(head) == 2 and head[1] == call.request_id:
-                self._answered(call, kind == "error", body)
-                return
+    def _destroy(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox.destroy()
+
+    def _end_run(self) -> None:
+        """Ends the runtime and all that it started. What it says from now on is nobody's."""
+        self._cancel_timer()
+        if self._run is not None:
+            self._run.end()
+            self._run = None
+
+    def _facts(self) -> Facts:
+        definition = self.definition
+        return Facts(
+            name=definition.name,
+            version=definition.version,
+            handler=definition.handler,
+            external=frozenset(self.extensions),
+        )
+
+    def _send_frame(self, event: Event) -> None:
+        if self._run is not None:
+            self._run.send_frame(event)
+
+    def _on_channel_frame(self, run: Run, head: list[object], body: bytes) -> None:
+        """Of a runtime of ours that has extensions: those decide with it when the next event may come."""
+        if run is not self._run or self._api is None:
+            return
+        if head == ["ready"] and run.initialising:
+            self._api.waits()
+            return
+        self._on_frame(run, head, body)
+        if head[0] in ("answer", "error"):
+            self._api.waits()
+
+    def _on_api_frame(self, head: list[object], body: bytes) -> None:
+        if self._run is not None and head[0] != "settled":
+            self._on_frame(self._run, head, body)
+
+    def _extension_exited(self, name: str, exit_: Exit, left: int) -> None:
+        """It belongs to the function, which fails with it, unless it was told of the end."""
         if self.state is State.STOPPING:
+            if not left:
+                self._destroy()
+        elif self._run is not None:
+            request_id = self._call.request_id if self._call is not None else ""
+            self._runtime_failed(failures.extension_crashed(request_id, name, exit_))
+            self._end_run()
+
+    def _on_frame(self, run: Run, head: list[object], body: bytes) -> None:
+        if run is not self._run or self.state is State.STOPPING:
             return  # too late
-        if self.state is State.STARTING and head == ["initialising"]:
-            self.state = State.INITIALISING
+        kind = head[0]
+        call = self._call
+        if (
+            (kind == "answer" or kind == "error")
+            and run.ready
+            and call is not None
+            and self.state is State.BUSY
+        ):
+            if len(head) == 2 and head[1] == call.request_id:
+                self._answered(run, call, kind == "error", body)
+                return
+        elif head == ["initialising"] and not run.initialising:
+            run.initialising = True
             self._init_began = clock.monotonic_s()
             self._limit_init()
-        elif self.state is State.INITIALISING and head == ["ready"]:
-            self._ready()
-        elif self.state is State.INITIALISING and head == ["init_error"]:
-            self._ending = Ending("init_error", body)
-            self._stop()
-        else:
-            self._on_broken(f"{kind!r} while it was {self.state.value}")
+            return
+        elif head == ["ready"] and run.initialising and not run.ready:
+            self._ready(run)
+            return
+        elif head == ["init_error"] and run.initialising and not run.ready:
+            self._init_failed(run, body)
+            return
+        doing = self.state.value if run.ready else "initialising" if run.initialising else "starting"
+        self._on_broken(run, f"{kind!r} while it was {doing}")
 
-    def _ready(self) -> None:
+    def _ready(self, run: Run) -> None:
         self._cancel_timer()
-        self.state = State.IDLE
-        self._initialised = True
-        now = clock.monotonic_s()
-        self._init_ms = (now - self._init_began) * 1000
-        self._listener.ready(self.id, (self._init_began - self._began) * 1000, self._init_ms)
+        run.ready = True
+        self._init_ms = (clock.monotonic_s() - self._init_began) * 1000
+        if self._call is not None:
+            run.send(self._call.event)
+        else:
+            self._announce(self._init_ms)
 
-    def _answered(self, call: Call, failed: bool, body: bytes) -> None:
-        self._output.take()  # all that was printed before the answer is in the pipe by now
+    def _announce(self, init_ms: float) -> None:
+        if not self._announced:
+            self._announced = True
+            self._to_idle()
+            self._listener.ready(self.id, (self._init_began - self._began) * 1000, init_ms)
+
+    def _init_failed(self, run: Run, error: bytes) -> None:
+        """Where it was started for nobody in particular the instance ends; else the call that waits fails."""
+        run.take_output()
+        self._report_init("error")
+        if self._announced:
+            self._fail_call(error)
+            self._end_run()
+        else:
+            self._end_as(Ending("init_error", error))
+
+    def _init_took_too_long(self) -> None:
+        """Lambda's suppressed init: it is stopped, and begins again within the next call's own time."""
+        if self._announced or self.state is State.STOPPING:
+            return  # the call's timeout counts
+        self._report_init("timeout")
+        self._end_run()
+        self._announce(self._init_limit_s * 1000)
+
+    def _report_init(self, status: str) -> None:
+        init_ms = (clock.monotonic_s() - self._init_began) * 1000
+        self._log.line(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}")
+
+    def _answered(self, run: Run, call: Call, failed: bool, body: bytes) -> None:
+        run.take_output()  # all that was printed before the answer is in the pipe by now
         tail, running_ms = self._close_call(call, "Status: error" if failed else "")
-        self.state = State.IDLE
+        self._to_idle()
         self._listener.answered(self.id, call.request_id, failed, body, tail, running_ms)
+
+    def _fail_call(self, error: bytes) -> None:
+        """Answers the running call, if there is one, with Lambda's error JSON."""
+        if (call := self._call) is not None:
+            if self._run is not None:
+                self._run.take_output()
+            tail, running_ms = self._close_call(call, "Status: error")
+            self._to_idle()
+            self._listener.answered(self.id, call.request_id, True, error, tail, running_ms)
+
+    def _to_idle(self) -> None:
+        if self.state is not State.STOPPING:
+            self.state = State.IDLE
+            self._idle_since = clock.monotonic_s()
 
     def _close_call(self, call: Call, status: str) -> tuple[bytes, float]:
         """The last of its log, if that was asked for, and how many milliseconds it ran."""
         self._call = None
         init_ms, self._init_ms = self._init_ms, None
         now = clock.monotonic_s()
-        if self._sandbox is not None and now >= self._peak_memory_read_at + PEAK_MEMORY_EVERY_S:
-            self._peak_memory_read_at = now
-            self._peak_memory_mb = self._sandbox.peak_memory_mb()
+        if self._sandbox is not None and now >= self._memory_read_at + MEMORY_EVERY_S:
+            self._memory_read_at = now
+            self._peak_mb = self._sandbox.memory().peak_mb
         running_ms = (now - call.began) * 1000
-        return self._log.end(running_ms, self._peak_memory_mb, init_ms, status), running_ms
+        return self._log.end(running_ms, self._peak_mb, init_ms, status), running_ms
 
-    def _on_broken(self, what: str) -> None:
-        if self.state is State.STOPPING:
+    def _on_broken(self, run: Run, what: str) -> None:
+        if run is not self._run or self.state is State.STOPPING:
             return
-        self._broken = what
+        request_id = self._call.request_id if self._call is not None else ""
         self._log.line(
-            f"[ERROR] The function disturbed its runtime, which sent {what}. The instance is killed."
+            f"[ERROR] The function disturbed its runtime, which sent {what}. The runtime is ended."
         )
-        _log.warning("instance_broke_its_channel", instance=self.id, function=self.definition.name, sent=what)
-        self._stop()
+        _log.warning("runtime_was_disturbed", instance=self.id, function=self.definition.name, sent=what)
+        self._runtime_failed(failures.broken_channel(request_id, what))
+        self._end_run()
 
-    def _on_channel_end(self) -> None:
-        if self.state is not State.STOPPING:
-            self._cancel_timer()
-            self._timer = self._loop.call_later(
-                CHANNEL_END_GRACE_S, self._on_broken, "the end of its channel"
-            )
+    def _after(self, run: Run, exit_: Exit) -> None:
+        """A run has ended. What it was at fault for is answered, unless that was decided before."""
+        run.close()  # which may still bring the answer
+        if run is not self._run:
+            return
+        self._cancel_timer()
+        self._run = None
+        if self.state is State.STOPPING or exit_.killed:
+            return
+        out_of_memory = self._was_out_of_memory()
+        request_id = self._call.request_id if self._call is not None else ""
+        if self._call is not None:
+            self._log.line(failures.exit_message(request_id, exit_))
+        self._runtime_failed(failures.exited(request_id, exit_, out_of_memory=out_of_memory))
+
+    def _was_out_of_memory(self) -> bool:
+        if self._sandbox is None:
+            return False
+        before, self._oom_kills = self._oom_kills, self._sandbox.memory().oom_kills
+        return self._oom_kills > before
+
+    def _runtime_failed(self, error: bytes) -> None:
+        if self._announced:
+            self._fail_call(error)
+        else:
+            self._report_init("error")
+            self._end_as(Ending("init_error", error))
 
     def _limit_init(self) -> None:
         self._cancel_timer()
-        self._timer = self._loop.call_later(self._init_limit_s, self._init_took_too_long)
-
-    def _init_took_too_long(self) -> None:
-        self._ending = Ending("init_timeout", failures.timed_out("", self._init_limit_s))
-        self._stop()
+        if not self._announced:
+            self._timer = self._loop.call_later(self._init_limit_s, self._init_took_too_long)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def exited(self, exit_: Exit) -> Ending:
-        """It is gone. Answers the call that it was running, unless it was killed; says how it ended."""
+    def _gone(self) -> Ending:
+        """Nothing of it is left. Answers the call that it was running, unless that was decided before."""
         self._cancel_timer()
-        self._channel.close()  # which may still bring the answer
-        self._output.close()
-        ending = self._ended_by(exit_)
-        if ending.reason in ("init_error", "init_timeout"):
-            status = "timeout" if ending.reason == "init_timeout" else "error"
-            init_ms = (clock.monotonic_s() - self._init_began) * 1000
-            self._log.line(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}")
-        if self._call is not None and ending.reason == "crashed":
-            self._crashed(self._call, exit_, ending.error)
+        ending = self._ending
+        if self._api is not None:
+            self._api.close()
+        if self._run is not None:
+            self._run.close()
+            self._run = None
+        if ending is None:
+            ending = Ending("killed")  # by the watchdog, or because the sandboxes' own process died
         self._log.close()
         return ending
-
-    def _ended_by(self, exit_: Exit) -> Ending:
-        if self._ending is not None:
-            return self._ending
-        request_id = self._call.request_id if self._call is not None else ""
-        reason = "crashed" if self._initialised else "init_error"
-        if self._broken:
-            return Ending(reason, failures.broken_channel(request_id, self._broken))
-        if exit_.killed:
-            return Ending("killed")  # by the watchdog, or because the spawner died
-        return Ending(reason, failures.exited(request_id, exit_))
-
-    def _crashed(self, call: Call, exit_: Exit, error: bytes) -> None:
-        self._log.line(failures.exit_message(call.request_id, exit_))
-        tail, running_ms = self._close_call(call, "Status: error")
-        self._listener.answered(self.id, call.request_id, True, error, tail, running_ms)

@@ -22,6 +22,9 @@ from lambent_worker.host import InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
+from lambent_worker.runtimes.api import Runtime
+from lambent_worker.runtimes.python_here import python_here
+from lambent_worker.sandbox.api import HostFiles
 from lambent_worker.sandbox.process import ProcessBackend
 from lambent_worker.settings import WorkerSettings
 
@@ -67,7 +70,7 @@ async def _serve(
         data_address=data_address,
         control_address=control_address,
         memory_mb=settings.memory_mb,
-        isolation=protections.backend,
+        isolation=protections.level,
         missing_protections=list(protections.missing),
     )
     retired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -108,21 +111,30 @@ async def _instances(
 ) -> AsyncIterator[tuple[ProcessBackend, FunctionLogs]]:
     """The host of the instances; on exit they have all been reaped."""
     data = settings.data.absolute()
-    backend = ProcessBackend()
-    packages = PackageCache(_made(data / "code"), open_store(settings.packages))
+    runtimes = await asyncio.to_thread(_runtimes, _made(data / "runtimes"))
+    backend = ProcessBackend(HostFiles(runtimes=data / "runtimes", scratch=_made(data / "scratch")))
+    packages = PackageCache(
+        _made(data / "code"),
+        open_store(settings.packages),
+        limit_bytes=settings.code_cache_mb * 1024 * 1024,
+    )
     async with (
         FunctionLogs(_made(data / "logs")) as logs,
         InstanceHost(
             sandbox=backend,
+            runtimes=runtimes,
             packages=packages,
             logs=logs,
-            scratch=_made(data / "scratch"),
-            node_name=settings.name,
             listener=agent,
         ) as host,
     ):
         agent.host = host
         yield backend, logs
+
+
+def _runtimes(target: Path) -> dict[str, Runtime]:
+    runtime = python_here(target)
+    return {runtime.name: runtime}
 
 
 def _made(folder: Path) -> Path:

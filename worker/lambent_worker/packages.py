@@ -1,70 +1,99 @@
-"""Packages on this worker: each is fetched and unpacked once, and never changed afterwards."""
+"""Packages and layers on this worker: each is fetched and unpacked once, and never changed afterwards."""
 
 import asyncio
 import hashlib
-import os
-import shutil
-import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from lambent_chassis.zipcheck import BrokenZip, unpack_zip
+from lambent_proto.definition import LayerVersion
 from lambent_proto.keys import package_name
+from lambent_worker.folders import Folders
+from lambent_worker.layers import merge
 
-_UNFINISHED: Final = ".unfinished-"
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+DEFAULT_LIMIT_BYTES: Final = 10_240 * 1024 * 1024
 
 
 class PackageMissing(Exception):
     """The package cannot be had, or is not what its name says. The message says which."""
 
 
-class PackageCache:
-    """Unpacked packages under `root`, which belongs to one worker alone, each named by its SHA-256.
+class Held:
+    """Code and layers of one instance, which stay where they are until `release`, or the end of a `with`."""
 
-    A folder appears whole or not at all: it is unpacked beside its place and renamed. What a crash left
-    half-done is removed by the next worker, and after the machine was booted again everything is: a rename
-    may have reached the disk before the files did.
+    def __init__(self, code: Path, layers: Path | None, release: Callable[[], None]) -> None:
+        self.code = code
+        """The unpacked package: `/var/task`."""
+        self.layers = layers
+        """All layers merged: `/opt`. None without layers."""
+        self._release: Callable[[], None] | None = release
+
+    def release(self) -> None:
+        """Nothing uses the files any more. The second time it does nothing."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class PackageCache:
+    """Unpacked packages and merged layers under `root`, which belongs to one worker alone.
+
+    A package is named by its SHA-256, merged layers by that of theirs. What is held stays; of the rest, what
+    was not used for longest is given up when all of it is above `limit_bytes`. Merged layers count in full
+    although they share their files with the layers: whichever goes first, the sum is never too low.
     """
 
-    def __init__(self, root: Path, store: ObjectStore) -> None:
-        self._root = root
+    def __init__(self, root: Path, store: ObjectStore, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._store = store
-        self._fetching: dict[str, asyncio.Task[Path]] = {}
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._clean()
+        self._folders = Folders(root, limit_bytes)
 
-    def _clean(self) -> None:
-        boot = _BOOT_ID.read_text()
-        marker = self._root / ".boot"
-        same_boot = marker.exists() and marker.read_text() == boot
-        for entry in self._root.iterdir():
-            if entry.is_dir() and not (same_boot and not entry.name.startswith(_UNFINISHED)):
-                shutil.rmtree(entry)
-        marker.write_text(boot)
+    async def hold(self, code_sha256: str, layers: Sequence[LayerVersion] = ()) -> Held:
+        """Code and merged layers until they are released. Raises PackageMissing, and holds nothing then."""
+        names = [code_sha256, *([_name_of(layers)] if layers else [])]
+        self._folders.hold(names)
+        try:
+            if not layers:
+                code, merged = await self.fetch(code_sha256), None
+            else:
+                code, merged = await asyncio.gather(self.fetch(code_sha256), self.layers(layers))
+        except BaseException:
+            self._folders.let_go(names)
+            raise
+        return Held(code, merged, lambda: self._folders.let_go(names))
 
     async def fetch(self, sha256_hex: str) -> Path:
-        """The folder with the package's files, for reading; raises PackageMissing."""
-        folder = self._root / sha256_hex
-        if folder.is_dir():
-            return folder
-        fetching = self._fetching.get(sha256_hex)
-        if fetching is None:
-            fetching = asyncio.create_task(self._fetch(sha256_hex, folder))
-            self._fetching[sha256_hex] = fetching
-            fetching.add_done_callback(lambda done: self._fetched(sha256_hex, done))
-        return await asyncio.shield(fetching)
+        """The folder with the package's files, for reading. It may be given up unless it is held.
 
-    def _fetched(self, sha256_hex: str, fetching: asyncio.Task[Path]) -> None:
-        del self._fetching[sha256_hex]
-        if not fetching.cancelled():
-            fetching.exception()  # those who still wait for it raise it; if nobody does, it is of no interest
+        Raises PackageMissing.
+        """
+        return await self._folders.once(sha256_hex, lambda: self._fetch(sha256_hex))
 
-    async def _fetch(self, sha256_hex: str, folder: Path) -> Path:
+    async def layers(self, layers: Sequence[LayerVersion]) -> Path | None:
+        """One folder with the files of all, of two with one name the later one's; None without layers.
+
+        For reading; it may be given up unless it is held. Raises PackageMissing.
+        """
+        if not layers:
+            return None
+        if len(layers) == 1:
+            return await self.fetch(layers[0].code_sha256)
+        return await self._folders.once(_name_of(layers), lambda: self._merge(layers))
+
+    async def _fetch(self, sha256_hex: str) -> None:
         try:
             result = await obstore.get_async(self._store, package_name(sha256_hex))
             data = bytes(await result.bytes_async())
@@ -72,19 +101,33 @@ class PackageCache:
             raise PackageMissing(f"the package store has no {sha256_hex}.zip") from None
         except (BaseError, OSError) as error:
             raise PackageMissing(f"the package store failed on {sha256_hex}.zip: {error}") from error
-        await asyncio.to_thread(self._unpack, data, sha256_hex, folder)
-        return folder
-
-    def _unpack(self, data: bytes, sha256_hex: str, folder: Path) -> None:
-        if hashlib.sha256(data).hexdigest() != sha256_hex:
-            raise PackageMissing(f"{sha256_hex}.zip in the package store has another SHA-256: it was damaged")
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
         try:
-            unpack_zip(data, unfinished / "files")
-            os.rename(unfinished / "files", folder)
+            await self._folders.add(sha256_hex, lambda files: _unpack(data, sha256_hex, files))
         except BrokenZip as broken:
             raise PackageMissing(f"{sha256_hex}.zip is no sound package: {broken}") from broken
         except OSError as error:
             raise PackageMissing(f"{sha256_hex}.zip cannot be unpacked here: {error}") from error
+
+    async def _merge(self, layers: Sequence[LayerVersion]) -> None:
+        packages = [layer.code_sha256 for layer in layers]
+        self._folders.hold(packages)
+        try:
+            unpacked = await asyncio.gather(*map(self.fetch, packages))
+            await self._folders.add(_name_of(layers), lambda files: merge(unpacked, files))
+        except OSError as error:
+            names = ", ".join(f"{layer.name}:{layer.version}" for layer in layers)
+            raise PackageMissing(f"the layers {names} cannot be merged here: {error}") from error
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            self._folders.let_go(packages)
+
+
+def _name_of(layers: Sequence[LayerVersion]) -> str:
+    """One layer needs no merging: it is its package."""
+    packages = [layer.code_sha256 for layer in layers]
+    return packages[0] if len(packages) == 1 else hashlib.sha256(" ".join(packages).encode()).hexdigest()
+
+
+def _unpack(data: bytes, sha256_hex: str, files: Path) -> None:
+    if hashlib.sha256(data).hexdigest() != sha256_hex:
+        raise PackageMissing(f"{sha256_hex}.zip in the package store has another SHA-256: it was damaged")
+    unpack_zip(data, files)

@@ -37,6 +37,8 @@ class WorkerSettings(Settings):
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     memory_mb: int = Field(default_factory=memory_for_instances_mb, ge=MIN_MEMORY_MB)
     """For all instances together."""
+    code_cache_mb: int = Field(default=10_240, ge=1)
+    """For unpacked packages and layers; what instances use stays above it."""
     lease_ttl_s: float = Field(default=10.0, ge=5, le=30)
     """How long after the loss of a worker the others may count its instances as gone.
 

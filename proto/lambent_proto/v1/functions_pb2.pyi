@@ -56,6 +56,11 @@ class Function(_message.Message):
     CODE_SIZE_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     LAST_MODIFIED_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    TMP_MB_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    SNAPSTART_FIELD_NUMBER: _builtins.int
+    UNZIPPED_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     """"$LATEST" """
@@ -72,10 +77,19 @@ class Function(_message.Message):
     """bytes of the ZIP"""
     concurrency: _builtins.int
     """most instances over the whole fleet; absent: the fleet's default"""
+    tmp_mb: _builtins.int
+    network: _builtins.bool
+    snapstart: _builtins.bool
+    unzipped_size: _builtins.int
+    """bytes of the ZIP's files, without the layers'"""
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def last_modified(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionLayer]:
+        """merged at /opt in this order, a later one's files win"""
+
     def __init__(
         self,
         *,
@@ -92,16 +106,51 @@ class Function(_message.Message):
         code_size: _builtins.int = ...,
         concurrency: _builtins.int | None = ...,
         last_modified: _timestamp_pb2.Timestamp | None = ...,
+        layers: _abc.Iterable[Global___FunctionLayer] | None = ...,
+        tmp_mb: _builtins.int = ...,
+        network: _builtins.bool = ...,
+        snapstart: _builtins.bool = ...,
+        unzipped_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "concurrency", b"concurrency", "last_modified", b"last_modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "memory_mb", b"memory_mb", "name", b"name", "revision_id", b"revision_id", "runtime", b"runtime", "timeout_s", b"timeout_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "revision_id", b"revision_id", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
     _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
 
 Global___Function: _TypeAlias = Function  # noqa: Y015
+
+@_typing.final
+class FunctionLayer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CODE_SIZE_FIELD_NUMBER: _builtins.int
+    UNZIPPED_SIZE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    version: _builtins.int
+    code_size: _builtins.int
+    """bytes of the ZIP"""
+    unzipped_size: _builtins.int
+    """bytes of its files"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.int = ...,
+        code_size: _builtins.int = ...,
+        unzipped_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_size", b"code_size", "name", b"name", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunctionLayer: _TypeAlias = FunctionLayer  # noqa: Y015
 
 @_typing.final
 class Configuration(_message.Message):
@@ -114,6 +163,10 @@ class Configuration(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    TMP_MB_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    SNAPSTART_FIELD_NUMBER: _builtins.int
     runtime: _builtins.str
     handler: _builtins.str
     memory_mb: _builtins.int
@@ -121,12 +174,22 @@ class Configuration(_message.Message):
     timeout_s: _builtins.float
     """above 0, at most 900; default 3"""
     description: _builtins.str
+    tmp_mb: _builtins.int
+    """size of /tmp, Lambda's EphemeralStorage: 512 to 10,240; default 512"""
+    network: _builtins.bool
+    """whether instances reach the network outside of their host; default false"""
+    snapstart: _builtins.bool
+    """whether instances are forked from one that has imported the code;"""
     @_builtins.property
     def environment(self) -> Global___Environment:
         """absent: unchanged"""
 
     @_builtins.property
     def concurrency(self) -> Global___Concurrency:
+        """absent: unchanged"""
+
+    @_builtins.property
+    def layers(self) -> Global___LayerList:
         """absent: unchanged"""
 
     def __init__(
@@ -139,10 +202,14 @@ class Configuration(_message.Message):
         environment: Global___Environment | None = ...,
         description: _builtins.str | None = ...,
         concurrency: Global___Concurrency | None = ...,
+        layers: Global___LayerList | None = ...,
+        tmp_mb: _builtins.int | None = ...,
+        network: _builtins.bool | None = ...,
+        snapstart: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_runtime", b"_runtime", "_timeout_s", b"_timeout_s", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "memory_mb", b"memory_mb", "runtime", b"runtime", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_runtime", b"_runtime", "_timeout_s", b"_timeout_s", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "memory_mb", b"memory_mb", "runtime", b"runtime", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
@@ -150,10 +217,16 @@ class Configuration(_message.Message):
     _WhichOneofArgType__handler: _TypeAlias = _typing.Literal["_handler", b"_handler"]  # noqa: Y015
     _WhichOneofReturnType__memory_mb: _TypeAlias = _typing.Literal["memory_mb"]  # noqa: Y015
     _WhichOneofArgType__memory_mb: _TypeAlias = _typing.Literal["_memory_mb", b"_memory_mb"]  # noqa: Y015
+    _WhichOneofReturnType__network: _TypeAlias = _typing.Literal["network"]  # noqa: Y015
+    _WhichOneofArgType__network: _TypeAlias = _typing.Literal["_network", b"_network"]  # noqa: Y015
     _WhichOneofReturnType__runtime: _TypeAlias = _typing.Literal["runtime"]  # noqa: Y015
     _WhichOneofArgType__runtime: _TypeAlias = _typing.Literal["_runtime", b"_runtime"]  # noqa: Y015
+    _WhichOneofReturnType__snapstart: _TypeAlias = _typing.Literal["snapstart"]  # noqa: Y015
+    _WhichOneofArgType__snapstart: _TypeAlias = _typing.Literal["_snapstart", b"_snapstart"]  # noqa: Y015
     _WhichOneofReturnType__timeout_s: _TypeAlias = _typing.Literal["timeout_s"]  # noqa: Y015
     _WhichOneofArgType__timeout_s: _TypeAlias = _typing.Literal["_timeout_s", b"_timeout_s"]  # noqa: Y015
+    _WhichOneofReturnType__tmp_mb: _TypeAlias = _typing.Literal["tmp_mb"]  # noqa: Y015
+    _WhichOneofArgType__tmp_mb: _TypeAlias = _typing.Literal["_tmp_mb", b"_tmp_mb"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
@@ -161,11 +234,41 @@ class Configuration(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mb) -> _WhichOneofReturnType__memory_mb | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network) -> _WhichOneofReturnType__network | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__runtime) -> _WhichOneofReturnType__runtime | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__snapstart) -> _WhichOneofReturnType__snapstart | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_s) -> _WhichOneofReturnType__timeout_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tmp_mb) -> _WhichOneofReturnType__tmp_mb | None: ...
 
 Global___Configuration: _TypeAlias = Configuration  # noqa: Y015
+
+@_typing.final
+class LayerList(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """NAME:VERSION, or an ARN that ends in layer:NAME:VERSION, whatever region and account it has. At most
+        five, no layer twice; code and layers together at most 262,144,000 bytes unzipped. Empty: no layers.
+        """
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LayerList: _TypeAlias = LayerList  # noqa: Y015
 
 @_typing.final
 class Environment(_message.Message):

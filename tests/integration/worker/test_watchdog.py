@@ -17,7 +17,7 @@ import pytest
 from lambent_chassis import clock
 from lambent_worker.sandbox import spawner as script
 from lambent_worker.sandbox.api import CannotStart, Exit
-from lambent_worker.sandbox.spawner_client import Process, Spawner
+from lambent_worker.sandbox.spawner_client import Spawned, Spawner
 from tests.integration.worker.scene import Exited, Lost, Scene, alive, children_of, scene, until
 
 pytestmark = pytest.mark.integration
@@ -137,11 +137,11 @@ def _spawner_pid() -> int:
     return pid
 
 
-async def _start(spawner: Spawner, key: str, argv: list[str], folder: str = "/") -> Process:
+async def _start(spawner: Spawner, key: str, argv: list[str], folder: str = "/") -> Spawned:
     channel, theirs = socket.socketpair()
     output = os.open(os.devnull, os.O_WRONLY)
     with channel:
-        return await spawner.start(key, argv, {}, Path(folder), (theirs.detach(), output))
+        return await spawner.start(key, argv, {}, folder, (output, theirs.detach()))
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ async def test_a_worker_that_reads_nothing_does_not_stop_the_watchdog() -> None:
             )
         try:
             ours.sendall(json.dumps(["extend", clock.monotonic_s() + 2.0]).encode())
-            sleeper = ["start", "a", ["/bin/sleep", "600"], {}, "/"]
+            sleeper = ["start", "a", ["/bin/sleep", "600"], {}, "/", 2]
             null = os.open(os.devnull, os.O_RDWR)
             socket.send_fds(ours, [json.dumps(sleeper).encode()], [null, null])
             os.close(null)
@@ -184,7 +184,9 @@ async def test_a_worker_that_reads_nothing_does_not_stop_the_watchdog() -> None:
             ours.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 for _ in range(5_000):
-                    ours.send(json.dumps(["start", "b", ["/bin/true"], {}, "/"]).encode())  # refused: no fds
+                    ours.send(
+                        json.dumps(["start", "b", ["/bin/true"], {}, "/", 2]).encode()
+                    )  # refused: no fds
                     await asyncio.sleep(0)
             await until(lambda: children_of(process.pid) == [])
             assert process.returncode is None
@@ -234,7 +236,7 @@ async def test_a_daemon_that_left_its_group_ends_when_no_instance_is_left(stage:
     it = await stage.started(source)
     daemon = (await stage.call(it)).json
     assert alive(daemon)
-    stage.host.kill(it, "evicted")
+    stage.host.kill(it)
     assert isinstance(await stage.hears(), Exited)
     await until(lambda: not alive(daemon))
 

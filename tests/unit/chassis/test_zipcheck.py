@@ -88,6 +88,7 @@ BAD = [
     pytest.param(lambda: zipped((".", b"")), "is no name", id="no name"),
     pytest.param(lambda: zipped(("n" * 256, b"")), "longer than a file system takes", id="long name"),
     pytest.param(lambda: zipped(("n/" * 2000 + "n", b"")), "longer than a file system takes", id="long path"),
+    pytest.param(lambda: zipped(("n/" * 128 + "n", b"")), "more than 128 folders deep", id="deep"),
     pytest.param(lambda: zipped(link("l", "/etc")), "only relative targets", id="absolute link"),
     pytest.param(lambda: zipped(link("l", "../x")), "leads out of the package", id="link out"),
     pytest.param(

@@ -18,6 +18,7 @@ from lambent_chassis.etcd import Etcd
 from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
+from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.packages import Packages
 from lambent_proto import keys
 from lambent_proto.errors import (
@@ -27,6 +28,7 @@ from lambent_proto.errors import (
     LambentError,
     RevisionMismatch,
     UnknownFunction,
+    UnknownLayer,
 )
 from lambent_proto.ids import FunctionName
 from lambent_proto.v1 import functions_pb2
@@ -52,7 +54,7 @@ def kept_in(folder: Path) -> list[str]:
 async def client(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Client]:
     catalogue = Catalogue(etcd, lambda *_: None)
     following = asyncio.create_task(catalogue.follow())
-    functions = Functions(catalogue, Packages(open_store(str(tmp_path))))
+    functions = Functions(catalogue, Packages(open_store(str(tmp_path))), LayerCatalogue(etcd))
     async with serving(ScriptedDispatcher(), functions) as address, Client(address) as connected:
         await catalogue.ready.wait()
         yield connected
@@ -76,8 +78,10 @@ async def test_a_created_function_is_shown_as_lambda_shows_it(client: Client, tm
     digest = hashlib.sha256(package())
     assert (function.name, function.version, function.runtime) == ("f", "$LATEST", RUNTIME)
     assert (function.memory_mb, function.timeout_s, function.description) == (128, 3.0, "")
+    assert (function.tmp_mb, function.network, function.snapstart) == (512, False, False)
     assert function.code_sha256 == base64.b64encode(digest.digest()).decode()
     assert function.code_size == len(package())
+    assert function.unzipped_size == len("def handler(event, context): return event")
     assert not function.HasField("concurrency")
     assert len(function.revision_id) == 32
     assert function.last_modified.seconds > 1_700_000_000
@@ -86,11 +90,20 @@ async def test_a_created_function_is_shown_as_lambda_shows_it(client: Client, tm
 
 
 async def test_everything_given_is_kept(client: Client) -> None:
-    """Memory, timeout, environment, description, concurrency."""
+    """Memory, timeout, environment, description, concurrency, `/tmp`, network, SnapStart."""
     await created(
-        client, memory_mb=256, timeout_s=0.5, environment={"KEY": "v"}, description="d", concurrency=0
+        client,
+        memory_mb=256,
+        timeout_s=0.5,
+        environment={"KEY": "v"},
+        description="d",
+        concurrency=0,
+        tmp_mb=1024,
+        network=True,
+        snapstart=True,
     )
     function = await client.get_function("f")
+    assert (function.tmp_mb, function.network, function.snapstart) == (1024, True, True)
     assert (function.memory_mb, function.timeout_s, dict(function.environment)) == (256, 0.5, {"KEY": "v"})
     assert (function.description, function.concurrency) == ("d", 0)
     assert function.HasField("concurrency")
@@ -102,6 +115,8 @@ REFUSED = [
     pytest.param({"runtime": None}, InvalidRequest, id="no runtime"),
     pytest.param({"handler": None}, InvalidRequest, id="no handler"),
     pytest.param({"memory_mb": 1}, InvalidRequest, id="memory"),
+    pytest.param({"tmp_mb": 511}, InvalidRequest, id="tmp"),
+    pytest.param({"layers": ["nothing:1"]}, UnknownLayer, id="layer"),
     pytest.param({"zip_file": b""}, InvalidRequest, id="no ZIP"),
     pytest.param({"zip_file": bytes(52_428_801)}, InvalidRequest, id="ZIP too large"),
     pytest.param({"zip_file": b"not a zip"}, BrokenPackage, id="not a ZIP"),

@@ -1,12 +1,24 @@
 """Lambda's rules for a function, one row each."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lambent_frontend.rules import RESERVED, check_name, check_zip_size, checked_changes
+from lambent_frontend.rules import (
+    RESERVED,
+    check_layer,
+    check_name,
+    check_whole,
+    check_zip_size,
+    checked_changes,
+    named_layers,
+)
+from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.errors import InvalidRequest
+from lambent_proto.ids import FunctionName
 from lambent_proto.v1.functions_pb2 import Concurrency, Configuration, Environment
 
 RUNTIME = f"python3.{sys.version_info.minor}"
@@ -37,6 +49,9 @@ def test_what_is_given_is_changed_and_nothing_else() -> None:
             environment=Environment(variables={"KEY": "value"}),
             description="",
             concurrency=Concurrency(limit=0),
+            tmp_mb=10_240,
+            network=True,
+            snapstart=False,
         )
     ) == {
         "runtime": RUNTIME,
@@ -46,6 +61,9 @@ def test_what_is_given_is_changed_and_nothing_else() -> None:
         "environment": {"KEY": "value"},
         "description": "",
         "concurrency": 0,
+        "tmp_mb": 10_240,
+        "network": True,
+        "snapstart": False,
     }
     assert checked_changes(Configuration(concurrency=Concurrency())) == {"concurrency": None}
     assert checked_changes(Configuration(environment=Environment())) == {"environment": {}}
@@ -59,6 +77,8 @@ BAD: list[Any] = [
     pytest.param(Configuration(handler="a" * 129), "handler", id="handler too long"),
     pytest.param(Configuration(memory_mb=127), "128 to 10240", id="too little memory"),
     pytest.param(Configuration(memory_mb=10_241), "128 to 10240", id="too much memory"),
+    pytest.param(Configuration(tmp_mb=511), "512 to 10240", id="too small a /tmp"),
+    pytest.param(Configuration(tmp_mb=10_241), "512 to 10240", id="too large a /tmp"),
     pytest.param(Configuration(timeout_s=0), "at most 900", id="no time"),
     pytest.param(Configuration(timeout_s=900.5), "at most 900", id="too much time"),
     pytest.param(Configuration(timeout_s=float("nan")), "at most 900", id="time is not a number"),
@@ -108,3 +128,80 @@ def test_a_zip_above_the_limit() -> None:
     check_zip_size(bytes(52_428_800))
     with pytest.raises(InvalidRequest, match="52428801 bytes"):
         check_zip_size(bytes(52_428_801))
+
+
+def test_layers_by_name_or_arn() -> None:
+    """In the order given; of an ARN the region and account do not matter."""
+    versions = ["deps:3", "arn:aws:lambda:eu-west-1:123456789012:layer:tools_2:12", "n:1"]
+    assert named_layers(versions) == [("deps", 3), ("tools_2", 12), ("n", 1)]
+    assert named_layers([]) == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        (["a:1", "b:1", "c:1", "d:1", "e:1", "f:1"], "^Cannot reference more than 5 layers.$"),
+        (["a:1", "b:1", "a:2"], "'a' is there twice"),
+        (["a:1", "arn:aws:lambda:r:1:layer:a:1"], "'a' is there twice"),
+        (["a"], "'a' is neither NAME:VERSION"),
+        (["a:"], "NAME:VERSION"),
+        (["a:-1"], "NAME:VERSION"),
+        (["a:latest"], "NAME:VERSION"),
+        (["../a:1"], "NAME:VERSION"),
+        (["arn:aws:lambda:r:1:layer:a"], "NAME:VERSION"),
+        (["arn:aws:lambda:r:1:function:a:1"], "NAME:VERSION"),
+        (["a:1\n"], "NAME:VERSION"),
+        (["a" * 141 + ":1"], "NAME:VERSION"),
+    ],
+)
+def test_layers_that_cannot_be(versions: Sequence[str], said: str) -> None:
+    """Six, one twice, or no version of a layer at all."""
+    with pytest.raises(InvalidRequest, match=said):
+        named_layers(versions)
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "runtimes", "said"),
+    [
+        ("a/b", "", [], "the layer's name 'a/b'"),
+        ("", "", [], "the layer's name"),
+        ("a" * 141, "", [], "1 to 140"),
+        ("a", "d" * 257, [], "257 characters"),
+        ("a", "", ["python3.11"] * 16, "16 compatible runtimes"),
+        ("a", "", ["no runtime"], "'no runtime' is not the name of a runtime"),
+    ],
+)
+def test_a_bad_layer(name: str, description: str, runtimes: Sequence[str], said: str) -> None:
+    """The message names what is wrong and what is allowed."""
+    check_layer("A-layer_2", "d" * 256, ["python3.11", "provided.al2023", "nodejs22.x"])
+    with pytest.raises(InvalidRequest, match=said):
+        check_layer(name, description, runtimes)
+
+
+WHOLE = Definition(
+    name=FunctionName("f"),
+    revision="r1",
+    runtime=RUNTIME,
+    handler="a.b",
+    code_sha256="00",
+    code_size=1,
+    unzipped_size=100_000_000,
+    layers=tuple(
+        LayerVersion(name=name, version=1, code_sha256="00", code_size=1, unzipped_size=81_072_000)
+        for name in ("a", "b")
+    ),
+)
+
+
+def test_code_and_layers_share_250_mb() -> None:
+    """262,144,000 bytes together, and not a byte more."""
+    check_whole(WHOLE)
+    with pytest.raises(InvalidRequest, match=r"262,144,001 bytes unzipped \(100,000,001 and 162,144,000\)"):
+        check_whole(replace(WHOLE, unzipped_size=100_000_001))
+
+
+def test_snapstart_is_for_python() -> None:
+    """Another runtime's instances cannot be forked."""
+    check_whole(replace(WHOLE, snapstart=True))
+    with pytest.raises(InvalidRequest, match="the runtime is nodejs22"):
+        check_whole(replace(WHOLE, runtime="nodejs22.x", snapstart=True))

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
-from tests.unit.scripted import FRONTEND, AnyFunction, NoFunctions, ScriptedDispatcher, serving
+from tests.unit.scripted import FRONTEND, AnyFunction, NoFunctions, NoLayers, ScriptedDispatcher, serving
 
 
 def server() -> PublicServer:
@@ -22,6 +22,7 @@ def server() -> PublicServer:
     return PublicServer(
         Invocations(AnyFunction(), dispatcher, waiting_s=1),
         NoFunctions(),
+        NoLayers(),
         Fleet(lambda: "", dispatcher, FRONTEND),
     )
 

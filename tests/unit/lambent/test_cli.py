@@ -44,6 +44,16 @@ def free_port() -> int:
         pytest.param(
             ["function", "update", "f", "--concurrency", "many"], "neither a number of instances", id="limit"
         ),
+        pytest.param(
+            ["function", "update", "f", "--layer", "deps"], "'deps' is neither NAME:VERSION", id="layer"
+        ),
+        pytest.param(
+            ["function", "update", "f", "--layer", "a:1", "--layer", "none"],
+            "'none' is neither NAME:VERSION",
+            id="layers and none",
+        ),
+        pytest.param(["layer", "get", "deps"], "'deps' is neither NAME:VERSION", id="layer's version"),
+        pytest.param(["layer", "publish", "."], "Missing option '--name'", id="layer without a name"),
         pytest.param(["worker", "--config", "/nowhere.toml"], "/nowhere.toml cannot be read", id="no config"),
         pytest.param(["up", "--workers", "0"], "Invalid value for '--workers'", id="no workers"),
     ],
@@ -57,7 +67,16 @@ def test_wrong_usage(arguments: list[str], expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["invoke", "f"], ["ps"], ["logs", "f"], ["function", "ls"], ["explain", "x"]]
+    "arguments",
+    [
+        ["invoke", "f"],
+        ["ps"],
+        ["logs", "f"],
+        ["function", "ls"],
+        ["layer", "ls"],
+        ["layer", "delete", "deps:1"],
+        ["explain", "x"],
+    ],
 )
 def test_nobody_there(arguments: list[str]) -> None:
     """Exit code 3; it says where it called, and how to start a fleet."""

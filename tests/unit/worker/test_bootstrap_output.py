@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from lambent_worker.bootstrap import output
-from lambent_worker.bootstrap.wire import decode, encode
+from lambent_worker.runtimes.python.bootstrap import output
+from lambent_worker.runtimes.python.bootstrap.wire import decode, encode
 
 
 def _beneath(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:

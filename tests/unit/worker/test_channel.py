@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
-from lambent_worker.bootstrap import wire
 from lambent_worker.channel import LONGEST_HEAD, BrokenFrame, Frames, event_frame, frame
+from lambent_worker.runtimes.python.bootstrap import wire
 
 HEADS = st.lists(st.one_of(st.text(max_size=20), st.integers(0, 2**40)), min_size=1, max_size=5)
 

@@ -70,7 +70,7 @@ def freed(number: int, *, busy: bool = False) -> do.ReportFreed:
 
 IDLE: list[on.Event] = [RENEWED, granted(), ready()]
 BUSY: list[on.Event] = [*IDLE, event()]
-TIMED_OUT = [do.TimeOut(F, R1, I1, 3.0), do.Kill(I1, "timed_out")]
+TIMED_OUT: list[do.Command] = [do.TimeOut(F, R1, I1, 3.0)]
 
 
 def decide(history: list[on.Event], last: on.Event) -> list[do.Command]:
@@ -152,11 +152,14 @@ def test_an_event(history: list[on.Event], last: on.Event, expected: list[do.Com
         pytest.param(BUSY, answered(R2), [], id="an answer to another event is dropped"),
         pytest.param([], answered(), [], id="an answer from an unknown instance is dropped"),
         pytest.param(BUSY, on.Tick(3.99), [], id="an event may take its whole timeout"),
-        pytest.param(BUSY, on.Tick(4.0), TIMED_OUT, id="then it is answered, and its instance killed"),
+        pytest.param(BUSY, on.Tick(4.0), TIMED_OUT, id="then it is answered, and its runtime ended"),
         pytest.param([*BUSY, on.Tick(4.0)], on.Tick(4.1), [], id="it times out once"),
         pytest.param([*BUSY, on.Tick(4.0)], answered(), [], id="an answer after the timeout is dropped"),
         pytest.param(
-            [*BUSY, on.Tick(4.0)], exited(), [gone("timed_out")], id="placement learns why it was killed"
+            [*BUSY, on.Tick(4.0)],
+            event(R2, at=4.1),
+            [do.Deliver(I1, R2)],
+            id="an instance whose event has timed out takes the next one",
         ),
         pytest.param(IDLE, on.Tick(7.0), [], id="an idle instance times out never"),
         pytest.param(
@@ -295,7 +298,10 @@ def test_a_grant(history: list[on.Event], last: on.Event, expected: list[do.Comm
             id="evict a busy one: killed after its event",
         ),
         pytest.param(
-            [*BUSY, evict()], on.Tick(4.0), TIMED_OUT, id="evict a busy one: its event may still time out"
+            [*BUSY, evict()],
+            on.Tick(4.0),
+            [*TIMED_OUT, do.Kill(I1, "keep_alive")],
+            id="evict a busy one: its event may still time out",
         ),
         pytest.param([*IDLE, evict()], evict(), [], id="an evict said again has no effect"),
         pytest.param([*IDLE, fence(3)], evict(2), [], id="an older evict has no effect"),

@@ -6,9 +6,12 @@ Rule 2: this module knows no clock, no socket and no process. Events carry the t
 Theory of operation. Placement grants, this core obeys or refuses; what it never does is start an instance
 of its own accord. An instance takes one event at a time, from the holder of its newest lease:
 
-    starting ──ready──▶ idle ──event──▶ busy ──answer──▶ idle
+    starting ──ready──▶ idle ──event──▶ busy ──answer, timeout──▶ idle
         │                 │               │
-        └────── evict, timeout, exit, fence of the worker ──▶ stopping ──exited──▶ gone
+        └────── evict, exit, fence of the worker ──▶ stopping ──exited──▶ gone
+
+A timeout ends the event and not the instance: the shell ends the runtime, and launches it again in the same
+sandbox with the next event.
 
 Lease numbers only grow. A frame or order that carries an older number than the newest one seen is refused,
 so a lease can be handed on without asking its old holder. A worker whose own etcd lease is about to run out
@@ -60,6 +63,10 @@ FENCE_MARGIN_S: Final = 2.0
 
 A kill was measured at 1 ms, 13 ms with 63 descendants; the rest is for a machine under load.
 """
+
+
+FENCED: Final = "worker_fenced"
+"""Why an instance is killed that must be gone before its worker's lease in etcd is."""
 
 
 class State(Enum):
@@ -170,6 +177,11 @@ class Agent:
         commands: list[Command] = []
         if instance.asked_by is not None:
             commands.append(Answer(instance.asked_by, event.request))
+        return commands + self._free(instance)
+
+    def _free(self, instance: Instance) -> list[Command]:
+        """Its event has ended."""
+        commands: list[Command] = []
         instance.state = State.IDLE
         instance.request = instance.asked_by = None
         if instance.fenced:
@@ -197,8 +209,7 @@ class Agent:
         commands: list[Command] = []
         if instance.request is not None and instance.asked_by is not None:
             commands.append(TimeOut(instance.asked_by, instance.request, instance.id, instance.timeout_s))
-        commands.append(self._stop(instance, "timed_out"))
-        return commands
+        return commands + self._free(instance)
 
     def _obey(self, epoch: Epoch, carry_out: Callable[[Order], list[Command]], order: Order) -> list[Command]:
         """Carries out an order, unless a newer leader has been seen than the one who gave it."""
@@ -281,7 +292,7 @@ class Agent:
             return []
         self.fenced = reason
         commands: list[Command] = [
-            self._stop(instance, "worker_fenced")
+            self._stop(instance, FENCED)
             for instance in self.instances.values()
             if instance.state is not State.STOPPING
         ]

@@ -32,7 +32,7 @@ class Refuse:
 
 @message
 class TimeOut:
-    """Answer the event with the function's timeout error. The kill follows as its own command."""
+    """Answer the event with the function's timeout error, and end the runtime. The instance stays."""
 
     frontend: FrontendId
     request: RequestId

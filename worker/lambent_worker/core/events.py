@@ -20,11 +20,11 @@ class ExitReason:
     """Why an instance ended, as the host reports it and placement learns it."""
 
     INIT_ERROR: Final = "init_error"
-    INIT_TIMEOUT: Final = "init_timeout"
     CRASHED: Final = "crashed"
     KILLED: Final = "killed"
     SPAWN_FAILED: Final = "spawn_failed"
     PACKAGE_MISSING: Final = "package_missing"
+    RUNTIME_MISSING: Final = "runtime_missing"
 
 
 @message

@@ -1,1 +1,1 @@
-"""The runtimes: a folder for each language, with its description and what of ours runs inside the instance."""
+"""The runtimes: a folder for each language, its description and what of ours runs inside an instance."""

@@ -1,4 +1,4 @@
-"""What a runtime is: how a function of its language is started on this host, and what of the host it needs."""
+"""What a runtime is: how a function of its language is started, and what of the host it needs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Start:
     """What a start depends on, apart from the runtime."""
 
     runtime_dir: str
-    """LAMBDA_RUNTIME_DIR as the instance sees it; the runtime's own files are in the folder `family` there."""
+    """LAMBDA_RUNTIME_DIR as the instance sees it, where the runtime has a folder of its family's name."""
     task_root: str
     opt: str
     handler: str

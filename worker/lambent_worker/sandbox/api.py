@@ -1,6 +1,6 @@
-"""What every sandbox backend offers: a sandbox for one instance, processes in it, and when it is certainly gone.
+"""What every sandbox backend offers: a sandbox for one instance, processes in it, and the moment it is gone.
 
-A sandbox outlives the processes in it: after a crash or a timeout `clear` ends whatever runs there, its `/tmp`
+A sandbox outlives the processes in it: after a crash or a timeout `clear` ends what runs there, its `/tmp`
 stays, and the runtime is launched in it again.
 """
 
@@ -77,7 +77,7 @@ class Protections:
     @property
     def level(self) -> str:
         """The strongest level of which everything is given."""
-        return next(name for name, needs in reversed(LEVELS.items()) if needs <= self.given)
+        return [name for name, needs in LEVELS.items() if needs <= self.given][-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ class Memory:
     peak_mb: int
     """Most that the sandbox has used so far, rounded up."""
     oom_kills: int
-    """How many of its processes the kernel has killed because it was over its limit. 0 where nobody counts."""
+    """How many of its processes the kernel killed for being over its limit. 0 where nobody counts."""
 
 
 class Process(Protocol):

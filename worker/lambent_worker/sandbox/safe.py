@@ -1,19 +1,21 @@
 """A backend that cannot be misused: whatever fails destroys its sandbox, and what is dead stays dead.
 
-All calls are made on the loop's thread, one at a time; the only thing that waits, `start`, may be cancelled.
+All calls are made on the loop's thread; those of one sandbox that wait (`launch`, `clear`) take turns.
 """
 
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from lambent_worker.sandbox.api import (
     Backend,
     CannotStart,
-    Exit,
-    Files,
+    Launch,
+    Memory,
+    Process,
     Protections,
     Sandbox,
     SandboxSpec,
@@ -22,53 +24,95 @@ from lambent_worker.sandbox.api import (
 
 
 class SafeSandbox:
-    def __init__(self, inner: Sandbox) -> None:
+    def __init__(self, inner: Sandbox, spec: SandboxSpec) -> None:
         self._inner = inner
+        self._spec = spec
         self._dead = False
-        self._peak_memory_mb = 0
+        self._frozen = False
+        self._turn = asyncio.Lock()
+        self._memory = Memory(0, 0)
 
     @property
-    def pid(self) -> int:
-        return self._inner.pid
+    def view(self) -> View:
+        return self._inner.view
 
     @property
-    def channel(self) -> socket.socket:
-        return self._inner.channel
+    def api(self) -> socket.socket | None:
+        return self._inner.api
 
     @property
-    def output(self) -> int:
-        return self._inner.output
+    def api_address(self) -> str:
+        return self._inner.api_address
 
-    def kill(self) -> None:
+    async def launch(self, launch: Launch) -> Process:
+        """Raises CannotStart; then it is destroyed."""
+        async with self._turn:
+            if self._dead:
+                raise CannotStart(f"the sandbox of {self._spec.instance} is destroyed")
+            self.thaw()
+            try:
+                return await self._inner.launch(launch)
+            except CannotStart:
+                self.destroy()
+                raise
+            except OSError as error:
+                self.destroy()
+                raise CannotStart(f"{self._spec.instance} cannot start {launch.argv[0]}: {error}") from error
+
+    async def clear(self) -> None:
+        """Raises CannotStart; then it is destroyed."""
+        async with self._turn:
+            if self._dead:
+                raise CannotStart(f"the sandbox of {self._spec.instance} is destroyed")
+            self.thaw()
+            try:
+                await self._inner.clear()
+            except (CannotStart, OSError) as error:
+                self.destroy()
+                raise CannotStart(f"the sandbox of {self._spec.instance} is not empty: {error}") from error
+
+    def destroy(self) -> None:
         if not self._dead:
             self._dead = True
-            self._inner.kill()
+            self._inner.destroy()
 
-    async def wait(self) -> Exit:
-        exit_ = await self._inner.wait()
+    async def wait(self) -> None:
+        await self._inner.wait()
         self._dead = True
-        return exit_
 
-    def peak_memory_mb(self) -> int:
+    def freeze(self) -> None:
+        if not self._dead and not self._frozen:
+            self._frozen = True
+            self._or_destroy(self._inner.freeze)
+
+    def thaw(self) -> None:
+        if not self._dead and self._frozen:
+            self._frozen = False
+            self._or_destroy(self._inner.thaw)
+
+    def memory(self) -> Memory:
         """The last that was seen, once it is dead."""
         if not self._dead:
             try:
-                self._peak_memory_mb = self._inner.peak_memory_mb()
+                self._memory = self._inner.memory()
             except OSError:
-                self.kill()
-        return self._peak_memory_mb
+                self.destroy()
+        return self._memory
+
+    def _or_destroy(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except OSError:
+            self.destroy()
 
 
 class SafeBackend:
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-        self._starting: set[asyncio.Future[Sandbox]] = set()
+        self._creating: set[asyncio.Future[Sandbox]] = set()
 
     def protections(self) -> Protections:
         return self._inner.protections()
-
-    def view(self, files: Files) -> View:
-        return self._inner.view(files)
 
     def extend(self, valid_until: float) -> None:
         self._inner.extend(valid_until)
@@ -76,15 +120,15 @@ class SafeBackend:
     async def lost(self) -> str:
         return await self._inner.lost()
 
-    async def start(self, spec: SandboxSpec) -> SafeSandbox:
-        """Raises CannotStart. If it is cancelled, a sandbox that is still to come is killed."""
-        starting = asyncio.ensure_future(self._inner.start(spec))
-        self._starting.add(starting)
-        starting.add_done_callback(self._starting.discard)
+    async def create(self, spec: SandboxSpec) -> SafeSandbox:
+        """Raises CannotStart. If it is cancelled, a sandbox that is still to come is destroyed."""
+        creating = asyncio.ensure_future(self._inner.create(spec))
+        self._creating.add(creating)
+        creating.add_done_callback(self._creating.discard)
         try:
-            return SafeSandbox(await asyncio.shield(starting))
+            return SafeSandbox(await asyncio.shield(creating), spec)
         except asyncio.CancelledError:
-            starting.add_done_callback(_destroy)
+            creating.add_done_callback(_destroy)
             raise
         except OSError as error:
             raise CannotStart(f"no sandbox for {spec.instance}: {error}") from error
@@ -97,10 +141,10 @@ class SafeBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with contextlib.suppress(CannotStart, OSError):
-            await asyncio.gather(*self._starting)
+            await asyncio.gather(*self._creating)
         await self._inner.__aexit__(kind, error, trace)
 
 
-def _destroy(starting: "asyncio.Future[Sandbox]") -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().kill()
+def _destroy(creating: "asyncio.Future[Sandbox]") -> None:
+    if not creating.cancelled() and creating.exception() is None:
+        creating.result().destroy()

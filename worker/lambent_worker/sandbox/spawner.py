@@ -4,8 +4,8 @@ A process of its own, `python -I -S spawner.py FD`, single-threaded and standard
 threads of gRPC's and must never fork. FD is one end of a SOCK_SEQPACKET pair. Each packet is a JSON array:
 
     worker to spawner                            spawner to worker
-    ["start", key, argv, environment, folder]    ["started", key, pid]       with the process's pidfd
-      with the descriptors of channel, output    ["failed", key, why]
+    ["start", key, argv, environment, folder,    ["started", key, pid]       with the process's pidfd
+      fds] with so many: output and channel      ["failed", key, why]
     ["kill", key]                                ["exited", key, status, killed]
     ["extend", valid_until]
 
@@ -132,8 +132,8 @@ class Spawner:
         if not packet:
             return False
         match json.loads(packet):
-            case ["start", key, argv, environment, folder]:
-                self._start(key, argv, environment, folder, fds)
+            case ["start", key, argv, environment, folder, count]:
+                self._start(key, argv, environment, folder, fds[:count] if len(fds) == count else [])
             case ["kill", key]:
                 if instance := self._instances.get(key):
                     instance.kill()
@@ -148,7 +148,7 @@ class Spawner:
     def _start(
         self, key: str, argv: list[str], environment: dict[str, str], folder: str, fds: list[int]
     ) -> None:
-        if len(fds) != 2:
+        if not fds:
             self._say("failed", key, "the spawner has no descriptors left: raise its limit of open files")
             return
         if time.monotonic() >= self._valid_until:
@@ -211,8 +211,8 @@ def received(sock: socket.socket, fds: int) -> tuple[bytes, list[int]]:
 def launch(argv: list[str], environment: dict[str, str], folder: str, fds: list[int]) -> int:
     """Starts a process in a session of its own; raises OSError if it cannot be executed.
 
-    `fds` are its channel, which it gets as descriptor 3, and its output, which it gets as 1 and 2. Standard
-    input is empty, and nothing else that is open here is open there.
+    `fds` are its output, which it gets as 1 and 2, and its channel, if it has one, which it gets as
+    descriptor 3. Standard input is empty, and nothing else that is open here is open there.
     """
     parent = os.getpid()
     told, tell = os.pipe()
@@ -236,7 +236,7 @@ def become(
     """Turns the new process into the program, or writes to `tell` the errno that says why it cannot be."""
     try:
         # Away from the numbers that are given out below.
-        channel, output, tell = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (*fds, tell))
+        output, *channel, tell = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (*fds, tell))
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE, *IGNORED):
@@ -248,7 +248,8 @@ def become(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.dup2(channel, 3)
+        if channel:
+            os.dup2(channel[0], 3)
         os.chdir(folder)
         os.execve(argv[0], argv, environment)
     except OSError as error:

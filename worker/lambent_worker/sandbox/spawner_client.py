@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,7 +20,7 @@ STOP_LIMIT_S: Final = 10.0
 """How long the spawner may take to end all instances and itself before it is killed."""
 
 
-class Process:
+class Spawned:
     """One process group that the spawner started."""
 
     def __init__(self, key: str, pid: int, pidfd: int, exited: asyncio.Future[Exit]) -> None:
@@ -41,8 +40,8 @@ class Spawner:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._starting: dict[str, asyncio.Future[Process]] = {}
-        self._processes: dict[str, Process] = {}
+        self._starting: dict[str, asyncio.Future[Spawned]] = {}
+        self._processes: dict[str, Spawned] = {}
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._lost: asyncio.Future[str] = self._loop.create_future()
         self._closing = False
@@ -88,11 +87,12 @@ class Spawner:
         key: str,
         argv: Sequence[str],
         environment: Mapping[str, str],
-        folder: Path,
-        fds: tuple[int, int],
-    ) -> Process:
-        """Raises CannotStart. `fds`, the instance's ends of channel and output, are closed in any case."""
-        packet = json.dumps(["start", key, argv, dict(environment), str(folder)]).encode()
+        folder: str,
+        fds: tuple[int, ...],
+    ) -> Spawned:
+        """Raises CannotStart. `fds`, the process's ends of its output and, if it has one, of its channel, are
+        closed in any case."""
+        packet = json.dumps(["start", key, argv, dict(environment), folder, len(fds)]).encode()
         if self._lost.done() or self._closing or len(packet) > spawner.LONGEST_PACKET:
             for fd in fds:
                 os.close(fd)
@@ -100,7 +100,7 @@ class Spawner:
             raise CannotStart(
                 size if not self._lost.done() and not self._closing else "the spawner has ended"
             )
-        started: asyncio.Future[Process] = self._loop.create_future()
+        started: asyncio.Future[Spawned] = self._loop.create_future()
         self._starting[key] = started
         self._send(packet, fds)
         return await started
@@ -152,7 +152,7 @@ class Spawner:
     def _take(self, message: list[object], fds: list[int]) -> None:
         match message:
             case ["started", str(key), int(pid)]:
-                process = Process(key, pid, fds[0], self._loop.create_future())
+                process = Spawned(key, pid, fds[0], self._loop.create_future())
                 self._processes[key] = process
                 self._starting.pop(key).set_result(process)
             case ["failed", str(key), str(why)]:
@@ -162,7 +162,7 @@ class Spawner:
             case _:
                 raise ValueError(f"the spawner sent {message!r}")
 
-    def _exited(self, process: Process, exit_: Exit) -> None:
+    def _exited(self, process: Spawned, exit_: Exit) -> None:
         del self._processes[process.key]
         os.close(process.pidfd)
         process.exited.set_result(exit_)
@@ -184,6 +184,6 @@ class Spawner:
         if not self._closing:
             self._lost.set_result("the spawner's process has died")
 
-    def _ended_without_spawner(self, process: Process) -> None:
+    def _ended_without_spawner(self, process: Spawned) -> None:
         self._loop.remove_reader(process.pidfd)
         self._exited(process, Exit(-signal.SIGKILL, killed=True))

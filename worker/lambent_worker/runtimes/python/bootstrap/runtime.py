@@ -86,6 +86,7 @@ def _answer_events(fd: int, handler: Handler) -> None:
 def main(fd: int) -> NoReturn:
     os.set_inheritable(fd, False)
     output.install()
+    Context.read_environment()
     search = [os.environ["LAMBDA_TASK_ROOT"], *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
     sys.path[:0] = search
     builtins.exit = builtins.quit = Quitter("exit", "Ctrl-D")  # as everywhere but under `python -S`

@@ -1,0 +1,111 @@
+"""The Layers service: checks, then the package store, then etcd. Bad input changes nothing."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+import grpc.aio
+
+from lambent_chassis import clock
+from lambent_frontend.layer_catalogue import LayerCatalogue
+from lambent_frontend.packages import Packages
+from lambent_frontend.rules import check_layer, check_layer_name, page_size
+from lambent_proto.definition import LayerVersion, PublishedLayer
+from lambent_proto.errors import InvalidRequest
+from lambent_proto.status import errors_as_status
+from lambent_proto.v1 import layers_pb2, layers_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Layers(layers_pb2_grpc.LayersServicer):
+    def __init__(self, catalogue: LayerCatalogue, packages: Packages) -> None:
+        self._catalogue = catalogue
+        self._packages = packages
+
+    @errors_as_status
+    async def PublishLayerVersion(
+        self, request: layers_pb2.PublishLayerVersionRequest, context: Context
+    ) -> layers_pb2.LayerVersion:
+        check_layer(request.name, request.description, request.compatible_runtimes)
+        if not request.zip_file:
+            raise InvalidRequest("there is no zip_file")
+        package = asdict(await self._packages.check(request.zip_file))
+        await self._packages.put(request.zip_file, package["code_sha256"])
+
+        def numbered(version: int) -> PublishedLayer:
+            return PublishedLayer(
+                layer=LayerVersion(name=request.name, version=version, **package),
+                description=request.description,
+                compatible_runtimes=tuple(request.compatible_runtimes),
+                created_at=clock.unix_s(),
+            )
+
+        return described(await self._catalogue.publish(request.name, numbered))
+
+    @errors_as_status
+    async def GetLayerVersion(
+        self, request: layers_pb2.GetLayerVersionRequest, context: Context
+    ) -> layers_pb2.LayerVersion:
+        check_layer_name(request.name)
+        return described(await self._catalogue.get(request.name, request.version))
+
+    @errors_as_status
+    async def ListLayers(
+        self, request: layers_pb2.ListLayersRequest, context: Context
+    ) -> layers_pb2.ListLayersResponse:
+        count = page_size(request.max_items)
+        suited = _suited(await self._catalogue.all_versions(), request.compatible_runtime)
+        newest = [next(versions) for _, versions in groupby(suited, key=lambda it: it.layer.name)]
+        left = [it for it in newest if it.layer.name > request.marker]
+        return layers_pb2.ListLayersResponse(
+            layers=map(described, left[:count]),
+            next_marker=left[count - 1].layer.name if len(left) > count else "",
+        )
+
+    @errors_as_status
+    async def ListLayerVersions(
+        self, request: layers_pb2.ListLayerVersionsRequest, context: Context
+    ) -> layers_pb2.ListLayerVersionsResponse:
+        check_layer_name(request.name)
+        count = page_size(request.max_items)
+        if request.marker and not request.marker.isdecimal():
+            raise InvalidRequest(f"the marker {request.marker[:80]!r} is of no answer of this list")
+        left = [
+            it
+            for it in _suited(await self._catalogue.versions(request.name), request.compatible_runtime)
+            if not request.marker or it.layer.version < int(request.marker)
+        ]
+        return layers_pb2.ListLayerVersionsResponse(
+            layer_versions=map(described, left[:count]),
+            next_marker=str(left[count - 1].layer.version) if len(left) > count else "",
+        )
+
+    @errors_as_status
+    async def DeleteLayerVersion(
+        self, request: layers_pb2.DeleteLayerVersionRequest, context: Context
+    ) -> layers_pb2.DeleteLayerVersionResponse:
+        check_layer_name(request.name)
+        await self._catalogue.delete(request.name, request.version)
+        return layers_pb2.DeleteLayerVersionResponse()
+
+
+def _suited(published: Iterable[PublishedLayer], runtime: str) -> list[PublishedLayer]:
+    return [it for it in published if not runtime or runtime in it.compatible_runtimes]
+
+
+def described(published: PublishedLayer) -> layers_pb2.LayerVersion:
+    layer = published.layer
+    version = layers_pb2.LayerVersion(
+        name=layer.name,
+        version=layer.version,
+        description=published.description,
+        compatible_runtimes=published.compatible_runtimes,
+        code_sha256=base64.b64encode(bytes.fromhex(layer.code_sha256)).decode(),
+        code_size=layer.code_size,
+        unzipped_size=layer.unzipped_size,
+    )
+    version.created_at.FromNanoseconds(int(published.created_at * 1e9))
+    return version
