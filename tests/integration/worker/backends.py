@@ -1,6 +1,7 @@
 """The sandbox backends, each as the tests make it, or skipped with what this host lacks for it."""
 
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +12,7 @@ from lambent_worker.sandbox.api import Backend, HostFiles
 from lambent_worker.sandbox.confine import landlock_version
 from lambent_worker.sandbox.landlock import LandlockBackend
 from lambent_worker.sandbox.process import ProcessBackend
+from lambent_worker.sandbox.seccomp import program
 
 Make = Callable[[HostFiles], Backend]
 
@@ -33,7 +35,7 @@ def namespaces_or_skip(files: HostFiles) -> Backend:
         pytest.skip("namespaces with everything that they protect from need root")
     from lambent_worker.sandbox.namespaces import NamespacesBackend
 
-    raise NotImplementedError(NamespacesBackend)
+    return NamespacesBackend(files, NAME, seccomp=program(platform.machine()))
 
 
 def bwrap_or_skip(files: HostFiles) -> Backend:

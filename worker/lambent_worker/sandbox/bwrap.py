@@ -1,7 +1,7 @@
 """The backend for those who trust reviewed programs alone: bubblewrap, with util-linux's nsenter and setpriv.
 
-Each launch is a bubblewrap of its own, with process, mount, ipc, uts, cgroup and user namespaces of its own. What
-launches of one instance share is its `/tmp`, its cgroup and its network namespace. Every namespace is named on
+Each launch is a bubblewrap of its own, with process, mount, ipc, uts, cgroup and user namespaces of its own.
+Launches of one instance share its `/tmp`, its cgroup and its network namespace. Every namespace is named on
 bubblewrap's command line: with `--unshare-all` it leaves out silently what the host refuses.
 """
 
@@ -9,23 +9,30 @@ import asyncio
 import os
 import platform
 import shutil
-import socket
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from lambent_worker.sandbox import kernel, seccomp
-from lambent_worker.sandbox.api import PROTECTIONS, CannotStart, HostFiles, Launch, Protections, SandboxSpec, View
+from lambent_worker.sandbox.api import (
+    PROTECTIONS,
+    CannotStart,
+    Exit,
+    HostFiles,
+    Launch,
+    Protections,
+    SandboxSpec,
+    View,
+)
 from lambent_worker.sandbox.cgroups import Cgroup, Cgroups
 from lambent_worker.sandbox.entry import INSIDE_GID, INSIDE_UID
 from lambent_worker.sandbox.landlock import OF_CGROUPS, Uids
 from lambent_worker.sandbox.preparing import limits
-from lambent_worker.sandbox.root import ETC, ETC_OF_THE_HOST, SYSTEM
-from lambent_worker.sandbox.shell import API_PORT, loopback_up
-from lambent_worker.sandbox.spawned import SpawnedSandbox, Start, empty, make_tmp, remove_tmp
+from lambent_worker.sandbox.root import SYSTEM, write_etc
+from lambent_worker.sandbox.shell import api_listener
+from lambent_worker.sandbox.spawned import Place, SpawnedSandbox, Start, empty, make_tmp, remove_tmp
 from lambent_worker.sandbox.spawner_client import Spawner
 
 VIEW: Final = View(task_root="/var/task", opt="/opt", runtime_dir="/var/runtime", tmp="/tmp")
@@ -37,12 +44,13 @@ NAMESPACES: Final = (
     "--unshare-uts",
     "--unshare-cgroup",
 )
+_SIGNALS: Final = 128
 SECCOMP_FD: Final = 4
 """The first of the descriptors that a launch keeps."""
 
 
 class Network:
-    """A network namespace with nothing in it but its own loopback, and the listener of the Runtime API there."""
+    """A network namespace with nothing in it but its loopback, and the listener of the Runtime API there."""
 
     def __init__(self) -> None:
         """Raises OSError where the worker is not root."""
@@ -57,17 +65,13 @@ class Network:
         """In a thread of its own, which is all that a namespace is entered by, and which ends at once."""
         try:
             kernel.unshare(kernel.CLONE_NEWNET)
-            self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            loopback_up(self.listener)
-            self.listener.bind(("127.0.0.1", API_PORT))
-            self.listener.listen(128)
-            self.listener.setblocking(False)
+            self.listener = api_listener()
             self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             self._failure = error
 
 
-class BwrapPlace:
+class BwrapPlace(Place):
     view = VIEW
 
     def __init__(
@@ -78,6 +82,8 @@ class BwrapPlace:
         self._uid = uids.take()
         self._network = Network() if os.geteuid() == 0 else None
         self.api = self._network.listener if self._network and spec.runtime_api else None
+        if self._network and not spec.runtime_api:
+            self._network.listener.close()
         self._tmp = make_tmp(files.scratch, spec.instance, self._uid)
         self._arguments = tuple(_arguments(files, spec, etc, self._tmp, own_network=self._network is None))
 
@@ -97,13 +103,16 @@ class BwrapPlace:
             user = f"{self._uid}"
             yield from ("/usr/bin/setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--")
 
+    def exit(self, exit_: Exit) -> Exit:
+        """bubblewrap says of a signal what a shell does: 128 and its number."""
+        by_signal = _SIGNALS < exit_.status <= _SIGNALS + 64
+        return Exit(_SIGNALS - exit_.status, exit_.killed) if by_signal else exit_
+
     def remove(self) -> None:
         remove_tmp(self._tmp)
         self._uids.give_back(self._uid)
         if self._network is not None:
             os.close(self._network.fd)
-            if self.api is None:
-                self._network.listener.close()
 
 
 def _arguments(
@@ -145,7 +154,9 @@ class BwrapBackend:
         await asyncio.to_thread(empty, self._files.scratch)
         self._files.scratch.chmod(0o711)
         self._uids = Uids(self._files)
-        self._etc = await asyncio.to_thread(_make_etc, self._files.scratch / "etc")
+        self._etc = self._files.scratch / "etc"
+        self._etc.mkdir()
+        await asyncio.to_thread(write_etc, str(self._etc))
         self._spawner = await Spawner().__aenter__()
         return self
 
@@ -200,19 +211,3 @@ class BwrapBackend:
                 cgroup.remove()
             raise
         return SpawnedSandbox(self._spawner, spec, place)
-
-
-def _make_etc(etc: Path) -> Path:
-    """As `root.py` makes it for shells."""
-    etc.mkdir()
-    for name, text in ETC.items():
-        (etc / name).write_text(text)
-    for pattern in ETC_OF_THE_HOST:
-        for path in Path("/etc").glob(pattern):
-            with suppress(OSError):
-                if path.is_dir():
-                    ignored = shutil.ignore_patterns("private")
-                    shutil.copytree(path, etc / path.name, symlinks=True, ignore=ignored)
-                else:
-                    shutil.copy(path, etc / path.name)
-    return etc

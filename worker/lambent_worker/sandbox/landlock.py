@@ -27,6 +27,7 @@ from lambent_worker.sandbox.cgroups import Cgroup, Cgroups
 from lambent_worker.sandbox.confine import NET_FROM, SCOPES_FROM, landlock_version
 from lambent_worker.sandbox.preparing import PROCESSES, limits
 from lambent_worker.sandbox.spawned import (
+    Place,
     SpawnedSandbox,
     Start,
     empty,
@@ -61,7 +62,7 @@ MB: Final = 1024 * 1024
 UIDS: Final = range(720_000, 724_096)
 
 
-class _Uids:
+class Uids:
     """Users of the host's, each given to one instance at a time."""
 
     def __init__(self, files: HostFiles) -> None:
@@ -93,8 +94,8 @@ def _reachable(folder: Path) -> bool:
     return all(it.stat().st_mode & 0o001 for it in (folder, *folder.parents))
 
 
-class LandlockPlace:
-    def __init__(self, files: HostFiles, spec: SandboxSpec, cgroup: Cgroup | None, uids: _Uids) -> None:
+class LandlockPlace(Place):
+    def __init__(self, files: HostFiles, spec: SandboxSpec, cgroup: Cgroup | None, uids: Uids) -> None:
         self.cgroup = cgroup
         self._uids = uids
         self._uid = uids.take()
@@ -150,7 +151,7 @@ class LandlockBackend:
             await asyncio.to_thread(self._cgroups.sweep, self._parent)
         await asyncio.to_thread(empty, self._files.scratch)
         self._files.scratch.chmod(0o711)
-        self._uids = _Uids(self._files)
+        self._uids = Uids(self._files)
         self._spawner = await Spawner(confines=True).__aenter__()
         return self
 

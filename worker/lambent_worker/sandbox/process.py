@@ -7,6 +7,7 @@ from typing import Self
 from lambent_worker.sandbox.api import PROTECTIONS, HostFiles, Launch, Protections, SandboxSpec, View
 from lambent_worker.sandbox.cgroups import Cgroup
 from lambent_worker.sandbox.spawned import (
+    Place,
     SpawnedSandbox,
     Start,
     empty,
@@ -17,7 +18,7 @@ from lambent_worker.sandbox.spawned import (
 from lambent_worker.sandbox.spawner_client import Spawner
 
 
-class PlainPlace:
+class PlainPlace(Place):
     """A folder for `/tmp`; everything else is the host's own."""
 
     cgroup: Cgroup | None = None

@@ -4,12 +4,13 @@ import asyncio
 import os
 import shutil
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 
 from lambent_proto.ids import InstanceId
@@ -34,16 +35,22 @@ class Start:
     """What `confine.py` does to it before it executes."""
 
 
-class Place(Protocol):
+class Place(ABC):
     """Where the processes of one instance run, and what is made for that."""
 
     view: View
     api: socket.socket | None
     cgroup: Cgroup | None
 
+    @abstractmethod
     def start(self, launch: Launch) -> Start:
         """Raises CannotStart, OSError."""
 
+    def exit(self, exit_: Exit) -> Exit:
+        """How the process that was launched ended, from how the one that was executed did."""
+        return exit_
+
+    @abstractmethod
     def remove(self) -> None:
         """Nothing of it is left on the host. Called once nothing runs there, in a thread."""
 
@@ -53,7 +60,8 @@ class SpawnedProcess:
 
     parked = False
 
-    def __init__(self, spawned: Spawned, channel: socket.socket | None, output: int) -> None:
+    def __init__(self, place: Place, spawned: Spawned, channel: socket.socket | None, output: int) -> None:
+        self._place = place
         self._spawned = spawned
         self.channel = channel
         self.output = output
@@ -63,7 +71,7 @@ class SpawnedProcess:
         return self._spawned.pid
 
     async def wait(self) -> Exit:
-        return await asyncio.shield(self._spawned.exited)
+        return self._place.exit(await asyncio.shield(self._spawned.exited))
 
 
 class SpawnedSandbox:
@@ -122,7 +130,7 @@ class SpawnedSandbox:
         spawned.exited.add_done_callback(partial(self._ended, spawned))
         if self._destroyed.is_set():
             self._spawner.kill(spawned.key)
-        return SpawnedProcess(spawned, channel, output)
+        return SpawnedProcess(self._place, spawned, channel, output)
 
     def _ended(self, spawned: Spawned, exited: "asyncio.Future[Exit]") -> None:
         if exited.result().killed and spawned in self._launched:
