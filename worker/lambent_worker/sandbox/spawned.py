@@ -84,6 +84,7 @@ class SpawnedSandbox:
         self._launched: list[Spawned] = []
         self._launches = 0
         self._destroyed = asyncio.Event()
+        self._removed = False
         self._peak_mb = 0
 
     @property
@@ -138,17 +139,20 @@ class SpawnedSandbox:
 
     async def clear(self) -> None:
         ended, self._launched = self._launched, []
-        self._kill(ended)
+        for spawned in ended:
+            self._spawner.kill(spawned.key)
         await asyncio.gather(*(asyncio.shield(spawned.exited) for spawned in ended))
+        self._kill_strays()
 
     def destroy(self) -> None:
         self._destroyed.set()
-        self._kill(self._launched)
+        self.thaw()
+        for spawned in self._launched:
+            self._spawner.kill(spawned.key)
 
-    def _kill(self, spawned: list[Spawned]) -> None:
-        for it in spawned:
-            self._spawner.kill(it.key)
-        if self._place.cgroup is not None:
+    def _kill_strays(self) -> None:
+        """Those that left their process groups. The spawner has killed the others, and knows that it did."""
+        if self._place.cgroup is not None and not self._removed:
             with suppress(OSError):  # its processes are gone already
                 self._place.cgroup.kill()
 
@@ -160,8 +164,10 @@ class SpawnedSandbox:
         for waiting in (destroyed, lost):
             waiting.cancel()
         await asyncio.gather(*(asyncio.shield(spawned.exited) for spawned in self._launched))
-        self._kill([])
-        await asyncio.to_thread(self._remove)
+        if not self._removed:
+            self._kill_strays()
+            self._removed = True
+            await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
         if self._place.cgroup is not None:
