@@ -4,7 +4,6 @@ import pytest
 
 from lambent_proto.runtimes import is_runtime, runs
 
-
 KNOWN = """
     python python3.9 python3.13 nodejs nodejs22.x ruby ruby3.4 java java8 java21 dotnet dotnet8 powershell
     provided provided.al2 provided.al2023
