@@ -141,6 +141,7 @@ def test_invoke_says_more(fleet: Fleet) -> None:
     text = done.stderr.decode()
     assert "event of 1 characters" in text
     assert "on worker-1, instance" in text
+    assert ", isolation none: " in text
     answer = said(fleet.lambent("invoke", "echo", "-d", "1", "--json"))
     assert (answer["payload"], answer["function_error"]) == (1, "")
     assert answer["explanation"]["node"] == "worker-1"
@@ -195,9 +196,12 @@ def test_the_fleet(fleet: Fleet) -> None:
     nodes = said(fleet.lambent("nodes", "--json"))
     assert nodes["nodes"][0]["isolation"] == "none"
     assert nodes["epoch"] >= 1
-    told = fleet.lambent("nodes")
-    assert "worker-1" in told.stdout.decode()
-    assert "Not protected somewhere: " in told.stderr.decode()
+    assert nodes["nodes"][0]["backend"] == "process"
+    assert "files" in nodes["nodes"][0]["missing_protections"]
+    assert f"python3.{sys.version_info.minor}" in nodes["nodes"][0]["runtimes"]
+    row = fleet.lambent("nodes").stdout.decode().splitlines()[1]
+    assert row.split()[:2] == ["worker-1", "connected"]
+    assert "process  none       files, environment, memory," in row
 
 
 def test_explain(fleet: Fleet) -> None:
@@ -205,6 +209,7 @@ def test_explain(fleet: Fleet) -> None:
     request = said(fleet.lambent("invoke", "echo", "--json"))["request_id"]
     told = said(fleet.lambent("explain", request, "--json"))
     assert (told["function_name"], told["outcome"]) == ("echo", "succeeded")
+    assert told["explanation"]["isolation"] == "none"
     assert "succeeded" in fleet.lambent("explain", request).stdout.decode()
     assert "does not remember" in failure(fleet.lambent("explain", "nothing"), 3)
 
