@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,6 +203,18 @@ def test_the_fleet(fleet: Fleet) -> None:
     row = fleet.lambent("nodes").stdout.decode().splitlines()[1]
     assert row.split()[:2] == ["worker-1", "connected"]
     assert "process  none       files, environment, memory," in row
+
+
+def test_metrics(fleet: Fleet) -> None:
+    """The worker's address for Prometheus is with its others, and a call leaves its trace there."""
+    assert fleet.lambent("invoke", "echo").returncode == 0
+    at = fleet.part("worker-1")["addresses"]["metrics"]
+    with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'lambent_worker_isolation_level{backend="process",level="none"} 1.0' in lines
+    assert 'lambent_worker_protection{name="files"} 0.0' in lines
+    started = f'lambent_worker_starts_total{{kind="new",runtime="python3.{sys.version_info.minor}"}} '
+    assert any(line.startswith(started) for line in lines)
 
 
 def test_explain(fleet: Fleet) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
 from lambent_worker.host import InstanceHost
 from lambent_worker.logs import FunctionLogs
+from lambent_worker.metrics import Metrics, serving
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
 from lambent_worker.runtimes.api import Runtime
@@ -50,7 +52,10 @@ async def run(settings: WorkerSettings, started: Started) -> None:
                 _listening(settings, agent, logs) as at,
             ):
                 registration = _registration(settings, agent, backend.protections(), runtimes, at)
-                await _serve(registration, etcd, lease, agent, started)
+                metrics = Metrics(backend.protections(), agent.core)
+                agent.launched = metrics.launched
+                async with serving(metrics, settings.host, settings.metrics_port) as metrics_address:
+                    await _serve(registration, etcd, lease, agent, partial(started, metrics=metrics_address))
         finally:
             await _end(lease)  # only now: as long as the key is there, instances may exist
 

@@ -70,6 +70,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.said: asyncio.Queue[Ready | Answer | Exited | Lost] = asyncio.Queue()
+        self.launches: list[tuple[str, str]] = []
+
+    def launched(self, runtime: str, kind: str) -> None:
+        self.launches.append((runtime, kind))
 
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
         self.said.put_nowait(Ready(instance, starting_ms, init_ms))
