@@ -1,7 +1,7 @@
-"""What this host can do for sandboxes, tried for real: each block in a throw-away process, nothing read off a version.
+"""What this host can do for sandboxes: each block is tried in a throw-away process, and no version is believed.
 
-Without root every block that needs it is tried in a user namespace, as the backend would. Nothing is left of a
-try; only, where a cgroup has been delegated to this user, its processes may be in a child of it afterwards.
+Without root, what needs it is tried in a user namespace, as the backend does. Nothing is left of a try; only
+where a cgroup of v2 has been delegated to this user, its processes may be in a child of it afterwards.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -59,12 +60,9 @@ Block = Callable[[], str]
 def probe(scratch: Path = Path("/var/tmp")) -> list[Check]:
     """Takes about a second. `scratch` is on the disk whose loop devices are tried. Needs a single thread."""
     return [
-        *(
-            _checked(name, protects, lambda block=block: _in_child(block))
-            for name, protects, block in _BLOCKS
-        ),
+        *(_checked(name, protects, partial(_in_child, block)) for name, protects, block in _BLOCKS),
         *_cgroup_checks(),
-        _checked("/tmp on disk", ("tmp_on_disk", "disk_limit"), lambda: _tmp_disk(scratch)),
+        _checked("/tmp on disk", ("tmp_on_disk", "disk_limit"), partial(_tmp_disk, scratch)),
         *(_checked(name, protects, tool) for name, protects, tool in _TOOLS),
     ]
 
@@ -73,7 +71,13 @@ def _checked(name: str, protects: tuple[str, ...], block: Block) -> Check:
     try:
         return Check(name, True, block(), protects)
     except (OSError, LookupError) as error:
-        return Check(name, False, str(error), protects)
+        return Check(name, False, _why(error), protects)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _in_child(block: Block) -> str:
@@ -101,7 +105,7 @@ def _say(block: Block, tell: int) -> NoReturn:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         answer = "+" + block()
     except BaseException as error:  # noqa: BLE001 - it is said to the parent, who raises
-        answer = f"-{error}"
+        answer = f"-{_why(error)}"
     os.write(tell, answer.encode()[:4096])
     while True:  # the parent ends it
         signal.pause()
@@ -114,10 +118,7 @@ def _unshare(flags: int) -> None:
         kernel.unshare(flags)
         return
     kernel.unshare(flags | kernel.CLONE_NEWUSER)
-    _map_users(user, group)
-
-
-def _map_users(user: int, group: int) -> None:
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # who was root before does not own its /proc/self otherwise
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
         Path(f"/proc/self/{name}").write_text(text)
 
@@ -126,7 +127,6 @@ def _user_namespace() -> str:
     if os.geteuid() == 0:
         os.setresgid(_SOMEBODY, _SOMEBODY, _SOMEBODY)
         os.setresuid(_SOMEBODY, _SOMEBODY, _SOMEBODY)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # /proc/self belongs to root otherwise
     _unshare(kernel.CLONE_NEWUSER)
     return "a plain user may make one"
 
