@@ -1,4 +1,4 @@
-"""What this host can do for sandboxes: each block is tried in a throw-away process, and no version is believed.
+"""What this host can do for sandboxes: each block is tried in a throw-away process, no version is believed.
 
 Without root, what needs it is tried in a user namespace, as the backend does. Nothing is left of a try; only
 where a cgroup of v2 has been delegated to this user, its processes may be in a child of it afterwards.
