@@ -18,9 +18,10 @@ from lambent_proto.definition import Definition
 from lambent_proto.ids import FrontendId, InstanceId, NodeId, RequestId, VersionKey
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
+from lambent_worker.core.agent import FENCED
 from lambent_worker.core.agent import Agent as Core
+from lambent_worker.event import Event
 from lambent_worker.host import InstanceHost
-from lambent_worker.run import Event
 
 TICK_S: Final = 0.05
 """How often timeouts and the worker's own lease are looked at."""
@@ -139,7 +140,7 @@ class Agent:
                 self.host.start(command.instance, self._definitions[command.version])
                 self._forget_definitions()
             case do.Kill():
-                self.host.kill(command.instance)
+                self.host.kill(command.instance, graceful=command.reason != FENCED)
             case do.Announce():
                 self._announce(command)
             case do.Retire():

@@ -33,6 +33,11 @@ def exit_message(request_id: str, exit_: Exit) -> str:
     return f"RequestId: {request_id} Error: Runtime exited with error: {_how(exit_.status)}"
 
 
+def extension_crashed(request_id: str, name: str, exit_: Exit) -> bytes:
+    message = f"RequestId: {request_id} Error: the extension {name} exited with {_how(exit_.status)}"
+    return failure("Extension.Crash", message)
+
+
 def _how(status: int) -> str:
     if status > 0:
         return f"exit status {status}"

@@ -14,11 +14,11 @@ import structlog
 from lambent_chassis import clock
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
-from lambent_worker import failures
+from lambent_worker import extensions, failures
+from lambent_worker.event import Event
 from lambent_worker.instance import Ending, HostListener, Instance
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import Held, PackageCache, PackageMissing
-from lambent_worker.run import Event
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import Backend, CannotStart, SandboxSpec
 from lambent_worker.sandbox.safe import SafeBackend
@@ -101,10 +101,13 @@ class InstanceHost:
         """
         self._instances[instance].deliver(event, timeout_s, tail)
 
-    def kill(self, instance: InstanceId) -> None:
-        """`exited` follows, unless the instance is gone already; a call it was running is not answered."""
+    def kill(self, instance: InstanceId, *, graceful: bool = False) -> None:
+        """`exited` follows, unless the instance is gone already; a call it was running is not answered.
+
+        With `graceful` extensions have two seconds for their end.
+        """
         if it := self._instances.get(instance):
-            it.kill()
+            it.kill(graceful=graceful)
 
     def time_out(self, instance: InstanceId, request_id: RequestId, timeout_s: float) -> tuple[bytes, bytes]:
         """Ends the runtime whose call takes too long; returns that call's error and the last of its log.
@@ -152,6 +155,7 @@ class InstanceHost:
         if held is None:
             return Ending("killed")
         with held:
+            it.extensions = extensions.names(held.layers)
             try:
                 sandbox = await self._sandbox.create(self._spec(it, held))
             except CannotStart as failed:
@@ -181,6 +185,6 @@ class InstanceHost:
             memory_mb=it.definition.memory_mb,
             tmp_mb=it.definition.tmp_mb,
             network=it.definition.network,
-            runtime_api=not it.runtime.frames,
+            runtime_api=bool(it.extensions) or not it.runtime.frames,
             parked=parkable.name if parkable else "",
         )

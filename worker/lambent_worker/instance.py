@@ -20,8 +20,12 @@ from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import failures
 from lambent_worker.environment import environment, start_of
+from lambent_worker.event import Event
+from lambent_worker.extensions import ExtensionProcesses
 from lambent_worker.logs import InstanceLog
-from lambent_worker.run import Event, Run
+from lambent_worker.run import Run
+from lambent_worker.runtime_api.extensions import Facts
+from lambent_worker.runtime_api.server import RuntimeApi
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Sandbox
 
@@ -29,6 +33,10 @@ _log = structlog.get_logger()
 
 MEMORY_EVERY_S: Final = 1.0
 """Reading it takes 30 us, more than a call: so not every call reads it."""
+
+
+SHUTDOWN_S: Final = 2.0
+"""Lambda's, for an instance with external extensions."""
 
 
 class HostListener(Protocol):
@@ -87,6 +95,8 @@ class Instance:
         listener: HostListener,
         init_limit_s: float,
     ) -> None:
+        self.extensions: tuple[str, ...] = ()
+        """File names of its external ones; known before `live`."""
         self.id = id_
         self.definition = definition
         self.runtime = runtime
@@ -109,6 +119,8 @@ class Instance:
         self._timer: asyncio.TimerHandle | None = None
         self._ending: Ending | None = None
         """How it ends, where that is decided before its exit."""
+        self._api: RuntimeApi | None = None
+        """Where the runtime, or extensions, are to find the Runtime API; as long as the sandbox."""
         self._wanted = asyncio.Event()
         """A runtime shall run here."""
         self._memory_read_at = float("-inf")
@@ -132,6 +144,9 @@ class Instance:
 
     async def _drive(self, sandbox: Sandbox) -> None:
         """Launches a runtime whenever one is wanted, stays with it to its end, and cleans up behind it."""
+        if sandbox.api is not None:
+            send = self._send_frame if self.runtime.frames else None
+            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts(), send)
         view = sandbox.view
         start = start_of(self.definition, view)
         launch = Launch(
@@ -153,12 +168,24 @@ class Instance:
                 return
 
     async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
+        if self._api is not None:
+            self._api.restart()
+        extensions = ExtensionProcesses(self._log.output, self._extension_exited)
+        try:
+            await extensions.launch(sandbox, self.extensions, launch.environment)
+            await self._one_runtime(sandbox, launch)
+        finally:
+            extensions.close()
+
+    async def _one_runtime(self, sandbox: Sandbox, launch: Launch) -> None:
         process = await sandbox.launch(launch)
-        run = Run(process, self._log.output, self._on_frame, self._on_broken)
-        self._run = run
+        on_frame = self._on_frame if self._api is None else self._on_channel_frame
+        run = self._run = Run(process, self._log.output, on_frame, self._on_broken, self._api)
         if process.parked:
             run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
         self._limit_init()
+        if not self.runtime.frames:
+            self._on_frame(run, ["initialising"], b"")
         try:
             exit_ = await run.ended()
             if exit_ is not None:
@@ -191,11 +218,19 @@ class Instance:
         else:
             self._wanted.set()
 
-    def kill(self) -> None:
-        """Ends it, whatever it does. Its running call is over and will not be answered."""
+    def kill(self, *, graceful: bool = False) -> None:
+        """Ends it, whatever it does. Its running call is over and will not be answered.
+
+        With `graceful` its extensions are told first, and have SHUTDOWN_S for what they do then.
+        """
         if self._call is not None:
             self._close_call(self._call, "Status: error")
-        self._end_as(Ending("killed"))
+        deadline_ms = int((clock.unix_s() + SHUTDOWN_S) * 1000)
+        if graceful and self._api is not None and self._api.extensions.shut_down("spindown", deadline_ms):
+            self._stop_as(Ending("killed"))
+            self._timer = self._loop.call_later(SHUTDOWN_S, self._destroy)
+        else:
+            self._end_as(Ending("killed"))
 
     def time_out(self) -> bytes:
         """Its call has taken too long: ends the runtime. Returns the last of the call's log, if wanted."""
@@ -220,11 +255,17 @@ class Instance:
             self._sandbox.freeze()
 
     def _end_as(self, ending: Ending) -> None:
+        self._stop_as(ending)
+        self._destroy()
+
+    def _stop_as(self, ending: Ending) -> None:
         if self._ending is None:
             self._ending = ending
         self.state = State.STOPPING
         self.killed.set()
         self._cancel_timer()
+
+    def _destroy(self) -> None:
         if self._sandbox is not None:
             self._sandbox.destroy()
 
@@ -234,6 +275,44 @@ class Instance:
         if self._run is not None:
             self._run.end()
             self._run = None
+
+    def _facts(self) -> Facts:
+        definition = self.definition
+        return Facts(
+            name=definition.name,
+            version=definition.version,
+            handler=definition.handler,
+            external=frozenset(self.extensions),
+        )
+
+    def _send_frame(self, event: Event) -> None:
+        if self._run is not None:
+            self._run.send_frame(event)
+
+    def _on_channel_frame(self, run: Run, head: list[object], body: bytes) -> None:
+        """Of a runtime of ours that has extensions: those decide with it when the next event may come."""
+        if run is not self._run or self._api is None:
+            return
+        if head == ["ready"] and run.initialising:
+            self._api.waits()
+            return
+        self._on_frame(run, head, body)
+        if head[0] in ("answer", "error"):
+            self._api.waits()
+
+    def _on_api_frame(self, head: list[object], body: bytes) -> None:
+        if self._run is not None and head[0] != "settled":
+            self._on_frame(self._run, head, body)
+
+    def _extension_exited(self, name: str, exit_: Exit, left: int) -> None:
+        """It belongs to the function, which fails with it, unless it was told of the end."""
+        if self.state is State.STOPPING:
+            if not left:
+                self._destroy()
+        elif self._run is not None:
+            request_id = self._call.request_id if self._call is not None else ""
+            self._runtime_failed(failures.extension_crashed(request_id, name, exit_))
+            self._end_run()
 
     def _on_frame(self, run: Run, head: list[object], body: bytes) -> None:
         if run is not self._run or self.state is State.STOPPING:
@@ -384,6 +463,8 @@ class Instance:
         """Nothing of it is left. Answers the call that it was running, unless that was decided before."""
         self._cancel_timer()
         ending = self._ending
+        if self._api is not None:
+            self._api.close()
         if self._run is not None:
             self._run.close()
             self._run = None

@@ -2,28 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from lambent_proto.ids import RequestId
 from lambent_worker.channel import Channel, Output, event_frame, frame
+from lambent_worker.event import Event
+from lambent_worker.runtime_api.server import RuntimeApi
 from lambent_worker.sandbox.api import Exit, Process
 
 CHANNEL_END_GRACE_S: Final = 1.0
 """A runtime whose channel ended is about to exit; one that has not by then closed it in error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What a function is called with."""
-
-    request_id: RequestId
-    deadline_ms: int
-    """Unix time."""
-    arn: str
-    client_context: str
-    """JSON, or empty."""
-    body: bytes
 
 
 class Run:
@@ -36,7 +23,9 @@ class Run:
         on_output: Callable[[bytes], None],
         on_frame: Callable[["Run", list[object], bytes], None],
         on_broken: Callable[["Run", str], None],
+        api: RuntimeApi | None = None,
     ) -> None:
+        """With `api` events go that way; a runtime that has no channel says everything there."""
         self.initialising = False
         self.ready = False
         self.frozen = False
@@ -47,25 +36,38 @@ class Run:
         self._end = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._output = Output(process.output, on_output)
-        assert process.channel is not None, "it was launched with one"
-        self._channel = Channel(
-            process.channel,
-            lambda head, body: on_frame(self, head, body),
-            lambda what: on_broken(self, what),
-            self._on_channel_end,
-        )
+        self._api = api
+        self._channel: Channel | None = None
+        if process.channel is not None:
+            self._channel = Channel(
+                process.channel,
+                lambda head, body: on_frame(self, head, body),
+                lambda what: on_broken(self, what),
+                self._on_channel_end,
+            )
 
     def send(self, event: Event) -> None:
-        self._channel.send(
-            event_frame(event.request_id, event.deadline_ms, event.arn, event.client_context, event.body)
-        )
+        if self._api is not None:
+            self._api.deliver(event)
+        else:
+            self.send_frame(event)
+
+    def send_frame(self, event: Event) -> None:
+        """Straight over the channel."""
+        if self._channel is not None:
+            self._channel.send(
+                event_frame(event.request_id, event.deadline_ms, event.arn, event.client_context, event.body)
+            )
 
     def specialise(self, body: bytes) -> None:
         """Tells a parked process what it is from now on."""
-        self._channel.send(frame(["specialise"], body))
+        if self._channel is not None:
+            self._channel.send(frame(["specialise"], body))
 
     def end(self) -> None:
-        """It shall end; `ended` returns."""
+        """It shall end; `ended` returns. Nothing that it says is taken any more."""
+        if self._api is not None:
+            self._api.abandon()
         self._end.set()
 
     async def ended(self) -> Exit | None:
@@ -90,10 +92,13 @@ class Run:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
         self._output.close()
 
     def _on_channel_end(self) -> None:
+        if self._api is not None:
+            return  # it was parked, and has been told by it all that it needs
         self._timer = self._loop.call_later(
             CHANNEL_END_GRACE_S, self._on_broken, self, "the end of its channel"
         )

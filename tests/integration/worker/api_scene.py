@@ -9,7 +9,7 @@ from typing import Any
 
 from lambent_chassis import clock
 from lambent_proto.ids import RequestId
-from lambent_worker.run import Event
+from lambent_worker.event import Event
 from lambent_worker.runtime_api.extensions import Facts
 from lambent_worker.runtime_api.server import RuntimeApi
 

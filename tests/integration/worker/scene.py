@@ -6,8 +6,9 @@ import io
 import itertools
 import json
 import os
+import stat
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ import obstore
 from obstore.store import MemoryStore
 
 from lambent_chassis import clock
-from lambent_proto.definition import Definition
+from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.ids import FunctionName, InstanceId, RequestId
+from lambent_worker.event import Event
 from lambent_worker.host import FREEZE_AFTER_S, INIT_LIMIT_S, InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
-from lambent_worker.run import Event
+from lambent_worker.runtimes.api import Runtime
 from lambent_worker.runtimes.python_here import python_here
 from lambent_worker.sandbox.api import Backend, HostFiles
 from lambent_worker.sandbox.process import ProcessBackend
@@ -90,11 +92,13 @@ class Recorder:
         self.said.put_nowait(Lost(why))
 
 
-def zipped(files: Mapping[str, str]) -> bytes:
+def zipped(files: Mapping[str, str], mode: int = 0o644) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
-            archive.writestr(name, text)
+            info = zipfile.ZipInfo(name)
+            info.external_attr = (stat.S_IFREG | mode) << 16
+            archive.writestr(info, text)
     return data.getvalue()
 
 
@@ -108,7 +112,11 @@ class Scene:
         self._numbers = itertools.count(1)
 
     async def deploy(
-        self, files: str | Mapping[str, str], handler: str = "app.handler", **fields: Any
+        self,
+        files: str | Mapping[str, str],
+        handler: str = "app.handler",
+        runtime: str = "python3.11",
+        **fields: Any,
     ) -> Definition:
         """A function from its files; a lone text is app.py."""
         data = zipped({"app.py": files} if isinstance(files, str) else files)
@@ -117,12 +125,19 @@ class Scene:
         return Definition(
             name=FunctionName("fn"),
             revision="1",
-            runtime="python3.11",
+            runtime=runtime,
             handler=handler,
             code_sha256=sha256,
             code_size=len(data),
             **fields,
         )
+
+    async def layer(self, files: Mapping[str, str]) -> LayerVersion:
+        """A layer from its files, all of them executable."""
+        data = zipped(files, mode=0o755)
+        sha256 = hashlib.sha256(data).hexdigest()
+        await obstore.put_async(self._store, f"{sha256}.zip", data)
+        return LayerVersion(name="layer", version=1, code_sha256=sha256, code_size=len(data))
 
     async def hears(self) -> Ready | Answer | Exited | Lost:
         async with asyncio.timeout(30):
@@ -177,6 +192,7 @@ async def scene(
     folder: Path,
     *,
     backend: Callable[[HostFiles], Backend] = ProcessBackend,
+    runtimes: Sequence[Runtime] = (),
     lease_s: float = LONG_S,
     init_limit_s: float = INIT_LIMIT_S,
     freeze_after_s: float = FREEZE_AFTER_S,
@@ -188,7 +204,7 @@ async def scene(
         runtime = python_here(folder / "runtimes")
         async with InstanceHost(
             sandbox=backend(HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")),
-            runtimes={runtime.name: runtime},
+            runtimes={it.name: it for it in (runtime, *runtimes)},
             packages=packages,
             logs=logs,
             listener=recorder,

@@ -11,9 +11,9 @@ import pytest
 from lambent_proto.definition import Definition
 from lambent_proto.ids import FunctionName, InstanceId, RequestId
 from lambent_worker.channel import frame
+from lambent_worker.event import Event
 from lambent_worker.instance import Ending, Instance
 from lambent_worker.logs import FunctionLogs
-from lambent_worker.run import Event
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Memory, View
 

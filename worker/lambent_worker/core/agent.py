@@ -65,6 +65,10 @@ A kill was measured at 1 ms, 13 ms with 63 descendants; the rest is for a machin
 """
 
 
+FENCED: Final = "worker_fenced"
+"""Why an instance is killed that must be gone before its worker's lease in etcd is."""
+
+
 class State(Enum):
     STARTING = "starting"
     IDLE = "idle"
@@ -288,7 +292,7 @@ class Agent:
             return []
         self.fenced = reason
         commands: list[Command] = [
-            self._stop(instance, "worker_fenced")
+            self._stop(instance, FENCED)
             for instance in self.instances.values()
             if instance.state is not State.STOPPING
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from lambent_worker.run import Event
+from lambent_worker.event import Event
 from lambent_worker.runtime_api.http import Connection, Request
 
 PREFIX: Final = "/2020-01-01/extension/"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
-from lambent_worker.run import Event
+from lambent_worker.event import Event
 from lambent_worker.runtime_api.extensions import Extensions, Facts
 from lambent_worker.runtime_api.http import Connection, Listener, Request
 from lambent_worker.runtime_api.machine import Machine, Refusal
@@ -54,10 +54,20 @@ class RuntimeApi:
     """`on_frame` is called with `["ready"]`, `["init_error"]`, `["answer", id]`, `["error", id]`, while it
     streams `["chunk", id]`, and with extensions `["settled", id]` once all of them have done with a call."""
 
-    def __init__(self, listener: socket.socket, on_frame: OnFrame, facts: Facts) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        on_frame: OnFrame,
+        facts: Facts,
+        send: Callable[[Event], None] | None = None,
+    ) -> None:
+        """With `send` the runtime itself is reached that way, and this is for its extensions: `waits` tells
+        when it is ready for its next event."""
         self.extensions = Extensions(facts, self._may_be_settled)
         self._on_frame = on_frame
+        self._send = send
         self._machine = Machine()
+        self._waits = False
         self._waiting: Connection | None = None
         """The runtime's, in `next`."""
         self._restoring: Connection | None = None
@@ -75,8 +85,14 @@ class RuntimeApi:
         """Handed out when the runtime asks. With `stream` pieces of a streamed answer come as they are."""
         self._event = event
         self._stream = stream
-        self.extensions.invoked(event)
         self._hand_out()
+
+    def waits(self) -> None:
+        """The runtime that is reached with `send` has initialised, or has answered."""
+        if self._is_ready and self.extensions.registered:
+            self._unsettled = self._machine.request_id
+        self._waits = True
+        self._may_be_settled()
 
     def abandon(self) -> None:
         """The running call is decided; nothing more is taken for it."""
@@ -95,6 +111,7 @@ class RuntimeApi:
         """Everything that ran in the sandbox has ended, and a runtime is launched anew."""
         self._listener.close_connections()
         self._waiting = self._restoring = self._event = None
+        self._waits = False
         self._machine = Machine()
         self._pieces = []
         self._is_ready = False
@@ -159,28 +176,39 @@ class RuntimeApi:
         if refused(connection, self._machine.next()):
             return
         self._waiting = connection
-        self._may_be_ready()
         self._may_be_settled()
-        self._hand_out()
 
     def _may_be_ready(self) -> None:
         """Init ends when the runtime and all extensions have asked for their first event."""
-        if not self._is_ready and self._waiting is not None and self.extensions.all_wait:
+        if not self._is_ready and self._runtime_waits and self.extensions.all_wait:
             self._is_ready = True
             self.extensions.close_registration()
             self._on_frame(["ready"], b"")
 
     def _may_be_settled(self) -> None:
+        """Whoever had to has asked for its next event."""
         self._may_be_ready()
-        if self._unsettled and self._waiting is not None and self.extensions.all_wait:
+        if self._unsettled and self._runtime_waits and self.extensions.all_wait:
             settled, self._unsettled = self._unsettled, ""
             self._on_frame(["settled", settled], b"")
+        self._hand_out()
+
+    @property
+    def _runtime_waits(self) -> bool:
+        return self._waits or self._waiting is not None
 
     def _hand_out(self) -> None:
-        event, connection = self._event, self._waiting
-        if event is None or connection is None:
+        event = self._event
+        if event is None or not self._runtime_waits or not self.extensions.all_wait:
             return
-        self._event = self._waiting = None
+        connection, self._waiting = self._waiting, None
+        self._event, self._waits = None, False
+        self.extensions.invoked(event)
+        if connection is None:
+            self._machine.request_id = event.request_id
+            if self._send is not None:
+                self._send(event)
+            return
         self._machine.handed_out(event.request_id)
         headers = {
             "Lambda-Runtime-Aws-Request-Id": event.request_id,

@@ -1,0 +1,16 @@
+"""What a function is called with."""
+
+from dataclasses import dataclass
+
+from lambent_proto.ids import RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    request_id: RequestId
+    deadline_ms: int
+    """Unix time."""
+    arn: str
+    client_context: str
+    """JSON, or empty."""
+    body: bytes
