@@ -22,8 +22,7 @@ from lambent_worker.host import InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
-from lambent_worker.runtimes.api import Runtime
-from lambent_worker.runtimes.python_here import python_here
+from lambent_worker.runtimes.registry import Runtimes, discover
 from lambent_worker.sandbox.api import HostFiles
 from lambent_worker.sandbox.process import ProcessBackend
 from lambent_worker.settings import WorkerSettings
@@ -111,8 +110,10 @@ async def _instances(
 ) -> AsyncIterator[tuple[ProcessBackend, FunctionLogs]]:
     """The host of the instances; on exit they have all been reaped."""
     data = settings.data.absolute()
-    runtimes = await asyncio.to_thread(_runtimes, _made(data / "runtimes"))
-    backend = ProcessBackend(HostFiles(runtimes=data / "runtimes", scratch=_made(data / "scratch")))
+    runtimes = await asyncio.to_thread(_runtimes, data)
+    backend = ProcessBackend(
+        HostFiles(runtimes=data / "runtimes", prefixes=runtimes.prefixes, scratch=_made(data / "scratch"))
+    )
     packages = PackageCache(
         _made(data / "code"),
         open_store(settings.packages),
@@ -122,7 +123,7 @@ async def _instances(
         FunctionLogs(_made(data / "logs")) as logs,
         InstanceHost(
             sandbox=backend,
-            runtimes=runtimes,
+            runtimes=runtimes.by_name,
             packages=packages,
             logs=logs,
             listener=agent,
@@ -132,9 +133,10 @@ async def _instances(
         yield backend, logs
 
 
-def _runtimes(target: Path) -> dict[str, Runtime]:
-    runtime = python_here(target)
-    return {runtime.name: runtime}
+def _runtimes(data: Path) -> Runtimes:
+    runtimes = discover(_made(data / "build"))
+    runtimes.install(data / "runtimes")
+    return runtimes
 
 
 def _made(folder: Path) -> Path:

@@ -1,12 +1,15 @@
 """A host with real processes, and someone who listens to it."""
 
 import asyncio
+import atexit
+import functools
 import hashlib
 import io
 import itertools
 import json
 import os
 import stat
+import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -25,7 +28,7 @@ from lambent_worker.host import FREEZE_AFTER_S, INIT_LIMIT_S, InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.runtimes.api import Runtime
-from lambent_worker.runtimes.python_here import python_here
+from lambent_worker.runtimes.registry import Runtimes, discover
 from lambent_worker.sandbox.api import Backend, HostFiles
 from lambent_worker.sandbox.process import ProcessBackend
 
@@ -187,6 +190,14 @@ class Scene:
         return said
 
 
+@functools.cache
+def runtimes_here() -> Runtimes:
+    """Looked for once in a test run: it takes a second, and a few more where something is to be compiled."""
+    build = tempfile.TemporaryDirectory(prefix="lambent-build-")
+    atexit.register(build.cleanup)
+    return discover(Path(build.name))
+
+
 @asynccontextmanager
 async def scene(
     folder: Path,
@@ -201,10 +212,12 @@ async def scene(
     async with FunctionLogs(folder / "logs") as logs:
         packages = PackageCache(folder / "packages", store)
         recorder = Recorder()
-        runtime = python_here(folder / "runtimes")
+        here = runtimes_here()
+        here.install(folder / "runtimes")
+        files = HostFiles(runtimes=folder / "runtimes", prefixes=here.prefixes, scratch=folder / "scratch")
         async with InstanceHost(
-            sandbox=backend(HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")),
-            runtimes={it.name: it for it in (runtime, *runtimes)},
+            sandbox=backend(files),
+            runtimes={**here.by_name, **{it.name: it for it in runtimes}},
             packages=packages,
             logs=logs,
             listener=recorder,

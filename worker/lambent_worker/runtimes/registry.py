@@ -1,4 +1,4 @@
-"""All runtimes of this host: every folder here that describes a family is one, and nothing else lists them."""
+"""All runtimes of this host: each folder here describes a family, and nothing else lists them."""
 
 import importlib
 import pkgutil
