@@ -34,6 +34,8 @@ from lambent_worker.sandbox.process import ProcessBackend
 
 LONG_S = 3_600.0
 
+Files = Mapping[str, str] | Mapping[str, bytes] | Mapping[str, str | bytes]
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -95,7 +97,7 @@ class Recorder:
         self.said.put_nowait(Lost(why))
 
 
-def zipped(files: Mapping[str, str], mode: int = 0o644) -> bytes:
+def zipped(files: Files, mode: int = 0o644) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -116,13 +118,14 @@ class Scene:
 
     async def deploy(
         self,
-        files: str | Mapping[str, str],
+        files: str | Files,
         handler: str = "app.handler",
         runtime: str = "python3.11",
+        mode: int = 0o644,
         **fields: Any,
     ) -> Definition:
         """A function from its files; a lone text is app.py."""
-        data = zipped({"app.py": files} if isinstance(files, str) else files)
+        data = zipped({"app.py": files} if isinstance(files, str) else files, mode)
         sha256 = hashlib.sha256(data).hexdigest()
         await obstore.put_async(self._store, f"{sha256}.zip", data)
         return Definition(
@@ -135,7 +138,7 @@ class Scene:
             **fields,
         )
 
-    async def layer(self, files: Mapping[str, str]) -> LayerVersion:
+    async def layer(self, files: Files) -> LayerVersion:
         """A layer from its files, all of them executable."""
         data = zipped(files, mode=0o755)
         sha256 = hashlib.sha256(data).hexdigest()
@@ -151,7 +154,7 @@ class Scene:
         self.host.start(instance, definition)
         return instance
 
-    async def started(self, files: str | Mapping[str, str], **fields: Any) -> InstanceId:
+    async def started(self, files: str | Files, **fields: Any) -> InstanceId:
         """Deploys, starts, and waits until it is ready."""
         instance = self.start(await self.deploy(files, **fields))
         said = await self.hears()
@@ -183,7 +186,7 @@ class Scene:
         assert said.request_id == request
         return said
 
-    async def failed_init(self, files: str | Mapping[str, str], **fields: Any) -> Exited:
+    async def failed_init(self, files: str | Files, **fields: Any) -> Exited:
         self.start(await self.deploy(files, **fields))
         said = await self.hears()
         assert isinstance(said, Exited), said
