@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,7 @@ from lambent_worker.logs import FunctionLogs
 from lambent_worker.metrics import Metrics, serving
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
-from lambent_worker.runtimes.api import Runtime
-from lambent_worker.runtimes.python_here import python_here
+from lambent_worker.runtimes.registry import Runtimes, discover
 from lambent_worker.sandbox.api import HostFiles, Protections
 from lambent_worker.sandbox.process import ProcessBackend
 from lambent_worker.settings import WorkerSettings
@@ -64,7 +63,7 @@ def _registration(
     settings: WorkerSettings,
     agent: Agent,
     protections: Protections,
-    runtimes: Mapping[str, Runtime],
+    runtimes: Runtimes,
     at: tuple[str, str],
 ) -> registrations.Worker:
     data_address, control_address = at
@@ -76,7 +75,7 @@ def _registration(
         isolation=protections.level,
         backend=protections.backend,
         missing_protections=list(protections.missing),
-        runtimes=list(runtimes),
+        runtimes=list(runtimes.by_name),
     )
 
 
@@ -118,11 +117,13 @@ async def _listening(
 @asynccontextmanager
 async def _instances(
     settings: WorkerSettings, agent: Agent
-) -> AsyncIterator[tuple[ProcessBackend, Mapping[str, Runtime], FunctionLogs]]:
+) -> AsyncIterator[tuple[ProcessBackend, Runtimes, FunctionLogs]]:
     """The host of the instances; on exit they have all been reaped."""
     data = settings.data.absolute()
-    runtimes = await asyncio.to_thread(_runtimes, _made(data / "runtimes"))
-    backend = ProcessBackend(HostFiles(runtimes=data / "runtimes", scratch=_made(data / "scratch")))
+    runtimes = await asyncio.to_thread(_runtimes, data)
+    backend = ProcessBackend(
+        HostFiles(runtimes=data / "runtimes", prefixes=runtimes.prefixes, scratch=_made(data / "scratch"))
+    )
     packages = PackageCache(
         _made(data / "code"),
         open_store(settings.packages),
@@ -132,7 +133,7 @@ async def _instances(
         FunctionLogs(_made(data / "logs")) as logs,
         InstanceHost(
             sandbox=backend,
-            runtimes=runtimes,
+            runtimes=runtimes.by_name,
             packages=packages,
             logs=logs,
             listener=agent,
@@ -142,9 +143,10 @@ async def _instances(
         yield backend, runtimes, logs
 
 
-def _runtimes(target: Path) -> dict[str, Runtime]:
-    runtime = python_here(target)
-    return {runtime.name: runtime, runtime.family: runtime}
+def _runtimes(data: Path) -> Runtimes:
+    runtimes = discover(_made(data / "build"))
+    runtimes.install(data / "runtimes")
+    return runtimes
 
 
 def _made(folder: Path) -> Path:
