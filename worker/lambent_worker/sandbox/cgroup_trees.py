@@ -106,6 +106,8 @@ def find_trees() -> tuple[Mapping[str, Tree], Mapping[str, str]]:
             why |= dict.fromkeys((*wanted, "freeze"), reason)
     if found:
         found["kill"] = found.get("freeze", next(iter(found.values())))
+    elif why:
+        why["kill"] = next(iter(why.values()))
     for capability in (*_CONTROLLERS, "freeze", "kill"):
         if capability not in found:
             why.setdefault(capability, "this host has no cgroup tree that can do it")

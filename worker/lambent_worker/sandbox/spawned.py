@@ -145,6 +145,8 @@ class SpawnedSandbox:
         self._kill_strays()
 
     def destroy(self) -> None:
+        if self._removed:
+            return
         self._destroyed.set()
         self.thaw()
         for spawned in self._launched:
