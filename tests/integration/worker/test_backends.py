@@ -1,0 +1,34 @@
+"""Backends by their names, started for real and asked what they give."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lambent_worker.sandbox.api import CannotStart, HostFiles
+from lambent_worker.sandbox.backends import backend, tried
+
+pytestmark = pytest.mark.integration
+
+
+async def test_what_is_tried_is_started_and_leaves_nothing(tmp_path: Path) -> None:
+    """Its own name and level; no file stays."""
+    given = await tried("process", f"try-{os.getpid()}", tmp_path)
+    assert (given.backend, given.level) == ("process", "none")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root the level depends on the host")
+async def test_namespaces_are_tried(tmp_path: Path) -> None:
+    """What it gives was tried on this host, and it gives files in any case."""
+    given = await tried("namespaces", f"try-{os.getpid()}", tmp_path)
+    assert given.backend == "namespaces"
+    assert "files" in given.given
+    assert all(given.why_missing[name] for name in given.missing)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_backend(tmp_path: Path) -> None:
+    """It is said by its name."""
+    with pytest.raises(CannotStart, match="no backend magic"):
+        backend("magic", HostFiles(runtimes=tmp_path, scratch=tmp_path), "w")
