@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import stat
+import sys
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -235,6 +236,11 @@ async def scene(
             it = Scene(host, logs, store, folder)
             it.recorder = recorder
             yield it
+
+
+def host_files(folder: Path) -> HostFiles:
+    prefixes = tuple({Path(sys.base_prefix), Path(sys.prefix)})
+    return HostFiles(runtimes=folder / "runtimes", prefixes=prefixes, scratch=folder / "scratch")
 
 
 def alive(pid: int) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lambent_worker.sandbox import seccomp
 from lambent_worker.sandbox.api import Backend, CannotStart, HostFiles, Parkable, Protections
+from lambent_worker.sandbox.bwrap import BwrapBackend
+from lambent_worker.sandbox.landlock import LandlockBackend
 from lambent_worker.sandbox.namespaces import NamespacesBackend
 from lambent_worker.sandbox.process import ProcessBackend
 
@@ -18,6 +20,10 @@ def backend(name: str, files: HostFiles, worker: str, parkables: Sequence[Parkab
             return ProcessBackend(files)
         case "namespaces":
             return NamespacesBackend(files, worker, parkables, seccomp=_filter())
+        case "bwrap":
+            return BwrapBackend(files, worker)
+        case "landlock":
+            return LandlockBackend(files, worker)
         case _:
             raise CannotStart(f"this release has no backend {name}")
 

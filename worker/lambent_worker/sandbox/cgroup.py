@@ -75,6 +75,14 @@ class Cgroup:
             return 0
         return int(self._read(self._memory, self._peak_file))
 
+    @property
+    def counters(self) -> tuple[str, str] | None:
+        """Files with the peak of memory and with the count of OOM kills; None if nobody counts."""
+        if not self._memory:
+            return None
+        name = "memory.oom_control" if self._memory.version == 1 else "memory.events"
+        return (f"{self._folders[self._memory]}/{self._peak_file}", f"{self._folders[self._memory]}/{name}")
+
     def reset_peak(self) -> bool:
         """Whether the kernel can: v2 learned it with Linux 6.12."""
         if not self._memory or self._peak_file == "memory.current":

@@ -29,14 +29,14 @@ class Children:
         self._instructions = instructions
         self._own = os.pidfd_open(os.getpid())
 
-    def shell(self, uid: int, cgroup: Cgroup | None, tmp: int | str, tmp_mb: int) -> Shell:
+    def shell(self, uid: int, cgroup: Cgroup | None, tmp_mb: int) -> Shell:
         """Its control socket says when it is finished. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = self._forked()
         if pid == 0:
-            init.run(self.plan, theirs, cgroup.joins if cgroup else (), tmp, uid)
+            init.run(self.plan, theirs, cgroup.joins if cgroup else (), tmp_mb, uid)
         theirs.close()
         return Shell(uid, pid, ours, cgroup, tmp_mb)
 

@@ -35,6 +35,7 @@ import socket
 import time
 from base64 import b64decode
 from collections import deque
+from pathlib import Path
 from typing import Any, Final
 
 from . import kernel
@@ -43,9 +44,10 @@ from .children import Children
 from .launching import Launcher
 from .poll import Poll
 from .prepared import Process, Program, Shell
-from .preparing import Store, Uids
+from .preparing import DEFAULT_TMP_MB, Store, Uids
 from .root import build
 from .shell import Plan
+from .tmp_disk import TmpDisks
 
 LONGEST_PACKET: Final = 192 * 1024
 """A launch carries argv and environment; Linux takes packets up to net.core.wmem_default, 212,992 bytes."""
@@ -89,7 +91,9 @@ class ForkServer:
         root = build(settings["scratch"], settings["runtimes"], settings["prefixes"])
         instructions = b64decode(settings["seccomp"])
         users = not privileged or can_make_user_namespaces(settings["uid_base"])
-        children = Children(Plan(root, kernel.Filter(instructions), users, privileged), instructions)
+        disks, no_disks = tmp_disks(settings["scratch"])
+        plan = Plan(root, kernel.Filter(instructions), disks, users, privileged)
+        children = Children(plan, instructions)
         self._launcher = Launcher(children, self._poll, self)
         self._store = Store(settings, children, self._launcher, self._poll, cgroups, uids, self)
         self._facts = {
@@ -97,8 +101,8 @@ class ForkServer:
             "users": users,
             "system_calls": bool(instructions),
             "cgroups": sorted(cgroups.given),
-            "tmp_on_disk": False,
-            "why": {**cgroups.why, "tmp_on_disk": "not yet"},
+            "tmp_on_disk": disks is not None,
+            "why": {**cgroups.why, "tmp_on_disk": no_disks},
         }
         gc.collect()
         gc.freeze()
@@ -310,6 +314,16 @@ class ForkServer:
             for fd in fds:
                 os.close(fd)
             self._outbox.popleft()
+
+
+def tmp_disks(folder: str) -> tuple[TmpDisks | None, str]:
+    """And why there are none."""
+    try:
+        disks = TmpDisks.open(Path(folder))
+        os.close(disks.make(DEFAULT_TMP_MB))  # which makes the template that all shells inherit
+    except OSError as error:
+        return None, str(error)
+    return disks, ""
 
 
 def become_root_of_a_user_namespace() -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from . import kernel
 from . import shell as init
 from .cgroups import Cgroup
+from .tmp_disk import discard
 
 
 class Program:
@@ -68,6 +69,8 @@ class Shell:
         self.key = ""
         """The worker's name for it, once it has been taken."""
         self.listener: int | None = None
+        self.disk: int | None = None
+        """Its /tmp, if that is on one."""
         self.processes: set[Process] = set()
         self.coming: Process | None = None
         """What a zygote is forking for whoever launches next."""
@@ -83,6 +86,7 @@ class Shell:
             return
         self.dying = True
         self.thaw()
+        self.discard_tmp()
         signal.pidfd_send_signal(self.init, signal.SIGKILL)
 
     def clear(self) -> None:
@@ -106,6 +110,7 @@ class Shell:
 
     def close(self) -> None:
         """Once its init has been reaped."""
+        self.discard_tmp()
         os.close(self.init)
         self.control.close()
         self.close_listener()
@@ -117,15 +122,30 @@ class Shell:
             os.close(self.listener)
             self.listener = None
 
-    def mount(self, home: int, mounts: Mapping[str, int], tmp: int | str | None) -> None:
-        """Attaches detached mounts, and another /tmp. `home` is the caller's mount namespace."""
+    def discard_tmp(self) -> None:
+        if self.disk is not None:
+            with suppress(OSError):
+                discard(self.disk)
+            os.close(self.disk)
+            self.disk = None
+
+    def mount(self, home: int, mounts: Mapping[str, int]) -> None:
+        """Attaches detached mounts. `home` is the caller's mount namespace. Raises OSError."""
         kernel.setns(self.init, kernel.CLONE_NEWNS)
         try:
             for target, fd in mounts.items():
                 kernel.attach(fd, target)
-            if tmp is not None:
-                kernel.unmount("/tmp")
-                init.mount_tmp(tmp)
+        finally:
+            kernel.setns(home, kernel.CLONE_NEWNS)
+
+    def change_tmp(self, home: int, disk: int | None, size_mb: int) -> None:
+        """For an empty one of another size. Raises OSError."""
+        self.discard_tmp()
+        self.disk, self.tmp_mb = disk, size_mb
+        kernel.setns(self.init, kernel.CLONE_NEWNS)
+        try:
+            kernel.unmount("/tmp")
+            init.mount_tmp(disk, size_mb)
         finally:
             kernel.setns(home, kernel.CLONE_NEWNS)
 

@@ -147,7 +147,7 @@ class Store:
             uid = self._uids.take()
             self._made += 1
             cgroup = self._cgroups.make(self._parent, f"s{self._made}") if self._cgroups.given else None
-            shell = self._children.shell(uid, cgroup, self._tmp(DEFAULT_TMP_MB), DEFAULT_TMP_MB)
+            shell = self._children.shell(uid, cgroup, DEFAULT_TMP_MB)
         except OSError as error:
             self._give_back(uid, cgroup)
             self._fail(str(error))
@@ -168,15 +168,14 @@ class Store:
         try:
             for target, path in wanted["mounts"].items():
                 mounts[target] = kernel.detached(path, READ_ONLY)
-            other_tmp = None if tmp_mb == shell.tmp_mb else self._tmp(tmp_mb)
-            shell.mount(self._home, mounts, other_tmp)
+            shell.mount(self._home, mounts)
         finally:
             for fd in mounts.values():
                 os.close(fd)
+        if tmp_mb != shell.tmp_mb:
+            disks = self._children.plan.disks
+            shell.change_tmp(self._home, disks.make(tmp_mb) if disks else None, tmp_mb)
         return shared
-
-    def _tmp(self, size_mb: int) -> int | str:
-        return init.tmpfs(size_mb)
 
     def _unparked(self) -> str | None:
         """Name of a process of which one more should be parked."""
@@ -224,14 +223,13 @@ class Store:
 
     def _hear(self, shell: Shell) -> None:
         try:
-            word, fds, _, _ = socket.recv_fds(shell.control, LONGEST_WORD, 1)
+            word, fds, _, _ = socket.recv_fds(shell.control, LONGEST_WORD, 2)
         except BlockingIOError:
             return
         except ConnectionError:
             word = b""
         if word == init.READY:
-            os.set_inheritable(fds[0], False)
-            shell.listener = fds[0]
+            shell.listener, shell.disk = fds[0], fds[1] if len(fds) > 1 else None
             self._making.discard(shell)
             self._failing = False
             if not self._listener.finished(shell):

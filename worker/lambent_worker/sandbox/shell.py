@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from . import entry, kernel
+from .tmp_disk import TmpDisks
 
 API_PORT: Final = 9001
 """Of the listener on 127.0.0.1 in each shell."""
@@ -39,33 +40,42 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0003, 0.02
 class Plan:
     """What all shells of a fork server have in common."""
 
-    def __init__(self, root: int, system_calls: kernel.Filter, users: bool, privileged: bool) -> None:
+    def __init__(
+        self,
+        root: int,
+        system_calls: kernel.Filter,
+        disks: TmpDisks | None,
+        users: bool,
+        privileged: bool,
+    ) -> None:
         self.root = root
         """The mount namespace that `root.build` made."""
         self.system_calls = system_calls
+        self.disks = disks
+        """For /tmp; None if this host can have it in memory alone."""
         self.users = users
         """Whether each has a user namespace."""
         self.privileged = privileged
         """Whether each has a user of the host's of its own."""
 
 
-def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp: int | str, uid: int) -> NoReturn:
-    """In a child of the fork server's that is the first process of a new pid namespace.
-
-    `tmp` is a detached mount, or the options of a tmpfs.
-    """
+def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, uid: int) -> NoReturn:
+    """In a child of the fork server's that is the first process of a new pid namespace."""
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom nobody waits for leaves no zombie
+        disk = plan.disks.make(tmp_mb) if plan.disks else None
         for join in joins:
             os.write(join, b"0")
-        _make(plan, tmp)
-        listener = _listener()
+        _make(plan, disk, tmp_mb)
+        listener = api_listener()
         _drop(plan, uid)
-        _close_all_but(control.fileno(), listener.fileno())
+        fds = [listener.fileno()] if disk is None else [listener.fileno(), disk]
+        _close_all_but(control.fileno(), *fds)
         entry.give_up(plan.system_calls)
-        socket.send_fds(control, [READY], [listener.fileno()])
-        listener.close()
+        socket.send_fds(control, [READY], fds)
+        for fd in fds:
+            os.close(fd)
         _serve(control)
     except Exception as error:  # noqa: BLE001 - whatever it is, the fork server must hear of it
         control.send(str(error).encode())
@@ -73,28 +83,26 @@ def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp: int | s
         os._exit(1)
 
 
-def _make(plan: Plan, tmp: int | str) -> None:
+def _make(plan: Plan, disk: int | None, tmp_mb: int) -> None:
     kernel.setns(plan.root, kernel.CLONE_NEWNS)
     kernel.unshare(entry.NAMESPACES)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    mount_tmp(tmp)
+    mount_tmp(disk, tmp_mb)
     os.chdir("/")
     kernel.set_host_name(HOST_NAME)
 
 
-def mount_tmp(tmp: int | str) -> None:
-    if isinstance(tmp, int):
-        kernel.attach(tmp, "/tmp")
+def mount_tmp(disk: int | None, size_mb: int) -> None:
+    """A disk that was made for it, or memory. Not more files than an ext4 of that size could hold."""
+    if disk is None:
+        options = f"size={size_mb}m,mode=1777,nr_inodes={max(1024, size_mb * 64)}"
+        kernel.mount("tmp", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     else:
-        kernel.mount("tmp", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, tmp)
+        kernel.attach(disk, "/tmp")
 
 
-def tmpfs(size_mb: int) -> str:
-    """Options of one. So many files at most as an ext4 of that size could hold."""
-    return f"size={size_mb}m,mode=1777,nr_inodes={max(1024, size_mb * 64)}"
-
-
-def _listener() -> socket.socket:
+def api_listener() -> socket.socket:
+    """Of the Runtime API, in the caller's network namespace, whose loopback is brought up."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     fcntl.ioctl(listener, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_AND_RUNNING))
     listener.bind(("127.0.0.1", API_PORT))
