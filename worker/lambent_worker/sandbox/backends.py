@@ -1,5 +1,6 @@
 """The backends by the names that a worker's settings have for them."""
 
+import os
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ async def tried(name: str, worker: str, scratch: Path = Path("/var/tmp")) -> Pro
     `worker` is a name that no worker here has: a worker ends what one of its name has left behind. Raises
     CannotStart.
     """
-    with tempfile.TemporaryDirectory(prefix="lambent-try-", dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"lambent-{worker}-", dir=scratch) as folder:
+        os.chmod(folder, 0o755)  # backends whose instances have users of their own have to reach into it
         files = HostFiles(runtimes=_made(folder, "runtimes"), scratch=_made(folder, "scratch"))
         try:
             async with backend(name, files, worker) as it:
