@@ -156,7 +156,7 @@ class Instance:
             ),
             folder=view.task_root,
             channel=self.runtime.frames,
-            parked=self.runtime.parkable.name if self.runtime.parkable else "",
+            parked=self.runtime.parked(self.definition.memory_mb),
         )
         while True:
             await self._wanted.wait()
