@@ -42,7 +42,7 @@ _MODELS: Final[dict[str, type[Settings]]] = {
     "frontend": FrontendSettings,
 }
 
-_OF_ONE_PART: Final = ("name", "packages", "port", "data_port", "control_port", "lease_ttl_s")
+_OF_ONE_PART: Final = ("name", "packages", "port", "data_port", "control_port", "metrics_port", "lease_ttl_s")
 """Keys that mean one part: as a variable they would reach several."""
 
 

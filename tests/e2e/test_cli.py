@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,7 @@ def test_invoke_says_more(fleet: Fleet) -> None:
     text = done.stderr.decode()
     assert "event of 1 characters" in text
     assert "on worker-1, instance" in text
+    assert ", isolation none: " in text
     answer = said(fleet.lambent("invoke", "echo", "-d", "1", "--json"))
     assert (answer["payload"], answer["function_error"]) == (1, "")
     assert answer["explanation"]["node"] == "worker-1"
@@ -195,9 +197,24 @@ def test_the_fleet(fleet: Fleet) -> None:
     nodes = said(fleet.lambent("nodes", "--json"))
     assert nodes["nodes"][0]["isolation"] == "none"
     assert nodes["epoch"] >= 1
-    told = fleet.lambent("nodes")
-    assert "worker-1" in told.stdout.decode()
-    assert "Not protected somewhere: " in told.stderr.decode()
+    assert nodes["nodes"][0]["backend"] == "process"
+    assert "files" in nodes["nodes"][0]["missing_protections"]
+    assert f"python3.{sys.version_info.minor}" in nodes["nodes"][0]["runtimes"]
+    row = fleet.lambent("nodes").stdout.decode().splitlines()[1]
+    assert row.split()[:2] == ["worker-1", "connected"]
+    assert "process  none       files, environment, memory," in row
+
+
+def test_metrics(fleet: Fleet) -> None:
+    """The worker's address for Prometheus is with its others, and a call leaves its trace there."""
+    assert fleet.lambent("invoke", "echo").returncode == 0
+    at = fleet.part("worker-1")["addresses"]["metrics"]
+    with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'lambent_worker_isolation_level{backend="process",level="none"} 1.0' in lines
+    assert 'lambent_worker_protection{name="files"} 0.0' in lines
+    started = f'lambent_worker_starts_total{{kind="new",runtime="python3.{sys.version_info.minor}"}} '
+    assert any(line.startswith(started) for line in lines)
 
 
 def test_explain(fleet: Fleet) -> None:
@@ -205,6 +222,7 @@ def test_explain(fleet: Fleet) -> None:
     request = said(fleet.lambent("invoke", "echo", "--json"))["request_id"]
     told = said(fleet.lambent("explain", request, "--json"))
     assert (told["function_name"], told["outcome"]) == ("echo", "succeeded")
+    assert told["explanation"]["isolation"] == "none"
     assert "succeeded" in fleet.lambent("explain", request).stdout.decode()
     assert "does not remember" in failure(fleet.lambent("explain", "nothing"), 3)
 

@@ -42,6 +42,9 @@ SHUTDOWN_S: Final = 2.0
 class HostListener(Protocol):
     """Who is told. Called on the loop, never from inside a call to the host."""
 
+    def launched(self, runtime: str, kind: str) -> None:
+        """A runtime was started; `kind` is one of those that `metrics` names."""
+
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None: ...
 
     def answered(
@@ -179,6 +182,8 @@ class Instance:
 
     async def _one_runtime(self, sandbox: Sandbox, launch: Launch) -> None:
         process = await sandbox.launch(launch)
+        kind = "again" if self._announced else "parked" if process.parked else "new"
+        self._listener.launched(self.runtime.name, kind)
         on_frame = self._on_frame if self._api is None else self._on_channel_frame
         run = self._run = Run(process, self._log.output, on_frame, self._on_broken, self._api)
         if process.parked:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,11 @@ from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
 from lambent_worker.host import InstanceHost
 from lambent_worker.logs import FunctionLogs
+from lambent_worker.metrics import Metrics, serving
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
 from lambent_worker.runtimes.registry import Runtimes, discover
-from lambent_worker.sandbox.api import HostFiles
+from lambent_worker.sandbox.api import HostFiles, Protections
 from lambent_worker.sandbox.process import ProcessBackend
 from lambent_worker.settings import WorkerSettings
 
@@ -45,41 +47,49 @@ async def run(settings: WorkerSettings, started: Started) -> None:
         lease = await etcd.lease(int(settings.lease_ttl_s))
         try:
             async with (
-                _instances(settings, agent) as (backend, logs),
+                _instances(settings, agent) as (backend, runtimes, logs),
                 _listening(settings, agent, logs) as at,
             ):
-                await _serve(settings, etcd, lease, agent, backend, at, started)
+                registration = _registration(settings, agent, backend.protections(), runtimes, at)
+                metrics = Metrics(backend.protections(), agent.core)
+                agent.launched = metrics.launched
+                async with serving(metrics, settings.host, settings.metrics_port) as metrics_address:
+                    await _serve(registration, etcd, lease, agent, partial(started, metrics=metrics_address))
         finally:
             await _end(lease)  # only now: as long as the key is there, instances may exist
 
 
-async def _serve(
+def _registration(
     settings: WorkerSettings,
-    etcd: Etcd,
-    lease: Lease,
     agent: Agent,
-    backend: ProcessBackend,
+    protections: Protections,
+    runtimes: Runtimes,
     at: tuple[str, str],
-    started: Started,
-) -> None:
+) -> registrations.Worker:
     data_address, control_address = at
-    protections = backend.protections()
-    registration = registrations.Worker(
+    return registrations.Worker(
         node=agent.node,
         data_address=data_address,
         control_address=control_address,
         memory_mb=settings.memory_mb,
         isolation=protections.level,
+        backend=protections.backend,
         missing_protections=list(protections.missing),
+        runtimes=list(runtimes.by_name),
     )
+
+
+async def _serve(
+    registration: registrations.Worker, etcd: Etcd, lease: Lease, agent: Agent, started: Started
+) -> None:
     retired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     agent.retire = lambda why: None if retired.done() else retired.set_result(why)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_keep(agent, lease))
         await etcd.put(keys.node(agent.node), registrations.encode(registration), lease)
-        _log.info("registered", node=agent.node, memory_mb=settings.memory_mb)
+        _log.info("registered", node=agent.node, memory_mb=registration.memory_mb)
         tasks.create_task(PlacementStream(etcd, agent).run())
-        started(data=data_address, control=control_address)
+        started(data=registration.data_address, control=registration.control_address)
         raise Retired(f"{agent.node}: {await retired}")
 
 
@@ -107,7 +117,7 @@ async def _listening(
 @asynccontextmanager
 async def _instances(
     settings: WorkerSettings, agent: Agent
-) -> AsyncIterator[tuple[ProcessBackend, FunctionLogs]]:
+) -> AsyncIterator[tuple[ProcessBackend, Runtimes, FunctionLogs]]:
     """The host of the instances; on exit they have all been reaped."""
     data = settings.data.absolute()
     runtimes = await asyncio.to_thread(_runtimes, data)
@@ -130,7 +140,7 @@ async def _instances(
         ) as host,
     ):
         agent.host = host
-        yield backend, logs
+        yield backend, runtimes, logs
 
 
 def _runtimes(data: Path) -> Runtimes:

@@ -31,6 +31,7 @@ class WorkerSettings(Settings):
     """Where it listens, and what it tells the other parts to call."""
     data_port: Port = 0
     control_port: Port = 0
+    metrics_port: Port = 0
     data: Path
     """Folder for the code cache, the instances' files and the logs; no other worker's."""
     packages: str

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import stat
+import sys
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -75,6 +76,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.said: asyncio.Queue[Ready | Answer | Exited | Lost] = asyncio.Queue()
+        self.launches: list[tuple[str, str]] = []
+
+    def launched(self, runtime: str, kind: str) -> None:
+        self.launches.append((runtime, kind))
 
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
         self.said.put_nowait(Ready(instance, starting_ms, init_ms))
@@ -231,6 +236,11 @@ async def scene(
             it = Scene(host, logs, store, folder)
             it.recorder = recorder
             yield it
+
+
+def host_files(folder: Path) -> HostFiles:
+    prefixes = tuple({Path(sys.base_prefix), Path(sys.prefix)})
+    return HostFiles(runtimes=folder / "runtimes", prefixes=prefixes, scratch=folder / "scratch")
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,456 @@
+"""A sandbox of the namespaces backend: what an instance sees and may, and that nothing outlives it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from lambent_chassis import clock
+from lambent_worker.sandbox import forkserver
+from lambent_worker.sandbox.api import CannotStart, Exit
+from lambent_worker.sandbox.namespaces import NamespacesSandbox
+from tests.integration.worker import sandboxes
+from tests.integration.worker.sandboxes import (
+    Stage,
+    destroyed,
+    heard,
+    let_go,
+    parkable,
+    parked,
+    python,
+    shell,
+    specialised,
+    started,
+    status_of,
+)
+from tests.integration.worker.scene import alive, until
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces with users of the host's"),
+]
+
+KILLED = Exit(-signal.SIGKILL, killed=True)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with sandboxes.stage(tmp_path) as it:
+        yield it
+
+
+@pytest.fixture
+async def place(stage: Stage) -> NamespacesSandbox:
+    return await stage.sandbox(layers=stage.layers)
+
+
+async def test_a_process_is_started_with_what_it_was_given_and_nothing_else(place: NamespacesSandbox) -> None:
+    """Arguments, environment and folder are the launch's; nothing of the worker's environment is there."""
+    exit_, output = await shell(place, "echo out; echo err >&2; pwd; env")
+    assert exit_ == Exit(0, killed=False)
+    assert output.splitlines()[:3] == ["out", "err", "/tmp"]
+    assert set(output.splitlines()[3:]) == {"PATH=/usr/bin:/bin", "PWD=/tmp"}
+
+
+@pytest.mark.parametrize(("command", "status"), [("exit 3", 3), ("kill -SEGV $$", -11), ("kill -9 $$", -9)])
+async def test_how_a_process_ended_is_told_apart(place: NamespacesSandbox, command: str, status: int) -> None:
+    """An exit code is an exit code, and a signal a signal, which the platform did not send."""
+    assert (await shell(place, command))[0] == Exit(status, killed=False)
+
+
+async def test_what_cannot_be_executed_is_said_to_whoever_launches_it(place: NamespacesSandbox) -> None:
+    """A bootstrap that is missing is no crash: nothing was started, and the reason says so."""
+    with pytest.raises(CannotStart, match="No such file"):
+        await started(place, "/var/task/bootstrap")
+    assert (await shell(place, "echo still here"))[1] == "still here\n"
+
+
+async def test_processes_of_a_sandbox_share_it_and_descriptors_are_four(place: NamespacesSandbox) -> None:
+    """Standard input, output, error and the channel are open in a process, and nothing else of ours."""
+    process = await started(place, "/bin/sh", "-c", "echo /proc/$$/fd/* >&3", channel=True)
+    assert (
+        await heard(process) == " ".join(f"/proc/{{}}/fd/{fd}" for fd in range(4)).replace("{}", "2") + "\n"
+    )
+    os.close(process.output)
+    assert process.channel
+    process.channel.close()
+    await process.wait()
+
+
+async def test_a_reset_keeps_files_and_ends_daemons(place: NamespacesSandbox) -> None:
+    """After a timeout /tmp is as it was, and what had left its session and its parent is gone."""
+    await shell(place, "echo kept > /tmp/file; setsid sleep 1000 < /dev/null > /dev/null 2>&1 &")
+    process = await started(place, "/bin/sleep", "1000")
+    os.close(process.output)
+    _, before = await shell(place, "ps -e -o comm=")
+    assert before.split().count("sleep") == 2
+    await place.clear()
+    assert await process.wait() == KILLED
+    _, after = await shell(place, "cat /tmp/file; ps -e -o comm=")
+    assert after.startswith("kept\n")
+    assert "sleep" not in after
+
+
+async def test_no_zombie_is_left_of_what_nobody_waits_for(place: NamespacesSandbox) -> None:
+    """Orphans are adopted and reaped by the sandbox's init."""
+    _, output = await shell(place, "for i in 1 2 3; do (sleep 0.01 &) ; done; sleep 0.2; ps -e -o stat=")
+    assert "Z" not in output
+
+
+async def test_a_destroyed_sandbox_takes_everything_with_it(stage: Stage, place: NamespacesSandbox) -> None:
+    """A kill ends daemons as well; the sandbox is reported as gone when they and its cgroups are."""
+    await shell(place, "setsid sleep 98765 < /dev/null > /dev/null 2>&1 &")
+    process = await started(place, "/bin/sleep", "98765")
+    os.close(process.output)
+    assert len(_with_argument("98765")) == 2
+    place.memory()
+    await destroyed(place)
+    assert _with_argument("98765") == []
+    assert await process.wait() == KILLED
+    with pytest.raises(OSError):  # noqa: PT011 - there is no cgroup any more
+        place.memory()
+    with pytest.raises(CannotStart, match="destroyed"):
+        await started(place, "/bin/true")
+
+
+async def test_an_instance_sees_its_files_and_no_others(stage: Stage, place: NamespacesSandbox) -> None:
+    """Code and layers are where Lambda has them, read-only; nothing of the host's data is there."""
+    _, output = await shell(
+        place,
+        "cat /var/task/app.py; echo; cat /opt/lib.py; echo; ls /var/runtime; ls /home /srv /data /sys 2>&1;"
+        " for p in /var/task /opt /usr /etc /var/runtime /; do touch $p/x 2>&1; done; id -u -n",
+    )
+    assert output.startswith("the code of a function\nthe code of a layer\ntest\n")
+    assert output.count("No such file or directory") == 4
+    assert output.count("Read-only file system") == 6
+    assert output.endswith("sbx_user1051\n")
+    _, mounts = await shell(place, "cat /proc/self/mountinfo /proc/1/cmdline /proc/1/environ 2>/dev/null")
+    assert "lambent_worker" not in mounts
+
+
+async def test_an_instance_has_no_power(place: NamespacesSandbox) -> None:
+    """No capability, no new privileges, a list of system calls, a user of its own, no groups; its init too."""
+    _, output = await shell(
+        place, "cat /proc/self/status; echo ---; cat /proc/1/status; cat /proc/self/uid_map"
+    )
+    for text in output.split("---"):
+        status = status_of(text)
+        assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+        assert status["NoNewPrivs"] == "1"
+        assert status["Seccomp"] == "2"
+        assert set(status["Uid"].split()) == {"993"}
+        assert set(status["Gid"].split()) == {"990"}
+        assert status["Groups"] == ""
+    inside, outside, count = output.splitlines()[-1].split()
+    assert (inside, count) == ("993", "1")
+    assert int(outside) >= 2_000_000_000
+
+
+async def test_no_two_instances_have_the_same_user(stage: Stage) -> None:
+    """Also those of two workers of one host."""
+    places = [await stage.sandbox(), await stage.sandbox()]
+    users = [(await shell(place, "cat /proc/self/uid_map"))[1].split()[1] for place in places]
+    assert len(set(users)) == 2
+
+
+async def test_an_instance_cannot_look_into_its_init(place: NamespacesSandbox) -> None:
+    """The init has the same user, but neither its memory nor its descriptors nor its environment are open."""
+    _, output = await shell(
+        place, "cat /proc/1/environ; ls /proc/1/fd; head -c 1 /proc/1/mem; kill -9 1; echo on"
+    )
+    assert output.count("Permission denied") == 3
+    assert output.endswith("on\n")
+
+
+async def test_without_a_network_there_is_no_route(place: NamespacesSandbox) -> None:
+    """Nothing outside can be reached, nor the host's loopback; a server on the host is refused there."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    code = f"""
+        import socket
+        for address in (("1.1.1.1", 53), ("169.254.169.254", 80), ("127.0.0.1", {port})):
+            try:
+                socket.create_connection(address, 2)
+            except OSError as error:
+                print(error.errno)
+    """
+    _, output = await python(place, code)
+    server.close()
+    assert output.split() == ["101", "101", "111"]  # ENETUNREACH twice, ECONNREFUSED
+
+
+async def test_the_runtime_api_is_reached_from_inside_alone(stage: Stage) -> None:
+    """Each sandbox has a listener of its own at the same address; who did not want one has none."""
+    first, second = await stage.sandbox(runtime_api=True), await stage.sandbox(runtime_api=True)
+    none = await stage.sandbox()
+    assert first.api_address == second.api_address == "127.0.0.1:9001"
+    code = "import socket; s = socket.create_connection(('127.0.0.1', 9001)); print(s.recv(9).decode())"
+    loop = asyncio.get_running_loop()
+    for place, name in ((first, b"one"), (second, b"two")):
+        talking = asyncio.create_task(python(place, code))
+        assert place.api
+        async with asyncio.timeout(20):
+            connection, _ = await loop.sock_accept(place.api)
+            await loop.sock_sendall(connection, name)
+        connection.close()
+        assert (await talking)[1] == f"{name.decode()}\n"
+        place.api.close()
+    exit_, output = await python(none, code)
+    assert exit_.status == 1
+    assert "Connection refused" in output
+
+
+async def test_memory_is_limited_and_told(stage: Stage) -> None:
+    """Who takes more than its function may is killed, it alone, and the sandbox says it was for memory."""
+    place = await stage.sandbox(memory_mb=128)
+    exit_, _ = await python(place, "b = bytearray(300 << 20)")
+    assert exit_ == Exit(-9, killed=False)
+    memory = place.memory()
+    assert memory.oom_kills >= 1
+    assert 100 <= memory.peak_mb <= 128
+    assert (await shell(place, "echo on"))[1] == "on\n"
+
+
+async def test_processes_are_limited(place: NamespacesSandbox) -> None:
+    """A fork bomb ends at about 1,024 processes, and a reset ends it."""
+    code = """
+        import os, time
+        n = 0
+        try:
+            while os.fork():
+                n += 1
+            time.sleep(1000)
+        except OSError as error:
+            print(n, error.errno, flush=True)
+            os.kill(os.getpid(), 9)
+    """
+    _, output = await python(place, code)
+    count, errno = output.split()
+    assert 1000 <= int(count) <= 1024
+    assert errno == "11"
+    await place.clear()
+    assert (await shell(place, "ls -d /proc/[0-9]* | wc -l"))[1].strip() in ("3", "4")
+
+
+async def test_tmp_is_as_large_as_it_was_wanted(stage: Stage) -> None:
+    """Writing more than that fails as a full disk does."""
+    place = await stage.sandbox(tmp_mb=600)
+    _, output = await shell(place, "dd if=/dev/zero of=/tmp/x bs=1M count=3 2>&1; df -m /tmp | tail -1")
+    assert "3+0 records out" in output
+    assert 540 <= int(output.splitlines()[-1].split()[1]) <= 600
+    small = await stage.sandbox(tmp_mb=64, memory_mb=1024)
+    _, output = await shell(small, "dd if=/dev/zero of=/tmp/x bs=1M count=100 2>&1")
+    assert "No space left on device" in output
+
+
+async def test_what_is_frozen_does_nothing_until_it_is_thawed(place: NamespacesSandbox) -> None:
+    """And what is frozen can be reset and destroyed."""
+    process = await started(place, "/bin/sh", "-c", "cat <&3 >&3; sleep 1000", channel=True)
+    os.close(process.output)
+    assert process.channel
+    place.freeze()
+    process.channel.send(b"hello")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await asyncio.get_running_loop().sock_recv(process.channel, 100)
+    place.thaw()
+    assert await heard(process) == "hello"
+    place.freeze()
+    await place.clear()
+    assert await process.wait() == KILLED
+    process.channel.close()
+    place.freeze()
+    await destroyed(place)
+
+
+async def test_past_its_lease_nothing_lives(tmp_path: Path) -> None:
+    """Whatever state the worker is in: the fork server itself destroys what is past `valid_until`."""
+    async with sandboxes.stage(tmp_path) as stage:
+        place = await stage.sandbox()
+        process = await started(place, "/bin/sleep", "1000")
+        os.close(process.output)
+        stage.backend.extend(clock.monotonic_s() + 0.2)
+        async with asyncio.timeout(20):
+            await place.wait()
+        assert await process.wait() == KILLED
+        with pytest.raises(CannotStart, match="lease"):
+            await stage.sandbox()
+        stage.backend.extend(clock.monotonic_s() + 1000)
+        assert (await shell(await stage.sandbox(), "echo on"))[1] == "on\n"
+
+
+async def test_nothing_outlives_the_fork_server(tmp_path: Path) -> None:
+    """Killed, it takes every process with it; the sandboxes say so, and the backend says it is lost."""
+    async with sandboxes.stage(tmp_path, [parkable()]) as stage:
+        place = await stage.sandbox()
+        await shell(place, "setsid sleep 87654 < /dev/null > /dev/null 2>&1 &")
+        process = await parked(place)
+        group = _below(stage.backend.pid)
+        assert len(group) >= 3
+        os.kill(stage.backend.pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            assert "died" in await stage.backend.lost()
+            await place.wait()
+        assert await process.wait() == KILLED
+        await until(lambda: not any(alive(pid) for pid in group))
+        assert _with_argument("87654") == []
+        with pytest.raises(CannotStart):
+            await stage.sandbox()
+        let_go(process)
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from lambent_chassis import clock
+from tests.integration.worker import sandboxes
+
+async def main():
+    folder = Path(sys.argv[1])
+    async with sandboxes.backend(sandboxes.host_files(folder), sys.argv[2], [sandboxes.parkable()]) as it:
+        it.extend(clock.monotonic_s() + 1000)
+        place = await sandboxes.Stage(it, folder).sandbox()
+        await sandboxes.shell(place, "setsid sleep 76543 < /dev/null > /dev/null 2>&1 &")
+        print(it.pid, flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["alone", "with a fork server that hangs"])
+async def test_nothing_outlives_the_worker(tmp_path: Path, stopped: bool) -> None:
+    """`kill -9` of it ends everything at once; what a hanging fork server keeps, the next worker ends."""
+    name = f"test-{os.getpid()}-dead"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(tmp_path), name], stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout
+    server = int(await asyncio.to_thread(worker.stdout.readline))
+    worker.stdout.close()
+    group = [server, *_below(server)]
+    if stopped:
+        os.kill(server, signal.SIGSTOP)
+    worker.kill()
+    worker.wait()
+    if stopped:
+        assert len(_with_argument("76543")) == 1
+        (tmp_path / "new").mkdir()
+        async with sandboxes.backend(sandboxes.host_files(tmp_path / "new"), name):
+            assert _with_argument("76543") == []
+        os.kill(server, signal.SIGKILL)
+    await until(lambda: not any(alive(pid) for pid in group))
+    assert _with_argument("76543") == []
+    (tmp_path / "newest").mkdir()
+    async with sandboxes.backend(sandboxes.host_files(tmp_path / "newest"), name):
+        pass
+    assert _cgroups(f"lambent-{name}") == []
+
+
+async def test_a_zygotes_process_is_specialised_in_its_sandbox(tmp_path: Path) -> None:
+    """A parked process is as isolated as an executed one, and becomes whoever it is told to be."""
+    async with sandboxes.stage(tmp_path, [parkable(count=1)]) as stage:
+        for who in ("parked", "forked", "forked too"):
+            place = await stage.sandbox(parked="py")
+            process = await parked(place)
+            assert process.parked
+            assert await specialised(process, who) == f"{who} /var/task"
+            assert process.channel
+            process.channel.send(b"import os; os.write(3, open('/proc/self/status').read().encode())")
+            status = status_of(await heard(process))
+            assert {status[f"Cap{kind}"] for kind in ("Prm", "Eff", "Bnd")} == {"0" * 16}
+            assert (status["NoNewPrivs"], status["Seccomp"], status["Uid"].split()[0]) == ("1", "2", "993")
+            process.channel.send(b"os.write(3, repr(sorted(os.listdir('/proc/self/fd'))).encode())")
+            assert json.loads((await heard(process)).replace("'", '"')) == ["0", "1", "2", "3", "4"]
+            process.channel.send(
+                b"os.write(3, ' '.join([*os.environ, open('/var/task/app.py').read()]).encode())"
+            )
+            assert await heard(process) == "WHO the code of a function"
+            await destroyed(place)
+            assert await process.wait() == KILLED
+            let_go(process)
+
+
+async def test_after_a_reset_the_zygote_forks_again(tmp_path: Path) -> None:
+    """And exit codes of its processes are told as any other's."""
+    async with sandboxes.stage(tmp_path, [parkable(count=0)]) as stage:
+        place = await stage.sandbox(parked="py")
+        process = await parked(place)
+        assert await specialised(process, "one") == "one /var/task"
+        await place.clear()
+        assert await process.wait() == KILLED
+        let_go(process)
+        process = await parked(place)
+        assert process.parked
+        assert await specialised(process, "two") == "two /var/task"
+        assert process.channel
+        process.channel.send(b"os._exit(5)")
+        assert await process.wait() == Exit(5, killed=False)
+        let_go(process)
+
+
+async def test_a_zygote_with_threads_is_not_forked(tmp_path: Path) -> None:
+    """A lock that another thread holds would be held for ever: what was asked for is executed instead."""
+    async with sandboxes.stage(tmp_path, [parkable("py", "with-threads", count=0)]) as stage:
+        for _ in range(2):
+            place = await stage.sandbox(parked="py")
+            process = await parked(place)
+            assert not process.parked
+            assert await heard(process) == "executed"
+            assert await process.wait() == Exit(0, killed=False)
+            let_go(process)
+
+
+async def test_a_zygote_that_dies_is_started_again(tmp_path: Path) -> None:
+    """Its processes live on meanwhile, and what is wanted meanwhile is executed."""
+    async with sandboxes.stage(tmp_path, [parkable(count=0)]) as stage:
+        place = await stage.sandbox(parked="py")
+        process = await parked(place)
+        (zygote,) = _with_argument("/var/runtime/test/entry.py", parent=stage.backend.pid)
+        os.kill(zygote, signal.SIGKILL)
+        assert await specialised(process, "orphan") == "orphan /var/task"
+        for _ in range(200):
+            other = await parked(place)
+            let_go(other)
+            if other.parked:
+                break
+        assert other.parked
+        await destroyed(place)
+        assert await process.wait() == KILLED
+        let_go(process)
+
+
+async def test_the_watchdog_ignores_signals_that_are_the_workers(stage: Stage) -> None:
+    """Ctrl-C and a stop of the service reach the whole group; the worker ends its sandboxes in order."""
+    for number in forkserver.IGNORED:
+        os.kill(stage.backend.pid, number)
+    assert (await shell(await stage.sandbox(), "echo on"))[1] == "on\n"
+
+
+def _with_argument(argument: str, parent: int | None = None) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            ppid = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if argument.encode() in arguments and parent in (None, ppid):
+            found.append(int(folder.name))
+    return found
+
+
+def _below(pid: int) -> list[int]:
+    """All descendants."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(deeper for child in children for deeper in _below(child))]
+
+
+def _cgroups(parent: str) -> list[Path]:
+    return [path for path in Path("/sys/fs/cgroup").glob(f"**/{parent}/*") if path.is_dir()]

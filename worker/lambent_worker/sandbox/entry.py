@@ -1,0 +1,98 @@
+"""How a process enters a shell, the empty sandbox that waits for an instance, and leaves all its power behind.
+
+It runs in a child of the fork server or of a zygote, which already is in the shell's pid namespace, with what
+its parent may. Step by step it loses all of that, and the system calls that it needed for it come last.
+Standard library only; no other module of Lambent's but `kernel`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+
+from . import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+INSIDE_UID: Final = 993
+INSIDE_GID: Final = 990
+"""Lambda's sbx_user1051, as an instance sees itself where it has a user namespace."""
+
+OPEN_FILES: Final = 1024
+"""RLIMIT_NOFILE of an instance, Lambda's."""
+
+CHANNEL_FD: Final = 3
+TELL_FD: Final = 4
+"""Where a child that is about to execute a program says why it cannot. It closes when it can."""
+
+NAMESPACES: Final = (
+    kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWCGROUP
+)
+"""A shell's, beside its pid namespace, which only a parent can choose, and its user namespace."""
+
+_RESET: Final = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def enter(init: int, joins: Sequence[int], uid: int, users: bool) -> None:
+    """Into the cgroups behind `joins` and the namespaces of the process behind the pidfd `init`.
+
+    `uid` is the shell's user of the host's, and group; `users` says whether the shell has a user namespace, in
+    which that one is INSIDE_UID. Afterwards the process has that user, and capabilities in the shell alone. Its
+    groups and limits are its own affair: a zygote has given them up once for all.
+    """
+    for join in joins:
+        os.write(join, b"0")
+    kernel.setns(init, NAMESPACES | (kernel.CLONE_NEWUSER if users else 0))
+    kernel.drop_bounding_set()
+    become(*((INSIDE_UID, INSIDE_GID) if users else (uid, uid)))
+
+
+def give_up_groups_and_limits() -> None:
+    # In a user namespace of an ordinary user that is not allowed. Who is meant to have a user of the host's of
+    # its own and may not do this either fails a moment later, in `become`.
+    with contextlib.suppress(PermissionError):
+        os.setgroups([])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def become(uid: int, gid: int) -> None:
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def give_up(system_calls: kernel.Filter) -> None:
+    """All capabilities, new privileges, and in the end the system calls that no function needs."""
+    kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    system_calls.load()
+
+
+def arrange(output: int, channel: int | None, keep: int = CHANNEL_FD) -> None:
+    """Descriptors 0 to 3 as an instance has them, 0 is nothing to be read already.
+
+    CHANNEL_FD is in use, so the others are above it. What is between it and `keep` stays open.
+    """
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if channel is None:
+        os.close(CHANNEL_FD)
+    else:
+        os.dup2(channel, CHANNEL_FD)
+    os.closerange(keep + 1, 1 << 30)
+
+
+def reset_signals() -> None:
+    """For a program that is about to be executed: what is ignored here would be ignored there."""
+    signal.set_wakeup_fd(-1)
+    for number in _RESET:
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,393 @@
+"""Makes a worker's sandboxes and all processes in them, and ends them all when the worker is in doubt.
+
+A process of its own, `python -I -S -c PROGRAM FD`, single-threaded and standard library only: a worker has
+threads of gRPC's and must never fork. FD is one end of a SOCK_SEQPACKET pair. Each packet is a JSON array:
+
+    worker to fork server                          fork server to worker
+    ["setup", settings]                            ["ready", facts]          all that was to be prepared is
+    ["create", key, wanted]                        ["created", key, counters, zygote_bytes]
+                                                     with the pidfd of its init, and the listener if wanted
+    ["launch", key, process, argv, environment,    ["launched", process, pid, parked]
+      folder, channel, parked]                       with the worker's ends of its output and channel
+                                                   ["failed", key or process, why]
+                                                   ["exited", process, status, killed]
+    ["clear", key]                                 ["cleared", key]
+    ["destroy", key]                               ["gone", key]
+    ["freeze", key], ["thaw", key]                 ["warning", text]
+    ["extend", valid_until]
+
+`status` is an exit code, or a signal's number made negative; `killed` says that the process ended because of
+"clear" or "destroy". "gone" is said once the sandbox's init has been reaped, which the kernel does last.
+
+It is the watchdog that keeps the fleet's count right. No sandbox lives past `valid_until` (CLOCK_MONOTONIC
+seconds: the worker's lease), whatever state the worker is in; nothing lives past the worker; and nothing
+lives past the fork server, because every init and every zygote asks the kernel for SIGKILL when it dies.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import signal
+import socket
+import time
+from base64 import b64decode
+from collections import deque
+from pathlib import Path
+from typing import Any, Final
+
+from . import kernel
+from .cgroups import Cgroups
+from .children import Children
+from .launching import Launcher
+from .poll import Poll
+from .prepared import Process, Program, Shell
+from .preparing import DEFAULT_TMP_MB, Store, Uids
+from .root import build
+from .shell import Plan
+from .tmp_disk import TmpDisks
+
+LONGEST_PACKET: Final = 192 * 1024
+"""A launch carries argv and environment; Linux takes packets up to net.core.wmem_default, 212,992 bytes."""
+
+WORKER_FD: Final = 3
+"""Where the fork server holds the worker's socket: the numbers that children of its fill are taken here."""
+
+IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Meant for the worker, whose end is this process's end."""
+
+REFILL_AFTER_S: Final = 0.02
+"""How long nothing must have happened before the next shell is prepared, so that nobody waits for that."""
+
+UIDS: Final = 4096
+"""Users of the host's that one worker may use, which is also the most instances that it can have."""
+
+
+class ForkServer:
+    def __init__(self, worker: socket.socket, wakeup: int) -> None:
+        self._worker = worker
+        self._wakeup = wakeup
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        self._poll = Poll()
+        self._valid_until = 0.0
+        self._over = False
+        self._ready = False
+        self._taken: dict[str, Shell] = {}
+        self._waiting: dict[str, dict[str, Any]] = {}
+        """What was asked for and no shell was there for, oldest first."""
+        self._poll.watch(wakeup, self._reap)
+
+    def set_up(self, settings: dict[str, Any]) -> None:
+        """Raises OSError."""
+        privileged = os.geteuid() == 0
+        if not privileged:
+            become_root_of_a_user_namespace()
+        os.makedirs(settings["scratch"], exist_ok=True)
+        cgroups = Cgroups.detect()
+        cgroups.sweep(f"lambent-{settings['name']}")
+        uids = Uids(claimed(settings["uid_base"]), UIDS, privileged)
+        root = build(settings["scratch"], settings["runtimes"], settings["prefixes"])
+        instructions = b64decode(settings["seccomp"])
+        users = not privileged or can_make_user_namespaces(settings["uid_base"])
+        disks, no_disks = tmp_disks(settings["scratch"])
+        plan = Plan(root, kernel.Filter(instructions), disks, users, privileged)
+        children = Children(plan, instructions)
+        self._launcher = Launcher(children, self._poll, self)
+        self._store = Store(settings, children, self._launcher, self._poll, cgroups, uids, self)
+        self._facts = {
+            "privileged": privileged,
+            "users": users,
+            "system_calls": bool(instructions),
+            "cgroups": sorted(cgroups.given),
+            "tmp_on_disk": disks is not None,
+            "why": {**cgroups.why, "tmp_on_disk": no_disks},
+        }
+        gc.collect()
+        gc.freeze()
+        self._store.start_zygotes()
+
+    def run(self) -> None:
+        """Until the worker is gone; then nothing of it is left."""
+        while not self._over:
+            self._turn()
+        for shell in self._store.all():
+            shell.destroy()
+        self._launcher.end()
+        while self._reap_one(0):
+            pass
+
+    def _turn(self) -> None:
+        self._poll.watch(self._worker.fileno(), self._take_packet, writable=bool(self._outbox))
+        busy = self._poll.turn(self._patience_s())
+        if time.monotonic() >= self._valid_until:
+            for shell in self._taken.values():
+                shell.destroy()
+        if not self._ready or not busy:
+            self._store.prepare()
+        if not self._ready and not self._store.preparing() and not self._store.lacks():
+            self._ready = True
+            self._say("ready", self._facts)
+        self._send_outbox()
+
+    def _patience_s(self) -> float | None:
+        """How long nothing needs to be done unless somebody speaks."""
+        if self._store.lacks() and not self._store.preparing():
+            return REFILL_AFTER_S if self._ready else 0.0
+        if all(shell.dying for shell in self._taken.values()):
+            return None
+        return self._valid_until - time.monotonic()
+
+    def _take_packet(self) -> None:
+        """Does what the worker asks for."""
+        try:
+            packet = self._worker.recv(LONGEST_PACKET)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            packet = b""
+        match json.loads(packet or b"null"):
+            case None:
+                self._over = True
+            case ["create", key, wanted]:
+                self._create(key, wanted)
+            case ["launch", key, process, argv, environment, folder, channel, parked]:
+                self._launch(key, Process(process), Program(argv, environment, folder, channel, parked))
+            case ["extend", valid_until]:
+                self._valid_until = float(valid_until)
+            case [verb, key]:
+                self._change(verb, key)
+            case unknown:
+                raise ValueError(f"the worker sent {unknown!r}")
+
+    def _change(self, verb: str, key: str) -> None:
+        if verb == "destroy" and key in self._waiting:
+            del self._waiting[key]
+            self._say("failed", key, "it was destroyed before it was there")
+        elif shell := self._taken.get(key):
+            {"destroy": shell.destroy, "clear": shell.clear, "freeze": shell.freeze, "thaw": shell.thaw}[
+                verb
+            ]()
+
+    def _create(self, key: str, wanted: dict[str, Any]) -> None:
+        if time.monotonic() >= self._valid_until:
+            self._say("failed", key, "the worker's lease has run out, or was never given to the watchdog")
+        elif shell := self._store.take(wanted["parked"]):
+            self._give(shell, key, wanted)
+        else:
+            self._waiting[key] = wanted
+            self._store.make()
+
+    def finished(self, shell: Shell) -> bool:
+        """Somebody who was waiting for a shell gets this one; False if nobody was."""
+        if not self._waiting:
+            return False
+        key = next(iter(self._waiting))
+        self._give(shell, key, self._waiting.pop(key))
+        return True
+
+    def unfinished(self, why: str) -> None:
+        """A shell could not be made."""
+        self.warn(why)
+        if self._waiting:
+            key = next(iter(self._waiting))
+            del self._waiting[key]
+            self._say("failed", key, why)
+
+    def _give(self, shell: Shell, key: str, wanted: dict[str, Any]) -> None:
+        shell.key = key
+        try:
+            if not shell.parked:
+                self._foresee(shell, wanted["parked"])
+            shared_bytes = self._store.fit(shell, wanted)
+        except OSError as error:
+            self._say("failed", key, str(error))
+            shell.destroy()
+            return
+        self._taken[key] = shell
+        fds = [os.dup(shell.init)]
+        if wanted["api"] and shell.listener is not None:
+            fds.append(shell.listener)
+            shell.listener = None
+        shell.close_listener()
+        counters = shell.cgroup.counters if shell.cgroup else None
+        self._say("created", key, counters, shared_bytes, fds=fds)
+
+    def _foresee(self, shell: Shell, zygote: str) -> None:
+        """What will be launched first is forked while the shell gets its files. Raises OSError."""
+        process = Process()
+        if self._launcher.fork(shell, process, zygote):
+            shell.coming = process
+
+    def _launch(self, key: str, process: Process, program: Program) -> None:
+        shell = self._taken.get(key)
+        if not shell or shell.dying:
+            self._say("failed", process.key, "the sandbox has been destroyed")
+        elif program.zygote and shell.parked:
+            shell.parked.key, shell.parked.parked = process.key, True
+            self.launched(shell, shell.parked)
+        elif program.zygote and shell.coming and not shell.coming.key:
+            shell.coming.key, shell.coming.program = process.key, program
+        else:
+            try:
+                self._launcher.launch(shell, process, program)
+            except OSError as error:
+                self._say("failed", process.key, str(error))
+
+    def launched(self, shell: Shell, process: Process) -> None:
+        if shell.coming is process:
+            shell.coming = None
+        if process.key:
+            shell.parked = None if shell.parked is process else shell.parked
+            fds, process.ends = process.ends, []
+            self._say("launched", process.key, process.pid, process.parked, fds=fds)
+        elif shell.key:
+            shell.parked = process
+        else:
+            self._store.park(shell, process)
+        if shell.clearing:
+            shell.clear()  # it came too late for its init to see it
+
+    def failed(self, shell: Shell, process: Process, why: str) -> None:
+        if process.key:
+            self._say("failed", process.key, why)
+        self._left(shell, process, why)
+
+    def exited(self, shell: Shell, process: Process, status: int) -> None:
+        if process.key:
+            killed = (shell.dying or shell.clearing) and status == -signal.SIGKILL
+            self._say("exited", process.key, status, killed)
+        self._left(shell, process, f"its status was {status}")
+
+    def _left(self, shell: Shell, process: Process, why: str) -> None:
+        """A process is not in its shell any more, or never was."""
+        process.close()
+        if shell.coming is process:
+            shell.coming = None
+        if shell.parked is process:
+            shell.parked = None
+        if not shell.key:
+            self._store.unpark(shell, why)
+        self.emptied(shell)
+
+    def emptied(self, shell: Shell) -> None:
+        """Perhaps: its init has said so, or one of its processes has been reaped."""
+        if shell.clearing and shell.empty and not shell.processes:
+            shell.clearing = False
+            self._say("cleared", shell.key)
+
+    def _reap(self) -> None:
+        os.read(self._wakeup, 4096)
+        while self._reap_one(os.WNOHANG):
+            pass
+
+    def _reap_one(self, flags: int) -> bool:
+        self._launcher.hear_zygotes()  # who died with an init is reported before it is
+        try:
+            pid, status = os.waitpid(-1, flags)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return False
+        self._launcher.ended(pid, os.waitstatus_to_exitcode(status))
+        if (shell := self._store.reaped(pid)) and self._taken.pop(shell.key, None):
+            self._say("gone", shell.key)
+        return True
+
+    def warn(self, text: str) -> None:
+        self._say("warning", text)
+
+    def _say(self, *message: object, fds: list[int] | None = None) -> None:
+        self._outbox.append((json.dumps(message).encode(), fds or []))
+
+    def _send_outbox(self) -> None:
+        """Never waits for the worker: one that hangs must not stop the watchdog."""
+        while self._outbox:
+            packet, fds = self._outbox[0]
+            try:
+                socket.send_fds(self._worker, [packet], fds)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                pass  # it is gone, and the next look at its socket says so
+            for fd in fds:
+                os.close(fd)
+            self._outbox.popleft()
+
+
+def tmp_disks(folder: str) -> tuple[TmpDisks | None, str]:
+    """And why there are none."""
+    try:
+        disks = TmpDisks.open(Path(folder))
+        os.close(disks.make(DEFAULT_TMP_MB))  # which makes the template that all shells inherit
+    except OSError as error:
+        return None, str(error)
+    return disks, ""
+
+
+def become_root_of_a_user_namespace() -> None:
+    """What an ordinary user needs to make all the other namespaces. Raises OSError."""
+    uid, gid = os.getuid(), os.getgid()
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    for path, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{path}", "w") as file:
+            file.write(text)
+
+
+def can_make_user_namespaces(uid: int) -> bool:
+    """Whether the host lets somebody without privileges."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setresuid(uid, uid, uid)
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def claimed(first: int) -> int:
+    """The first of UIDS users that no other worker of this host uses, from `first` on.
+
+    A name in the abstract namespace of sockets is held until this process ends.
+    """
+    while True:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0lambent-users-{first}")
+        except OSError:
+            claim.close()
+            first += UIDS
+        else:
+            claim.detach()
+            return first
+
+
+def main(fd: int) -> None:
+    kernel.set_command_line(b"lambent-forkserver")  # instances see it as that of their init
+    os.dup2(fd, WORKER_FD, inheritable=False)
+    os.dup2(0, WORKER_FD + 1, inheritable=False)
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    wakeup, wake = os.pipe()
+    os.set_blocking(wakeup, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    worker = socket.socket(fileno=WORKER_FD)
+    settings = json.loads(worker.recv(LONGEST_PACKET) or b"null")
+    if settings is None:
+        return
+    worker.setblocking(False)
+    server = ForkServer(worker, wakeup)
+    try:
+        server.set_up(settings)
+    except OSError as error:
+        socket.send_fds(worker, [json.dumps(["broken", str(error)]).encode()], [])
+        return
+    server.run()

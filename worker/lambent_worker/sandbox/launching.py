@@ -1,0 +1,198 @@
+"""Starts processes in shells, by a zygote or by execution, and knows whose each is when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from . import zygote as contract
+from .children import Children
+from .poll import Poll
+from .prepared import Process, Program, Shell, Zygote
+
+
+class Listener(Protocol):
+    def launched(self, shell: Shell, process: Process) -> None: ...
+
+    def failed(self, shell: Shell, process: Process, why: str) -> None:
+        """Nothing of it is left."""
+
+    def exited(self, shell: Shell, process: Process, status: int) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
+class Launcher:
+    def __init__(self, children: Children, poll: Poll, listener: Listener) -> None:
+        self._children = children
+        self._poll = poll
+        self._listener = listener
+        self._zygotes: dict[str, Zygote] = {}
+        self._programs: dict[str, Sequence[str]] = {}
+        """Of zygotes, by name."""
+        self._running: dict[int, tuple[Shell, Process]] = {}
+
+    def start_zygote(self, name: str, argv: Sequence[str]) -> None:
+        """Raises OSError."""
+        zygote = self._children.zygote(name, argv)
+        self._programs[name] = argv
+        self._zygotes[name] = zygote
+        self._poll.watch(zygote.control.fileno(), lambda: self._hear(zygote))
+
+    def zygote(self, name: str) -> Zygote | None:
+        """If it can fork."""
+        zygote = self._zygotes.get(name)
+        return zygote if zygote and zygote.ready else None
+
+    def starting(self) -> bool:
+        return any(not zygote.ready for zygote in self._zygotes.values())
+
+    def launch(self, shell: Shell, process: Process, program: Program) -> None:
+        """The listener is told what became of it. Raises OSError if this process has no descriptors left."""
+        if not self.fork(shell, process, program.zygote, program):
+            theirs = self._equip(shell, process, program.channel)
+            try:
+                self._execute(shell, process, program, theirs)
+            finally:
+                for fd in theirs:
+                    os.close(fd)
+
+    def fork(self, shell: Shell, process: Process, name: str, program: Program | None = None) -> bool:
+        """Has it forked by a zygote; False if there is none that can. Raises OSError as `launch` does."""
+        zygote = self.zygote(name)
+        if not zygote:
+            return False
+        process.program = program
+        theirs = self._equip(shell, process, channel=True)
+        order = json.dumps(["fork", shell.uid, self._children.plan.users]).encode()
+        try:
+            socket.send_fds(zygote.control, [order], [shell.init, *theirs, *shell.joins()])
+        except (BlockingIOError, ConnectionError):
+            shell.processes.discard(process)
+            process.close()
+            return False
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        zygote.orders.append((shell, process))
+        return True
+
+    def _equip(self, shell: Shell, process: Process, channel: bool) -> list[int]:
+        """Its ends of output and channel; the worker's are with the process. Raises OSError."""
+        output, their_output = os.pipe()
+        process.ends, theirs = [output], [their_output]
+        try:
+            if channel:
+                ours, their_channel = socket.socketpair()
+                process.ends.append(ours.detach())
+                theirs.append(their_channel.detach())
+        except OSError:
+            os.close(their_output)
+            process.close()
+            raise
+        shell.processes.add(process)
+        return theirs
+
+    def _execute(self, shell: Shell, process: Process, program: Program, theirs: list[int]) -> None:
+        inside = (theirs[0], theirs[1] if program.channel else None)
+        try:
+            self._children.program(shell, process, inside, program.argv, program.environment, program.folder)
+        except OSError as error:
+            self._failed(shell, process, str(error))
+            return
+        self._running[process.pid] = (shell, process)
+        assert process.failing is not None
+        self._poll.watch(process.failing, lambda: self._told(shell, process))
+
+    def _told(self, shell: Shell, process: Process) -> None:
+        """It executes its program, or has said why it cannot."""
+        if process.failing is None:
+            return
+        try:
+            why = os.read(process.failing, 4096).decode()
+        except BlockingIOError:
+            return
+        self._poll.forget(process.failing)
+        os.close(process.failing)
+        process.failing = None
+        if why:
+            del self._running[process.pid]  # it is reaped as one that nobody knows
+            self._failed(shell, process, why)
+        else:
+            self._listener.launched(shell, process)
+
+    def _failed(self, shell: Shell, process: Process, why: str) -> None:
+        shell.processes.discard(process)
+        process.close()
+        self._listener.failed(shell, process, why)
+
+    def hear_zygotes(self) -> None:
+        """What they have said so far: who dies with an init has been reported by its zygote before."""
+        for zygote in list(self._zygotes.values()):
+            self._hear(zygote)
+
+    def _hear(self, zygote: Zygote) -> None:
+        while zygote.control.fileno() >= 0:
+            try:
+                packet = zygote.control.recv(contract.LONGEST_PACKET)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                packet = b""
+            match json.loads(packet or "null"):
+                case ["ready"]:
+                    zygote.ready = True
+                    zygote.resident_bytes = resident_bytes(zygote.pid)
+                case ["forked", int(pid)]:
+                    shell, process = zygote.orders.popleft()
+                    process.pid = pid
+                    process.parked = True
+                    self._running[pid] = (shell, process)
+                    self._listener.launched(shell, process)
+                case ["refused", str(why)]:
+                    self._give_up(zygote, why)
+                case ["exited", int(pid), int(status)]:
+                    self.ended(pid, status)
+                case _:
+                    self._give_up(zygote, "it has died", restart=zygote.ready)
+
+    def _give_up(self, zygote: Zygote, why: str, restart: bool = False) -> None:
+        """What it was to fork is executed instead."""
+        self._poll.forget(zygote.control.fileno())
+        os.kill(zygote.pid, signal.SIGKILL)  # it has not been reaped yet
+        del self._zygotes[zygote.name]
+        self._listener.warn(f"the zygote {zygote.name} is not used any more: {why} {zygote.close()}")
+        for shell, process in zygote.orders:
+            process.close()
+            if process.program:
+                process.program.zygote = ""
+                self.launch(shell, process, process.program)
+            else:
+                self._failed(shell, process, why)
+        if restart:
+            self.start_zygote(zygote.name, self._programs[zygote.name])
+
+    def ended(self, pid: int, status: int) -> None:
+        """A child of this process or of a zygote has ended."""
+        if pid not in self._running:
+            return
+        shell, process = self._running[pid]
+        self._told(shell, process)
+        if self._running.pop(pid, None):
+            shell.processes.discard(process)
+            self._listener.exited(shell, process, status)
+
+    def end(self) -> None:
+        """Kills all zygotes. Their processes, which die with their inits, become this process's to reap."""
+        for zygote in self._zygotes.values():
+            os.kill(zygote.pid, signal.SIGKILL)
+        self._zygotes.clear()
+
+
+def resident_bytes(pid: int) -> int:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

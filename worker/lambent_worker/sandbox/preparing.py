@@ -1,0 +1,272 @@
+"""Keeps shells ready, and shells with a parked process in them, so that nobody has to wait for one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from . import kernel
+from . import shell as init
+from .cgroups import Cgroup, Cgroups, Limits
+from .children import Children
+from .launching import Launcher
+from .poll import Poll
+from .prepared import Process, Program, Shell
+from .root import READ_ONLY
+
+DEFAULT_TMP_MB: Final = 512
+"""Of a shell that nobody has asked for yet: Lambda's default."""
+
+LONGEST_WORD: Final = 4096
+
+MOST_ENDED: Final = 3
+"""After so many parked processes of a kind have ended no more of it are parked."""
+
+PROCESSES: Final = 1024
+"""Processes and threads of one sandbox, Lambda's."""
+
+MB_A_CPU: Final = 1769
+"""Lambda's: a function of so much memory has one CPU."""
+
+LEAST_BYTES: Final = 16 << 20
+"""What a process forked of a zygote may use for itself, however little its function has."""
+
+
+def limits(memory_mb: int, shared_bytes: int) -> Limits:
+    share = memory_mb / MB_A_CPU
+    return Limits(
+        memory_bytes=max(LEAST_BYTES, (memory_mb << 20) - shared_bytes),
+        cpus=max(1.0, share),
+        cpu_weight=share,
+        processes=PROCESSES,
+    )
+
+
+class Uids:
+    """Users of the host's, each for one shell that exists. An ordinary user has only itself, called 0."""
+
+    def __init__(self, first: int, count: int, privileged: bool) -> None:
+        self._free = list(range(first + count - 1, first - 1, -1))
+        self._privileged = privileged
+
+    def take(self) -> int:
+        """Raises OSError if there is none left."""
+        if not self._privileged:
+            return 0
+        if not self._free:
+            raise OSError("all users that instances may have are in use")
+        return self._free.pop()
+
+    def give_back(self, uid: int) -> None:
+        if self._privileged:
+            self._free.append(uid)
+
+
+class Listener(Protocol):
+    def finished(self, shell: Shell) -> bool:
+        """Whether somebody was waiting for it and has taken it."""
+
+    def unfinished(self, why: str) -> None: ...
+
+    def emptied(self, shell: Shell) -> None:
+        """Its init has seen no other process in it."""
+
+    def warn(self, text: str) -> None: ...
+
+
+class Store:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        children: Children,
+        launcher: Launcher,
+        poll: Poll,
+        cgroups: Cgroups,
+        uids: Uids,
+        listener: Listener,
+    ) -> None:
+        self._parent = f"lambent-{settings['name']}"
+        self._size: int = settings["pool"]
+        self._parkables: dict[str, Any] = {parkable["name"]: parkable for parkable in settings["parkables"]}
+        self._children = children
+        self._launcher = launcher
+        self._poll = poll
+        self._cgroups = cgroups
+        self._uids = uids
+        self._listener = listener
+        self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self._made = 0
+        self._shells: dict[int, Shell] = {}
+        """Every one whose init has not been reaped, by its pid."""
+        self._making: set[Shell] = set()
+        self._parking: dict[Shell, str] = {}
+        """Those in which a process is started that is to be parked, and its name."""
+        self._pool: list[Shell] = []
+        self._parked: dict[str, list[Shell]] = {name: [] for name in self._parkables}
+        self._ended = dict.fromkeys(self._parkables, 0)
+        """How many parked processes have ended, instead of being taken, one after another."""
+        self._failing = False
+        """The last one could not be made: none is until somebody asks."""
+
+    def start_zygotes(self) -> None:
+        for name, parkable in self._parkables.items():
+            if parkable["zygote"]:
+                self._launcher.start_zygote(name, parkable["argv"])
+
+    def take(self, parkable: str) -> Shell | None:
+        """One with that process in it if there is one, else an empty one, else none."""
+        if shells := self._parked.get(parkable):
+            self._ended[parkable] = 0
+            return shells.pop()
+        return self._pool.pop() if self._pool else None
+
+    def lacks(self) -> bool:
+        """Whether something should be prepared."""
+        return not self._failing and (len(self._pool) < self._size or self._unparked() is not None)
+
+    def preparing(self) -> bool:
+        return bool(self._making or self._parking or self._launcher.starting())
+
+    def prepare(self) -> None:
+        """The next thing, if nothing is being prepared already."""
+        if self.preparing() or not self.lacks():
+            return
+        name = self._unparked()
+        if name is not None and self._pool:
+            self._park(self._pool.pop(), name)
+        else:
+            self.make()
+
+    def make(self) -> None:
+        """Begins to make a shell; `finished` or `unfinished` follows."""
+        uid = cgroup = None
+        try:
+            uid = self._uids.take()
+            self._made += 1
+            cgroup = self._cgroups.make(self._parent, f"s{self._made}") if self._cgroups.given else None
+            shell = self._children.shell(uid, cgroup, DEFAULT_TMP_MB)
+        except OSError as error:
+            self._give_back(uid, cgroup)
+            self._fail(str(error))
+            return
+        self._shells[shell.pid] = shell
+        self._making.add(shell)
+        self._poll.watch(shell.control.fileno(), lambda: self._hear(shell))
+
+    def fit(self, shell: Shell, wanted: Mapping[str, Any]) -> int:
+        """Gives the shell its limits and files. Returns what it uses of a zygote's memory, which is not counted
+        as its own. Raises OSError."""
+        zygote = self._launcher.zygote(wanted["parked"])
+        shared = zygote.resident_bytes if zygote else 0
+        memory_mb, tmp_mb = wanted["memory_mb"], wanted["tmp_mb"]
+        if shell.cgroup:
+            shell.cgroup.limit(limits(memory_mb, shared))
+        mounts: dict[str, int] = {}
+        try:
+            for target, path in wanted["mounts"].items():
+                mounts[target] = kernel.detached(path, READ_ONLY)
+            shell.mount(self._home, mounts)
+        finally:
+            for fd in mounts.values():
+                os.close(fd)
+        if tmp_mb != shell.tmp_mb:
+            disks = self._children.plan.disks
+            shell.change_tmp(self._home, disks.make(tmp_mb) if disks else None, tmp_mb)
+        return shared
+
+    def _unparked(self) -> str | None:
+        """Name of a process of which one more should be parked."""
+        for name, shells in self._parked.items():
+            parkable = self._parkables[name]
+            possible = not parkable["zygote"] or self._launcher.zygote(name)
+            if possible and len(shells) < parkable["count"] and self._ended[name] < MOST_ENDED:
+                return name
+        return None
+
+    def _park(self, shell: Shell, name: str) -> None:
+        self._parking[shell] = name
+        parkable = self._parkables[name]
+        try:
+            if not parkable["zygote"]:
+                self._launcher.launch(shell, Process(), Program(parkable["argv"], {}, "/"))
+            elif not self._launcher.fork(shell, Process(), name):
+                self.unpark(shell, "its zygote does not answer")
+        except OSError as error:
+            self.unpark(shell, str(error))
+
+    def park(self, shell: Shell, process: Process) -> None:
+        """It has been launched to be parked."""
+        name = self._parking.pop(shell)
+        shell.parked = process
+        if not shell.dying:
+            self._parked[name].append(shell)
+
+    def unpark(self, shell: Shell, why: str) -> None:
+        """Its process could not be launched, or has ended."""
+        name = self._parking.pop(shell, "")
+        for parked, shells in self._parked.items():
+            name = parked if shell in shells else name
+        if name:
+            self._ended[name] += 1
+            self._listener.warn(f"a parked process, {name}, has ended: {why}")
+        self._forget(shell)
+        shell.destroy()
+
+    def _forget(self, shell: Shell) -> None:
+        self._parking.pop(shell, None)
+        for shelf in (self._pool, *self._parked.values()):
+            with suppress(ValueError):
+                shelf.remove(shell)
+
+    def _hear(self, shell: Shell) -> None:
+        try:
+            word, fds, _, _ = socket.recv_fds(shell.control, LONGEST_WORD, 2)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            word = b""
+        if word == init.READY:
+            shell.listener, shell.disk = fds[0], fds[1] if len(fds) > 1 else None
+            self._making.discard(shell)
+            self._failing = False
+            if not self._listener.finished(shell):
+                self._pool.append(shell)
+        elif word == init.CLEARED:
+            shell.empty = True
+            self._listener.emptied(shell)
+        else:
+            self._poll.forget(shell.control.fileno())
+            if shell in self._making:
+                self._making.discard(shell)
+                self._fail(f"a sandbox cannot be made: {word.decode() or 'its init has died'}")
+
+    def _fail(self, why: str) -> None:
+        self._failing = True
+        self._listener.unfinished(why)
+
+    def reaped(self, pid: int) -> Shell | None:
+        """The shell whose init that was: nothing is left in it any more."""
+        shell = self._shells.pop(pid, None)
+        if not shell:
+            return None
+        self._poll.forget(shell.control.fileno())
+        if shell in self._making:
+            self._making.discard(shell)
+            self._fail("a sandbox cannot be made: its init has died")
+        self._forget(shell)
+        self._give_back(shell.uid, shell.cgroup)
+        shell.close()
+        return shell
+
+    def _give_back(self, uid: int | None, cgroup: Cgroup | None) -> None:
+        if uid is not None:
+            self._uids.give_back(uid)
+        if cgroup:
+            with suppress(OSError):
+                cgroup.remove()
+
+    def all(self) -> list[Shell]:
+        return list(self._shells.values())
