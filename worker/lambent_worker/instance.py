@@ -159,7 +159,7 @@ class Instance:
             ),
             folder=view.task_root,
             channel=self.runtime.frames,
-            parked=self.runtime.parkable.name if self.runtime.parkable else "",
+            parked=self.runtime.parked(self.definition.memory_mb),
         )
         while True:
             await self._wanted.wait()
@@ -436,6 +436,9 @@ class Instance:
         if self.state is State.STOPPING or exit_.killed:
             return
         out_of_memory = self._was_out_of_memory()
+        if self._call is not None and run.holds_event:
+            self._wanted.set()  # it ended over an earlier call: this one is for the next runtime
+            return
         request_id = self._call.request_id if self._call is not None else ""
         if self._call is not None:
             self._log.line(failures.exit_message(request_id, exit_))

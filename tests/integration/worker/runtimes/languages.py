@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from lambent_worker.runtimes.registry import Runtimes
-from tests.integration.worker.scene import runtimes_here
+from tests.integration.worker.scene import runtimes_here, zipped
 
 SOURCES: Final = Path(__file__).parents[3] / "functions"
 
@@ -63,17 +63,26 @@ def _text(name: str, text: str) -> Callable[[], Files]:
 
 
 @functools.cache
-def _built(language: str, *argv: str, result: str) -> bytes:
+def _made(folder: str, *argv: str) -> Mapping[str, bytes]:
     """What a compiler makes of the function, once in a test run. OUT is where it puts things."""
     with tempfile.TemporaryDirectory(prefix="lambent-functions-") as out:
         command = [word.replace("OUT", out) for word in argv]
-        subprocess.run(command, cwd=SOURCES / language, check=True, timeout=300)
-        return Path(out, result).read_bytes()
+        subprocess.run(command, cwd=SOURCES / folder, check=True, timeout=300)
+        made = (path for path in Path(out).rglob("*") if path.is_file())
+        return {str(path.relative_to(out)): path.read_bytes() for path in made}
 
 
 def _go() -> Files:
-    built = _built("provided", "go", "build", "-o", "OUT/bootstrap", "main.go", result="bootstrap")
-    return {"bootstrap": built}
+    return _made("provided", "go", "build", "-o", "OUT/bootstrap", "main.go")
+
+
+def _java(package: str) -> Mapping[str, bytes]:
+    runtime = runtimes_here().files["java"][0]
+    sources = [
+        str(source.relative_to(SOURCES / "java")) for source in sorted((SOURCES / "java").rglob("*.java"))
+    ]
+    made = _made("java", "javac", "-cp", str(runtime), "-d", "OUT", *sources)
+    return {name: data for name, data in made.items() if name.startswith(package)}
 
 
 def _python(version: str) -> Language:
@@ -119,5 +128,17 @@ LANGUAGES: Final = (
         frame="main.go: in answer",
         layer=_text("bin/greeting", "#!/bin/sh\nprintf 'from the layer'"),
         needs=("go",),
+    ),
+    Language(
+        runtime="java",
+        files=lambda: _java("shop/"),
+        handler="shop.App",
+        broken="shop.Broken::handle",
+        broken_type="java.lang.UnsupportedOperationException",
+        fail_type="java.lang.IllegalArgumentException",
+        trace="stackTrace",
+        frame="shop.App.fail(App.java:58)",
+        layer=lambda: {"java/lib/greeting.jar": zipped(_java("greeting/"))},
+        heap_limit=True,
     ),
 )

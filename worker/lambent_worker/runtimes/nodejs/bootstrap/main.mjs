@@ -25,8 +25,9 @@ process.on("unhandledRejection", (reason, promise) => runtime.rejected(reason, p
 process.on("beforeExit", () => runtime.loopIsEmpty());
 
 try {
-  runtime.handler = await load(process.env.LAMBDA_TASK_ROOT, process.env._HANDLER);
-  runtime.start();
+  const handler = await load(process.env.LAMBDA_TASK_ROOT, process.env._HANDLER);
+  await new Promise(setImmediate); // a rejection that nobody catches is still one of this phase
+  runtime.start(handler);
 } catch (error) {
   logFailure(error, "Uncaught Exception");
   await api.initFailed(failure(error));

@@ -9,8 +9,8 @@ import { isStreaming, ResponseStream } from "./streaming.mjs";
 const NOTHING_WAITS = () => {};
 
 export class Runtime {
-  handler;
   #api;
+  #handler;
   #requestId;
   #whenEmpty = NOTHING_WAITS;
   #isBroken = false;
@@ -19,7 +19,8 @@ export class Runtime {
     this.#api = api;
   }
 
-  async start() {
+  async start(handler) {
+    this.#handler = handler;
     for (;;) {
       const { headers, body } = await this.#api.next();
       this.#requestId = headers["lambda-runtime-aws-request-id"];
@@ -39,7 +40,7 @@ export class Runtime {
     let stream;
     try {
       const event = parsed(body);
-      if (isStreaming(this.handler)) {
+      if (isStreaming(this.#handler)) {
         stream = new ResponseStream(this.#api, id);
         await this.#streamed(event, stream, headers);
       } else {
@@ -63,7 +64,12 @@ export class Runtime {
   /** What the handler answers, whichever way it has: a promise, its callback, or its context. */
   #result(event, headers) {
     return new Promise((resolve, reject) => {
+      let isSettled = false;
       const settle = (error, result, mayWait) => {
+        if (isSettled) {
+          return;
+        }
+        isSettled = true;
         const end = () => (error === null || error === undefined ? resolve(result) : reject(error));
         if (mayWait && context.callbackWaitsForEmptyEventLoop) {
           this.#whenEmpty = end;
@@ -73,7 +79,7 @@ export class Runtime {
       };
       const context = contextOf(headers, settle);
       this.#whenEmpty = () => resolve(null); // nothing is left that could ever answer
-      const returned = this.handler(event, context, (error, result) => settle(error, result, true));
+      const returned = this.#handler(event, context, (error, result) => settle(error, result, true));
       if (typeof returned?.then === "function") {
         returned.then(resolve, reject);
       }
@@ -86,7 +92,7 @@ export class Runtime {
       this.#whenEmpty = () => stream.end();
       stream.on("error", reject);
       stream.on("finish", resolve);
-      Promise.resolve(this.handler(event, stream, context)).catch(reject);
+      Promise.resolve(this.#handler(event, stream, context)).catch(reject);
     });
   }
 
@@ -113,7 +119,7 @@ export class Runtime {
     try {
       if (this.#requestId !== undefined) {
         await this.#api.failed(this.#requestId, failure(error));
-      } else if (this.handler === undefined) {
+      } else if (this.#handler === undefined) {
         await this.#api.initFailed(failure(error));
       }
     } finally {
