@@ -165,10 +165,11 @@ def _v2_tree(mount: _Mount, own: str, wanted: tuple[str, ...]) -> dict[str, Tree
         # A process may join a threaded cgroup only from the cgroup that this one is in.
         tree = _first_that_works([Tree(version=2, mount=mount.point, top=inner, threaded=True)])
         return {"freeze": tree}
-    # An earlier start, or systemd's DelegateSubgroup, may have put us into a leaf of what is delegated.
-    tops = [top for top in (mount.point, inner, os.path.dirname(inner)) if top.startswith(mount.point)]
+    if os.path.basename(inner) == _LEAF:  # an earlier start has put us there
+        inner = os.path.dirname(inner)
+    tops = dict.fromkeys((mount.point, inner))
     tree = _first_that_works(
-        Tree(version=2, mount=mount.point, top=top, controllers=controllers) for top in dict.fromkeys(tops)
+        Tree(version=2, mount=mount.point, top=top, controllers=controllers) for top in tops
     )
     return dict.fromkeys((*controllers, "freeze"), tree)
 
