@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -213,19 +213,15 @@ def test_a_sweep_ends_what_the_old_freezer_holds(v1_freezer: Cgroups) -> None:
 
 
 def test_a_host_that_refuses_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By capability. What works is given all the same."""
-    find = cgroup_trees.find_trees
-
-    def without_memory() -> tuple[Mapping[str, Tree], Mapping[str, str]]:
-        trees, why = find()
-        broken = Tree(version=1, mount="/sys/fs/cgroup", top="/proc/sys")
-        return {**trees, "memory": broken}, why
-
-    monkeypatch.setattr("lambent_worker.sandbox.cgroups.find_trees", without_memory)
-    found = Cgroups.detect()
-    assert "memory" not in found.given
-    assert "pids" in found.given
-    assert "/proc/sys" in found.why["memory"]
+    """By capability. What works is given all the same, by the next best tree if there is one."""
+    trees, _ = cgroup_trees.find_trees()
+    broken = Tree(version=1, mount="/sys/fs/cgroup", top="/proc/sys")
+    found = {**trees, "memory": [broken], "freeze": [broken, *trees["freeze"]]}
+    monkeypatch.setattr("lambent_worker.sandbox.cgroups.find_trees", lambda: (found, {}))
+    cgroups = Cgroups.detect()
+    assert "/proc/sys" in cgroups.why["memory"]
+    assert set(cgroups.why) == {"memory"}
+    assert cgroups.given == {"cpu", "pids", "freeze", "kill"}
 
 
 def test_a_plain_user_is_told_what_is_missing() -> None:
