@@ -84,6 +84,30 @@ def test_a_new_function_needs_a_handler(fleet: Fleet, echo: Path) -> None:
     assert fleet.lambent("function", "get", "none").returncode == 3
 
 
+def test_a_runtime_that_no_node_has(fleet: Fleet, echo: Path) -> None:
+    """It is deployed, with a warning; a call waits, and is told what for."""
+    deploy = ("deploy", str(echo), "--name", "ahead", "--handler", "echo.handler", "--runtime", "python3.99")
+    done = fleet.lambent(*deploy)
+    assert done.returncode == 0
+    assert "no node of the fleet has the runtime python3.99 now" in done.stderr.decode()
+    text = failure(fleet.lambent("invoke", "ahead", "--timeout", "0.5"), 3)
+    assert "no worker of the fleet has the runtime python3.99" in text
+    here = f"python3.{sys.version_info.minor}"
+    assert fleet.lambent("function", "update", "ahead", "--runtime", here).stderr == b""
+    assert said(fleet.lambent("invoke", "ahead", "-d", "7")) == 7
+
+
+def test_runtimes(fleet: Fleet) -> None:
+    """Those of each node, as a table and as JSON."""
+    here = f"python3.{sys.version_info.minor}"
+    (node,) = said(fleet.lambent("runtimes", "--json"))
+    assert (node["name"], node["state"]) == ("worker-1", "connected")
+    assert {here, "python"} <= set(node["runtimes"])
+    table = fleet.lambent("runtimes").stdout.decode().splitlines()
+    assert table[0].split() == ["NODE", "STATE", "RUNTIMES"]
+    assert f" {here}," in table[1]
+
+
 def test_a_broken_package(fleet: Fleet, tmp_path: Path) -> None:
     """The service refuses it: exit code 3, and whose fault it is."""
     package = tmp_path / "broken.zip"

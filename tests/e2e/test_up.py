@@ -39,6 +39,25 @@ def test_starts_and_stops(data: Path, number: signal.Signals) -> None:
         assert not (data / "parts.json").exists()
 
 
+def test_says_how_functions_are_isolated(data: Path) -> None:
+    """The level that the workers reach here and what is missing, before anything is deployed."""
+    command = [sys.executable, "-m", "lambent", "up", "--data", str(data), "--workers", "1"]
+    options = ["--grpc-port", "0", "--sandbox", "process", "--require-isolation", "none"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        lines: list[str] = []
+        while not lines or "lambent invoke" not in lines[-1]:
+            lines.append(running.stdout.readline())
+            assert lines[-1], "it ended"
+        config = (data / "config" / "worker-1.toml").read_text()
+        running.terminate()
+    assert running.returncode == 0
+    told = next(number for number, line in enumerate(lines) if "isolated" in line)
+    assert lines[told].startswith("Functions are not isolated (sandbox process): ")
+    assert lines[told + 1].startswith("Missing: files, environment, ")
+    assert 'sandbox = "process"\nrequire_isolation = "none"\n' in config
+
+
 def test_what_was_deployed_is_kept(data: Path, echo: Path) -> None:
     """The data folder is all that another start needs."""
     with up(data, "--workers", "1") as fleet:

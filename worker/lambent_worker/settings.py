@@ -46,5 +46,7 @@ class WorkerSettings(Settings):
     It is renewed after a third of the time, and the instances are killed two seconds before its end: below
     five seconds one slow renewal would cost them all.
     """
-    sandbox: Literal["process"] = "process"
-    """process: isolates nothing."""
+    sandbox: Literal["namespaces", "bwrap", "gvisor", "landlock", "process"] = "namespaces"
+    """What isolates instances. namespaces: all that a shared kernel can; process: nothing."""
+    require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "namespaces"
+    """It does not start where its sandbox reaches less."""

@@ -1,4 +1,4 @@
-"""How a process enters a shell, the empty sandbox that waits for an instance, and leaves all its power behind.
+"""How a process enters a shell, the empty sandbox that waits for an instance, and gives up all its power.
 
 It runs in a child of the fork server or of a zygote, which already is in the shell's pid namespace, with what
 its parent may. Step by step it loses all of that, and the system calls that it needed for it come last.
@@ -45,9 +45,8 @@ _RESET: Final = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, 
 def enter(init: int, joins: Sequence[int], uid: int, users: bool) -> None:
     """Into the cgroups behind `joins` and the namespaces of the process behind the pidfd `init`.
 
-    `uid` is the shell's user of the host's, and group; `users` says whether the shell has a user namespace, in
-    which that one is INSIDE_UID. Afterwards the process has that user, and capabilities in the shell alone. Its
-    groups and limits are its own affair: a zygote has given them up once for all.
+    `uid` is the shell's user of the host's, and group; `users` says whether the shell has a user namespace,
+    in which that one is INSIDE_UID. Afterwards the process has that user, and power in the shell alone.
     """
     for join in joins:
         os.write(join, b"0")
@@ -57,8 +56,8 @@ def enter(init: int, joins: Sequence[int], uid: int, users: bool) -> None:
 
 
 def give_up_groups_and_limits() -> None:
-    # In a user namespace of an ordinary user that is not allowed. Who is meant to have a user of the host's of
-    # its own and may not do this either fails a moment later, in `become`.
+    # In a user namespace of an ordinary user that is not allowed. Who is meant to have a user of the host's
+    # and may not do this fails a moment later, in `become`.
     with contextlib.suppress(PermissionError):
         os.setgroups([])
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))

@@ -283,15 +283,17 @@ class ForkServer:
             pass
 
     def _reap_one(self, flags: int) -> bool:
-        self._launcher.hear_zygotes()  # who died with an init is reported before it is
+        """Any child that has died; False if there is none."""
         try:
-            pid, status = os.waitpid(-1, flags)
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | flags)
         except ChildProcessError:
             return False
-        if pid == 0:
+        if dead is None:
             return False
-        self._launcher.ended(pid, os.waitstatus_to_exitcode(status))
-        if (shell := self._store.reaped(pid)) and self._taken.pop(shell.key, None):
+        self._launcher.hear_zygotes()  # who died in the same sandbox before it has been reported by now
+        status = os.waitpid(dead.si_pid, 0)[1]
+        self._launcher.ended(dead.si_pid, os.waitstatus_to_exitcode(status))
+        if (shell := self._store.reaped(dead.si_pid)) and self._taken.pop(shell.key, None):
             self._say("gone", shell.key)
         return True
 

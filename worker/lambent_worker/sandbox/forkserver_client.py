@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from lambent_worker.sandbox import forkserver
 from lambent_worker.sandbox.api import CannotStart
@@ -26,16 +26,24 @@ _PROGRAM: Final = (
     "from lambent_worker.sandbox.forkserver import main; main(int(sys.argv[1]))"
 )
 
-Said = Callable[[list[Any], list[int]], None]
+
+class Answer(Protocol):
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
 
 
 class ForkServer:
-    """One fork server. What it says that answers no question goes to `said`, with descriptors to keep."""
+    """One fork server. All that it says goes to `said` at once and in order, with descriptors to keep.
 
-    def __init__(self, settings: Mapping[str, Any], said: Said) -> None:
+    What `said` makes of an answer is what whoever has asked gets.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], said: Callable[[list[Any], list[int]], Answer | None]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._said = said
-        self._asked: dict[str, asyncio.Future[tuple[list[Any], list[int]]]] = {}
+        self._asked: dict[str, asyncio.Future[Any]] = {}
         self._outbox: deque[bytes] = deque()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         """Its end of the socket is closed."""
@@ -56,10 +64,10 @@ class ForkServer:
     def pid(self) -> int:
         return self._child.pid
 
-    async def ask(self, key: str, *message: object) -> tuple[list[Any], list[int]]:
-        """Sends a message, and returns what is said about `key` next. Raises CannotStart.
+    async def ask(self, key: str, *message: object) -> Any:
+        """Sends a message, and returns the answer about `key`. Raises CannotStart.
 
-        If this is cancelled, the answer goes to `said`.
+        If this is cancelled, the answer is abandoned when it comes.
         """
         if self.ended.done():
             raise CannotStart("the fork server has ended")
@@ -67,8 +75,7 @@ class ForkServer:
         if len(packet) > forkserver.LONGEST_PACKET:
             most = forkserver.LONGEST_PACKET
             raise CannotStart(f"arguments and environment take {len(packet)} of at most {most} bytes")
-        answer: asyncio.Future[tuple[list[Any], list[int]]] = self._loop.create_future()
-        self._asked[key] = answer
+        answer = self._asked[key] = self._loop.create_future()
         self._send(packet)
         return await answer
 
@@ -121,15 +128,17 @@ class ForkServer:
             self._take(json.loads(packet), fds)
 
     def _take(self, message: list[Any], fds: list[int]) -> None:
-        answer = None
-        if message[0] in ("created", "launched", "failed"):
-            answer = self._asked.pop(message[1], None)
-        if not answer or answer.done():
-            self._said(message, fds)
-        elif message[0] == "failed":
-            answer.set_exception(CannotStart(message[2]))
-        else:
-            answer.set_result((message, fds))
+        answer = self._said(message, fds)
+        if message[0] not in ("created", "launched", "failed"):
+            return
+        asked = self._asked.pop(message[1])
+        if not asked.done():
+            if answer:
+                asked.set_result(answer)
+            else:
+                asked.set_exception(CannotStart(message[2]))
+        elif answer:
+            answer.abandon()
 
     def _on_end(self) -> None:
         self._loop.remove_reader(self._socket.fileno())

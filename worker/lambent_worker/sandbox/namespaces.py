@@ -67,6 +67,11 @@ class NamespacesProcess:
     async def wait(self) -> Exit:
         return await asyncio.shield(self.exited)
 
+    def abandon(self) -> None:
+        os.close(self.output)
+        if self.channel:
+            self.channel.close()
+
 
 class NamespacesSandbox:
     view = VIEW
@@ -96,7 +101,7 @@ class NamespacesSandbox:
     async def launch(self, launch: Launch) -> NamespacesProcess:
         key = f"{self._key}/{next(self._numbers)}"
         environment = dict(launch.environment)
-        message, fds = await self._server.ask(
+        process: NamespacesProcess = await self._server.ask(
             key,
             *(
                 "launch",
@@ -109,9 +114,10 @@ class NamespacesSandbox:
                 launch.parked,
             ),
         )
-        return self.launched(message, fds)
+        return process
 
     def launched(self, message: list[Any], fds: list[int]) -> NamespacesProcess:
+        """The fork server says so."""
         _, key, pid, parked = message
         output, *channels = fds
         os.set_blocking(output, False)
@@ -141,6 +147,11 @@ class NamespacesSandbox:
 
     def destroy(self) -> None:
         self._server.tell("destroy", self._key)
+
+    def abandon(self) -> None:
+        """Who wanted it has gone, and had it destroyed."""
+        if self.api:
+            self.api.close()
 
     async def wait(self) -> None:
         await asyncio.shield(self._gone)
@@ -272,11 +283,11 @@ class NamespacesBackend:
             "parked": spec.parked,
         }
         try:
-            message, fds = await self._server.ask(key, "create", key, wanted)
+            sandbox: NamespacesSandbox = await self._server.ask(key, "create", key, wanted)
         except asyncio.CancelledError:
             self._server.tell("destroy", key)
             raise
-        return self._created(message, fds)
+        return sandbox
 
     def _created(self, message: list[Any], fds: list[int]) -> NamespacesSandbox:
         _, key, counters, shared_bytes = message
@@ -286,34 +297,33 @@ class NamespacesBackend:
         self._sandboxes[key] = sandbox
         return sandbox
 
-    def _said(self, message: list[Any], fds: list[int]) -> None:
+    def _said(self, message: list[Any], fds: list[int]) -> NamespacesSandbox | NamespacesProcess | None:
         match message:
+            case ["created", *_]:
+                return self._created(message, fds)
+            case ["launched", str(key), *_]:
+                return self._sandboxes[key.rpartition("/")[0]].launched(message, fds)
             case ["exited", str(key), int(status), bool(killed)]:
                 self._sandboxes[key.rpartition("/")[0]].exited(key, Exit(status, killed))
             case ["cleared", str(key)]:
                 self._sandboxes[key].cleared()
             case ["gone", str(key)]:
-                if sandbox := self._sandboxes.pop(key, None):
-                    sandbox.gone()
-            case ["created", *_]:
-                sandbox = self._created(message, fds)  # nobody waits for it any more, and it is destroyed
-                if sandbox.api:
-                    sandbox.api.close()
-            case ["launched", str(key), *_]:
-                process = self._sandboxes[key.rpartition("/")[0]].launched(message, fds)
-                os.close(process.output)
-                if process.channel:
-                    process.channel.close()
-            case ["failed", *_]:
-                pass  # nobody waits for it any more
-            case ["ready", facts]:
-                self._ready.set_result(facts)
-            case ["broken", str(why)]:
-                self._ready.set_exception(CannotStart(why))
+                self._sandboxes.pop(key).gone()
+            case ["ready" | "broken", told]:
+                self._prepared(told)
             case ["warning", str(text)]:
                 _log.warning("sandboxes", text=text)
             case _:
-                raise ValueError(f"the fork server sent {message!r}")
+                pass  # "failed", which the client hands to whoever has asked
+        return None
+
+    def _prepared(self, told: dict[str, Any] | str) -> None:
+        if self._ready.done():
+            return
+        if isinstance(told, str):
+            self._ready.set_exception(CannotStart(told))
+        else:
+            self._ready.set_result(told)
 
     def _on_end(self) -> None:
         """The fork server is gone, and every init dies with it; the kernel says when."""

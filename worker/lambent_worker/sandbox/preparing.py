@@ -157,8 +157,10 @@ class Store:
         self._poll.watch(shell.control.fileno(), lambda: self._hear(shell))
 
     def fit(self, shell: Shell, wanted: Mapping[str, Any]) -> int:
-        """Gives the shell its limits and files. Returns what it uses of a zygote's memory, which is not counted
-        as its own. Raises OSError."""
+        """Gives the shell its limits and files. Raises OSError.
+
+        Returns what it uses of a zygote's memory, in bytes: that is not counted as its own.
+        """
         zygote = self._launcher.zygote(wanted["parked"])
         shared = zygote.resident_bytes if zygote else 0
         memory_mb, tmp_mb = wanted["memory_mb"], wanted["tmp_mb"]

@@ -1,4 +1,4 @@
-"""The files that all shells see alike: built once, in a mount namespace that each shell begins with a copy of.
+"""The files that all shells see alike: built once, in a mount namespace of which each shell gets a copy.
 
 Nothing is mounted in the host's own namespace, so nothing needs to be unmounted there, whatever happens.
 """
@@ -24,7 +24,9 @@ FOLDERS: Final = ("proc", "tmp", "opt", "dev", "etc", "var/task", "var/runtime")
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 ETC: Final = {
-    "passwd": f"root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:{INSIDE_UID}:{INSIDE_GID}::/tmp:/sbin/nologin\n",
+    "passwd": (
+        f"root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:{INSIDE_UID}:{INSIDE_GID}::/tmp:/sbin/nologin\n"
+    ),
     "group": f"root:x:0:\nsbx_user1051:x:{INSIDE_GID}:\n",
     "hosts": "127.0.0.1 localhost sandbox sandbox.localdomain\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",

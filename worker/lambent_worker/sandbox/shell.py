@@ -1,10 +1,14 @@
 """A shell: the empty, finished sandbox that waits for an instance, and its init, the first process in it.
 
-The init makes the namespaces, then gives up all power and runs no function's code. It lives as long as the
-shell: when it dies the kernel kills everything else in its pid namespace, and it is reaped last. It adopts and
-reaps what instances leave behind. Its control socket says once `ready`, with the listener of the Runtime API; to
-`clear` it ends every other process and answers `cleared` once none is left, not even a zombie. When the control
-socket ends, so does it: nothing outlives the fork server.
+The init makes the namespaces, then gives up all power, and runs no function's code. It lives as long as the
+shell: when it dies the kernel kills everything else in its pid namespace, and only then can it be reaped. It
+adopts and reaps what instances leave behind. When its control socket ends, so does it: nothing outlives the
+fork server. On that socket it says
+
+    ready      with the listener of the Runtime API, and the mount of /tmp if that is on disk
+    cleared    after a `clear`, once it has ended every other process and none is left, not even a zombie
+
+or why it could not make the shell.
 """
 
 from __future__ import annotations

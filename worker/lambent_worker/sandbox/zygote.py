@@ -1,17 +1,17 @@
 """A zygote: an interpreter that has imported what its runtime needs, and of which processes are forked.
 
-How a runtime's folder makes one: it holds copies of this file, of `kernel.py` and of `entry.py` in one package,
+How a runtime makes one: its folder holds copies of this file, of `kernel.py` and of `entry.py` in one package,
 and a program, the `argv` of a `Parkable`, that imports whatever all its processes will need and then does
 
     zygote.serve()
     main(3)
 
-`serve` returns in the processes alone: each in its shell, with nothing left of the zygote's power, after it has
-read the frame ["specialise"] from its channel, descriptor 3: environment and folder are set. The zygote itself
-runs no function's code, has one thread, and holds no secret.
+`serve` returns in the processes alone: each in its shell, with nothing left of the zygote's power, after it
+has read the frame ["specialise"] from its channel, descriptor 3; environment and folder are set. The zygote
+itself runs no function's code, has one thread, and holds no secret.
 
-The fork server talks to it over descriptor 3, a SOCK_SEQPACKET socket. The first packet is the seccomp program.
-After it each packet is a JSON array, an order, answered in order; what has exited is said in between.
+The fork server talks to it over descriptor 3, a SOCK_SEQPACKET socket. The first packet is the seccomp
+program. After it each packet is a JSON array, an order, answered in order; what has exited is said in between.
 
     fork server to zygote                     zygote to fork server
                                               ["ready"]
