@@ -16,7 +16,7 @@ from loadtest.processes import Seen, still_there, tree
 WITHIN_S = 30.0
 
 PLAIN = ("--sandbox", "process", "--require-isolation", "none")
-"""Functions of most tests leave evidence in the host's folders, and need not be shut in for what is tested."""
+"""Functions of most tests leave evidence in the host's folders, and what is tested needs no sandbox."""
 
 
 class Fleet:
