@@ -25,6 +25,7 @@ from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variabl
 from lambent_frontend.settings import FrontendSettings
 from lambent_placement.settings import PlacementSettings
 from lambent_proto.errors import PlatformError
+from lambent_proto.v1.fleet_pb2 import Node
 from lambent_worker.settings import WorkerSettings, memory_for_instances_mb
 
 Say = Callable[[str], None]
@@ -42,7 +43,7 @@ _MODELS: Final[dict[str, type[Settings]]] = {
     "frontend": FrontendSettings,
 }
 
-_OF_ONE_PART: Final = ("name", "packages", "port", "data_port", "control_port", "lease_ttl_s")
+_OF_ONE_PART: Final = ("name", "packages", "port", "data_port", "control_port", "metrics_port", "lease_ttl_s")
 """Keys that mean one part: as a variable they would reach several."""
 
 
@@ -66,6 +67,7 @@ class Plan:
     """Of each worker; by default they share three quarters of the machine's."""
     placement: Mapping[str, Any] = field(default_factory=dict)
     """Further settings, by key; None is left out."""
+    worker: Mapping[str, Any] = field(default_factory=dict)
     frontend: Mapping[str, Any] = field(default_factory=dict)
     restart: bool = True
     """Whether a child that ends is started again."""
@@ -79,6 +81,8 @@ class Fleet:
         self.endpoint = ""
         self.etcd: list[str] = list(plan.etcd)
         self.etcd_child: EtcdChild | None = None
+        self.nodes: list[Node] = []
+        """The workers here, as placement saw them when all were there."""
         self.worker_memory_mb = plan.worker_memory_mb or memory_for_instances_mb() // max(plan.workers, 1)
         self._data = plan.data.absolute()
         self._say = say
@@ -152,7 +156,8 @@ class Fleet:
                 while not here <= seen:
                     with contextlib.suppress(PlatformError):
                         nodes = (await client.nodes()).nodes
-                        seen = {node.address for node in nodes if node.state == "connected"}
+                        self.nodes = [node for node in nodes if node.address in here]
+                        seen = {node.address for node in self.nodes if node.state == "connected"}
                     await asyncio.sleep(_LOOK_EVERY_S)
         except TimeoutError:
             missing = ", ".join(sorted(here - seen))
@@ -163,6 +168,7 @@ class Fleet:
             "data": str(self._data / name),
             "packages": str(_folder(self._data / "packages")),
             "memory_mb": self.worker_memory_mb,
+            **self.plan.worker,
         }
 
     def _note_endpoint(self) -> None:

@@ -42,6 +42,8 @@ class Answer:
     init_ms: float
     running_ms: float
     waited_for: str
+    isolation: str
+    """The level of the node that ran it."""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class Explained:
     init_ms: float
     running_ms: float
     waited_for: str
+    isolation: str
+    """The level of the node that ran it."""
 
 
 class Dispatcher(Protocol):

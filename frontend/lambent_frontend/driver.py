@@ -46,6 +46,9 @@ _OUTCOMES: Final[dict[do.Outcome, str]] = {
 class Workers(Protocol):
     """The data connections to the workers."""
 
+    levels: dict[NodeId, str]
+    """The level of isolation of each that is registered."""
+
     def send(self, node: NodeId, event: frames.Event) -> None: ...
 
 
@@ -55,7 +58,13 @@ class _Pending:
     done: Done | None
     """None once the caller went away, or was told of its deadline: the answer finds nobody."""
     sent: do.Dispatch | None = None
+    isolation: str = ""
+    """Of the node it was sent to, noted then: the node may be gone when it is asked for."""
     answer: frames.Answer | None = None
+
+
+_Finished = tuple[str, str, str, do.Dispatch | None, float, str]
+"""Function, outcome, message, how it was sent, milliseconds it ran, isolation."""
 
 
 class Driver:
@@ -66,9 +75,7 @@ class Driver:
         self.workers: Workers
         self.to_placement: Callable[[ToPlacement], None]
         self._pending: dict[RequestId, _Pending] = {}
-        self._finished: OrderedDict[RequestId, tuple[str, str, str, do.Dispatch | None, float]] = (
-            OrderedDict()
-        )
+        self._finished: OrderedDict[RequestId, _Finished] = OrderedDict()
         self._broken = False
 
     # For the public services
@@ -92,9 +99,9 @@ class Driver:
         found = self._finished.get(request_id)
         if found is None:
             return None
-        function, outcome, message, sent, running_ms = found
+        function, outcome, message, sent, running_ms, isolation = found
         if sent is None:
-            return Explained(request_id, function, outcome, message, "", "", "", "", 0, 0, 0, 0, "")
+            return Explained(request_id, function, outcome, message, "", "", "", "", 0, 0, 0, 0, "", "")
         return Explained(
             request_id,
             function,
@@ -109,6 +116,7 @@ class Driver:
             sent.init_ms,
             running_ms,
             sent.waited_for,
+            isolation,
         )
 
     # For the shells around it
@@ -178,6 +186,7 @@ class Driver:
     def _dispatch(self, command: do.Dispatch) -> None:
         pending = self._pending[command.request]
         pending.sent = command
+        pending.isolation = self.workers.levels.get(command.node, "")
         call = pending.call
         definition = call.definition
         self.workers.send(
@@ -229,16 +238,17 @@ class Driver:
             sent.init_ms,
             answer.running_ms,
             sent.waited_for,
+            pending.isolation,
         )
 
     def _init_failed(self, pending: _Pending, error: bytes) -> Answer:
         """The function's own fault, so an answer and not an error: as Lambda has it."""
         self._remember(pending, "function_error", "its initialisation failed")
-        return Answer(error, True, b"", "cold", "init_failed", "", "", 0.0, 0.0, 0.0, 0.0, "")
+        return Answer(error, True, b"", "cold", "init_failed", "", "", 0.0, 0.0, 0.0, 0.0, "", "")
 
     def _remember(self, pending: _Pending, outcome: str, message: str, running_ms: float = 0.0) -> None:
-        call = pending.call
-        self._finished[call.request_id] = (call.definition.name, outcome, message, pending.sent, running_ms)
+        request, function = pending.call.request_id, pending.call.definition.name
+        self._finished[request] = function, outcome, message, pending.sent, running_ms, pending.isolation
         if len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
 

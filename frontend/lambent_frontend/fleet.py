@@ -134,6 +134,8 @@ def _node(node: control_pb2.DescribedNode) -> fleet_pb2.Node:
         instances=node.instances,
         isolation=node.isolation,
         missing_protections=node.missing_protections,
+        backend=node.backend,
+        runtimes=node.runtimes,
     )
 
 

@@ -1,7 +1,6 @@
 """Lambda's rules for functions and layers. InvalidRequest says what is allowed."""
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ from lambent_chassis.zipcheck import MAX_UNZIPPED_BYTES
 from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
+from lambent_proto.runtimes import FORMS, is_runtime
 from lambent_proto.v1 import functions_pb2
 
 MAX_TIMEOUT_S: Final = 900
@@ -24,9 +24,6 @@ MIN_TMP_MB: Final = 512
 MAX_TMP_MB: Final = 10_240
 MAX_PAGE: Final = 10_000
 DEFAULT_PAGE: Final = 50
-
-RUNTIMES: Final = (f"python3.{sys.version_info.minor}",)
-"""A Python function runs in the interpreter that runs Lambent."""
 
 RESERVED: Final = frozenset(
     {
@@ -120,7 +117,7 @@ def check_whole(definition: Definition) -> None:
             f"code and layers have {total:,} bytes unzipped ({definition.unzipped_size:,} and {layers:,}), "
             f"{MAX_UNZIPPED_BYTES:,} are allowed: leave out what the function does not need"
         )
-    if definition.snapstart and not definition.runtime.startswith("python3."):
+    if definition.snapstart and not definition.runtime.startswith("python"):
         raise InvalidRequest(
             f"snapstart is for Python alone, the runtime is {definition.runtime}: switch it off"
         )
@@ -145,8 +142,8 @@ def check_zip_size(package: bytes) -> None:
 
 
 def _runtime(runtime: str) -> str:
-    if runtime not in RUNTIMES:
-        raise InvalidRequest(f"the runtime {runtime!r} is not available; available: {', '.join(RUNTIMES)}")
+    if not is_runtime(runtime):
+        raise InvalidRequest(f"the runtime {runtime[:80]!r} is none of: {FORMS}")
     return runtime
 
 

@@ -115,3 +115,4 @@ def fill_explanation(explanation: invoke_pb2.Explanation, told: Answer | Explain
     explanation.init_ms = told.init_ms
     explanation.running_ms = told.running_ms
     explanation.waited_for = told.waited_for
+    explanation.isolation = told.isolation

@@ -29,6 +29,7 @@ class Workers:
         self._etcd = etcd
         self._driver = driver
         self._frontend = frontend
+        self.levels: dict[NodeId, str] = {}
         self._links: dict[NodeId, Link] = {}
         self._dialling: dict[NodeId, asyncio.Task[None]] = {}
         self._log = structlog.get_logger()
@@ -55,11 +56,13 @@ class Workers:
 
     def _keep(self, tasks: asyncio.TaskGroup, value: bytes) -> None:
         worker = registrations.decode(registrations.Worker, value)
+        self.levels[worker.node] = worker.isolation
         if worker.node not in self._dialling:
             self._dialling[worker.node] = tasks.create_task(self._stay_linked(worker))
 
     def _let_go(self, nodes: set[NodeId]) -> None:
         for node in nodes:
+            self.levels.pop(node, None)
             if task := self._dialling.pop(node, None):
                 task.cancel()
 

@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 import click
 
 from lambent.cli.deploy import deploy
+from lambent.cli.doctor import doctor
 from lambent.cli.explain import explain
 from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.fleet import nodes, ps
@@ -15,6 +16,7 @@ from lambent.cli.invoke import invoke
 from lambent.cli.layer import layer
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
+from lambent.cli.runtimes import runtimes
 from lambent.cli.up import up
 
 INTERRUPTED: Final = 130
@@ -30,8 +32,11 @@ def lambent() -> None:
     """A self-hosted function fleet: Lambda packages on your own machines."""
 
 
-for command in (up, deploy, function, layer, invoke, logs, ps, nodes, explain, frontend, placement, worker):
+for command in (up, deploy, function, layer, invoke, logs, ps, nodes, runtimes, explain):
     lambent.add_command(command)
+for part in (frontend, placement, worker):
+    lambent.add_command(part)
+worker.add_command(doctor)
 
 
 def main() -> NoReturn:

@@ -10,7 +10,7 @@ import click
 from lambent.cli.connection import with_client
 from lambent.cli.failures import USAGE, FailedCommand
 from lambent.cli.options import configuration_options, json_option
-from lambent_proto.errors import UnknownFunction
+from lambent_proto.errors import PlatformError, UnknownFunction
 
 if TYPE_CHECKING:
     from lambent.client import Client
@@ -36,7 +36,25 @@ async def deploy(client: "Client", source: Path, name: str, as_json: bool, **con
 
     code = read_code(source)
     with uploading(code):
-        print_function(await _deploy(client, name, code, configuration), as_json=as_json)
+        function = await _deploy(client, name, code, configuration)
+    print_function(function, as_json=as_json)
+    await warn_of_runtime(client, function.runtime)
+
+
+async def warn_of_runtime(client: "Client", runtime: str) -> None:
+    """Says it if no node of the fleet has the runtime now; what was deployed is deployed all the same."""
+    from lambent_proto.runtimes import runs
+
+    try:
+        nodes = (await client.nodes()).nodes
+    except PlatformError:
+        return  # nobody knows of the nodes at the moment
+    if not any(runs(node.runtimes, runtime) for node in nodes):
+        click.echo(
+            f"Warning: no node of the fleet has the runtime {runtime} now; calls wait until one has. "
+            "`lambent runtimes` lists what there is.",
+            err=True,
+        )
 
 
 async def _deploy(client: "Client", name: str, code: bytes, configuration: dict[str, Any]) -> "Function":

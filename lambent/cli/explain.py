@@ -36,6 +36,7 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
             "message": answer.message,
             "start": _start(told),
             "node": told.node,
+            "isolation": told.isolation,
             "instance": told.instance,
             "frontend": answer.frontend,
             "waited for": told.waited_for,
@@ -45,7 +46,8 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
 
 
 def in_one_line(told: "Explanation") -> str:
-    return f"{_start(told)} on {told.node}, instance {told.instance}: {_times(told)}"
+    isolation = f", isolation {told.isolation}" if told.isolation else ""
+    return f"{_start(told)} on {told.node}, instance {told.instance}{isolation}: {_times(told)}"
 
 
 def _start(told: "Explanation") -> str:

@@ -35,7 +35,7 @@ async def ps(client: "Client", name: str, as_json: bool) -> None:
 @json_option
 @with_client
 async def nodes(client: "Client", as_json: bool) -> None:
-    """List the workers, what they can take and what they do not protect from."""
+    """List the workers, what they can take, how they isolate instances, and what is missing in that."""
     from lambent.cli.output import facts, print_json, print_table
 
     fleet = await client.nodes()
@@ -49,12 +49,11 @@ async def nodes(client: "Client", as_json: bool) -> None:
             node.address,
             f"{node.memory_used_mb}/{node.memory_mb}",
             node.instances,
+            node.backend,
             node.isolation,
-            len(node.missing_protections) or "none",
+            ", ".join(node.missing_protections) or "nothing",
         )
         for node in fleet.nodes
     ]
-    columns = ("node", "state", "address", "memory MB", "instances", "isolation", "unprotected")
+    columns = ("node", "state", "address", "memory MB", "instances", "backend", "isolation", "missing")
     print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")
-    if missing := sorted({name for node in fleet.nodes for name in node.missing_protections}):
-        click.echo(f"Not protected somewhere: {', '.join(missing)}.", err=True)

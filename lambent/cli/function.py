@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambent.cli.connection import with_client
-from lambent.cli.deploy import read_code, uploading
+from lambent.cli.deploy import read_code, uploading, warn_of_runtime
 from lambent.cli.options import configuration_options, json_option
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ async def update(client: "Client", name: str, code: Path | None, as_json: bool, 
     """Change what is given of a function, and leave the rest."""
     zip_file = read_code(code) if code else b""
     with uploading(zip_file):
-        print_function(await client.update_function(name, zip_file, **changes), as_json=as_json)
+        function = await client.update_function(name, zip_file, **changes)
+    print_function(function, as_json=as_json)
+    if changes["runtime"] is not None:
+        await warn_of_runtime(client, function.runtime)
 
 
 @function.command("delete")

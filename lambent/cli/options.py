@@ -13,6 +13,25 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+BACKENDS: Final = ("namespaces", "bwrap", "gvisor", "landlock", "process")
+LEVELS: Final = ("none", "landlock", "namespaces-user", "namespaces", "gvisor")
+"""As the worker's settings have them, which take too long to load for a word of help."""
+
+
+def isolation_options(command: Command) -> Command:
+    """Passed on under the names of the settings, None where not given."""
+    sandbox = click.option(
+        "--sandbox", type=click.Choice(BACKENDS), envvar="LAMBENT_SANDBOX", help="What isolates instances."
+    )
+    required = click.option(
+        "--require-isolation",
+        type=click.Choice(LEVELS),
+        envvar="LAMBENT_REQUIRE_ISOLATION",
+        help="A worker that reaches less on its host does not start.",
+    )
+    return sandbox(required(command))
+
+
 class Concurrency(click.ParamType[Any]):
     """A number of instances, or `default` for the fleet's own limit."""
 

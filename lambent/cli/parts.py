@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lambent.cli.failures import USAGE, FailedCommand
+from lambent.cli.options import isolation_options
 
 if TYPE_CHECKING:
     from lambent_chassis.settings import Settings
@@ -47,19 +48,31 @@ def placement(config: Path | None, parent: int | None) -> int:
     return _serve("placement", PlacementSettings, run, config, parent)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @part_options
-def worker(config: Path | None, parent: int | None) -> int:
-    """Run a worker: it runs this machine's instances."""
+@isolation_options
+@click.pass_context
+def worker(
+    context: click.Context, /, config: Path | None, parent: int | None, **isolation: str | None
+) -> int:
+    """Run a worker: it runs this machine's instances. Or see what this host can do for them."""
+    if context.invoked_subcommand:
+        return 0
     from lambent_worker.main import run
     from lambent_worker.settings import WorkerSettings
 
-    return _serve("worker", WorkerSettings, run, config, parent)
+    return _serve("worker", WorkerSettings, run, config, parent, **isolation)
 
 
 def _serve(
-    part: str, model: type[S], run: Callable[..., Awaitable[None]], config: Path | None, parent: int | None
+    part: str,
+    model: type[S],
+    run: Callable[..., Awaitable[None]],
+    config: Path | None,
+    parent: int | None,
+    **options: str | None,
 ) -> int:
+    """Options that are given beat the file and the environment."""
     from lambent_chassis.serve import die_with, serve
     from lambent_chassis.settings import BadSettings
 
@@ -69,4 +82,5 @@ def _serve(
         settings = model.load(config)
     except BadSettings as error:
         raise FailedCommand(str(error), USAGE) from error
+    settings = settings.model_copy(update={key: value for key, value in options.items() if value is not None})
     return serve(part, settings, lambda started: run(settings, started=started))

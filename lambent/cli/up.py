@@ -4,15 +4,18 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lambent.cli.failures import FailedCommand
+from lambent.cli.options import isolation_options
 
 if TYPE_CHECKING:
     from lambent.up import Fleet, Plan
+    from lambent_proto.v1.fleet_pb2 import Node
 
 DEFAULT_PORT: Final = 50051
 INTERRUPTED: Final = 130
@@ -73,6 +76,7 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     envvar="LAMBENT_MAX_WAITING",
     help="Calls in line per function; the next one is throttled.",
 )
+@isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
 def up(
@@ -80,6 +84,8 @@ def up(
     keep_alive_s: float | None,
     max_waiting: int | None,
     worker_memory: int | None,
+    sandbox: str | None,
+    require_isolation: str | None,
     no_restart: bool,
     json_ready: bool,
     **options: Any,
@@ -93,6 +99,7 @@ def up(
     plan = Plan(
         worker_memory_mb=worker_memory,
         placement={"default_concurrency": default_concurrency, "keep_alive_s": keep_alive_s},
+        worker={"sandbox": sandbox, "require_isolation": require_isolation},
         frontend={"max_waiting": max_waiting},
         restart=not no_restart,
         **options,
@@ -155,8 +162,7 @@ def _summary(fleet: "Fleet") -> str:
             f"  etcd      {etcd}",
             f"  data      {fleet.plan.data.absolute()}, logs in logs/",
             "",
-            click.style("Functions are not isolated: ", fg="yellow", bold=True)
-            + "they run as plain processes of your user. Deploy only what you trust.",
+            *_isolation(fleet.nodes),
             "",
             "Try:",
             *export,
@@ -164,3 +170,20 @@ def _summary(fleet: "Fleet") -> str:
             "  lambent invoke NAME -d '{\"a\": 1}' -v",
         ]
     )
+
+
+def _isolation(nodes: "Iterable[Node]") -> list[str]:
+    """What the workers reach; they share a host, so that is one line or two."""
+    reached = {(node.isolation, node.backend, tuple(node.missing_protections)) for node in nodes}
+    return [line for level, backend, missing in sorted(reached) for line in _level(level, backend, missing)]
+
+
+def _level(level: str, backend: str, missing: tuple[str, ...]) -> list[str]:
+    lacking = f"Missing: {', '.join(missing)}." if missing else "Nothing is missing."
+    if level == "none":
+        return [
+            click.style(f"Functions are not isolated (sandbox {backend}): ", fg="yellow", bold=True)
+            + "they can do what your user can. Deploy only what you trust.",
+            lacking,
+        ]
+    return [click.style(f"Functions are isolated: level {level} (sandbox {backend}). ", bold=True) + lacking]

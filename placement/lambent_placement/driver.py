@@ -76,6 +76,7 @@ class Driver:
                 definition.key,
                 definition.memory_mb,
                 definition.concurrency,
+                definition.runtime,
                 monotonic_s(),
             )
         )
@@ -89,7 +90,7 @@ class Driver:
 
     def register(self, worker: Worker) -> None:
         self.workers[worker.node] = worker
-        self.feed(on.NodeRegistered(worker.node, worker.memory_mb))
+        self.feed(on.NodeRegistered(worker.node, worker.memory_mb, frozenset(worker.runtimes)))
 
     def expire(self, node: NodeId) -> None:
         self.workers.pop(node, None)

@@ -116,6 +116,8 @@ def _described(driver: Driver, node: Node) -> wire.DescribedNode:
         instances=len(node.instances),
         isolation=worker.isolation if worker else "",
         missing_protections=worker.missing_protections if worker else [],
+        backend=worker.backend if worker else "",
+        runtimes=worker.runtimes if worker else [],
     )
 
 

@@ -22,6 +22,8 @@ class Worker:
     memory_mb: int
     isolation: str
     """The level of isolation that its sandboxes reach."""
+    backend: str = ""
+    """What isolates them."""
     missing_protections: list[str] = field(default_factory=list)
     runtimes: list[str] = field(default_factory=list)
     """Names of those that it can run; the bare name of a family stands for the newest of its kind."""

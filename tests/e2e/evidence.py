@@ -6,6 +6,7 @@ its end. Times are CLOCK_MONOTONIC, which all processes of a machine share.
 
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,10 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambent.client import Client
-from lambent_frontend.rules import RUNTIMES
 from lambent_proto.v1.functions_pb2 import Function
 
-RUNTIME: Final = RUNTIMES[0]
+RUNTIME: Final = f"python3.{sys.version_info.minor}"
 
 APP: Final = '''
 import json

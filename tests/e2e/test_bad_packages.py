@@ -111,7 +111,7 @@ async def test_a_function_that_cannot_start(
 @pytest.mark.parametrize(
     ("configuration", "words"),
     [
-        ({"runtime": "cobol85"}, "'cobol85' is not available"),
+        ({"runtime": "cobol85"}, "'cobol85' is none of"),
         ({"handler": "with space"}, "without spaces"),
         ({"memory_mb": 1}, "128 to 10240"),
         ({"timeout_s": 901.0}, "at most 900"),

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,30 @@ def test_a_new_function_needs_a_handler(fleet: Fleet, echo: Path) -> None:
     assert fleet.lambent("function", "get", "none").returncode == 3
 
 
+def test_a_runtime_that_no_node_has(fleet: Fleet, echo: Path) -> None:
+    """It is deployed, with a warning; a call waits, and is told what for."""
+    deploy = ("deploy", str(echo), "--name", "ahead", "--handler", "echo.handler", "--runtime", "python3.99")
+    done = fleet.lambent(*deploy)
+    assert done.returncode == 0
+    assert "no node of the fleet has the runtime python3.99 now" in done.stderr.decode()
+    text = failure(fleet.lambent("invoke", "ahead", "--timeout", "0.5"), 3)
+    assert "no worker of the fleet has the runtime python3.99" in text
+    here = f"python3.{sys.version_info.minor}"
+    assert fleet.lambent("function", "update", "ahead", "--runtime", here).stderr == b""
+    assert said(fleet.lambent("invoke", "ahead", "-d", "7")) == 7
+
+
+def test_runtimes(fleet: Fleet) -> None:
+    """Those of each node, as a table and as JSON."""
+    here = f"python3.{sys.version_info.minor}"
+    (node,) = said(fleet.lambent("runtimes", "--json"))
+    assert (node["name"], node["state"]) == ("worker-1", "connected")
+    assert {here, "python"} <= set(node["runtimes"])
+    table = fleet.lambent("runtimes").stdout.decode().splitlines()
+    assert table[0].split() == ["NODE", "STATE", "RUNTIMES"]
+    assert f" {here}," in table[1]
+
+
 def test_a_broken_package(fleet: Fleet, tmp_path: Path) -> None:
     """The service refuses it: exit code 3, and whose fault it is."""
     package = tmp_path / "broken.zip"
@@ -141,6 +166,7 @@ def test_invoke_says_more(fleet: Fleet) -> None:
     text = done.stderr.decode()
     assert "event of 1 characters" in text
     assert "on worker-1, instance" in text
+    assert ", isolation none: " in text
     answer = said(fleet.lambent("invoke", "echo", "-d", "1", "--json"))
     assert (answer["payload"], answer["function_error"]) == (1, "")
     assert answer["explanation"]["node"] == "worker-1"
@@ -195,9 +221,24 @@ def test_the_fleet(fleet: Fleet) -> None:
     nodes = said(fleet.lambent("nodes", "--json"))
     assert nodes["nodes"][0]["isolation"] == "none"
     assert nodes["epoch"] >= 1
-    told = fleet.lambent("nodes")
-    assert "worker-1" in told.stdout.decode()
-    assert "Not protected somewhere: " in told.stderr.decode()
+    assert nodes["nodes"][0]["backend"] == "process"
+    assert "files" in nodes["nodes"][0]["missing_protections"]
+    assert f"python3.{sys.version_info.minor}" in nodes["nodes"][0]["runtimes"]
+    row = fleet.lambent("nodes").stdout.decode().splitlines()[1]
+    assert row.split()[:2] == ["worker-1", "connected"]
+    assert "process  none       files, environment, memory," in row
+
+
+def test_metrics(fleet: Fleet) -> None:
+    """The worker's address for Prometheus is with its others, and a call leaves its trace there."""
+    assert fleet.lambent("invoke", "echo").returncode == 0
+    at = fleet.part("worker-1")["addresses"]["metrics"]
+    with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    assert 'lambent_worker_isolation_level{backend="process",level="none"} 1.0' in lines
+    assert 'lambent_worker_protection{name="files"} 0.0' in lines
+    started = f'lambent_worker_starts_total{{kind="new",runtime="python3.{sys.version_info.minor}"}} '
+    assert any(line.startswith(started) for line in lines)
 
 
 def test_explain(fleet: Fleet) -> None:
@@ -205,6 +246,7 @@ def test_explain(fleet: Fleet) -> None:
     request = said(fleet.lambent("invoke", "echo", "--json"))["request_id"]
     told = said(fleet.lambent("explain", request, "--json"))
     assert (told["function_name"], told["outcome"]) == ("echo", "succeeded")
+    assert told["explanation"]["isolation"] == "none"
     assert "succeeded" in fleet.lambent("explain", request).stdout.decode()
     assert "does not remember" in failure(fleet.lambent("explain", "nothing"), 3)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lambent_chassis.etcd import find_etcd
-from tests.e2e.fleet import gone, up
+from tests.e2e.fleet import PLAIN, gone, up
 
 pytestmark = pytest.mark.e2e
 
@@ -39,6 +39,25 @@ def test_starts_and_stops(data: Path, number: signal.Signals) -> None:
         assert not (data / "parts.json").exists()
 
 
+def test_says_how_functions_are_isolated(data: Path) -> None:
+    """The level that the workers reach here and what is missing, before anything is deployed."""
+    command = [sys.executable, "-m", "lambent", "up", "--data", str(data), "--workers", "1", *PLAIN]
+    options = ["--grpc-port", "0", "--sandbox", "process", "--require-isolation", "none"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        lines: list[str] = []
+        while not lines or "lambent invoke" not in lines[-1]:
+            lines.append(running.stdout.readline())
+            assert lines[-1], "it ended"
+        config = (data / "config" / "worker-1.toml").read_text()
+        running.terminate()
+    assert running.returncode == 0
+    told = next(number for number, line in enumerate(lines) if "isolated" in line)
+    assert lines[told].startswith("Functions are not isolated (sandbox process): ")
+    assert lines[told + 1].startswith("Missing: files, environment, ")
+    assert 'sandbox = "process"\nrequire_isolation = "none"\n' in config
+
+
 def test_what_was_deployed_is_kept(data: Path, echo: Path) -> None:
     """The data folder is all that another start needs."""
     with up(data, "--workers", "1") as fleet:
@@ -54,7 +73,7 @@ def test_one_a_data_folder(data: Path) -> None:
     """A second one on the same folder says who uses it, and does not touch it."""
     with up(data, "--workers", "1") as fleet:
         second = subprocess.run(
-            [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0"],
+            [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", *PLAIN],
             capture_output=True,
             text=True,
             timeout=30,
@@ -130,7 +149,7 @@ def test_a_part_that_cannot_start(data: Path) -> None:
     data.mkdir()
     (data / "worker-1").write_text("a file where a folder has to be")
     done = subprocess.run(
-        [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0"],
+        [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", *PLAIN],
         capture_output=True,
         text=True,
         timeout=50,

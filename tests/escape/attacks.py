@@ -57,8 +57,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def call(name, *arguments):
     """One system call, past whatever the C library makes of it."""
-    buffer = ctypes.create_string_buffer(4096)
-    made = [ctypes.addressof(buffer) if a == "buffer" else ctypes.c_long(a) for a in arguments]
+    buffer = ctypes.create_string_buffer(b"/tmp/made", 4096)
+    made = [
+        ctypes.c_void_p(ctypes.addressof(buffer)) if a == "buffer" else ctypes.c_long(a) for a in arguments
+    ]
     result = libc.syscall(ctypes.c_long(NUMBERS[name]), *made)
     return denied(ctypes.get_errno()) if result < 0 else f"it returned {result}"
 
@@ -190,7 +192,8 @@ def use_memory(mb):
 def daemon():
     """A process that has left its session, ignores signals and listens; returns its pid as it sees it."""
     told, tell = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.setsid()
         if os.fork() == 0:
             import signal
@@ -205,6 +208,7 @@ def daemon():
             listener.accept()
             time.sleep(600)
         os._exit(0)
+    os.waitpid(child, 0)
     return int(os.read(told, 20))
 
 

@@ -200,7 +200,7 @@ async def test_nothing_of_the_kernels(attacker: Attacker, path: str) -> None:
 async def test_the_workers_files_are_not_there(attacker: Attacker) -> None:
     """No path of the host's leads to its data folder, its packages or its neighbour's files."""
     data = attacker.stage.folder
-    for path in (data, data / "packages", data / "scratch", Path.home(), Path(__file__)):
+    for path in (data, data / "packages", data / "scratch", Path.home() / ".bashrc", Path(__file__)):
         assert await attacker("open_file", str(path)) == "denied: ENOENT"
 
 
@@ -218,10 +218,14 @@ async def test_no_way_to_the_network(attacker: Attacker) -> None:
 
 async def test_a_fork_bomb_is_bounded(attacker: Attacker) -> None:
     """It runs into its limit; the reset ends all of it, and the next call has room again."""
-    made, why = await attacker("fork_bomb", timeout_s=50.0)
-    assert why == "denied: EAGAIN"
-    assert 100 < made < 1_100
-    await attacker.answer("signal_process", -1, 9)
+    answer = await attacker.answer("fork_bomb", timeout_s=50.0)
+    if not answer.failed:
+        made, why = answer.json
+        assert why == "denied: EAGAIN"
+        assert 100 < made < 1_100
+        await attacker.answer("signal_process", -1, 9)
+    else:
+        assert answer.json["errorType"] == "Runtime.OutOfMemory"
 
 
 async def test_killing_everybody_kills_nobody_else(attacker: Attacker) -> None:
@@ -233,7 +237,7 @@ async def test_tmp_is_full_at_its_size(attacker: Attacker) -> None:
     """And counts neither as memory nor against anybody else."""
     written, why = await attacker("fill_tmp", timeout_s=60.0)
     assert why == "denied: ENOSPC"
-    assert 350 < written <= 512
+    assert 350 < written <= 530
 
 
 async def test_open_files_are_bounded(attacker: Attacker) -> None:
@@ -263,18 +267,20 @@ async def test_what_it_started_ends_with_it(attacker: Attacker) -> None:
     answer = await attacker.answer("use_memory", 600)
     assert answer.failed
     assert len(await attacker("processes")) == 2
+    before = await asyncio.to_thread(_processes_that_ignore_all)
     await attacker("daemon")
     victim = attacker.instance
-    pids = await asyncio.to_thread(_processes_listening_on_7777)
+    pids = await asyncio.to_thread(_processes_that_ignore_all) - before
+    assert pids, "the daemon is there"
     attacker.stage.host.kill(victim)
     assert await attacker.stage.hears() == Exited(victim, "killed", b"")
     await until(lambda: not any(alive(pid) for pid in pids))
     attacker.instance = await attacker.stage.started({"app.py": ATTACKS})
 
 
-def _processes_listening_on_7777() -> list[int]:
-    """All processes that ignore all they can, as the host sees them."""
-    found = []
+def _processes_that_ignore_all() -> set[int]:
+    """All processes that ignore what signals they can, as the host sees them."""
+    found = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -283,9 +289,8 @@ def _processes_listening_on_7777() -> list[int]:
                 )
             except OSError:
                 continue
-            if int(fields.get("SigIgn", "0"), 16) & 0x7FFF0000 == 0x7FFF0000:
-                found.append(int(name))
-    assert found, "the daemon is there"
+            if int(fields.get("SigIgn", "0"), 16) & 0x7FF80000 == 0x7FF80000:
+                found.add(int(name))
     return found
 
 

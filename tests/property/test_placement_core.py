@@ -33,6 +33,9 @@ from lambent_worker.core.agent import Agent
 from lambent_worker.core.agent import State as AgentState
 
 LIMITS: Final = {FunctionName("f"): 2, FunctionName("g"): 3}
+RUNTIMES: Final = {FunctionName("f"): "python3.11", FunctionName("g"): "nodejs20.x"}
+RUNTIMES_OF: Final = (frozenset[str](), frozenset({"nodejs20.x"}), frozenset({"python3.11", "nodejs20.x"}))
+"""By slot. The first one's workers are of an older release, and say nothing of it."""
 FRONTENDS: Final = [FrontendId("f1"), FrontendId("f2")]
 functions = st.sampled_from(sorted(LIMITS))
 frontends = st.sampled_from(FRONTENDS)
@@ -66,6 +69,9 @@ class Fleet(RuleBasedStateMachine):
             self.links[frontend] = set(self.slots)
             self.attach(frontend, unheard=False)
 
+    def register(self, node: NodeId) -> None:
+        self.feed(on.NodeRegistered(node, 768, RUNTIMES_OF[self.slots.index(node)]))
+
     def join(self) -> NodeId:
         self.incarnation += 1
         node = NodeId(f"n@{self.incarnation}")
@@ -87,6 +93,9 @@ class Fleet(RuleBasedStateMachine):
                 assert command.node in self.connected, "an order to a worker that cannot hear it"
                 self.orders[command.node].append(command)
                 if isinstance(command, do.Grant):
+                    runtime = RUNTIMES[function_of(command.version)]
+                    taken = RUNTIMES_OF[self.slots.index(command.node)] or {"python3.11"}
+                    assert runtime in taken, f"a start on a node without {runtime}"
                     self.check_limit(function_of(command.version))
             case do.GiveLease():
                 assert command.frontend in self.attached, "a lease for one that cannot hear of it"
@@ -235,7 +244,7 @@ class Fleet(RuleBasedStateMachine):
         self.feed(on.NodeExpired(node, self.now))
         assert node not in self.core.books.nodes
         self.slots[slot] = self.join()
-        self.feed(on.NodeRegistered(self.slots[slot], 768))
+        self.register(self.slots[slot])
         for frontend in FRONTENDS:
             self.link_up(frontend, slot)
 
@@ -354,7 +363,7 @@ class Fleet(RuleBasedStateMachine):
         self.told_unmet.clear()
         for node in self.slots:
             self.orders[node].clear()
-            self.feed(on.NodeRegistered(node, 768))
+            self.register(node)
         for function in LIMITS:
             self.define(function)
 
@@ -365,7 +374,7 @@ class Fleet(RuleBasedStateMachine):
 
     def define(self, function: FunctionName) -> None:
         version, limit = self.version(function), LIMITS[function]
-        self.feed(on.FunctionDefined(function, version, 256, limit, self.now))
+        self.feed(on.FunctionDefined(function, version, 256, limit, RUNTIMES[function], self.now))
 
     @rule(seconds=st.sampled_from([0.05, 0.6, 3.0]))
     def time_passes(self, seconds: float) -> None:

@@ -14,6 +14,7 @@ from tests.simulation.store import Etcd
 
 TICK_S = 0.05
 LEASE_TTL_S = 2.0
+RUNTIME = "python3.11"
 
 
 class Placement(Process):
@@ -160,7 +161,7 @@ class Placement(Process):
             if self.epoch == epoch:
                 name = FunctionName(key.removeprefix("fn/"))
                 version, limit, memory_mb = value
-                self.feed(on.FunctionDefined(name, version, memory_mb, limit, self.net.clock.now))
+                self.feed(on.FunctionDefined(name, version, memory_mb, limit, RUNTIME, self.net.clock.now))
 
         def nodes(kind: str, key: str, value: Any) -> None:
             if self.epoch != epoch:

@@ -38,6 +38,7 @@ class Agent:
         self.host: InstanceHost
         self.report: Callable[[Report], None]
         self.retire: Callable[[str], None]
+        self.launched: Callable[[str, str], None]
         self.node = node
         self._links: dict[FrontendId, Link] = {}
         self._frontends: dict[Link, FrontendId] = {}

@@ -177,7 +177,6 @@ class InstanceHost:
         return None
 
     def _spec(self, it: Instance, held: Held) -> SandboxSpec:
-        parkable = it.runtime.parkable
         return SandboxSpec(
             instance=it.id,
             code=held.code,
@@ -186,5 +185,5 @@ class InstanceHost:
             tmp_mb=it.definition.tmp_mb,
             network=it.definition.network,
             runtime_api=bool(it.extensions) or not it.runtime.frames,
-            parked=parkable.name if parkable else "",
+            parked=it.runtime.parked(it.definition.memory_mb),
         )

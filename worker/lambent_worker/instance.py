@@ -42,6 +42,9 @@ SHUTDOWN_S: Final = 2.0
 class HostListener(Protocol):
     """Who is told. Called on the loop, never from inside a call to the host."""
 
+    def launched(self, runtime: str, kind: str) -> None:
+        """A runtime was started; `kind` is one of those that `metrics` names."""
+
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None: ...
 
     def answered(
@@ -156,7 +159,7 @@ class Instance:
             ),
             folder=view.task_root,
             channel=self.runtime.frames,
-            parked=self.runtime.parkable.name if self.runtime.parkable else "",
+            parked=self.runtime.parked(self.definition.memory_mb),
         )
         while True:
             await self._wanted.wait()
@@ -179,6 +182,8 @@ class Instance:
 
     async def _one_runtime(self, sandbox: Sandbox, launch: Launch) -> None:
         process = await sandbox.launch(launch)
+        kind = "again" if self._announced else "parked" if process.parked else "new"
+        self._listener.launched(self.runtime.name, kind)
         on_frame = self._on_frame if self._api is None else self._on_channel_frame
         run = self._run = Run(process, self._log.output, on_frame, self._on_broken, self._api)
         if process.parked:
@@ -431,6 +436,9 @@ class Instance:
         if self.state is State.STOPPING or exit_.killed:
             return
         out_of_memory = self._was_out_of_memory()
+        if self._call is not None and run.holds_event:
+            self._wanted.set()  # it ended over an earlier call: this one is for the next runtime
+            return
         request_id = self._call.request_id if self._call is not None else ""
         if self._call is not None:
             self._log.line(failures.exit_message(request_id, exit_))

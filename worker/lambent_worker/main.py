@@ -1,9 +1,11 @@
 """A worker: registers under a lease, takes grants and events, and is gone when its lease is."""
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +22,13 @@ from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
 from lambent_worker.host import InstanceHost
 from lambent_worker.logs import FunctionLogs
+from lambent_worker.metrics import Metrics, serving
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
-from lambent_worker.runtimes.api import Runtime
-from lambent_worker.runtimes.python_here import python_here
-from lambent_worker.sandbox.api import HostFiles
-from lambent_worker.sandbox.process import ProcessBackend
+from lambent_worker.runtimes.registry import Runtimes, discover
+from lambent_worker.sandbox import backends
+from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protections
+from lambent_worker.sandbox.required import check_level
 from lambent_worker.settings import WorkerSettings
 
 WATCHDOG_MARGIN_S: Final = 0.5
@@ -46,41 +49,49 @@ async def run(settings: WorkerSettings, started: Started) -> None:
         lease = await etcd.lease(int(settings.lease_ttl_s))
         try:
             async with (
-                _instances(settings, agent) as (backend, logs),
+                _instances(settings, agent) as (backend, runtimes, logs),
                 _listening(settings, agent, logs) as at,
             ):
-                await _serve(settings, etcd, lease, agent, backend, at, started)
+                registration = _registration(settings, agent, backend.protections(), runtimes, at)
+                metrics = Metrics(backend.protections(), agent.core)
+                agent.launched = metrics.launched
+                async with serving(metrics, settings.host, settings.metrics_port) as metrics_address:
+                    await _serve(registration, etcd, lease, agent, partial(started, metrics=metrics_address))
         finally:
             await _end(lease)  # only now: as long as the key is there, instances may exist
 
 
-async def _serve(
+def _registration(
     settings: WorkerSettings,
-    etcd: Etcd,
-    lease: Lease,
     agent: Agent,
-    backend: ProcessBackend,
+    protections: Protections,
+    runtimes: Runtimes,
     at: tuple[str, str],
-    started: Started,
-) -> None:
+) -> registrations.Worker:
     data_address, control_address = at
-    protections = backend.protections()
-    registration = registrations.Worker(
+    return registrations.Worker(
         node=agent.node,
         data_address=data_address,
         control_address=control_address,
         memory_mb=settings.memory_mb,
         isolation=protections.level,
+        backend=protections.backend,
         missing_protections=list(protections.missing),
+        runtimes=list(runtimes.by_name),
     )
+
+
+async def _serve(
+    registration: registrations.Worker, etcd: Etcd, lease: Lease, agent: Agent, started: Started
+) -> None:
     retired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     agent.retire = lambda why: None if retired.done() else retired.set_result(why)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_keep(agent, lease))
         await etcd.put(keys.node(agent.node), registrations.encode(registration), lease)
-        _log.info("registered", node=agent.node, memory_mb=settings.memory_mb)
+        _log.info("registered", node=agent.node, memory_mb=registration.memory_mb)
         tasks.create_task(PlacementStream(etcd, agent).run())
-        started(data=data_address, control=control_address)
+        started(data=registration.data_address, control=registration.control_address)
         raise Retired(f"{agent.node}: {await retired}")
 
 
@@ -108,11 +119,12 @@ async def _listening(
 @asynccontextmanager
 async def _instances(
     settings: WorkerSettings, agent: Agent
-) -> AsyncIterator[tuple[ProcessBackend, FunctionLogs]]:
+) -> AsyncIterator[tuple[Backend, Runtimes, FunctionLogs]]:
     """The host of the instances; on exit they have all been reaped."""
     data = settings.data.absolute()
-    runtimes = await asyncio.to_thread(_runtimes, _made(data / "runtimes"))
-    backend = ProcessBackend(HostFiles(runtimes=data / "runtimes", scratch=_made(data / "scratch")))
+    runtimes = await asyncio.to_thread(_runtimes, data)
+    files = HostFiles(runtimes=data / "runtimes", prefixes=runtimes.prefixes, scratch=_made(data / "scratch"))
+    backend = backends.backend(settings.sandbox, files, _unique(settings.name, data), runtimes.parkables)
     packages = PackageCache(
         _made(data / "code"),
         open_store(settings.packages),
@@ -122,19 +134,35 @@ async def _instances(
         FunctionLogs(_made(data / "logs")) as logs,
         InstanceHost(
             sandbox=backend,
-            runtimes=runtimes,
+            runtimes=runtimes.by_name,
             packages=packages,
             logs=logs,
             listener=agent,
         ) as host,
     ):
         agent.host = host
-        yield backend, logs
+        check_level(backend.protections(), settings.require_isolation)
+        _tell(backend.protections())
+        yield backend, runtimes, logs
 
 
-def _runtimes(target: Path) -> dict[str, Runtime]:
-    runtime = python_here(target)
-    return {runtime.name: runtime}
+def _runtimes(data: Path) -> Runtimes:
+    runtimes = discover(_made(data / "build"))
+    runtimes.install(data / "runtimes")
+    return runtimes
+
+
+def _unique(name: str, data: Path) -> str:
+    """A backend ends what an earlier worker of this name has left: the name must be no other worker's, and of
+    all that are called `worker-1` on this host only one has this data folder."""
+    return f"{name}-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}"
+
+
+def _tell(protections: Protections) -> None:
+    """How well instances are shut in here, once, when the worker starts."""
+    missing = {name: protections.why_missing.get(name, PROTECTIONS[name]) for name in protections.missing}
+    say = _log.warning if protections.level == "none" else _log.info
+    say("isolation", level=protections.level, backend=protections.backend, missing=missing)
 
 
 def _made(folder: Path) -> Path:

@@ -59,6 +59,11 @@ class Run:
                 event_frame(event.request_id, event.deadline_ms, event.arn, event.client_context, event.body)
             )
 
+    @property
+    def holds_event(self) -> bool:
+        """What was sent last is still here: the runtime has not asked for it."""
+        return self._api is not None and self._api.holds_event
+
     def specialise(self, body: bytes) -> None:
         """Tells a parked process what it is from now on."""
         if self._channel is not None:

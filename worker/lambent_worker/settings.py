@@ -31,6 +31,7 @@ class WorkerSettings(Settings):
     """Where it listens, and what it tells the other parts to call."""
     data_port: Port = 0
     control_port: Port = 0
+    metrics_port: Port = 0
     data: Path
     """Folder for the code cache, the instances' files and the logs; no other worker's."""
     packages: str
@@ -45,5 +46,7 @@ class WorkerSettings(Settings):
     It is renewed after a third of the time, and the instances are killed two seconds before its end: below
     five seconds one slow renewal would cost them all.
     """
-    sandbox: Literal["process"] = "process"
-    """process: isolates nothing."""
+    sandbox: Literal["namespaces", "bwrap", "gvisor", "landlock", "process"] = "namespaces"
+    """What isolates instances. namespaces: all that a shared kernel can; process: nothing."""
+    require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "namespaces"
+    """It does not start where its sandbox reaches less."""

@@ -17,6 +17,7 @@ from lambent_proto.ids import (
     VersionKey,
     function_of,
 )
+from lambent_proto.runtimes import runs
 
 
 class State(Enum):
@@ -51,6 +52,7 @@ class Instance:
 class Node:
     id: NodeId
     memory_mb: int
+    runtimes: frozenset[str] = frozenset()
     registered: bool = False
     """Its key is in etcd."""
     connected: bool = False
@@ -63,6 +65,9 @@ class Node:
     """Its key is gone, its stream stands: until then its instances count."""
     refused_until: float = 0.0
     """No grants before then: it has just refused one."""
+
+    def runs(self, runtime: str) -> bool:
+        return runs(self.runtimes, runtime)
 
     @property
     def free_mb(self) -> int:
@@ -122,6 +127,7 @@ class Function:
     version: VersionKey | None = None
     """The current one; None if the function does not exist (any more), or is not known yet."""
     memory_mb: int = 0
+    runtime: str = ""
     limit: int | None = None
     failures: int = 0
     """Starts that failed through no fault of the function's, in a row."""

@@ -15,20 +15,20 @@ def warmest(version: Version, frontend: Frontend) -> Instance | None:
     return None
 
 
-def emptiest(nodes: Iterable[Node], frontend: Frontend, memory_mb: int, at: float) -> Node | None:
+def emptiest(nodes: Iterable[Node], frontend: Frontend, function: Function, at: float) -> Node | None:
     """The node with most free memory among those that can take a new instance for the frontend."""
-    able = [n for n in _reachable(nodes, frontend, at) if n.free_mb >= memory_mb]
+    able = [n for n in _able(nodes, frontend, function, at) if n.free_mb >= function.memory_mb]
     return max(able, key=lambda n: (n.free_mb, -len(n.instances), n.id), default=None)
 
 
-def make_room(nodes: Iterable[Node], frontend: Frontend, memory_mb: int, at: float) -> list[Instance]:
+def make_room(nodes: Iterable[Node], frontend: Frontend, function: Function, at: float) -> list[Instance]:
     """Idle instances to evict, all on one node, so that a new instance fits there; empty if nothing helps.
 
     The node is the one whose victims have been idle longest, measured by the most recently used of them.
     """
     best: list[Instance] = []
-    for node in _reachable(nodes, frontend, at):
-        victims = _victims(node, memory_mb)
+    for node in _able(nodes, frontend, function, at):
+        victims = _victims(node, function.memory_mb)
         if victims and (not best or victims[-1].idle_since < best[-1].idle_since):
             best = victims
     return best
@@ -55,10 +55,14 @@ def cold_reason(function: Function, version: VersionKey, idle: bool) -> str:
     return Reason.OTHER_VERSION if function.instances else Reason.NO_INSTANCE
 
 
-def _reachable(nodes: Iterable[Node], frontend: Frontend, at: float) -> list[Node]:
-    return [
-        n for n in nodes if n.registered and n.connected and n.id in frontend.links and at >= n.refused_until
-    ]
+def linked(nodes: Iterable[Node], frontend: Frontend, runtime: str) -> list[Node]:
+    """The nodes with the runtime that both placement and the frontend are connected to."""
+    return [n for n in nodes if n.connected and n.id in frontend.links and n.runs(runtime)]
+
+
+def _able(nodes: Iterable[Node], frontend: Frontend, function: Function, at: float) -> list[Node]:
+    near = linked(nodes, frontend, function.runtime)
+    return [n for n in near if n.registered and at >= n.refused_until]
 
 
 def _victims(node: Node, memory_mb: int) -> list[Instance]:

@@ -24,6 +24,7 @@ class Unmet(Enum):
     LIMIT = "limit_reached"
     MEMORY = "no_memory"
     NO_NODE = "no_node"
+    NO_RUNTIME = "no_node_with_runtime"
     COUNTING = "counting"
     UNKNOWN = "unknown_version"
     STARTS_FAIL = "starts_fail"

@@ -13,6 +13,7 @@ class FunctionDefined:
     memory_mb: int
     limit: int | None
     """Most instances over the whole fleet; None takes the fleet's default."""
+    runtime: str
     at: float
 
 
@@ -28,6 +29,8 @@ class NodeRegistered:
 
     node: NodeId
     memory_mb: int
+    runtimes: frozenset[str] = frozenset()
+    """Names of those that it can run; empty from a worker of an older release, which runs any Python."""
 
 
 @message

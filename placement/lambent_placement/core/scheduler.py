@@ -9,9 +9,9 @@ A demand that is not met is served in this order of preference, the longest wait
     2. what is already on its way: a fenced instance, a recalled lease, room being made;
     3. an instance held by a frontend that is gone: fenced, then given;
     4. what another frontend holds and does not use: recalled, idle ones come back at once;
-    5. below the function's limit, a new instance on the node with most free memory;
+    5. below the function's limit, a new instance on the node with its runtime and most free memory;
     6. at the limit, in place of an idle one of another version, or of one out of reach;
-    7. without free memory, in place of the least recently used idle instances of one node;
+    7. without free memory, in place of the least recently used idle instances of one such node;
     8. at the limit with every instance in use: recalled from the frontend whose own callers have waited less.
 
 Counting. An instance counts from the grant until its worker reports it gone or the worker's key has left
@@ -243,6 +243,7 @@ class Scheduler:
             return []
         node = self.books.nodes.setdefault(event.node, Node(event.node, event.memory_mb))
         node.registered = True
+        node.runtimes = event.runtimes
         return []
 
     def _ready(self, event: InstanceReady) -> list[Command]:
@@ -289,6 +290,7 @@ class Scheduler:
             function.failures, function.start_after = 0, 0.0
         function.version = event.version
         function.memory_mb = event.memory_mb
+        function.runtime = event.runtime
         function.limit = event.limit
         return self._retire(function, event.at) + self.supply.serve_needy(event.at)
 

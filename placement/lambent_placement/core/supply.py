@@ -164,6 +164,8 @@ class Supply:
         function = self.books.function(function_of(version.key))
         if function.version != version.key:
             return [], Unmet.UNKNOWN, "placement does not know this version (yet)"
+        if not self._somewhere(function.runtime):
+            return [], Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {function.runtime}"
         if at < function.start_after:
             return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
         count, limit = len(function.instances), self.acts.limit(function)
@@ -176,17 +178,23 @@ class Supply:
             return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
         return self._start_on_a_node(version, function, frontend, at)
 
+    def _somewhere(self, runtime: str) -> bool:
+        """Whether a worker has the runtime. Where there are no workers at all, that is what is missing."""
+        nodes = [n for n in self.books.nodes.values() if n.registered]
+        return not nodes or any(n.runs(runtime) for n in nodes)
+
     def _start_on_a_node(
         self, version: Version, function: Function, frontend: Frontend, at: float
     ) -> tuple[list[Command], Unmet, str]:
         nodes = self.books.nodes.values()
-        node = choice.emptiest(nodes, frontend, function.memory_mb, at)
+        node = choice.emptiest(nodes, frontend, function, at)
         if node is not None:
             return self.acts.grant(version, function, frontend, node), Unmet.NONE, ""
-        victims = choice.make_room(nodes, frontend, function.memory_mb, at)
+        victims = choice.make_room(nodes, frontend, function, at)
         if victims:
             commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
             return commands + self.acts.evict_for(version, victims[-1], "memory", at), Unmet.NONE, ""
-        if not any(n.connected and n.id in frontend.links for n in nodes):
-            return [], Unmet.NO_NODE, "no worker is connected"
-        return [], Unmet.MEMORY, f"no worker has {function.memory_mb} MB free or held by idle instances"
+        with_it = f"worker with the runtime {function.runtime}"
+        if not choice.linked(nodes, frontend, function.runtime):
+            return [], Unmet.NO_NODE, f"no {with_it} is connected"
+        return [], Unmet.MEMORY, f"no {with_it} has {function.memory_mb} MB free or held by idle instances"

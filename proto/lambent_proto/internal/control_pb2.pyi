@@ -789,6 +789,8 @@ class DescribedNode(_message.Message):
     ISOLATION_FIELD_NUMBER: _builtins.int
     MISSING_PROTECTIONS_FIELD_NUMBER: _builtins.int
     CONTROL_ADDRESS_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    RUNTIMES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     state: _builtins.str
     address: _builtins.str
@@ -797,8 +799,11 @@ class DescribedNode(_message.Message):
     instances: _builtins.int
     isolation: _builtins.str
     control_address: _builtins.str
+    backend: _builtins.str
     @_builtins.property
     def missing_protections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -811,10 +816,12 @@ class DescribedNode(_message.Message):
         isolation: _builtins.str = ...,
         missing_protections: _abc.Iterable[_builtins.str] | None = ...,
         control_address: _builtins.str = ...,
+        backend: _builtins.str = ...,
+        runtimes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "control_address", b"control_address", "instances", b"instances", "isolation", b"isolation", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "node", b"node", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "control_address", b"control_address", "instances", b"instances", "isolation", b"isolation", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "node", b"node", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

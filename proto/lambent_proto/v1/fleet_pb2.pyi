@@ -132,6 +132,8 @@ class Node(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     MISSING_PROTECTIONS_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    RUNTIMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     incarnation: _builtins.str
     state: _builtins.str
@@ -141,9 +143,15 @@ class Node(_message.Message):
     memory_used_mb: _builtins.int
     instances: _builtins.int
     isolation: _builtins.str
-    """the sandbox backend in use"""
+    """the level reached: none, landlock, namespaces-user, namespaces, gvisor"""
+    backend: _builtins.str
+    """what isolates its instances: process, landlock, namespaces, bwrap, gvisor"""
     @_builtins.property
     def missing_protections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what it can run; empty from a worker of an older release: any Python"""
+
     def __init__(
         self,
         *,
@@ -156,10 +164,12 @@ class Node(_message.Message):
         instances: _builtins.int = ...,
         isolation: _builtins.str = ...,
         missing_protections: _abc.Iterable[_builtins.str] | None = ...,
+        backend: _builtins.str = ...,
+        runtimes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "incarnation", b"incarnation", "instances", b"instances", "isolation", b"isolation", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "incarnation", b"incarnation", "instances", b"instances", "isolation", b"isolation", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "name", b"name", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

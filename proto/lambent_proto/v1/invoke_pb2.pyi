@@ -125,6 +125,7 @@ class Explanation(_message.Message):
     INIT_MS_FIELD_NUMBER: _builtins.int
     RUNNING_MS_FIELD_NUMBER: _builtins.int
     WAITED_FOR_FIELD_NUMBER: _builtins.int
+    ISOLATION_FIELD_NUMBER: _builtins.int
     start: _builtins.str
     """"warm" or "cold"; empty if it never started"""
     reason: _builtins.str
@@ -140,6 +141,8 @@ class Explanation(_message.Message):
     running_ms: _builtins.float
     waited_for: _builtins.str
     """what the line waited for last; empty if it did not wait"""
+    isolation: _builtins.str
+    """the level of the node that ran it; empty if it never started"""
     def __init__(
         self,
         *,
@@ -152,10 +155,11 @@ class Explanation(_message.Message):
         init_ms: _builtins.float = ...,
         running_ms: _builtins.float = ...,
         waited_for: _builtins.str = ...,
+        isolation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["init_ms", b"init_ms", "instance", b"instance", "node", b"node", "reason", b"reason", "running_ms", b"running_ms", "start", b"start", "starting_ms", b"starting_ms", "waited_for", b"waited_for", "waiting_ms", b"waiting_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["init_ms", b"init_ms", "instance", b"instance", "isolation", b"isolation", "node", b"node", "reason", b"reason", "running_ms", b"running_ms", "start", b"start", "starting_ms", b"starting_ms", "waited_for", b"waited_for", "waiting_ms", b"waiting_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,12 +1,16 @@
 """A host with real processes, and someone who listens to it."""
 
 import asyncio
+import atexit
+import functools
 import hashlib
 import io
 import itertools
 import json
 import os
 import stat
+import sys
+import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -25,11 +29,13 @@ from lambent_worker.host import FREEZE_AFTER_S, INIT_LIMIT_S, InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.runtimes.api import Runtime
-from lambent_worker.runtimes.python_here import python_here
-from lambent_worker.sandbox.api import Backend, HostFiles
-from lambent_worker.sandbox.process import ProcessBackend
+from lambent_worker.runtimes.registry import Runtimes, discover
+from lambent_worker.sandbox.api import HostFiles
+from tests.integration.worker import backends
 
 LONG_S = 3_600.0
+
+Files = Mapping[str, str] | Mapping[str, bytes] | Mapping[str, str | bytes]
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.said: asyncio.Queue[Ready | Answer | Exited | Lost] = asyncio.Queue()
+        self.launches: list[tuple[str, str]] = []
+
+    def launched(self, runtime: str, kind: str) -> None:
+        self.launches.append((runtime, kind))
 
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
         self.said.put_nowait(Ready(instance, starting_ms, init_ms))
@@ -92,7 +102,7 @@ class Recorder:
         self.said.put_nowait(Lost(why))
 
 
-def zipped(files: Mapping[str, str], mode: int = 0o644) -> bytes:
+def zipped(files: Files, mode: int = 0o644) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -113,13 +123,14 @@ class Scene:
 
     async def deploy(
         self,
-        files: str | Mapping[str, str],
+        files: str | Files,
         handler: str = "app.handler",
         runtime: str = "python3.11",
+        mode: int = 0o644,
         **fields: Any,
     ) -> Definition:
         """A function from its files; a lone text is app.py."""
-        data = zipped({"app.py": files} if isinstance(files, str) else files)
+        data = zipped({"app.py": files} if isinstance(files, str) else files, mode)
         sha256 = hashlib.sha256(data).hexdigest()
         await obstore.put_async(self._store, f"{sha256}.zip", data)
         return Definition(
@@ -132,7 +143,7 @@ class Scene:
             **fields,
         )
 
-    async def layer(self, files: Mapping[str, str]) -> LayerVersion:
+    async def layer(self, files: Files) -> LayerVersion:
         """A layer from its files, all of them executable."""
         data = zipped(files, mode=0o755)
         sha256 = hashlib.sha256(data).hexdigest()
@@ -148,7 +159,7 @@ class Scene:
         self.host.start(instance, definition)
         return instance
 
-    async def started(self, files: str | Mapping[str, str], **fields: Any) -> InstanceId:
+    async def started(self, files: str | Files, **fields: Any) -> InstanceId:
         """Deploys, starts, and waits until it is ready."""
         instance = self.start(await self.deploy(files, **fields))
         said = await self.hears()
@@ -180,18 +191,26 @@ class Scene:
         assert said.request_id == request
         return said
 
-    async def failed_init(self, files: str | Mapping[str, str], **fields: Any) -> Exited:
+    async def failed_init(self, files: str | Files, **fields: Any) -> Exited:
         self.start(await self.deploy(files, **fields))
         said = await self.hears()
         assert isinstance(said, Exited), said
         return said
 
 
+@functools.cache
+def runtimes_here() -> Runtimes:
+    """Looked for once in a test run: it takes a second, and a few more where something is to be compiled."""
+    build = tempfile.TemporaryDirectory(prefix="lambent-build-")
+    atexit.register(build.cleanup)
+    return discover(Path(build.name))
+
+
 @asynccontextmanager
 async def scene(
     folder: Path,
     *,
-    backend: Callable[[HostFiles], Backend] = ProcessBackend,
+    backend: backends.Make = backends.process,
     runtimes: Sequence[Runtime] = (),
     lease_s: float = LONG_S,
     init_limit_s: float = INIT_LIMIT_S,
@@ -201,10 +220,12 @@ async def scene(
     async with FunctionLogs(folder / "logs") as logs:
         packages = PackageCache(folder / "packages", store)
         recorder = Recorder()
-        runtime = python_here(folder / "runtimes")
+        here = runtimes_here()
+        here.install(folder / "runtimes")
+        files = HostFiles(runtimes=folder / "runtimes", prefixes=here.prefixes, scratch=folder / "scratch")
         async with InstanceHost(
-            sandbox=backend(HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")),
-            runtimes={it.name: it for it in (runtime, *runtimes)},
+            sandbox=backend(files, here.parkables),
+            runtimes={**here.by_name, **{it.name: it for it in runtimes}},
             packages=packages,
             logs=logs,
             listener=recorder,
@@ -215,6 +236,11 @@ async def scene(
             it = Scene(host, logs, store, folder)
             it.recorder = recorder
             yield it
+
+
+def host_files(folder: Path) -> HostFiles:
+    prefixes = tuple({Path(sys.base_prefix), Path(sys.prefix)})
+    return HostFiles(runtimes=folder / "runtimes", prefixes=prefixes, scratch=folder / "scratch")
 
 
 def alive(pid: int) -> bool:

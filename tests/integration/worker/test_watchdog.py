@@ -17,12 +17,14 @@ import pytest
 from lambent_chassis import clock
 from lambent_worker.sandbox import spawner as script
 from lambent_worker.sandbox.api import CannotStart, Exit
+from lambent_worker.sandbox.spawned import Start
 from lambent_worker.sandbox.spawner_client import Spawned, Spawner
 from tests.integration.worker.scene import Exited, Lost, Scene, alive, children_of, scene, until
 
 pytestmark = pytest.mark.integration
 
 PID = "import os\ndef handler(event, context):\n    return os.getpid()"
+HOW = {"channel": True, "keep": 0, "joins": 0, "confine": None}
 CHILD = "import os, subprocess\nchild = subprocess.Popen(['sleep', '600']).pid\n"
 CHILD += "def handler(event, context):\n    return [os.getpid(), child]"
 
@@ -141,7 +143,12 @@ async def _start(spawner: Spawner, key: str, argv: list[str], folder: str = "/")
     channel, theirs = socket.socketpair()
     output = os.open(os.devnull, os.O_WRONLY)
     with channel:
-        return await spawner.start(key, argv, {}, folder, (output, theirs.detach()))
+        return await spawner.start(
+            key,
+            Start(argv=tuple(argv), environment={}, folder=folder),
+            output=output,
+            channel=theirs.detach(),
+        )
 
 
 @pytest.fixture
@@ -176,7 +183,7 @@ async def test_a_worker_that_reads_nothing_does_not_stop_the_watchdog() -> None:
             )
         try:
             ours.sendall(json.dumps(["extend", clock.monotonic_s() + 2.0]).encode())
-            sleeper = ["start", "a", ["/bin/sleep", "600"], {}, "/", 2]
+            sleeper = ["start", "a", ["/bin/sleep", "600"], {}, "/", HOW]
             null = os.open(os.devnull, os.O_RDWR)
             socket.send_fds(ours, [json.dumps(sleeper).encode()], [null, null])
             os.close(null)
@@ -185,7 +192,7 @@ async def test_a_worker_that_reads_nothing_does_not_stop_the_watchdog() -> None:
             with contextlib.suppress(BlockingIOError):
                 for _ in range(5_000):
                     ours.send(
-                        json.dumps(["start", "b", ["/bin/true"], {}, "/", 2]).encode()
+                        json.dumps(["start", "b", ["/bin/true"], {}, "/", HOW]).encode()
                     )  # refused: no fds
                     await asyncio.sleep(0)
             await until(lambda: children_of(process.pid) == [])

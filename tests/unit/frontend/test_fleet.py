@@ -31,7 +31,9 @@ class Placement(control_pb2_grpc.PlacementServicer):
             memory_used_mb=256,
             instances=2,
             isolation="namespaces",
-            missing_protections=["cpu limit"],
+            missing_protections=["cpu_limit"],
+            backend="bwrap",
+            runtimes=["python3.11", "python"],
             control_address=control_address,
         )
 
@@ -97,7 +99,7 @@ async def fleet_of(
 
 
 async def test_nodes_are_shown_by_their_names() -> None:
-    """The incarnation is apart; what is missing in protection is shown."""
+    """The incarnation is apart; how it is isolated, what is missing, and what it can run are shown."""
     placement = Placement()
     placement.add_node("b@2")
     placement.add_node("a@77")
@@ -106,7 +108,8 @@ async def test_nodes_are_shown_by_their_names() -> None:
     assert [(node.name, node.incarnation) for node in answer.nodes] == [("a", "77"), ("b", "2")]
     node = answer.nodes[0]
     assert (node.state, node.memory_mb, node.memory_used_mb, node.instances) == ("connected", 2048, 256, 2)
-    assert (node.isolation, list(node.missing_protections)) == ("namespaces", ["cpu limit"])
+    assert (node.isolation, node.backend) == ("namespaces", "bwrap")
+    assert (list(node.missing_protections), list(node.runtimes)) == (["cpu_limit"], ["python3.11", "python"])
     assert answer.epoch == 3
     assert answer.leader
 
@@ -147,7 +150,20 @@ async def test_a_call_is_explained() -> None:
     """All that the dispatcher remembers, and who served it."""
     dispatcher = ScriptedDispatcher()
     dispatcher.explained[RequestId("r-1")] = Explained(
-        RequestId("r-1"), "f", "succeeded", "", "cold", "no instance", "n1", "i-1", 1, 2, 3, 4, "a new one"
+        RequestId("r-1"),
+        "f",
+        "succeeded",
+        "",
+        "cold",
+        "no instance",
+        "n1",
+        "i-1",
+        1,
+        2,
+        3,
+        4,
+        "a new one",
+        "none",
     )
     async with fleet_of(None, dispatcher) as client:
         explained = await client.explain("r-1")
@@ -161,6 +177,7 @@ async def test_a_call_is_explained() -> None:
             init_ms=3,
             running_ms=4,
             waited_for="a new one",
+            isolation="none",
         )
         assert (explained.function_name, explained.outcome) == ("f", "succeeded")
         assert explained.frontend == FRONTEND

@@ -61,7 +61,13 @@ async def test_an_answer_brings_all_that_is_known(stub: "Stub", dispatcher: Scri
         request_id=dispatcher.calls[0].request_id,
         log_tail=b"END",
         explanation=invoke_pb2.Explanation(
-            start="warm", reason="idle", node="n1", instance="i-1", waiting_ms=1, running_ms=2
+            start="warm",
+            reason="idle",
+            node="n1",
+            isolation="namespaces",
+            instance="i-1",
+            waiting_ms=1,
+            running_ms=2,
         ),
     )
     trailing = dict(await call.trailing_metadata())

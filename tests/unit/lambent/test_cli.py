@@ -1,5 +1,6 @@
 """The command line without a fleet: what it says of mistakes, and that it is quick. Real processes."""
 
+import json
 import os
 import socket
 import subprocess
@@ -55,6 +56,9 @@ def free_port() -> int:
         pytest.param(["layer", "get", "deps"], "'deps' is neither NAME:VERSION", id="layer's version"),
         pytest.param(["layer", "publish", "."], "Missing option '--name'", id="layer without a name"),
         pytest.param(["worker", "--config", "/nowhere.toml"], "/nowhere.toml cannot be read", id="no config"),
+        pytest.param(["worker", "--sandbox", "magic"], "'magic' is not one of 'namespaces',", id="sandbox"),
+        pytest.param(["up", "--require-isolation", "much"], "'much' is not one of 'none',", id="level"),
+        pytest.param(["worker", "nurse"], "No such command 'nurse'", id="no such command of worker"),
         pytest.param(["up", "--workers", "0"], "Invalid value for '--workers'", id="no workers"),
     ],
 )
@@ -71,6 +75,7 @@ def test_wrong_usage(arguments: list[str], expected: str) -> None:
     [
         ["invoke", "f"],
         ["ps"],
+        ["runtimes"],
         ["logs", "f"],
         ["function", "ls"],
         ["layer", "ls"],
@@ -86,6 +91,20 @@ def test_nobody_there(arguments: list[str]) -> None:
     assert endpoint in done.stderr
     assert "`lambent up` starts one" in done.stderr
     assert len(done.stderr.splitlines()) == 2
+
+
+def test_the_runtimes_of_this_host() -> None:
+    """No fleet is needed; the Python that runs Lambent is among them."""
+    nobody = {"LAMBENT_ENDPOINT": f"127.0.0.1:{free_port()}"}
+    done = lambent("runtimes", "--here", "--json", environment=nobody)
+    assert done.returncode == 0, done.stderr
+    here = json.loads(done.stdout)
+    names = {it["name"] for it in here["available"]}
+    assert {"python", f"python3.{sys.version_info.minor}"} <= names
+    assert all(it["why"] for it in here["unavailable"])
+    table = lambent("runtimes", "--here", environment=nobody).stdout.splitlines()
+    assert table[0].split()[:3] == ["RUNTIME", "RUNS", "AS"]
+    assert {line.split()[0] for line in table[1:]} >= names
 
 
 def test_part_with_bad_settings(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lambent_proto.ids import (
     lease_number,
 )
 
+PYTHON, NODE, NODE_20 = "python3.11", "nodejs", "nodejs20.x"
 V: Final = VersionKey("f:$LATEST:1")
 W: Final = VersionKey("f:$LATEST:2")
 OTHER: Final = VersionKey("g:$LATEST:1")
@@ -36,14 +37,21 @@ def instance(serial: int) -> InstanceId:
 
 
 def defined(
-    limit: int | None = None, version: VersionKey = V, memory_mb: int = 256, at: float = 0.0
+    limit: int | None = None,
+    version: VersionKey = V,
+    memory_mb: int = 256,
+    at: float = 0.0,
+    runtime: str = PYTHON,
 ) -> on.FunctionDefined:
-    return on.FunctionDefined(function_of(version), version, memory_mb, limit, at)
+    return on.FunctionDefined(function_of(version), version, memory_mb, limit, runtime, at)
 
 
-def node(name: NodeId, memory_mb: int = 1024) -> list[on.Event]:
+def node(name: NodeId, memory_mb: int = 1024, *runtimes: str) -> list[on.Event]:
     """A worker that is registered and connected, and runs nothing."""
-    return [on.NodeRegistered(name, memory_mb), on.NodeReported(name, memory_mb, [], 0.0)]
+    return [
+        on.NodeRegistered(name, memory_mb, frozenset(runtimes)),
+        on.NodeReported(name, memory_mb, [], 0.0),
+    ]
 
 
 def attached(

@@ -1,10 +1,10 @@
 """Which instance, which node, who has to go: each choice on books written by hand."""
 
 from lambent_placement.core import choice
-from lambent_placement.core.books import Books, Frontend, Instance, Node, State
+from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, State
 from lambent_placement.core.commands import Reason
-from lambent_proto.ids import InstanceId, LeaseNumber, VersionKey, function_of
-from tests.unit.placement.scheduler_rows import N1, N2, N3, OTHER, F, V, W
+from lambent_proto.ids import FunctionName, InstanceId, LeaseNumber, VersionKey, function_of
+from tests.unit.placement.scheduler_rows import N1, N2, N3, NODE_20, OTHER, PYTHON, F, V, W
 
 
 class Scene:
@@ -13,6 +13,8 @@ class Scene:
     def __init__(self) -> None:
         self.books = Books()
         self.frontend = Frontend(F, attached=True, links={N1, N2, N3})
+        self.new = Function(FunctionName("f"), runtime=PYTHON)
+        """Whose instance is to be started."""
         for name in (N1, N2, N3):
             self.books.nodes[name] = Node(name, 1024, registered=True, connected=True, reported=True)
 
@@ -46,10 +48,12 @@ class Scene:
         return list(self.books.nodes.values())
 
     def emptiest(self, memory_mb: int = 256, at: float = 0.0) -> Node | None:
-        return choice.emptiest(self.nodes, self.frontend, memory_mb, at)
+        self.new.memory_mb = memory_mb
+        return choice.emptiest(self.nodes, self.frontend, self.new, at)
 
     def make_room(self, memory_mb: int, at: float = 0.0) -> list[str]:
-        return [i.id for i in choice.make_room(self.nodes, self.frontend, memory_mb, at)]
+        self.new.memory_mb = memory_mb
+        return [i.id for i in choice.make_room(self.nodes, self.frontend, self.new, at)]
 
     def give_way(self, version: VersionKey = V) -> str | None:
         function = self.books.function(function_of(V))
@@ -131,6 +135,30 @@ def test_room_is_made_where_the_most_recently_used_victim_is_oldest() -> None:
         for since in ages:
             scene.add(f"{node.id}-{since}", node, memory_mb=512, idle_since=since)
     assert scene.make_room(1024) == ["n2@1-4.0", "n2@1-5.0"]
+
+
+def test_only_a_node_with_the_runtime_is_chosen() -> None:
+    """Neither to start there nor to make room; a worker that names none takes any Python and nothing else."""
+    scene = Scene()
+    first, second, third = scene.nodes
+    first.runtimes = frozenset({NODE_20})
+    second.runtimes = frozenset({PYTHON})
+    scene.add("idle", first, memory_mb=1024, idle_since=1.0)
+    scene.add("used", second, memory_mb=512, state=State.LEASED)
+    scene.add("younger", second, memory_mb=512, idle_since=2.0)
+    scene.add("youngest", third, memory_mb=1024, idle_since=3.0)
+    assert scene.make_room(512) == ["younger"]
+    second.runtimes = frozenset({"python3.12"})
+    assert scene.make_room(512) == ["youngest"]
+    scene.new.runtime = NODE_20
+    assert scene.make_room(512) == ["idle"]
+    scene.books.remove(first.instances[InstanceId("idle")])
+    scene.books.remove(third.instances[InstanceId("youngest")])
+    assert scene.emptiest() is first
+    scene.new.runtime = "ruby"
+    assert scene.emptiest() is None
+    scene.new.runtime = PYTHON
+    assert scene.emptiest() is third
 
 
 def test_another_version_gives_way_first() -> None:

@@ -9,7 +9,10 @@ from tests.unit.placement.scheduler_rows import (
     N1,
     N2,
     N3,
+    NODE,
+    NODE_20,
     OTHER,
+    PYTHON,
     F,
     G,
     H,
@@ -141,6 +144,24 @@ NARROW: list[on.Event] = [
             id="5: of those in the frontend's reach",
         ),
         pytest.param(
+            [defined(4, runtime=NODE_20), *node(N1, 512, PYTHON, NODE, NODE_20), *node(N2), attached(F)],
+            demanded(F, 1),
+            started(1, N1),
+            id="5: of those with its runtime",
+        ),
+        pytest.param(
+            [defined(4, runtime=NODE), *node(N1, 512, PYTHON, NODE, NODE_20), *node(N2), attached(F)],
+            demanded(F, 1),
+            started(1, N1),
+            id="5: by the name of a family, where one of that family is the newest",
+        ),
+        pytest.param(
+            [defined(4), *node(N1, 512, PYTHON), *node(N2, 1024, "python3.12"), attached(F)],
+            demanded(F, 1),
+            started(1, N1),
+            id="5: another minor version of it will not do",
+        ),
+        pytest.param(
             [*fleet(), on.NodeDisconnected(N2, 0.5)],
             demanded(F, 1),
             started(1, N1),
@@ -239,6 +260,8 @@ def test_who_comes_first(history: list[on.Event], last: on.Event, expected: list
     assert decide(history, last) == expected
 
 
+NO_MEMORY = "no worker with the runtime python3.11 has 256 MB free or held by idle instances"
+NO_RUNTIME = "no worker of the fleet has the runtime nodejs20.x"
 COUNTING = "a worker has not reported yet what runs there"
 NOT_KNOWN = "placement does not know this version (yet)"
 
@@ -264,7 +287,7 @@ NOT_KNOWN = "placement does not know this version (yet)"
         pytest.param(
             [*fleet(), attached(F, links=())],
             demanded(F, 1),
-            [unmet(F, Unmet.NO_NODE, "no worker is connected")],
+            [unmet(F, Unmet.NO_NODE, "no worker with the runtime python3.11 is connected")],
             id="no worker in reach",
         ),
         pytest.param(
@@ -276,8 +299,50 @@ NOT_KNOWN = "placement does not know this version (yet)"
         pytest.param(
             [defined(), *node(N1, 128), attached(F)],
             demanded(F, 1),
-            [unmet(F, Unmet.MEMORY, "no worker has 256 MB free or held by idle instances")],
+            [unmet(F, Unmet.MEMORY, NO_MEMORY)],
             id="no memory",
+        ),
+        pytest.param(
+            [defined(runtime=NODE_20), *node(N1, 1024, PYTHON), *node(N2), attached(F)],
+            demanded(F, 1),
+            [unmet(F, Unmet.NO_RUNTIME, NO_RUNTIME)],
+            id="no node with the runtime, by its name; one that names none takes Python alone",
+        ),
+        pytest.param(
+            [
+                defined(1),
+                *node(N1, 1024, PYTHON),
+                attached(F, links=(N1,)),
+                *idle(1),
+                defined(1, W, runtime=NODE_20),
+            ],
+            demanded(F, 1, version=W),
+            [unmet(F, Unmet.NO_RUNTIME, NO_RUNTIME, W)],
+            id="no node with the runtime, which is said before the limit is",
+        ),
+        pytest.param(
+            [defined(runtime=NODE_20), *node(N1), attached(F), demanded(F, 1), *node(N2, 1024, NODE_20)[:1]],
+            node(N2, 1024, NODE_20)[1],
+            started(1, N2),
+            id="a new node with the runtime is used at once",
+        ),
+        pytest.param(
+            [
+                defined(runtime=NODE_20),
+                *node(N1),
+                *node(N2, 1024, NODE_20),
+                on.NodeDisconnected(N2, 0.5),
+                attached(F),
+            ],
+            demanded(F, 1),
+            [unmet(F, Unmet.NO_NODE, "no worker with the runtime nodejs20.x is connected")],
+            id="the one node with the runtime out of reach",
+        ),
+        pytest.param(
+            [defined(runtime=NODE_20), attached(F)],
+            demanded(F, 1),
+            [unmet(F, Unmet.NO_NODE, "no worker with the runtime nodejs20.x is connected")],
+            id="no workers at all",
         ),
         pytest.param(
             [defined(), *node(N1, 128), attached(F), demanded(F, 1), on.NodeRegistered(N2, 1024)],

@@ -94,6 +94,10 @@ class Heard:
     def __init__(self) -> None:
         self.answers: asyncio.Queue[tuple[bool, bytes, bytes]] = asyncio.Queue()
         self.is_ready = asyncio.Event()
+        self.launches: list[tuple[str, str]] = []
+
+    def launched(self, runtime: str, kind: str) -> None:
+        self.launches.append((runtime, kind))
 
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
         self.is_ready.set()
@@ -190,6 +194,7 @@ async def test_an_answer_after_the_timeout_does_not_count(busy: Busy) -> None:
     assert busy.sandbox.clears == 1
     process.inside.sendall(frame(["initialising"]) + frame(["ready"]) + frame(["answer", "r-2"], b"2"))
     assert await busy.answer() == (False, b"2", b"")
+    assert busy.heard.launches == [("python3.11", "new"), ("python3.11", "again")]
 
 
 async def test_half_an_answer_is_none(busy: Busy) -> None:

@@ -94,6 +94,10 @@ class RuntimeApi:
         self._waits = True
         self._may_be_settled()
 
+    @property
+    def holds_event(self) -> bool:
+        return self._event is not None
+
     def abandon(self) -> None:
         """The running call is decided; nothing more is taken for it."""
         self._machine.abandoned()

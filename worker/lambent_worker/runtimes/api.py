@@ -27,6 +27,11 @@ class Runtime:
     """It is ours and speaks frames on its channel; else it speaks to the Runtime API."""
     parkable: Parkable | None = None
 
+    def parked(self, memory_mb: int) -> str:
+        """Name of what is parked of it that suits a function with so much memory, or empty."""
+        parkable = self.parkable
+        return parkable.name if parkable and parkable.memory_mb in (0, memory_mb) else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 _CONTROLLERS: Final = ("memory", "cpu", "pids")
+CAPABILITIES: Final = (*_CONTROLLERS, "freeze", "kill")
+"""What cgroups may be able to do."""
+
 _LEAF: Final = "worker"
 """Where the processes of a delegated cgroup go: v2 gives controllers only to children of an empty one."""
 
@@ -85,31 +88,32 @@ def pids_in(tree: Tree, folder: str) -> list[int]:
         raise
 
 
-def find_trees() -> tuple[Mapping[str, Tree], Mapping[str, str]]:
-    """The tree for each capability of `cgroups.CAPABILITIES`, and why there is none for the others."""
+def find_trees() -> tuple[Mapping[str, list[Tree]], Mapping[str, str]]:
+    """Trees for each of CAPABILITIES, the best first, and why there is none for the others."""
     v1, v2 = _mounts()
     own = _own_cgroups()
-    found: dict[str, Tree] = {}
+    found: dict[str, list[Tree]] = {}
     why: dict[str, str] = {}
-    for capability, controller in (*((name, name) for name in _CONTROLLERS), ("freeze", "freezer")):
-        if controller in v1:
-            try:
-                found[capability] = _v1_tree(v1[controller], own.get(controller, "/"))
-            except OSError as error:
-                why[capability] = f"no cgroup can be made in {v1[controller].point}: {error.strerror}"
     if v2:
         wanted = tuple(name for name in _CONTROLLERS if name not in v1)
         try:
-            found |= _v2_tree(v2, own.get("", "/"), wanted)
+            found = {name: [tree] for name, tree in _v2_tree(v2, own.get("", "/"), wanted).items()}
         except OSError as error:
-            reason = f"no cgroup can be made in {v2.point}: {error.strerror}"
-            why |= dict.fromkeys((*wanted, "freeze"), reason)
-    if found:
-        found["kill"] = found.get("freeze", next(iter(found.values())))
-    for capability in (*_CONTROLLERS, "freeze", "kill"):
-        if capability not in found:
-            why.setdefault(capability, "this host has no cgroup tree that can do it")
-    return found, {name: reason for name, reason in why.items() if name not in found}
+            why = dict.fromkeys((*wanted, "freeze"), f"no cgroup can be made in {v2.point}: {error.strerror}")
+    for capability, controller in (*((name, name) for name in _CONTROLLERS), ("freeze", "freezer")):
+        if controller in v1:
+            try:
+                tree = _v1_tree(v1[controller], own.get(controller, "/"))
+                found.setdefault(capability, []).append(tree)
+            except OSError as error:
+                why[capability] = f"no cgroup can be made in {v1[controller].point}: {error.strerror}"
+    # Whatever tree they are in, processes can be ended by it.
+    if able := [*found.get("freeze", ()), *(tree for trees in found.values() for tree in trees)]:
+        found["kill"] = able
+    elif why:
+        why["kill"] = next(iter(why.values()))
+    nothing = dict.fromkeys(CAPABILITIES, "this host has no cgroup tree that can do it")
+    return found, {name: reason for name, reason in (nothing | why).items() if name not in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +167,11 @@ def _v2_tree(mount: _Mount, own: str, wanted: tuple[str, ...]) -> dict[str, Tree
         # A process may join a threaded cgroup only from the cgroup that this one is in.
         tree = _first_that_works([Tree(version=2, mount=mount.point, top=inner, threaded=True)])
         return {"freeze": tree}
-    # An earlier start, or systemd's DelegateSubgroup, may have put us into a leaf of what is delegated.
-    tops = [top for top in (mount.point, inner, os.path.dirname(inner)) if top.startswith(mount.point)]
+    if os.path.basename(inner) == _LEAF:  # an earlier start has put us there
+        inner = os.path.dirname(inner)
+    tops = dict.fromkeys((mount.point, inner))
     tree = _first_that_works(
-        Tree(version=2, mount=mount.point, top=top, controllers=controllers) for top in dict.fromkeys(tops)
+        Tree(version=2, mount=mount.point, top=top, controllers=controllers) for top in tops
     )
     return dict.fromkeys((*controllers, "freeze"), tree)
 

@@ -30,7 +30,7 @@ class Cgroups:
         self._trees = tuple(dict.fromkeys(tree_of.values()))
         self._parents: set[str] = set()
         self.given = frozenset(tree_of)
-        """Of CAPABILITIES."""
+        """Of `cgroup_trees.CAPABILITIES`."""
         self.why = why
         """By capability: why it is not given."""
 
@@ -40,12 +40,13 @@ class Cgroups:
         found, missing = find_trees()
         why = dict(missing)
         tree_of: dict[str, Tree] = {}
-        for capability, tree in found.items():
-            if reason := _fault(cls({capability: tree}, {})):
-                why[capability] = reason
-            else:
-                tree_of[capability] = tree
-        return cls(tree_of, why)
+        for capability, trees in found.items():
+            for tree in trees:
+                if not (reason := _fault(cls({capability: tree}, {}))):
+                    tree_of[capability] = tree
+                    break
+                why.setdefault(capability, reason)
+        return cls(tree_of, {name: reason for name, reason in why.items() if name not in tree_of})
 
     def make(self, parent: str, name: str) -> Cgroup:
         """Raises OSError, for instance FileExistsError; nothing is left then."""

@@ -82,7 +82,7 @@ def _build(scratch: str, runtimes: str, prefixes: list[str]) -> None:
     for device in DEVICES:
         os.close(os.open(f"{scratch}{device}", os.O_CREAT))
         _bind(device, f"{scratch}{device}", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC)
-    _write_etc(f"{scratch}/etc")
+    write_etc(f"{scratch}/etc")
     for path in (*SYSTEM, *prefixes):
         if os.path.islink(path):
             os.symlink(os.readlink(path), f"{scratch}{path}")
@@ -100,7 +100,8 @@ def _bind(path: str, target: str, attributes: int = READ_ONLY) -> None:
     kernel.attach(kernel.detached(path, attributes), target)
 
 
-def _write_etc(etc: str) -> None:
+def write_etc(etc: str) -> None:
+    """Into an empty folder, what instances see as theirs."""
     import glob
     import shutil  # these two only here, in a child: the fork server stays small
 

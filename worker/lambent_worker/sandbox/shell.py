@@ -72,7 +72,7 @@ def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int,
         for join in joins:
             os.write(join, b"0")
         _make(plan, disk, tmp_mb)
-        listener = _listener()
+        listener = api_listener()
         _drop(plan, uid)
         fds = [listener.fileno()] if disk is None else [listener.fileno(), disk]
         _close_all_but(control.fileno(), *fds)
@@ -105,7 +105,8 @@ def mount_tmp(disk: int | None, size_mb: int) -> None:
         kernel.attach(disk, "/tmp")
 
 
-def _listener() -> socket.socket:
+def api_listener() -> socket.socket:
+    """Of the Runtime API, in the caller's network namespace, whose loopback is brought up."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     fcntl.ioctl(listener, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_AND_RUNNING))
     listener.bind(("127.0.0.1", API_PORT))

@@ -5,7 +5,7 @@ threads of gRPC's and must never fork. FD is one end of a SOCK_SEQPACKET pair. E
 
     worker to spawner                            spawner to worker
     ["start", key, argv, environment, folder,    ["started", key, pid]       with the process's pidfd
-      fds] with so many: output and channel      ["failed", key, why]
+      how] with descriptors, see `How`           ["failed", key, why]
     ["kill", key]                                ["exited", key, status, killed]
     ["extend", valid_until]
 
@@ -30,7 +30,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -38,6 +38,8 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 
 LONGEST_PACKET: Final = 192 * 1024
 """A start carries argv and environment; Linux takes packets up to net.core.wmem_default, 212,992 bytes."""
+
+MOST_FDS: Final = 32
 
 GROUP_CHECK_S: Final = 0.02
 """How soon to look again whether the last process of a killed group is gone, where no SIGCHLD tells."""
@@ -124,7 +126,7 @@ class Spawner:
     def _take_packet(self) -> bool:
         """Does what the worker asks for; False once the worker is gone."""
         try:
-            packet, fds = received(self._worker, fds=2)
+            packet, fds = received(self._worker, fds=MOST_FDS)
         except BlockingIOError:
             return True
         except ConnectionError:
@@ -132,8 +134,8 @@ class Spawner:
         if not packet:
             return False
         match json.loads(packet):
-            case ["start", key, argv, environment, folder, count]:
-                self._start(key, argv, environment, folder, fds[:count] if len(fds) == count else [])
+            case ["start", key, argv, environment, folder, how]:
+                self._start(key, argv, environment, folder, How(how, fds))
             case ["kill", key]:
                 if instance := self._instances.get(key):
                     instance.kill()
@@ -145,19 +147,17 @@ class Spawner:
             os.close(fd)
         return True
 
-    def _start(
-        self, key: str, argv: list[str], environment: dict[str, str], folder: str, fds: list[int]
-    ) -> None:
-        if not fds:
+    def _start(self, key: str, argv: list[str], environment: dict[str, str], folder: str, how: "How") -> None:
+        if not how.complete:
             self._say("failed", key, "the spawner has no descriptors left: raise its limit of open files")
             return
         if time.monotonic() >= self._valid_until:
             self._say("failed", key, "the worker's lease has run out, or was never given to the watchdog")
             return
         try:
-            pid = launch(argv, environment, folder, fds)
+            pid = launch(argv, environment, folder, how)
         except OSError as error:
-            self._say("failed", key, f"{argv[0]} cannot be started: {error.strerror}")
+            self._say("failed", key, f"{argv[0]} cannot be started: {error}")
             return
         instance = Instance(key, pid)
         self._instances[key] = self._leaders[pid] = instance
@@ -208,35 +208,52 @@ def received(sock: socket.socket, fds: int) -> tuple[bytes, list[int]]:
     return packet, came
 
 
-def launch(argv: list[str], environment: dict[str, str], folder: str, fds: list[int]) -> int:
-    """Starts a process in a session of its own; raises OSError if it cannot be executed.
+class How:
+    """What a process gets besides what it executes.
 
-    `fds` are its output, which it gets as 1 and 2, and its channel, if it has one, which it gets as
-    descriptor 3. Standard input is empty, and nothing else that is open here is open there.
+    The descriptors come in this order: its output, which it gets as 1 and 2; its channel, if it has one, as
+    3; `keep` others as 4, 5, ...; and `joins` of cgroups that it joins. Standard input is empty, and nothing
+    else that is open here is open there.
     """
+
+    def __init__(self, how: dict[str, Any], fds: list[int]) -> None:
+        channel, keep, joins = how["channel"], how["keep"], how["joins"]
+        self.complete = len(fds) == 1 + channel + keep + joins
+        self.fds = fds
+        self.numbers = [1, *([3] if channel else []), *range(4, 4 + keep)]
+        """Of the descriptors that it gets, in their order."""
+        self.joins = fds[len(self.numbers) :]
+        self.confine: dict[str, Any] | None = how["confine"]
+
+
+def launch(argv: list[str], environment: dict[str, str], folder: str, how: How) -> int:
+    """Starts a process in a session of its own; raises OSError if it cannot be executed."""
     parent = os.getpid()
     told, tell = os.pipe()
     try:
         pid = os.fork()
         if pid == 0:
-            become(argv, environment, folder, fds, tell, parent)
+            become(argv, environment, folder, how, tell, parent)
     finally:
         os.close(tell)
         with os.fdopen(told, "rb") as pipe:
-            errno = pipe.read()  # ends when the program runs: its copy of `tell` closes on execution
-    if errno:
+            why = pipe.read()  # ends when the program runs: its copy of `tell` closes on execution
+    if why:
         os.waitpid(pid, 0)
-        raise OSError(int(errno), os.strerror(int(errno)))
+        raise OSError(why.decode())
     return pid
 
 
 def become(
-    argv: list[str], environment: dict[str, str], folder: str, fds: list[int], tell: int, parent: int
+    argv: list[str], environment: dict[str, str], folder: str, how: How, tell: int, parent: int
 ) -> NoReturn:
-    """Turns the new process into the program, or writes to `tell` the errno that says why it cannot be."""
+    """Turns the new process into the program, or writes to `tell` why it cannot be."""
     try:
+        for join in how.joins:
+            os.write(join, b"0")
         # Away from the numbers that are given out below.
-        output, *channel, tell = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (*fds, tell))
+        given = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 32) for fd in how.fds[: len(how.numbers)]]
+        tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, 32)
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE, *IGNORED):
@@ -246,15 +263,24 @@ def become(
             os._exit(1)  # the spawner died before the kernel was told
         resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        if channel:
-            os.dup2(channel[0], 3)
+        for fd, number in zip(given, how.numbers, strict=True):
+            os.dup2(fd, number)
+        os.dup2(1, 2)
         os.chdir(folder)
+        if how.confine is not None:
+            confined(how.confine)
         os.execve(argv[0], argv, environment)
     except OSError as error:
-        os.write(tell, str(error.errno).encode())
+        os.write(tell, str(error.strerror or error).encode())
     os._exit(127)
+
+
+def confined(settings: dict[str, Any]) -> None:
+    """What else the process loses before it executes. Raises OSError."""
+    from lambent_worker.sandbox.confine import confine  # `main` has imported it, where it is needed
+
+    confine(settings)
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # which another user's id has undone
 
 
 def dead_children() -> Iterator[int]:
@@ -299,7 +325,10 @@ def kill_all(pids: Iterator[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def main(fd: int) -> None:
+def main(fd: int, confines: str = "") -> None:
+    """With `confines`, the folder that holds Lambent's packages, processes can be confined."""
+    if confines:
+        sys.path.insert(0, confines)
     os.set_inheritable(fd, False)
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -317,4 +346,4 @@ def main(fd: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from lambent_worker.sandbox import spawner
 from lambent_worker.sandbox.api import CannotStart, Exit
+
+if TYPE_CHECKING:
+    from lambent_worker.sandbox.spawned import Start
 
 STOP_LIMIT_S: Final = 10.0
 """How long the spawner may take to end all instances and itself before it is killed."""
@@ -38,7 +41,9 @@ class Spawner:
     returns. There is no second one: the worker ends, and starts again whole.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, confines: bool = False) -> None:
+        """With `confines` it can confine what it starts."""
+        self._confines = confines
         self._loop = asyncio.get_running_loop()
         self._starting: dict[str, asyncio.Future[Spawned]] = {}
         self._processes: dict[str, Spawned] = {}
@@ -52,9 +57,10 @@ class Spawner:
 
     def _launch(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        packages = [str(Path(spawner.__file__).parents[2])] if self._confines else []
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", spawner.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", spawner.__file__, str(theirs.fileno()), *packages],
                 pass_fds=[theirs.fileno()],
                 env={},
                 stdin=subprocess.DEVNULL,
@@ -85,14 +91,23 @@ class Spawner:
     async def start(
         self,
         key: str,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
-        folder: str,
-        fds: tuple[int, ...],
+        start: "Start",
+        *,
+        output: int,
+        channel: int | None = None,
+        joins: tuple[int, ...] = (),
     ) -> Spawned:
-        """Raises CannotStart. `fds`, the process's ends of its output and, if it has one, of its channel, are
-        closed in any case."""
-        packet = json.dumps(["start", key, argv, dict(environment), folder, len(fds)]).encode()
+        """Raises CannotStart. `output`, `channel` and what `start` keeps are closed in any case."""
+        given = (output, *(() if channel is None else (channel,)), *start.keep)
+        fds = (*given, *(os.dup(join) for join in joins))
+        how = {
+            "channel": channel is not None,
+            "keep": len(start.keep),
+            "joins": len(joins),
+            "confine": start.confine,
+        }
+        what = ["start", key, start.argv, dict(start.environment), start.folder, how]
+        packet = json.dumps(what).encode()
         if self._lost.done() or self._closing or len(packet) > spawner.LONGEST_PACKET:
             for fd in fds:
                 os.close(fd)

@@ -59,7 +59,7 @@ class TmpDisks:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """`folder` is on the disk that is to hold what is written. Raises OSError with what the host lacks."""
+        """`folder` is on the disk that holds what is written. Raises OSError with what the host lacks."""
         if os.geteuid() != 0:
             raise PermissionError(errno.EPERM, "only root can mount a file system from an image")
         if not os.access(_LOOP_CONTROL, os.R_OK | os.W_OK):

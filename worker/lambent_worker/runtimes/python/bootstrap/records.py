@@ -63,4 +63,8 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 def install() -> None:
-    sys.meta_path.insert(0, SetUpOnImport)
+    logging = sys.modules.get("logging")
+    if logging is None:
+        sys.meta_path.insert(0, SetUpOnImport)
+    else:  # a zygote has imported it for all
+        _set_up(logging)

@@ -83,12 +83,18 @@ def _answer_events(fd: int, handler: Handler) -> None:
         send(fd, kind, request_id, answer)
 
 
+def _search_path() -> list[str]:
+    """The function's code, its layers, and then what its own PYTHONPATH names, as on Lambda."""
+    layers = os.environ.pop("LAMBENT_LAYERS_PYTHONPATH", "")
+    own = os.environ.get("PYTHONPATH", "")
+    return [os.environ["LAMBDA_TASK_ROOT"], *filter(None, f"{layers}:{own}".split(":"))]
+
+
 def main(fd: int) -> NoReturn:
     os.set_inheritable(fd, False)
     output.install()
     Context.read_environment()
-    search = [os.environ["LAMBDA_TASK_ROOT"], *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
-    sys.path[:0] = search
+    sys.path[:0] = _search_path()
     builtins.exit = builtins.quit = Quitter("exit", "Ctrl-D")  # as everywhere but under `python -S`
     install()
     send(fd, "initialising")

@@ -1,0 +1,65 @@
+"""The frontend's driver over workers that the test plays: what is told and remembered of a call."""
+
+from lambent_frontend.calls import Answer, Call
+from lambent_frontend.core import events as on
+from lambent_frontend.driver import Driver
+from lambent_proto import frames
+from lambent_proto.definition import Definition
+from lambent_proto.errors import LambentError
+from lambent_proto.ids import FunctionName, NodeId, RequestId
+from tests.unit.frontend.dispatcher_rows import N1, given
+
+R = RequestId("r-1")
+DEFINITION = Definition(
+    name=FunctionName("f"), revision="1", runtime="python3.11", handler="a.b", code_sha256="00", code_size=1
+)
+
+
+class Workers:
+    def __init__(self) -> None:
+        self.levels = {N1: "namespaces"}
+        self.sent: list[RequestId] = []
+
+    def send(self, node: NodeId, event: frames.Event) -> None:
+        self.sent.append(event.request_id)
+
+
+def attached() -> tuple[Driver, Workers]:
+    """With one idle instance of the function on N1."""
+    driver, workers = Driver(max_waiting=1, linger_s=0.1), Workers()
+    driver.workers = workers
+    driver.to_placement = lambda command: None
+    driver.feed(on.PlacementAttached(0.0))
+    driver.feed(on.LinkUp(N1))
+    driver.function_changed(DEFINITION.name, None, DEFINITION)
+    driver.feed(given("i-1", node=N1, version=DEFINITION.key))
+    return driver, workers
+
+
+async def test_an_answer_says_how_its_instance_was_isolated() -> None:
+    """The level is that of the node when the event went there; later the node may be gone."""
+    driver, workers = attached()
+    answers: list[Answer | LambentError] = []
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), answers.append)
+    assert workers.sent == [R]
+    del workers.levels[N1]
+    driver.answered(frames.Answer(R, False, 1.5, None, b"1"))
+    (answer,) = answers
+    assert isinstance(answer, Answer)
+    assert (answer.node, answer.isolation) == ("n1", "namespaces")
+    explained = driver.explain(R)
+    assert explained is not None
+    assert (explained.outcome, explained.isolation) == ("succeeded", "namespaces")
+
+
+async def test_a_call_that_was_never_sent_has_no_level() -> None:
+    """Nothing ran, so nothing is said of where."""
+    driver, workers = attached()
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    waiting = RequestId("r-2")
+    driver.submit(Call(waiting, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    driver.abandon(waiting)
+    assert workers.sent == [R]
+    explained = driver.explain(waiting)
+    assert explained is not None
+    assert (explained.outcome, explained.isolation) == ("cancelled", "")

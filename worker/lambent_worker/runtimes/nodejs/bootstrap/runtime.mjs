@@ -1,0 +1,145 @@
+// Answers one event after another.
+
+import { runsFor } from "./console.mjs";
+import { contextOf } from "./context.mjs";
+import { failure, Fault, logFailure } from "./failure.mjs";
+import { isStreaming, ResponseStream } from "./streaming.mjs";
+
+/** Called when the event loop has nothing left to do while a call is open: the call is over. */
+const NOTHING_WAITS = () => {};
+
+export class Runtime {
+  #api;
+  #handler;
+  #requestId;
+  #whenEmpty = NOTHING_WAITS;
+  #isBroken = false;
+
+  constructor(api) {
+    this.#api = api;
+  }
+
+  async start(handler) {
+    this.#handler = handler;
+    for (;;) {
+      const { headers, body } = await this.#api.next();
+      this.#requestId = headers["lambda-runtime-aws-request-id"];
+      if (headers["lambda-runtime-trace-id"] !== undefined) {
+        process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
+      } else {
+        delete process.env._X_AMZN_TRACE_ID;
+      }
+      runsFor(this.#requestId);
+      await this.#answer(headers, body);
+      this.#requestId = undefined;
+    }
+  }
+
+  async #answer(headers, body) {
+    const id = this.#requestId;
+    let stream;
+    try {
+      const event = parsed(body);
+      if (isStreaming(this.#handler)) {
+        stream = new ResponseStream(this.#api, id);
+        await this.#streamed(event, stream, headers);
+      } else {
+        await this.#api.answer(id, asJson(await this.#result(event, headers)));
+      }
+    } catch (error) {
+      if (this.#isBroken) {
+        return new Promise(() => {}); // `broke` has the word, and ends this process
+      }
+      logFailure(error, "Invoke Error");
+      if (stream?.hasBegun) {
+        await stream.break(failure(error));
+      } else {
+        await this.#api.failed(id, failure(error));
+      }
+    } finally {
+      this.#whenEmpty = NOTHING_WAITS;
+    }
+  }
+
+  /** What the handler answers, whichever way it has: a promise, its callback, or its context. */
+  #result(event, headers) {
+    return new Promise((resolve, reject) => {
+      let isSettled = false;
+      const settle = (error, result, mayWait) => {
+        if (isSettled) {
+          return;
+        }
+        isSettled = true;
+        const end = () => (error === null || error === undefined ? resolve(result) : reject(error));
+        if (mayWait && context.callbackWaitsForEmptyEventLoop) {
+          this.#whenEmpty = end;
+        } else {
+          end();
+        }
+      };
+      const context = contextOf(headers, settle);
+      this.#whenEmpty = () => resolve(null); // nothing is left that could ever answer
+      const returned = this.#handler(event, context, (error, result) => settle(error, result, true));
+      if (typeof returned?.then === "function") {
+        returned.then(resolve, reject);
+      }
+    });
+  }
+
+  async #streamed(event, stream, headers) {
+    const context = contextOf(headers, NOTHING_WAITS);
+    await new Promise((resolve, reject) => {
+      this.#whenEmpty = () => stream.end();
+      stream.on("error", reject);
+      stream.on("finish", resolve);
+      Promise.resolve(this.#handler(event, stream, context)).catch(reject);
+    });
+  }
+
+  loopIsEmpty() {
+    const end = this.#whenEmpty;
+    this.#whenEmpty = NOTHING_WAITS;
+    end();
+  }
+
+  rejected(reason, promise) {
+    const message = reason?.stack !== undefined ? String(reason) : `${reason}`;
+    const fault = new Fault("Runtime.UnhandledPromiseRejection", message, reason);
+    Object.assign(fault, { reason: message, promise: {} });
+    this.broke(fault, "Unhandled Promise Rejection", 128);
+  }
+
+  /** What nobody caught ends this process, and fails the call that runs. */
+  async broke(error, title, status) {
+    if (this.#isBroken) {
+      return;
+    }
+    this.#isBroken = true;
+    logFailure(error, title);
+    try {
+      if (this.#requestId !== undefined) {
+        await this.#api.failed(this.#requestId, failure(error));
+      } else if (this.#handler === undefined) {
+        await this.#api.initFailed(failure(error));
+      }
+    } finally {
+      process.exit(status);
+    }
+  }
+}
+
+function parsed(body) {
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    throw new Fault("Runtime.UnmarshalError", String(error));
+  }
+}
+
+function asJson(value) {
+  try {
+    return JSON.stringify(value === undefined ? null : value) ?? "null";
+  } catch (error) {
+    throw new Fault("Runtime.MarshalError", `Unable to stringify response body: ${error}`);
+  }
+}

@@ -1,0 +1,1 @@
+"""Functions, or layers, that bring their runtime."""
