@@ -20,11 +20,11 @@ PARKED: Final = 2
 other versions are forked when they are wanted."""
 
 OLDEST: Final = (3, 8)
-ZYGOTES_SINCE: Final = (3, 10)
-"""Before it `os.closerange` closes a billion descriptors one by one, which takes a minute of every fork."""
 _BOOTSTRAP: Final = Path(__file__).parent / "bootstrap"
 _OF_ZYGOTES: Final = tuple(Path(it.__file__ or "") for it in (zygote, entry, kernel))
 """They run inside a zygote as well, beside the bootstrap."""
+OLDEST_ZYGOTE: Final = (3, 10)
+"""3.8 knows no pidfds, and of 3.9 `os.closerange` closes a billion descriptors one by one, in every fork."""
 _EXECUTABLE: Final = re.compile(r"python3\.(\d+)")
 _FACTS: Final = """\
 import json, select, ssl, sys, zlib
@@ -143,7 +143,7 @@ def _runtime(it: Interpreter) -> Runtime:
         environment=lambda start: _environment(start, it.name),
         prefixes=outside_usr(it.prefix),
         frames=True,
-        parkable=_zygote(it) if it.version >= ZYGOTES_SINCE else None,
+        parkable=_zygote(it) if it.version >= OLDEST_ZYGOTE else None,
     )
 
 
