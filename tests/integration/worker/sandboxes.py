@@ -33,7 +33,10 @@ sys.path.insert(0, "/var/runtime/test")
 from zygote_package import zygote
 if "with-threads" in sys.argv:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-zygote.serve()
+snapshot = zygote.serve()
+if snapshot:
+    exec(os.environ["CODE"])
+    snapshot(lambda: os.write(3, b"ready"))
 os.write(3, f"{os.environ['WHO']} {os.getcwd()}".encode())
 for order in iter(lambda: os.read(3, 4096).decode(), ""):
     exec(order)
@@ -144,8 +147,14 @@ def host_files(folder: Path) -> HostFiles:
 def backend(
     files: HostFiles, name: str, parkables: Sequence[Parkable] = (), **fields: Any
 ) -> NamespacesBackend:
+    machine = platform.machine()
     return NamespacesBackend(
-        files, name, parkables, seccomp=program(platform.machine()), **{"pool": 1, **fields}
+        files,
+        name,
+        parkables,
+        seccomp=program(machine),
+        of_snapshots=program(machine, "-snapshot"),
+        **{"pool": 1, **fields},
     )
 
 

@@ -117,6 +117,9 @@ class SandboxSpec:
     """Whether something in it will call the Runtime API: `Sandbox.api` is given."""
     parked: str = ""
     """Name of the `Parkable` that suits it, or empty. One that is parked is used if there is one."""
+    snapshot: str = ""
+    """Name of the snapshot that its first process, and others whose `Launch.parked` is that name, are forked
+    of; empty without one. Code, layers and the size of `/tmp` are the snapshot's then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +135,10 @@ class Launch:
     parked: str = ""
     """As in SandboxSpec: the process may be a parked one, which executes nothing and waits on its channel to
     be told `environment` (see `Process.parked`)."""
+    snapshot: str = ""
+    """If not empty: the process, of the zygote that `parked` names, is to become a snapshot of that name.
+    It is parked, and once it has said on its channel that it is ready, sandboxes may be created of it. They
+    end when its own does. Only a backend whose `snapshots` is true can do it; one name is used once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +247,10 @@ class Backend(Protocol):
     """
 
     def protections(self) -> Protections: ...
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether `Launch.snapshot` may be used; known after entry."""
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """Raises CannotStart."""

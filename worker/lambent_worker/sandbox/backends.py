@@ -20,7 +20,9 @@ def backend(name: str, files: HostFiles, worker: str, parkables: Sequence[Parkab
         case "process":
             return ProcessBackend(files)
         case "namespaces":
-            return NamespacesBackend(files, worker, parkables, seccomp=_filter())
+            return NamespacesBackend(
+                files, worker, parkables, seccomp=_filter(), of_snapshots=_filter("-snapshot")
+            )
         case "bwrap":
             return BwrapBackend(files, worker)
         case "landlock":
@@ -45,9 +47,9 @@ async def tried(name: str, worker: str, scratch: Path = Path("/var/tmp")) -> Pro
             raise CannotStart(str(error)) from error
 
 
-def _filter() -> bytes:
+def _filter(kind: str = "") -> bytes:
     try:
-        return seccomp.program(platform.machine())
+        return seccomp.program(platform.machine(), kind)
     except LookupError:
         return b""  # the backend says that nothing is filtered then
 

@@ -138,6 +138,8 @@ def _arguments(
 
 
 class BwrapBackend:
+    snapshots = False
+
     def __init__(self, files: HostFiles, name: str) -> None:
         """`name` is the worker's."""
         self._files = files

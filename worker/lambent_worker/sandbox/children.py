@@ -11,6 +11,7 @@ from typing import Final
 from . import entry, kernel
 from . import shell as init
 from .cgroups import Cgroup
+from .nest import Nest
 from .prepared import Process, Shell, Zygote
 from .shell import Plan
 
@@ -24,21 +25,62 @@ ZYGOTE_ENVIRONMENT: Final = {
 
 
 class Children:
-    def __init__(self, plan: Plan, instructions: bytes) -> None:
+    def __init__(self, plan: Plan, instructions: bytes, of_snapshots: bytes) -> None:
         self.plan = plan
-        self._instructions = instructions
+        self._instructions = (instructions, of_snapshots)
         self._own = os.pidfd_open(os.getpid())
 
-    def shell(self, uid: int, cgroup: Cgroup | None, tmp_mb: int) -> Shell:
+    def shell(self, nest: Nest, uid: int, cgroup: Cgroup | None, tmp_mb: int) -> Shell:
         """Its control socket says when it is finished. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        kernel.unshare(kernel.CLONE_NEWPID)
-        pid = self._forked()
-        if pid == 0:
-            init.run(self.plan, theirs, cgroup.joins if cgroup else (), tmp_mb, uid)
+        joins = cgroup.joins if cgroup else ()
+        try:
+            if nest.shell:
+                pid = self._init_within(nest.shell, nest.users, (ours, theirs), joins, tmp_mb, uid)
+            else:
+                kernel.unshare(kernel.CLONE_NEWPID)
+                pid = self._forked()
+                if pid == 0:
+                    init.run(self.plan, theirs, joins, tmp_mb, uid)
+            ours.setblocking(False)
+            return Shell(nest, uid, pid, ours, cgroup, tmp_mb)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+
+    def _init_within(
+        self,
+        outer: Shell,
+        users: int,
+        control: tuple[socket.socket, socket.socket],
+        joins: tuple[int, ...],
+        tmp_mb: int,
+        uid: int,
+    ) -> int:
+        """Its pid. Raises OSError.
+
+        Waits for the process that makes it, which runs no function's code and which no function can stop.
+        """
+        ours, theirs = control
+        disk = self.plan.disks.make(tmp_mb) if self.plan.disks else None
+        try:
+            kernel.setns(outer.init, kernel.CLONE_NEWPID)
+            maker = self._forked()
+            if maker == 0:
+                init.run_within(self.plan, theirs, joins, (disk, tmp_mb), uid, outer.init, users)
+        finally:
+            if disk is not None:
+                os.close(disk)
         theirs.close()
-        return Shell(uid, pid, ours, cgroup, tmp_mb)
+        word, fds, _, _ = socket.recv_fds(ours, init.LONGEST_WORD, 1)
+        if not fds:
+            raise OSError(f"a sandbox cannot be made: {word.decode() or 'its maker has died'}")
+        try:
+            return kernel.pid_of(fds[0])
+        finally:
+            os.close(fds[0])
 
     def zygote(self, name: str, argv: Sequence[str]) -> Zygote:
         """Its control socket says when it is ready. Raises OSError."""
@@ -52,7 +94,8 @@ class Children:
             self._become_zygote(theirs, their_output, argv, parent)
         theirs.close()
         os.close(their_output)
-        ours.send(self._instructions)
+        for instructions in self._instructions:
+            ours.send(instructions)
         return Zygote(name, pid, ours, output)
 
     def _become_zygote(self, control: socket.socket, output: int, argv: Sequence[str], parent: int) -> None:
@@ -115,7 +158,7 @@ class Children:
             os.setsid()
             entry.reset_signals()
             entry.give_up_groups_and_limits()
-            entry.enter(shell.init, shell.joins(), shell.uid, self.plan.users)
+            entry.enter((shell.init,), shell.joins(), shell.uid, self.plan.users)
             entry.arrange(*inside, keep=entry.TELL_FD)
             os.chdir(folder)
             entry.give_up(self.plan.system_calls)

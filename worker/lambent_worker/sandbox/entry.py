@@ -30,6 +30,12 @@ CHANNEL_FD: Final = 3
 TELL_FD: Final = 4
 """Where a child that is about to execute a program says why it cannot. It closes when it can."""
 
+SNAPSHOT_FD: Final = 4
+"""Where a snapshot has the socket over which it is told to fork."""
+
+FORKING: Final = (kernel.CAP_SYS_ADMIN, kernel.CAP_SYS_CHROOT, kernel.CAP_SETUID, kernel.CAP_SETGID)
+"""What it takes to enter a shell, and to take on its user."""
+
 NAMESPACES: Final = (
     kernel.CLONE_NEWNS
     | kernel.CLONE_NEWNET
@@ -39,18 +45,27 @@ NAMESPACES: Final = (
 )
 """A shell's, beside its pid namespace, which only a parent can choose, and its user namespace."""
 
+DOORS: Final = ("pid", "net", "ipc", "uts", "cgroup", "mnt", "user")
+"""What /proc calls the namespaces of a shell, in the order in which they have to be entered one by one: the
+last one takes away the power over the others."""
+
 _RESET: Final = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def enter(init: int, joins: Sequence[int], uid: int, users: bool) -> None:
-    """Into the cgroups behind `joins` and the namespaces of the process behind the pidfd `init`.
+def enter(doors: Sequence[int], joins: Sequence[int], uid: int, users: bool) -> None:
+    """Into the cgroups behind `joins` and the namespaces behind `doors`.
 
-    `uid` is the shell's user of the host's, and group; `users` says whether the shell has a user namespace,
-    in which that one is INSIDE_UID. Afterwards the process has that user, and power in the shell alone.
+    Those are a pidfd of the shell's init alone, or else its pid namespace, in which this process already is,
+    and one namespace after the other. `uid` is the shell's user of the host's, and group; `users` says
+    whether the shell has a user namespace, in which that one is INSIDE_UID. Afterwards the process has that
+    user, and power in the shell alone.
     """
     for join in joins:
         os.write(join, b"0")
-    kernel.setns(init, NAMESPACES | (kernel.CLONE_NEWUSER if users else 0))
+    if len(doors) == 1:
+        kernel.setns(doors[0], NAMESPACES | (kernel.CLONE_NEWUSER if users else 0))
+    for namespace in doors[1:]:
+        kernel.setns(namespace, 0)
     kernel.drop_bounding_set()
     become(*((INSIDE_UID, INSIDE_GID) if users else (uid, uid)))
 
@@ -72,6 +87,33 @@ def become(uid: int, gid: int) -> None:
 def give_up(system_calls: kernel.Filter) -> None:
     """All capabilities, new privileges, and in the end the system calls that no function needs."""
     kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    system_calls.load()
+
+
+def become_snapshot(
+    init: int, users: int, joins: Sequence[int], fds: Sequence[int], system_calls: kernel.Filter
+) -> None:
+    """Into the shell behind the pidfd `init`, where a function's code is to run before its instances do.
+
+    In the user namespace `users`, to which the shells of those belong and its own does not, it keeps the
+    power to enter them, and none elsewhere. `fds` are its output, its channel, and the control socket.
+    """
+    for join in joins:
+        os.write(join, b"0")
+    kernel.setns(init, NAMESPACES)
+    kernel.setns(users, kernel.CLONE_NEWUSER)
+    kernel.drop_bounding_set()
+    become(INSIDE_UID, INSIDE_GID)
+    output, channel, control = fds
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.dup2(os.dup(control), SNAPSHOT_FD, inheritable=False)
+    os.dup2(channel, CHANNEL_FD)
+    os.closerange(SNAPSHOT_FD + 1, 1 << 30)
+    os.chdir("/")
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    kernel.drop_capabilities(keep=FORKING)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     system_calls.load()
 

@@ -8,7 +8,7 @@ threads of gRPC's and must never fork. FD is one end of a SOCK_SEQPACKET pair. E
     ["create", key, wanted]                        ["created", key, counters, zygote_bytes]
                                                      with the pidfd of its init, and the listener if wanted
     ["launch", key, process, argv, environment,    ["launched", process, pid, parked]
-      folder, channel, parked]                       with the worker's ends of its output and channel
+      folder, channel, parked, snapshot]             with the worker's ends of its output and channel
                                                    ["failed", key or process, why]
                                                    ["exited", process, status, killed]
     ["clear", key]                                 ["cleared", key]
@@ -44,7 +44,8 @@ from .children import Children
 from .launching import Launcher
 from .poll import Poll
 from .prepared import Process, Program, Shell
-from .preparing import DEFAULT_TMP_MB, Store, Uids
+from .nest import ALL_UIDS, UIDS, Nest, Uids
+from .preparing import DEFAULT_TMP_MB, Store
 from .root import build
 from .shell import Plan
 from .tmp_disk import TmpDisks
@@ -60,9 +61,6 @@ IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 REFILL_AFTER_S: Final = 0.02
 """How long nothing must have happened before the next shell is prepared, so that nobody waits for that."""
-
-UIDS: Final = 4096
-"""Users of the host's that one worker may use, which is also the most instances that it can have."""
 
 
 class ForkServer:
@@ -96,7 +94,7 @@ class ForkServer:
         users = not privileged or can_make_user_namespaces(settings["uid_base"])
         disks, no_disks = tmp_disks(settings["scratch"])
         plan = Plan(root, kernel.Filter(instructions), disks, users, privileged)
-        children = Children(plan, instructions)
+        children = Children(plan, instructions, b64decode(settings["of_snapshots"]))
         self._launcher = Launcher(children, self._poll, self)
         self._store = Store(settings, children, self._launcher, self._poll, cgroups, uids, self)
         self._facts = {
@@ -155,8 +153,9 @@ class ForkServer:
                 self._over = True
             case ["create", key, wanted]:
                 self._create(key, wanted)
-            case ["launch", key, process, argv, environment, folder, channel, parked]:
-                self._launch(key, Process(process), Program(argv, environment, folder, channel, parked))
+            case ["launch", key, process, argv, environment, folder, channel, parked, snapshot]:
+                program = Program(argv, environment, folder, channel, parked)
+                self._launch(key, Process(process), program, snapshot)
             case ["extend", valid_until]:
                 self._valid_until = float(valid_until)
             case [verb, key]:
@@ -176,27 +175,35 @@ class ForkServer:
     def _create(self, key: str, wanted: dict[str, Any]) -> None:
         if time.monotonic() >= self._valid_until:
             self._say("failed", key, "the worker's lease has run out, or was never given to the watchdog")
-        elif shell := self._store.take(wanted["parked"]):
-            self._give(shell, key, wanted)
         else:
-            self._waiting[key] = wanted
-            self._store.make()
+            self._launcher.hear_zygotes()  # a snapshot tells the worker that it is ready as well
+            nest = self._store.nest(wanted["snapshot"])
+            if not nest:
+                self._say("failed", key, "its snapshot is gone")
+            elif shell := self._store.take(nest, wanted["parked"]):
+                self._give(shell, key, wanted)
+            else:
+                self._waiting[key] = wanted
+                self._store.make(nest)
 
     def finished(self, shell: Shell) -> bool:
         """Somebody who was waiting for a shell gets this one; False if nobody was."""
-        if not self._waiting:
+        key = self._first_waiting(shell.nest)
+        if key is None:
             return False
-        key = next(iter(self._waiting))
         self._give(shell, key, self._waiting.pop(key))
         return True
 
-    def unfinished(self, why: str) -> None:
+    def unfinished(self, nest: Nest, why: str) -> None:
         """A shell could not be made."""
         self.warn(why)
-        if self._waiting:
-            key = next(iter(self._waiting))
+        key = self._first_waiting(nest)
+        if key is not None:
             del self._waiting[key]
             self._say("failed", key, why)
+
+    def _first_waiting(self, nest: Nest) -> str | None:
+        return next((key for key, wanted in self._waiting.items() if wanted["snapshot"] == nest.name), None)
 
     def _give(self, shell: Shell, key: str, wanted: dict[str, Any]) -> None:
         shell.key = key
@@ -250,10 +257,12 @@ class ForkServer:
         if self._launcher.fork(shell, process, zygote):
             shell.coming = process
 
-    def _launch(self, key: str, process: Process, program: Program) -> None:
+    def _launch(self, key: str, process: Process, program: Program, snapshot: str) -> None:
         shell = self._taken.get(key)
         if not shell or shell.dying:
             self._say("failed", process.key, "the sandbox has been destroyed")
+        elif snapshot:
+            self._launch_snapshot(shell, process, program, snapshot)
         elif program.zygote and shell.parked:
             shell.parked.key, shell.parked.parked = process.key, True
             self.launched(shell, shell.parked)
@@ -264,6 +273,17 @@ class ForkServer:
                 self._launcher.launch(shell, process, program)
             except OSError as error:
                 self._say("failed", process.key, str(error))
+
+    def _launch_snapshot(self, shell: Shell, process: Process, program: Program, name: str) -> None:
+        try:
+            nest = self._store.begin_snapshot(name, shell)
+            if not self._launcher.snapshot(shell, process, nest, program.zygote):
+                self._say("failed", process.key, "no zygote of its runtime could fork it")
+        except OSError as error:
+            self._say("failed", process.key, str(error))
+
+    def taken(self, nest: Nest) -> None:
+        self._store.taken(nest)
 
     def launched(self, shell: Shell, process: Process) -> None:
         if shell.coming is process:
@@ -381,7 +401,7 @@ def can_make_user_namespaces(uid: int) -> bool:
 
 
 def claimed(first: int) -> int:
-    """The first of UIDS users that no other worker of this host uses, from `first` on.
+    """The first of ALL_UIDS users that no other worker of this host uses, from `first` on.
 
     A name in the abstract namespace of sockets is held until this process ends.
     """
@@ -391,7 +411,7 @@ def claimed(first: int) -> int:
             claim.bind(f"\0lambent-users-{first}")
         except OSError:
             claim.close()
-            first += UIDS
+            first += ALL_UIDS
         else:
             claim.detach()
             return first

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, Final
 
 CLONE_NEWNS: Final = 0x00020000
@@ -21,6 +22,8 @@ CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
+CLONE_PIDFD: Final = 0x00001000
+CLONE_PARENT: Final = 0x00008000
 """From <linux/sched.h>."""
 
 MS_NOSUID: Final = 2
@@ -53,6 +56,12 @@ PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 SECCOMP_MODE_FILTER: Final = 2
 """From <linux/prctl.h> and <linux/seccomp.h>."""
 
+CAP_SETGID: Final = 6
+CAP_SETUID: Final = 7
+CAP_SYS_CHROOT: Final = 18
+CAP_SYS_ADMIN: Final = 21
+"""From <linux/capability.h>."""
+
 _CAPABILITY_VERSION_3: Final = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -70,7 +79,9 @@ def _system_call(number: int, *types: Any) -> Callable[..., int]:
     return lambda *arguments: call(number, *arguments)
 
 
-_PIVOT_ROOT, _CAPSET = {"x86_64": (155, 126), "aarch64": (41, 91)}.get(platform.machine(), (-1, -1))
+_PIVOT_ROOT, _CAPSET, _CLONE = {"x86_64": (155, 126, 56), "aarch64": (41, 91, 220)}.get(
+    platform.machine(), (-1, -1, -1)
+)
 _pivot_root = _system_call(_PIVOT_ROOT, ctypes.c_char_p, ctypes.c_char_p)
 _capset = _system_call(_CAPSET, ctypes.c_void_p, ctypes.c_void_p)
 _open_tree = _system_call(428, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
@@ -94,6 +105,26 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int) -> None:
     """`fd` is a namespace, or a pidfd of who is in the namespaces of `flags`."""
     _checked(_libc.setns(fd, flags), "setns", hex(flags))
+
+
+def clone(flags: int) -> tuple[int, int]:
+    """As os.fork, with CLONE_* and without Python's own preparations: for processes without threads that run
+    no function's code. The child's pid and a pidfd of it, or zeros in the child."""
+    pidfd = ctypes.c_int(0)
+    call = ctypes.PyDLL(None, use_errno=True)["syscall"]  # which keeps the interpreter's lock over the call
+    call.restype = ctypes.c_long
+    call.argtypes = (ctypes.c_long, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p, *(ctypes.c_ulong,) * 2)
+    pid = call(_CLONE, flags | CLONE_PIDFD | signal.SIGCHLD, None, ctypes.addressof(pidfd), 0, 0)
+    return _checked(pid, "clone", hex(flags)), pidfd.value if pid else 0
+
+
+def pid_of(pidfd: int) -> int:
+    """As the reader's /proc counts. 0 if that process has ended, or the descriptor is no pidfd."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return max(0, int(line.split()[1]))
+    return 0
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
@@ -169,7 +200,7 @@ def _last_capability() -> int:
 
 
 _CAPABILITIES: Final = range(_last_capability() + 1)
-_no_capabilities = ((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
+_header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 
 
 def drop_bounding_set() -> None:
@@ -178,10 +209,12 @@ def drop_bounding_set() -> None:
             _checked(-1, "prctl", "PR_CAPBSET_DROP")
 
 
-def drop_capabilities() -> None:
+def drop_capabilities(keep: Sequence[int] = ()) -> None:
+    """Those in `keep`, all below 32, stay effective, and are not passed on to what is executed."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    header, data = _no_capabilities
-    _checked(_capset(header, data), "capset")
+    kept = sum(1 << capability for capability in keep)
+    data = (ctypes.c_uint32 * 6)(kept, kept)  # effective, permitted and inheritable, then their upper halves
+    _checked(_capset(_header, data), "capset")
 
 
 class _Program(ctypes.Structure):

@@ -135,6 +135,8 @@ class LandlockPlace(Place):
 
 
 class LandlockBackend:
+    snapshots = False
+
     def __init__(self, files: HostFiles, name: str) -> None:
         """`name` is the worker's."""
         self._files = files

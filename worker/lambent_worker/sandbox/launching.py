@@ -7,12 +7,17 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Final, Protocol
 
+from . import kernel
 from . import zygote as contract
 from .children import Children
+from .nest import Nest
 from .poll import Poll
 from .prepared import Process, Program, Shell, Zygote
+
+PACKETS_A_TURN: Final = 64
+"""Of one zygote, so that none can keep the fork server from its other work."""
 
 
 class Listener(Protocol):
@@ -22,6 +27,9 @@ class Listener(Protocol):
         """Nothing of it is left."""
 
     def exited(self, shell: Shell, process: Process, status: int) -> None: ...
+
+    def taken(self, nest: Nest) -> None:
+        """The snapshot of that nest can fork from now on."""
 
     def warn(self, text: str) -> None: ...
 
@@ -49,7 +57,7 @@ class Launcher:
         return zygote if zygote and zygote.ready else None
 
     def starting(self) -> bool:
-        return any(not zygote.ready for zygote in self._zygotes.values())
+        return any(not zygote.ready and not zygote.nest for zygote in self._zygotes.values())
 
     def launch(self, shell: Shell, process: Process, program: Program) -> None:
         """The listener is told what became of it. Raises OSError if this process has no descriptors left."""
@@ -68,16 +76,46 @@ class Launcher:
             return False
         process.program = program
         theirs = self._equip(shell, process, channel=True)
-        order = json.dumps(["fork", shell.uid, self._children.plan.users]).encode()
         try:
-            socket.send_fds(zygote.control, [order], [shell.init, *theirs, *shell.joins()])
+            doors = shell.doors()
+            order = ["fork", shell.uid, self._children.plan.users, len(doors)]
+            return self._order(zygote, order, shell, process, [*doors, *theirs, *shell.joins()])
+        finally:
+            for fd in theirs:
+                os.close(fd)
+
+    def snapshot(self, shell: Shell, process: Process, nest: Nest, zygote_name: str) -> bool:
+        """Has a zygote fork it a process that is to become the snapshot of that nest, and its zygote; False
+        if there is none that can. Raises OSError as `launch` does."""
+        zygote = self.zygote(zygote_name)
+        if not zygote:
+            return False
+        process.program = None
+        theirs = self._equip(shell, process, channel=True)
+        ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with control:
+            fds = [shell.init, nest.users, *theirs, control.fileno(), *shell.joins()]
+            ordered = self._order(zygote, ["snapshot"], shell, process, fds)
+        for fd in theirs:
+            os.close(fd)
+        if not ordered:
+            ours.close()
+            return False
+        snapshot = self._zygotes[nest.name] = Zygote(nest.name, 0, ours, None, nest)
+        process.snapshot = snapshot
+        self._poll.watch(ours.fileno(), lambda: self._hear(snapshot))
+        return True
+
+    def _order(
+        self, zygote: Zygote, order: list[Any], shell: Shell, process: Process, fds: list[int]
+    ) -> bool:
+        try:
+            socket.send_fds(zygote.control, [json.dumps(order).encode()], fds)
         except (BlockingIOError, ConnectionError):
             shell.processes.discard(process)
             process.close()
             return False
-        finally:
-            for fd in theirs:
-                os.close(fd)
         zygote.orders.append((shell, process))
         return True
 
@@ -136,32 +174,60 @@ class Launcher:
             self._hear(zygote)
 
     def _hear(self, zygote: Zygote) -> None:
-        while zygote.control.fileno() >= 0:
+        for _ in range(PACKETS_A_TURN):
+            if zygote.control.fileno() < 0:
+                return
             try:
-                packet = zygote.control.recv(contract.LONGEST_PACKET)
+                message, pidfds = _received(zygote.control)
             except BlockingIOError:
                 return
-            except ConnectionError:
-                packet = b""
-            match json.loads(packet or "null"):
-                case ["ready"]:
-                    zygote.ready = True
-                    zygote.resident_bytes = resident_bytes(zygote.pid)
-                case ["forked", int(pid)]:
-                    shell, process = zygote.orders.popleft()
-                    process.pid = pid
-                    process.parked = True
-                    self._running[pid] = (shell, process)
-                    self._listener.launched(shell, process)
-                case ["refused", str(why)]:
-                    self._give_up(zygote, why)
-                case ["exited", int(pid), int(status)]:
-                    self.ended(pid, status)
-                case _:
-                    self._give_up(zygote, "it has died", restart=zygote.ready)
+            try:
+                self._take(zygote, message, kernel.pid_of(pidfds[0]) if pidfds else 0)
+            finally:
+                for fd in pidfds:
+                    os.close(fd)
+
+    def _take(self, zygote: Zygote, message: Any, host_pid: int) -> None:
+        """A snapshot runs a function's code and may say anything: it must not be able to disturb others."""
+        match message:
+            case ["ready"] if not zygote.ready:
+                zygote.ready = True
+                zygote.resident_bytes = resident_bytes(zygote.pid)
+                if zygote.nest:
+                    self._listener.taken(zygote.nest)
+            case ["forked", int(pid)] if zygote.orders:
+                self._forked(zygote, pid, host_pid)
+            case ["refused", str(why)]:
+                self._give_up(zygote, why)
+            case ["exited", int(pid), int(status)] if not zygote.nest:
+                self.ended(pid, status)
+            case ["exited", int(pid), int(status)] if pid in zygote.children:
+                shell, process = zygote.children.pop(pid)
+                shell.processes.discard(process)
+                self._listener.exited(shell, process, status)
+            case None:
+                self._give_up(zygote, "it has died", restart=zygote.ready)
+            case _:
+                self._give_up(zygote, "it said what no zygote says", restart=zygote.ready)
+
+    def _forked(self, zygote: Zygote, pid: int, host_pid: int) -> None:
+        shell, process = zygote.orders.popleft()
+        process.parked = True
+        if zygote.nest:
+            process.pid = host_pid
+            zygote.children[pid] = (shell, process)
+        else:
+            process.pid = pid
+            self._running[pid] = (shell, process)
+        if process.snapshot:
+            process.snapshot.pid = pid
+        self._listener.launched(shell, process)
 
     def _give_up(self, zygote: Zygote, why: str, restart: bool = False) -> None:
-        """What it was to fork is executed instead."""
+        """What it was to fork is executed instead. With a snapshot, all that was forked of it ends."""
+        if zygote.nest:
+            self._give_up_snapshot(zygote, zygote.nest, why)
+            return
         self._poll.forget(zygote.control.fileno())
         os.kill(zygote.pid, signal.SIGKILL)  # it has not been reaped yet
         del self._zygotes[zygote.name]
@@ -176,6 +242,15 @@ class Launcher:
         if restart:
             self.start_zygote(zygote.name, self._programs[zygote.name])
 
+    def _give_up_snapshot(self, snapshot: Zygote, nest: Nest, why: str) -> None:
+        self._poll.forget(snapshot.control.fileno())
+        del self._zygotes[snapshot.name]
+        snapshot.close()
+        if nest.shell:
+            nest.shell.destroy()
+        for shell, process in snapshot.orders:
+            self._failed(shell, process, f"its snapshot is gone: {why}")
+
     def ended(self, pid: int, status: int) -> None:
         """A child of this process or of a zygote has ended."""
         if pid not in self._running:
@@ -189,10 +264,27 @@ class Launcher:
     def end(self) -> None:
         """Kills all zygotes. Their processes, which die with their inits, become this process's to reap."""
         for zygote in self._zygotes.values():
-            os.kill(zygote.pid, signal.SIGKILL)
+            if not zygote.nest:
+                os.kill(zygote.pid, signal.SIGKILL)
         self._zygotes.clear()
 
 
+def _received(control: socket.socket) -> tuple[Any, list[int]]:
+    """A message, None at the end, and what came with it; False if it is none. Raises BlockingIOError."""
+    try:
+        packet, fds, _, _ = socket.recv_fds(control, contract.LONGEST_PACKET, 1)
+    except ConnectionError:
+        return None, []
+    try:
+        return json.loads(packet) if packet else None, fds
+    except (ValueError, RecursionError):
+        return False, fds
+
+
 def resident_bytes(pid: int) -> int:
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

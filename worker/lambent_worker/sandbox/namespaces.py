@@ -113,6 +113,7 @@ class NamespacesSandbox:
                 launch.folder,
                 launch.channel,
                 launch.parked,
+                launch.snapshot,
             ),
         )
         return process
@@ -194,7 +195,8 @@ def _peak_bytes(pid: int) -> int:
 class NamespacesBackend:
     """`name` is the worker's: what an earlier one of that name has left on this host is ended on entry.
 
-    `seccomp` is the program that allows what functions need; an empty one allows everything.
+    `seccomp` is the program that allows what functions need, `of_snapshots` the one for snapshots, which fork;
+    an empty one allows everything.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class NamespacesBackend:
         uid_base: int = FIRST_UID,
         pool: int = POOL,
         seccomp: bytes,
+        of_snapshots: bytes = b"",
     ) -> None:
         self._settings = {
             "name": name,
@@ -216,6 +219,7 @@ class NamespacesBackend:
             "uid_base": uid_base,
             "pool": pool,
             "seccomp": b64encode(seccomp).decode(),
+            "of_snapshots": b64encode(of_snapshots).decode(),
             "slirp": shutil.which("slirp4netns") or "",
         }
         self._numbers = itertools.count(1)
@@ -265,6 +269,11 @@ class NamespacesBackend:
             why["tmp_on_disk"] = facts["why"]["tmp_on_disk"]
         return Protections("namespaces", frozenset(PROTECTIONS) - why.keys(), why)
 
+    @property
+    def snapshots(self) -> bool:
+        """They need users of the host's, a whole block of them, and user namespaces that map it."""
+        return bool(self._facts["privileged"] and self._facts["users"] and self._settings["of_snapshots"])
+
     def extend(self, valid_until: float) -> None:
         self._server.tell("extend", valid_until)
 
@@ -275,8 +284,8 @@ class NamespacesBackend:
         if spec.network and not self._settings["slirp"]:
             raise CannotStart("it wants a network, for which slirp4netns must be on the worker's PATH")
         key = f"{spec.instance}#{next(self._numbers)}"
-        mounts = {VIEW.task_root: str(spec.code)}
-        if spec.layers:
+        mounts = {} if spec.snapshot else {VIEW.task_root: str(spec.code)}  # it has them from the snapshot
+        if spec.layers and not spec.snapshot:
             mounts[VIEW.opt] = str(spec.layers)
         wanted = {
             "mounts": mounts,
@@ -284,7 +293,8 @@ class NamespacesBackend:
             "tmp_mb": spec.tmp_mb,
             "network": spec.network,
             "api": spec.runtime_api,
-            "parked": spec.parked,
+            "parked": spec.snapshot or spec.parked,
+            "snapshot": spec.snapshot,
         }
         try:
             sandbox: NamespacesSandbox = await self._server.ask(key, "create", key, wanted)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from . import kernel
 from . import shell as init
 from .cgroups import Cgroup
+from .nest import Nest, doors
 from .tmp_disk import discard
 
 
@@ -45,6 +46,8 @@ class Process:
         """To be executed if the zygote that was told to fork it cannot."""
         self.ends: list[int] = []
         """The worker's ends of its output and channel, until the worker has them."""
+        self.snapshot: Zygote | None = None
+        """What it is to become."""
         self.failing: int | None = None
         """Where a process that has not executed its program yet says why it cannot."""
 
@@ -56,8 +59,10 @@ class Process:
 
 class Shell:
     def __init__(
-        self, uid: int, pid: int, control: socket.socket, cgroup: Cgroup | None, tmp_mb: int
+        self, nest: Nest, uid: int, pid: int, control: socket.socket, cgroup: Cgroup | None, tmp_mb: int
     ) -> None:
+        self.nest = nest
+        """Where it was made."""
         self.uid = uid
         """Its user of the host's, and group."""
         self.pid = pid
@@ -66,6 +71,7 @@ class Shell:
         self.control = control
         self.cgroup = cgroup
         self.tmp_mb = tmp_mb
+        self._doors: tuple[int, ...] = ()
         self.key = ""
         """The worker's name for it, once it has been taken."""
         self.listener: int | None = None
@@ -110,12 +116,20 @@ class Shell:
     def joins(self) -> tuple[int, ...]:
         return self.cgroup.joins if self.cgroup else ()
 
+    def doors(self) -> tuple[int, ...]:
+        """For the zygote that is to enter it. Raises OSError."""
+        if not self.nest.shell:
+            return (self.init,)
+        self._doors = self._doors or doors(self.pid)
+        return self._doors
+
     def close(self) -> None:
         """Once its init has been reaped."""
         self.discard_tmp()
         if self.network is not None:
             os.close(self.network)
-        os.close(self.init)
+        for fd in (self.init, *self._doors):
+            os.close(fd)
         self.control.close()
         self.close_listener()
         for process in self.processes:
@@ -155,11 +169,18 @@ class Shell:
 
 
 class Zygote:
-    def __init__(self, name: str, pid: int, control: socket.socket, output: int) -> None:
+    """Or a snapshot, which forks as one does and has a nest, and whose word counts for its own shells alone."""
+
+    def __init__(
+        self, name: str, pid: int, control: socket.socket, output: int | None, nest: Nest | None = None
+    ) -> None:
         self.name = name
         self.pid = pid
         self.control = control
         self._output = output
+        self.nest = nest
+        self.children: dict[int, tuple[Shell, Process]] = {}
+        """Of a snapshot, by their pids as it counts."""
         self.ready = False
         self.resident_bytes = 0
         self.orders: deque[tuple[Shell, Process]] = deque()
@@ -168,6 +189,8 @@ class Zygote:
     def close(self) -> str:
         """Returns the end of what it has printed, which may say why it died."""
         self.control.close()
+        if self._output is None:
+            return ""
         try:
             return os.read(self._output, 64 * 1024).decode(errors="replace")[-2000:]
         except BlockingIOError:

@@ -13,6 +13,7 @@ from . import shell as init
 from .cgroups import Cgroup, Cgroups, Limits
 from .children import Children
 from .launching import Launcher
+from .nest import MOST_SNAPSHOTS, UIDS, UIDS_A_SNAPSHOT, Nest, Uids
 from .poll import Poll
 from .prepared import Process, Program, Shell
 from .root import READ_ONLY
@@ -20,7 +21,9 @@ from .root import READ_ONLY
 DEFAULT_TMP_MB: Final = 512
 """Of a shell that nobody has asked for yet: Lambda's default."""
 
-LONGEST_WORD: Final = 4096
+PARKED_OF_SNAPSHOT: Final = 2
+"""Processes that are forked of a snapshot before anybody needs them: so a start waits for little more than
+the function's own hooks."""
 
 MOST_ENDED: Final = 3
 """After so many parked processes of a kind have ended no more of it are parked."""
@@ -45,31 +48,11 @@ def limits(memory_mb: int, shared_bytes: int) -> Limits:
     )
 
 
-class Uids:
-    """Users of the host's, each for one shell that exists. An ordinary user has only itself, called 0."""
-
-    def __init__(self, first: int, count: int, privileged: bool) -> None:
-        self._free = list(range(first + count - 1, first - 1, -1))
-        self._privileged = privileged
-
-    def take(self) -> int:
-        """Raises OSError if there is none left."""
-        if not self._privileged:
-            return 0
-        if not self._free:
-            raise OSError("all users that instances may have are in use")
-        return self._free.pop()
-
-    def give_back(self, uid: int) -> None:
-        if self._privileged:
-            self._free.append(uid)
-
-
 class Listener(Protocol):
     def finished(self, shell: Shell) -> bool:
         """Whether somebody was waiting for it and has taken it."""
 
-    def unfinished(self, why: str) -> None: ...
+    def unfinished(self, nest: Nest, why: str) -> None: ...
 
     def emptied(self, shell: Shell) -> None:
         """Its init has seen no other process in it."""
@@ -89,13 +72,16 @@ class Store:
         listener: Listener,
     ) -> None:
         self._parent = f"lambent-{settings['name']}"
-        self._size: int = settings["pool"]
+        self._host = Nest("", uids, settings["pool"])
+        self._nests = {"": self._host}
+        """By the names of the snapshots in them."""
+        self._blocks = [uids.first + UIDS + n * UIDS_A_SNAPSHOT for n in range(MOST_SNAPSHOTS)]
+        """First users of those that no snapshot has."""
         self._parkables: dict[str, Any] = {parkable["name"]: parkable for parkable in settings["parkables"]}
         self._children = children
         self._launcher = launcher
         self._poll = poll
         self._cgroups = cgroups
-        self._uids = uids
         self._listener = listener
         self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._made = 0
@@ -104,28 +90,58 @@ class Store:
         self._making: set[Shell] = set()
         self._parking: dict[Shell, str] = {}
         """Those in which a process is started that is to be parked, and its name."""
-        self._pool: list[Shell] = []
         self._parked: dict[str, list[Shell]] = {name: [] for name in self._parkables}
         self._ended = dict.fromkeys(self._parkables, 0)
         """How many parked processes have ended, instead of being taken, one after another."""
-        self._failing = False
-        """The last one could not be made: none is until somebody asks."""
 
     def start_zygotes(self) -> None:
         for name, parkable in self._parkables.items():
             if parkable["zygote"]:
                 self._launcher.start_zygote(name, parkable["argv"])
 
-    def take(self, parkable: str) -> Shell | None:
+    def nest(self, name: str) -> Nest | None:
+        """That of a snapshot which can fork, or the host."""
+        return self._nests.get(name) if not name or self._launcher.zygote(name) else None
+
+    def begin_snapshot(self, name: str, shell: Shell) -> Nest:
+        """A nest in that shell, for the process that is to become the snapshot. Raises OSError."""
+        if name in self._nests or not self._blocks:
+            raise OSError(f"there is a snapshot {name} already, or there are {MOST_SNAPSHOTS}")
+        uids = Uids(self._blocks.pop(), UIDS_A_SNAPSHOT, privileged=True)
+        nest = self._nests[name] = Nest(name, uids, size=0)
+        try:
+            nest.settle(shell)
+        except OSError:
+            self._end_nest(nest)
+            raise
+        return nest
+
+    def taken(self, nest: Nest) -> None:
+        """Its snapshot: processes of it can be parked."""
+        self._parkables[nest.name] = {"zygote": True, "count": PARKED_OF_SNAPSHOT}
+        self._parked[nest.name] = []
+        self._ended[nest.name] = 0
+
+    def _end_nest(self, nest: Nest) -> None:
+        """Nothing is in it any more."""
+        for of_snapshots in (self._nests, self._parkables, self._parked, self._ended):
+            of_snapshots.pop(nest.name, None)
+        self._blocks.append(nest.uids.first)
+        nest.close()
+
+    def take(self, nest: Nest, parkable: str) -> Shell | None:
         """One with that process in it if there is one, else an empty one, else none."""
         if shells := self._parked.get(parkable):
             self._ended[parkable] = 0
             return shells.pop()
-        return self._pool.pop() if self._pool else None
+        return nest.pool.pop() if nest.pool else None
 
     def lacks(self) -> bool:
         """Whether something should be prepared."""
-        return not self._failing and (len(self._pool) < self._size or self._unparked() is not None)
+        return self._wants_shell(self._host) or self._unparked() is not None
+
+    def _wants_shell(self, nest: Nest) -> bool:
+        return not nest.failing and len(nest.pool) < nest.size
 
     def preparing(self) -> bool:
         return bool(self._making or self._parking or self._launcher.starting())
@@ -135,22 +151,26 @@ class Store:
         if self.preparing() or not self.lacks():
             return
         name = self._unparked()
-        if name is not None and self._pool:
-            self._park(self._pool.pop(), name)
+        nest = self._nest_of(name)
+        if name is not None and nest.pool:
+            self._park(nest.pool.pop(), name)
         else:
-            self.make()
+            self.make(nest)
 
-    def make(self) -> None:
+    def _nest_of(self, parkable: str | None) -> Nest:
+        return self._nests.get(parkable or "", self._host)
+
+    def make(self, nest: Nest) -> None:
         """Begins to make a shell; `finished` or `unfinished` follows."""
         uid = cgroup = None
         try:
-            uid = self._uids.take()
+            uid = nest.uids.take()
             self._made += 1
             cgroup = self._cgroups.make(self._parent, f"s{self._made}") if self._cgroups.given else None
-            shell = self._children.shell(uid, cgroup, DEFAULT_TMP_MB)
+            shell = self._children.shell(nest, uid, cgroup, nest.shell.tmp_mb if nest.shell else DEFAULT_TMP_MB)
         except OSError as error:
-            self._give_back(uid, cgroup)
-            self._fail(str(error))
+            self._give_back(nest, uid, cgroup)
+            self._fail(nest, str(error))
             return
         self._shells[shell.pid] = shell
         self._making.add(shell)
@@ -184,6 +204,7 @@ class Store:
         for name, shells in self._parked.items():
             parkable = self._parkables[name]
             possible = not parkable["zygote"] or self._launcher.zygote(name)
+            possible = possible and not self._nest_of(name).failing
             if possible and len(shells) < parkable["count"] and self._ended[name] < MOST_ENDED:
                 return name
         return None
@@ -219,13 +240,13 @@ class Store:
 
     def _forget(self, shell: Shell) -> None:
         self._parking.pop(shell, None)
-        for shelf in (self._pool, *self._parked.values()):
+        for shelf in (shell.nest.pool, *self._parked.values()):
             with suppress(ValueError):
                 shelf.remove(shell)
 
     def _hear(self, shell: Shell) -> None:
         try:
-            word, fds, _, _ = socket.recv_fds(shell.control, LONGEST_WORD, 2)
+            word, fds, _, _ = socket.recv_fds(shell.control, init.LONGEST_WORD, 2)
         except BlockingIOError:
             return
         except ConnectionError:
@@ -233,9 +254,9 @@ class Store:
         if word == init.READY:
             shell.listener, shell.disk = fds[0], fds[1] if len(fds) > 1 else None
             self._making.discard(shell)
-            self._failing = False
+            shell.nest.failing = False
             if not self._listener.finished(shell):
-                self._pool.append(shell)
+                shell.nest.pool.append(shell)
         elif word == init.CLEARED:
             shell.empty = True
             self._listener.emptied(shell)
@@ -243,11 +264,11 @@ class Store:
             self._poll.forget(shell.control.fileno())
             if shell in self._making:
                 self._making.discard(shell)
-                self._fail(f"a sandbox cannot be made: {word.decode() or 'its init has died'}")
+                self._fail(shell.nest, f"a sandbox cannot be made: {word.decode() or 'its init has died'}")
 
-    def _fail(self, why: str) -> None:
-        self._failing = True
-        self._listener.unfinished(why)
+    def _fail(self, nest: Nest, why: str) -> None:
+        nest.failing = True
+        self._listener.unfinished(nest, why)
 
     def reaped(self, pid: int) -> Shell | None:
         """The shell whose init that was: nothing is left in it any more."""
@@ -257,15 +278,18 @@ class Store:
         self._poll.forget(shell.control.fileno())
         if shell in self._making:
             self._making.discard(shell)
-            self._fail("a sandbox cannot be made: its init has died")
+            self._fail(shell.nest, "a sandbox cannot be made: its init has died")
         self._forget(shell)
-        self._give_back(shell.uid, shell.cgroup)
+        self._give_back(shell.nest, shell.uid, shell.cgroup)
         shell.close()
+        for nest in list(self._nests.values()):
+            if nest.shell is shell:
+                self._end_nest(nest)
         return shell
 
-    def _give_back(self, uid: int | None, cgroup: Cgroup | None) -> None:
+    def _give_back(self, nest: Nest, uid: int | None, cgroup: Cgroup | None) -> None:
         if uid is not None:
-            self._uids.give_back(uid)
+            nest.uids.give_back(uid)
         if cgroup:
             with suppress(OSError):
                 cgroup.remove()

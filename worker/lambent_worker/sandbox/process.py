@@ -43,6 +43,8 @@ class PlainPlace(Place):
 class ProcessBackend:
     """Starts instances as plain processes."""
 
+    snapshots = False
+
     def __init__(self, files: HostFiles) -> None:
         self._files = files
 

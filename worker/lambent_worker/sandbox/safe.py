@@ -114,6 +114,10 @@ class SafeBackend:
     def protections(self) -> Protections:
         return self._inner.protections()
 
+    @property
+    def snapshots(self) -> bool:
+        return self._inner.snapshots
+
     def extend(self, valid_until: float) -> None:
         self._inner.extend(valid_until)
 

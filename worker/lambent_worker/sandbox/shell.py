@@ -29,6 +29,7 @@ API_PORT: Final = 9001
 """Of the listener on 127.0.0.1 in each shell."""
 
 READY, CLEAR, CLEARED = b"ready", b"clear", b"cleared"
+LONGEST_WORD: Final = 4096
 
 HOST_NAME: Final = b"sandbox"
 _SIOCSIFFLAGS, _IFF_UP_AND_RUNNING = 0x8914, 0x41
@@ -71,24 +72,63 @@ def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int,
         disk = plan.disks.make(tmp_mb) if plan.disks else None
         for join in joins:
             os.write(join, b"0")
-        _make(plan, disk, tmp_mb)
-        listener = api_listener()
-        _drop(plan, uid)
-        fds = [listener.fileno()] if disk is None else [listener.fileno(), disk]
-        _close_all_but(control.fileno(), *fds)
-        entry.give_up(plan.system_calls)
-        socket.send_fds(control, [READY], fds)
-        for fd in fds:
-            os.close(fd)
-        _serve(control)
+        _spare_from_oom()
+        kernel.setns(plan.root, kernel.CLONE_NEWNS)
+        _become_init(plan, control, disk, tmp_mb, uid)
     except Exception as error:  # noqa: BLE001 - whatever it is, the fork server must hear of it
         control.send(str(error).encode())
     finally:
         os._exit(1)
 
 
-def _make(plan: Plan, disk: int | None, tmp_mb: int) -> None:
-    kernel.setns(plan.root, kernel.CLONE_NEWNS)
+def run_within(
+    plan: Plan,
+    control: socket.socket,
+    joins: tuple[int, ...],
+    tmp: tuple[int | None, int],
+    uid: int,
+    outer: int,
+    users: int,
+) -> NoReturn:
+    """In a child of the fork server's that is in the pid namespace of another shell, whose init the pidfd
+    `outer` names: makes one within it, of the user namespace `users`, and sends a pidfd of its init.
+
+    Until then it has the host's root user, which is nobody there: no process of a function's can stop it.
+    """
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        for join in joins:
+            os.write(join, b"0")
+        _spare_from_oom()
+        kernel.setns(outer, kernel.CLONE_NEWNS)
+        kernel.setns(users, kernel.CLONE_NEWUSER)
+        pid, pidfd = kernel.clone(kernel.CLONE_NEWPID | kernel.CLONE_PARENT)
+        if pid:
+            socket.send_fds(control, [b"made"], [pidfd])
+            os._exit(0)
+        _become_init(plan, control, *tmp, uid)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the fork server must hear of it
+        control.send(str(error).encode())
+    finally:
+        os._exit(1)
+
+
+def _become_init(plan: Plan, control: socket.socket, disk: int | None, tmp_mb: int, uid: int) -> None:
+    _make(disk, tmp_mb)
+    listener = api_listener()
+    _drop(plan, uid)
+    fds = [listener.fileno()] if disk is None else [listener.fileno(), disk]
+    _close_all_but(control.fileno(), *fds)
+    entry.give_up(plan.system_calls)
+    socket.send_fds(control, [READY], fds)
+    for fd in fds:
+        os.close(fd)
+    _serve(control)
+
+
+def _make(disk: int | None, tmp_mb: int) -> None:
+    """Around it is the mount namespace that it is to have a copy of."""
     kernel.unshare(entry.NAMESPACES)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     mount_tmp(disk, tmp_mb)
@@ -115,9 +155,12 @@ def api_listener() -> socket.socket:
     return listener
 
 
-def _drop(plan: Plan, uid: int) -> None:
+def _spare_from_oom() -> None:
     with suppress(PermissionError):
         write("/proc/self/oom_score_adj", _OOM_SCORE)
+
+
+def _drop(plan: Plan, uid: int) -> None:
     entry.give_up_groups_and_limits()
     kernel.drop_bounding_set()
     if plan.privileged:

@@ -3,21 +3,32 @@
 How a runtime makes one: its folder holds copies of this file, of `kernel.py` and `entry.py` in one package,
 and a program, the `argv` of a `Parkable`, that imports whatever all its processes will need and then does
 
-    zygote.serve()
-    main(3)
+    snapshot = zygote.serve()
+    main(3, snapshot)
 
 `serve` returns in the processes alone: each in its shell, with nothing left of the zygote's power, after it
 has read the frame ["specialise"] from its channel, descriptor 3; environment and folder are set. The zygote
 itself runs no function's code, has one thread, and holds no secret.
 
-The fork server talks to it over descriptor 3, a SOCK_SEQPACKET socket. The first packet is the seccomp
-program. After it each packet is a JSON array. Orders are answered in order; what has exited is said between.
+What it returns is None, but in a process that is to become a snapshot: there it is a `Snapshot`, to be called
+once the function has been loaded. From then on that process is a zygote as well, of that function's alone,
+and the call returns in the processes that are forked of it. A snapshot has run the function's code: whoever
+talks to it believes nothing that it says.
+
+The fork server talks to a zygote over descriptor 3, to a snapshot over 4, a SOCK_SEQPACKET socket. To a
+zygote the first two packets are the seccomp programs of processes and of snapshots. After them each packet is
+a JSON array. Orders are answered in order; what has exited is said between, before it is reaped.
 
     fork server to zygote                     zygote to fork server
                                               ["ready"]
-    ["fork", uid, users]                      ["forked", pid]
-      with the descriptors of the shell's     ["refused", why]
-      init, output, channel, cgroup joins     ["exited", pid, status]    before it is reaped
+    ["fork", uid, users, doors]               ["forked", pid]    of a snapshot with a pidfd
+      with so many descriptors of the shell   ["refused", why]
+      (`entry.enter`), output, channel,       ["exited", pid, status]
+      cgroup joins
+    ["snapshot"]                              the same
+      with the shell's init, the user
+      namespace of its instances, output,
+      channel, control socket, cgroup joins
 """
 
 from __future__ import annotations
@@ -35,6 +46,7 @@ from . import entry, kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
 CONTROL_FD: Final = 3
@@ -48,11 +60,33 @@ class Refused(Exception):
     """It must not fork."""
 
 
+class Snapshot:
+    """What makes this process a zygote of its function's."""
+
+    def __init__(self, system_calls: kernel.Filter) -> None:
+        self._system_calls = system_calls
+
+    def __call__(self, ready: Callable[[], None]) -> None:
+        """Returns in the processes that are forked of this one, as `serve` does; `ready` is called before the
+        first. Raises Refused if this one must not be forked."""
+        _check_threads()
+        gc.collect()
+        gc.freeze()
+        _Zygote(entry.SNAPSHOT_FD, self._system_calls).serve(ready)
+        specialise(entry.CHANNEL_FD)
+
+
 class _Zygote:
-    def __init__(self) -> None:
-        self._control = socket.socket(fileno=CONTROL_FD)
-        self._system_calls = kernel.Filter(self._control.recv(LONGEST_PACKET))
-        entry.give_up_groups_and_limits()
+    def __init__(
+        self, control: int, system_calls: kernel.Filter, of_snapshots: kernel.Filter | None = None
+    ) -> None:
+        """A snapshot itself without `of_snapshots`."""
+        self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, control)
+        self._system_calls = system_calls
+        self._of_snapshots = of_snapshots
+        self.snapshot: Snapshot | None = None
+        """Set in a process that is to become one."""
+        self._children: set[int] = set()
         self._own = os.pidfd_open(os.getpid())
         self._wakeup, wake = os.pipe()
         os.set_blocking(self._wakeup, False)
@@ -63,9 +97,10 @@ class _Zygote:
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
 
-    def serve(self) -> None:
+    def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Returns in children alone."""
         self._say("ready")
+        ready()
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._wakeup:
@@ -78,48 +113,60 @@ class _Zygote:
         packet, fds, _, _ = socket.recv_fds(self._control, LONGEST_PACKET, MOST_DESCRIPTORS)
         if not packet:
             os._exit(0)  # the fork server is gone
-        _, uid, users = json.loads(packet)
+        order, *arguments = json.loads(packet)
         try:
             pid = self._fork(fds[0])
         except (OSError, Refused) as error:
             pid = -1
             self._say("refused", str(error))
         if pid == 0:
-            self._become(fds, uid, users)
+            self._become(order, fds, *arguments)
             return True
         if pid > 0:
-            self._say("forked", pid)
+            self._forked(pid)
         for fd in fds:
             os.close(fd)
         return False
 
-    def _fork(self, init: int) -> int:
-        threads = os.stat("/proc/self/task").st_nlink - 2
-        if threads != 1:  # a lock that another one holds would be held in the child for ever
-            raise Refused(f"the zygote has {threads} threads")
-        kernel.setns(init, kernel.CLONE_NEWPID)
+    def _fork(self, pid_namespace: int) -> int:
+        _check_threads()
+        kernel.setns(pid_namespace, kernel.CLONE_NEWPID)
         try:
             pid = os.fork()
         except OSError:
             pid = -1
-        if pid:
+        if pid and self._of_snapshots:  # a snapshot has no way back, and needs none
             kernel.setns(self._own, kernel.CLONE_NEWPID)
         if pid < 0:
             raise Refused("its pid namespace takes no process any more")
         return pid
 
-    def _become(self, fds: list[int], uid: int, users: bool) -> None:
-        init, output, channel, *joins = fds
+    def _forked(self, pid: int) -> None:
+        self._children.add(pid)
+        if self._of_snapshots:
+            self._say("forked", pid)
+        else:
+            pidfd = os.pidfd_open(pid)
+            socket.send_fds(self._control, [json.dumps(["forked", pid]).encode()], [pidfd])
+            os.close(pidfd)
+
+    def _become(self, order: str, fds: list[int], uid: int = 0, users: bool = False, doors: int = 1) -> None:
+        output = fds[2 if order == "snapshot" else doors]
         try:
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            entry.enter(init, joins, uid, users)
             self._control.detach()
-            entry.arrange(output, channel)
-            os.chdir("/")
-            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-            entry.give_up(self._system_calls)
+            if order == "snapshot":
+                assert self._of_snapshots
+                self.snapshot = Snapshot(self._system_calls)
+                entry.become_snapshot(fds[0], fds[1], fds[5:], fds[2:5], self._of_snapshots)
+            else:
+                entry.enter(fds[:doors], fds[doors + 2 :], uid, users)
+                entry.arrange(output, fds[doors + 1])
+                os.chdir("/")
+                kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+                entry.give_up(self._system_calls)
         except BaseException as error:  # noqa: BLE001 - half of a sandbox must run nothing
             os.write(output, f"the sandbox cannot be entered: {error}\n".encode())
             os._exit(1)
@@ -132,20 +179,34 @@ class _Zygote:
                 return
             if dead is None:
                 return
-            killed = dead.si_code != os.CLD_EXITED
-            self._say("exited", dead.si_pid, -dead.si_status if killed else dead.si_status)
+            if dead.si_pid in self._children:  # and not one that a function started while it was imported
+                self._children.discard(dead.si_pid)
+                killed = dead.si_code != os.CLD_EXITED
+                self._say("exited", dead.si_pid, -dead.si_status if killed else dead.si_status)
             os.waitpid(dead.si_pid, 0)
 
     def _say(self, *message: object) -> None:
         self._control.send(json.dumps(message).encode())
 
 
-def serve() -> None:
+def _check_threads() -> None:
+    """Raises Refused."""
+    threads = os.stat("/proc/self/task").st_nlink - 2
+    if threads != 1:  # a lock that another one holds would be held in the child for ever
+        raise Refused(f"it has {threads} threads")
+
+
+def serve() -> Snapshot | None:
     """Returns in a child that has been specialised; never in the zygote."""
+    control = socket.socket(fileno=CONTROL_FD)
+    filters = [kernel.Filter(control.recv(LONGEST_PACKET)) for _ in range(2)]
+    entry.give_up_groups_and_limits()
     gc.collect()
     gc.freeze()
-    _Zygote().serve()
-    specialise(CONTROL_FD)
+    zygote = _Zygote(control.detach(), *filters)
+    zygote.serve()
+    specialise(entry.CHANNEL_FD)
+    return zygote.snapshot
 
 
 def specialise(channel: int) -> None:

@@ -6,12 +6,12 @@ Which calls it lets through, and why, is in `allowed.py`; `generate.py` renews t
 import os
 
 
-def program(machine: str) -> bytes:
+def program(machine: str, kind: str = "") -> bytes:
     """Classic BPF, 8 bytes an instruction, for PR_SET_SECCOMP. Raises LookupError for an unknown machine.
 
-    `machine` is a name as platform.machine() gives it.
+    `machine` is a name as platform.machine() gives it; `kind` is empty, or `-snapshot` for those that fork.
     """
-    path = os.path.join(os.path.dirname(__file__), f"{machine}.bpf")
+    path = os.path.join(os.path.dirname(__file__), f"{machine}{kind}.bpf")
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -193,6 +193,15 @@ CHECKED: Final = (
     ),
 )
 
+OF_SNAPSHOTS: Final = (
+    Group(
+        "setns",
+        "To enter the sandboxes of its function's instances: it has power over the namespaces of no others.",
+        "setns 308 268",
+    ),
+)
+"""What a snapshot may use besides, until it forks."""
+
 ABSENT: Final = (
     Group(
         "clone3",

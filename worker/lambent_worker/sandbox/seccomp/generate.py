@@ -12,7 +12,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from lambent_worker.sandbox.seccomp.allowed import ABSENT, ALLOWED, CHECKED, MACHINES, NEWEST, Condition
+from lambent_worker.sandbox.seccomp.allowed import (
+    ABSENT,
+    ALLOWED,
+    CHECKED,
+    MACHINES,
+    NEWEST,
+    OF_SNAPSHOTS,
+    Condition,
+    Group,
+)
 
 Code = list[tuple[int, int, int, int]]
 """Operation, how many instructions to skip if it is true and if it is false, constant."""
@@ -30,22 +39,26 @@ _UNKNOWN: Final[Code] = [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
 _KILLED: Final[Code] = [(_RETURN, 0, 0, _KILL)]
 
 
-def program(machine: str) -> bytes:
+KINDS: Final[dict[str, tuple[Group, ...]]] = {"": (), "-snapshot": OF_SNAPSHOTS}
+"""By what the names of their files end with: what is allowed besides."""
+
+
+def program(machine: str, kind: str = "") -> bytes:
     """A call made as another machine's (32 bits, on x86_64) ends the process: its number means another."""
     code: Code = [
         (_LOAD, 0, 0, _MACHINE),
         (_IF_EQUAL, 1, 0, MACHINES[machine]),
         *_KILLED,
         (_LOAD, 0, 0, _NUMBER),
-        *_tree(_ranges(_verdicts(machine))),
+        *_tree(_ranges(_verdicts(machine, (*ALLOWED, *KINDS[kind])))),
     ]
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
-def _verdicts(machine: str) -> list[Code]:
+def _verdicts(machine: str, allowed: tuple[Group, ...]) -> list[Code]:
     """By number: what happens to a call."""
     verdicts = [_REFUSED] * (NEWEST + 1)
-    for group in ALLOWED:
+    for group in allowed:
         for _, number in group.numbers(machine):
             verdicts[number] = _ALLOWED
     for group in ABSENT:
@@ -98,12 +111,17 @@ def _condition(condition: Condition, skip: int) -> Code:
 
 
 def stale() -> list[str]:
-    """Machines whose committed program is not what the list says."""
-    return [machine for machine in MACHINES if not _same(_path(machine), program(machine))]
+    """Committed programs that are not what the list says."""
+    return [
+        machine + kind
+        for machine in MACHINES
+        for kind in KINDS
+        if not _same(_path(machine, kind), program(machine, kind))
+    ]
 
 
-def _path(machine: str) -> Path:
-    return Path(__file__).with_name(f"{machine}.bpf")
+def _path(machine: str, kind: str) -> Path:
+    return Path(__file__).with_name(f"{machine}{kind}.bpf")
 
 
 def _same(path: Path, content: bytes) -> bool:
@@ -116,7 +134,8 @@ def main() -> None:
             sys.exit(f"stale: {', '.join(machines)}; python -m {__spec__.name} renews them")
         return
     for machine in MACHINES:
-        _path(machine).write_bytes(program(machine))
+        for kind in KINDS:
+            _path(machine, kind).write_bytes(program(machine, kind))
 
 
 if __name__ == "__main__":
