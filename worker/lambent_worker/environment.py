@@ -24,9 +24,17 @@ def start_of(definition: Definition, view: View) -> Start:
 
 
 def environment(
-    definition: Definition, runtime: Runtime, view: View, api_address: str, instance: InstanceId, at: float
+    definition: Definition,
+    runtime: Runtime,
+    view: View,
+    api_address: str,
+    instance: InstanceId,
+    at: float,
+    *,
+    snapstart: bool = False,
 ) -> dict[str, str]:
-    """`at` is the start in Unix seconds; it is part of the log stream's name.
+    """`at` is the start in Unix seconds; it is part of the log stream's name. `snapstart`: it is
+    that of a snapshot, or of an instance which is forked of one.
 
     Of three layers the later wins: what every instance gets and what its runtime adds, the function's own
     variables, and the reserved ones. `api_address` is empty where the Runtime API is not served.
@@ -47,7 +55,7 @@ def environment(
         "LAMBDA_TASK_ROOT": view.task_root,
         "LAMBDA_RUNTIME_DIR": view.runtime_dir,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime.name}",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if snapstart else "on-demand",
         "AWS_LAMBDA_FUNCTION_NAME": definition.name,
         "AWS_LAMBDA_FUNCTION_VERSION": definition.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(definition.memory_mb),

@@ -22,6 +22,10 @@ def timed_out(request_id: str, timeout_s: float) -> bytes:
     return failure(TIMED_OUT, f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds")
 
 
+def load_took_too_long(limit_s: float) -> bytes:
+    return failure(TIMED_OUT, f"Error: the function was not loaded within {limit_s:.2f} seconds")
+
+
 def exited(request_id: str, exit_: Exit, *, out_of_memory: bool = False) -> bytes:
     """`out_of_memory`: the kernel has killed a process of the instance that went over its limit."""
     return failure(OUT_OF_MEMORY if out_of_memory else EXIT_ERROR, exit_message(request_id, exit_))

@@ -5,9 +5,10 @@ every instance when `extend` is no longer called, whatever has become of this pr
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import structlog
 
@@ -22,8 +23,10 @@ from lambent_worker.packages import Held, PackageCache, PackageMissing
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import Backend, CannotStart, SandboxSpec
 from lambent_worker.sandbox.safe import SafeBackend
+from lambent_worker.snapshots import LoadFailed, Snapshots, Unsuitable
 
 _log = structlog.get_logger()
+Thing = TypeVar("Thing")
 
 INIT_LIMIT_S: Final = 10.0
 """Lambda's, for the module of a function to be imported."""
@@ -56,6 +59,7 @@ class InstanceHost:
         self._listener = listener
         self._init_limit_s = init_limit_s
         self._freeze_after_s = freeze_after_s
+        self._snapshots = Snapshots(self._sandbox, packages, logs)
         self._instances: dict[InstanceId, Instance] = {}
         self._tasks = asyncio.TaskGroup()
 
@@ -77,6 +81,7 @@ class InstanceHost:
             instance.kill()
         try:
             await self._tasks.__aexit__(None, None, None)
+            await self._snapshots.close()
         finally:
             await self._sandbox.__aexit__(kind, error, trace)
 
@@ -156,24 +161,48 @@ class InstanceHost:
             return Ending("killed")
         with held:
             it.extensions = extensions.names(held.layers)
+            if not it.definition.snapstart:
+                return await self._run_in_sandbox(it, held)
+            return await self._run_from_snapshot(it, held)
+
+    async def _run_from_snapshot(self, it: Instance, held: Held) -> Ending:
+        async with AsyncExitStack() as stack:
+            entering = stack.enter_async_context(self._snapshots.of(it.definition, it.runtime))
             try:
-                sandbox = await self._sandbox.create(self._spec(it, held))
-            except CannotStart as failed:
-                _log.error(
-                    "sandbox_not_started", instance=it.id, function=it.definition.name, why=str(failed)
-                )
-                return Ending("spawn_failed")
-            return await it.live(sandbox)
+                name = await self._unless_killed(it, entering)
+            except LoadFailed as failed:
+                return Ending("init_error", failed.error)
+            except Unsuitable as unsuitable:
+                it.log.line(f"[WARN] SnapStart is not used: {unsuitable}")
+                name = ""
+            if name is None:
+                return Ending("killed")
+            it.snapshot = name
+            return await self._run_in_sandbox(it, held)
+
+    async def _run_in_sandbox(self, it: Instance, held: Held) -> Ending:
+        try:
+            sandbox = await self._sandbox.create(self._spec(it, held))
+        except CannotStart as failed:
+            _log.error("sandbox_not_started", instance=it.id, function=it.definition.name, why=str(failed))
+            return Ending("spawn_failed")
+        return await it.live(sandbox)
 
     async def _held(self, it: Instance) -> Held | None:
         """Its code and layers; None if the instance is killed before they are there."""
-        holding = asyncio.ensure_future(self._packages.hold(it.definition.code_sha256, it.definition.layers))
+        holding = self._packages.hold(it.definition.code_sha256, it.definition.layers)
+        return await self._unless_killed(it, holding)
+
+    async def _unless_killed(self, it: Instance, coming: Coroutine[Any, Any, Thing]) -> Thing | None:
+        """None if the instance is killed before it is there."""
+        task = asyncio.ensure_future(coming)
         killed = asyncio.ensure_future(it.killed.wait())
-        await asyncio.wait((holding, killed), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, killed), return_when=asyncio.FIRST_COMPLETED)
         killed.cancel()
-        if holding.done():
-            return holding.result()
-        holding.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         return None
 
     def _spec(self, it: Instance, held: Held) -> SandboxSpec:
@@ -186,4 +215,5 @@ class InstanceHost:
             network=it.definition.network,
             runtime_api=bool(it.extensions) or not it.runtime.frames,
             parked=it.runtime.parked(it.definition.memory_mb),
+            snapshot=it.snapshot,
         )

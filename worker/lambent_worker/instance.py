@@ -100,13 +100,15 @@ class Instance:
     ) -> None:
         self.extensions: tuple[str, ...] = ()
         """File names of its external ones; known before `live`."""
+        self.snapshot = ""
+        """Name of that which it is forked of, if it is; known before `live`."""
+        self.log = log
         self.id = id_
         self.definition = definition
         self.runtime = runtime
         self.state = State.STARTING
         self.killed = asyncio.Event()
         """Somebody wants it to end."""
-        self._log = log
         self._listener = listener
         self._init_limit_s = init_limit_s
         self._loop = asyncio.get_running_loop()
@@ -117,6 +119,8 @@ class Instance:
         self._init_began = self._began
         self._init_ms: float | None = None
         """Until the next call has reported it."""
+        self._restored = False
+        """It was forked of a snapshot, and `_init_ms` is what that took."""
         self._announced = False
         """It was said to be ready: from then on failures are those of calls, not of the start."""
         self._timer: asyncio.TimerHandle | None = None
@@ -155,11 +159,17 @@ class Instance:
         launch = Launch(
             argv=self.runtime.argv(start),
             environment=environment(
-                self.definition, self.runtime, view, sandbox.api_address, self.id, clock.unix_s()
+                self.definition,
+                self.runtime,
+                view,
+                sandbox.api_address,
+                self.id,
+                clock.unix_s(),
+                snapstart=bool(self.snapshot),
             ),
             folder=view.task_root,
             channel=self.runtime.frames,
-            parked=self.runtime.parked(self.definition.memory_mb),
+            parked=self.snapshot or self.runtime.parked(self.definition.memory_mb),
         )
         while True:
             await self._wanted.wait()
@@ -173,7 +183,7 @@ class Instance:
     async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
         if self._api is not None:
             self._api.restart()
-        extensions = ExtensionProcesses(self._log.output, self._extension_exited)
+        extensions = ExtensionProcesses(self.log.output, self._extension_exited)
         try:
             await extensions.launch(sandbox, self.extensions, launch.environment)
             await self._one_runtime(sandbox, launch)
@@ -181,11 +191,15 @@ class Instance:
             extensions.close()
 
     async def _one_runtime(self, sandbox: Sandbox, launch: Launch) -> None:
+        launched_at = clock.monotonic_s()
         process = await sandbox.launch(launch)
         kind = "again" if self._announced else "parked" if process.parked else "new"
         self._listener.launched(self.runtime.name, kind)
         on_frame = self._on_frame if self._api is None else self._on_channel_frame
-        run = self._run = Run(process, self._log.output, on_frame, self._on_broken, self._api)
+        run = self._run = Run(process, self.log.output, on_frame, self._on_broken, self._api)
+        if process.parked and self.snapshot:
+            run.restoring_since = launched_at
+            self.log.line(f"RESTORE_START Runtime Version: {self.runtime.name}")
         if process.parked:
             run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
         self._limit_init()
@@ -210,7 +224,7 @@ class Instance:
 
     def deliver(self, event: Event, timeout_s: float, tail: bool) -> None:
         """An instance that is just found dead answers when it is gone."""
-        self._log.start(event.request_id, tail)
+        self.log.start(event.request_id, tail)
         self._call = Call(event.request_id, event, timeout_s, clock.monotonic_s())
         if self.state is not State.IDLE:
             return
@@ -244,7 +258,7 @@ class Instance:
             return b""
         if self._run is not None:
             self._run.take_output()
-        self._log.timed_out(call.timeout_s)
+        self.log.timed_out(call.timeout_s)
         tail, _ = self._close_call(call, "Status: timeout")
         self._to_idle()
         self._end_run()
@@ -350,7 +364,12 @@ class Instance:
     def _ready(self, run: Run) -> None:
         self._cancel_timer()
         run.ready = True
-        self._init_ms = (clock.monotonic_s() - self._init_began) * 1000
+        now = clock.monotonic_s()
+        self._init_ms = (now - self._init_began) * 1000
+        if run.restoring_since is not None:
+            self._init_ms = (now - run.restoring_since) * 1000
+            self.log.line(f"RESTORE_REPORT Restore Duration: {self._init_ms:.2f} ms")
+        self._restored = run.restoring_since is not None
         if self._call is not None:
             run.send(self._call.event)
         else:
@@ -382,7 +401,7 @@ class Instance:
 
     def _report_init(self, status: str) -> None:
         init_ms = (clock.monotonic_s() - self._init_began) * 1000
-        self._log.line(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}")
+        self.log.line(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}")
 
     def _answered(self, run: Run, call: Call, failed: bool, body: bytes) -> None:
         run.take_output()  # all that was printed before the answer is in the pipe by now
@@ -413,15 +432,14 @@ class Instance:
             self._memory_read_at = now
             self._peak_mb = self._sandbox.memory().peak_mb
         running_ms = (now - call.began) * 1000
-        return self._log.end(running_ms, self._peak_mb, init_ms, status), running_ms
+        tail = self.log.end(running_ms, self._peak_mb, init_ms, status, restored=self._restored)
+        return tail, running_ms
 
     def _on_broken(self, run: Run, what: str) -> None:
         if run is not self._run or self.state is State.STOPPING:
             return
         request_id = self._call.request_id if self._call is not None else ""
-        self._log.line(
-            f"[ERROR] The function disturbed its runtime, which sent {what}. The runtime is ended."
-        )
+        self.log.line(f"[ERROR] The function disturbed its runtime, which sent {what}. The runtime is ended.")
         _log.warning("runtime_was_disturbed", instance=self.id, function=self.definition.name, sent=what)
         self._runtime_failed(failures.broken_channel(request_id, what))
         self._end_run()
@@ -441,7 +459,7 @@ class Instance:
             return
         request_id = self._call.request_id if self._call is not None else ""
         if self._call is not None:
-            self._log.line(failures.exit_message(request_id, exit_))
+            self.log.line(failures.exit_message(request_id, exit_))
         self._runtime_failed(failures.exited(request_id, exit_, out_of_memory=out_of_memory))
 
     def _was_out_of_memory(self) -> bool:
@@ -478,5 +496,5 @@ class Instance:
             self._run = None
         if ending is None:
             ending = Ending("killed")  # by the watchdog, or because the sandboxes' own process died
-        self._log.close()
+        self.log.close()
         return ending

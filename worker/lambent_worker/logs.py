@@ -118,14 +118,23 @@ class InstanceLog:
         """A line of the platform's own."""
         self._add(text.encode())
 
-    def end(self, running_ms: float, peak_memory_mb: int, init_ms: float | None, status: str) -> bytes:
+    def end(
+        self,
+        running_ms: float,
+        peak_memory_mb: int,
+        init_ms: float | None,
+        status: str,
+        *,
+        restored: bool = False,
+    ) -> bytes:
         """Closes the call; returns the last of its log if `start` was asked for it.
 
-        `init_ms` belongs to the first call of an instance; `status` is empty, or why the call failed.
+        `init_ms` belongs to the first call of an instance, which was `restored` from a snapshot instead of
+        initialised; `status` is empty, or why the call failed.
         """
         self._end_line()
         request = self._request
-        said = (request, running_ms, self._memory_mb, peak_memory_mb, init_ms, status)
+        said = (request, running_ms, self._memory_mb, peak_memory_mb, init_ms, status, restored)
         self._logs.add(self._unwritten, partial(_ended, clock.unix_s(), self._instance, said))
         tail = b""
         if self._tail is not None:
@@ -164,7 +173,7 @@ def _start(request: str, version: str) -> str:
     return f"START RequestId: {request} Version: {version}"
 
 
-Said = tuple[str, float, int, int, float | None, str]
+Said = tuple[str, float, int, int, float | None, str, bool]
 
 
 def _ended(at: float, instance: str, said: Said) -> bytes:
@@ -174,9 +183,18 @@ def _ended(at: float, instance: str, said: Said) -> bytes:
 
 
 def _end_and_report(
-    request: str, running_ms: float, memory_mb: int, peak_mb: int, init_ms: float | None, status: str
+    request: str,
+    running_ms: float,
+    memory_mb: int,
+    peak_mb: int,
+    init_ms: float | None,
+    status: str,
+    restored: bool,
 ) -> tuple[str, str]:
     init = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
+    if init and restored:
+        billed = math.ceil(init_ms or 0.0)
+        init = f"Restore Duration: {init_ms:.2f} ms\tBilled Restore Duration: {billed} ms\t"
     return f"END RequestId: {request}", (
         f"REPORT RequestId: {request}\tDuration: {running_ms:.2f} ms\t"
         f"Billed Duration: {math.ceil(running_ms)} ms\tMemory Size: {memory_mb} MB\t"

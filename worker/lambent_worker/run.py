@@ -29,6 +29,8 @@ class Run:
         self.initialising = False
         self.ready = False
         self.frozen = False
+        self.restoring_since: float | None = None
+        """Monotonic second, where it is forked of a snapshot."""
         self._closed = False
         self._process = process
         self._on_broken = on_broken

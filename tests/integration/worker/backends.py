@@ -35,7 +35,10 @@ def namespaces_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> 
         pytest.skip("namespaces with everything that they protect from need root")
     from lambent_worker.sandbox.namespaces import NamespacesBackend
 
-    return NamespacesBackend(files, NAME, parkables, seccomp=program(platform.machine()))
+    machine = platform.machine()
+    return NamespacesBackend(
+        files, NAME, parkables, seccomp=program(machine), of_snapshots=program(machine, "-snapshot")
+    )
 
 
 def bwrap_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:

@@ -12,12 +12,13 @@ threads of gRPC's and must never fork. FD is one end of a SOCK_SEQPACKET pair. E
                                                    ["failed", key or process, why]
                                                    ["exited", process, status, killed]
     ["clear", key]                                 ["cleared", key]
-    ["destroy", key]                               ["gone", key]
+    ["destroy", key]                               ["gone", key, killed]
     ["freeze", key], ["thaw", key]                 ["warning", text]
     ["extend", valid_until]
 
-`status` is an exit code, or a signal's number made negative; `killed` says that the process ended because of
-"clear" or "destroy". "gone" is said once the sandbox's init has been reaped, which the kernel does last.
+`status` is an exit code, or a signal's number made negative; `killed` says that a process or a sandbox ended
+because of "clear" or "destroy", or of the watchdog. "gone" is said once the sandbox's init has been reaped,
+which the kernel does last.
 
 It is the watchdog that keeps the fleet's count right. No sandbox lives past `valid_until` (CLOCK_MONOTONIC
 seconds: the worker's lease), whatever state the worker is in; nothing lives past the worker; and nothing
@@ -42,9 +43,9 @@ from . import kernel, network
 from .cgroups import Cgroups
 from .children import Children
 from .launching import Launcher
+from .nest import ALL_UIDS, UIDS, Nest, Uids
 from .poll import Poll
 from .prepared import Process, Program, Shell
-from .nest import ALL_UIDS, UIDS, Nest, Uids
 from .preparing import DEFAULT_TMP_MB, Store
 from .root import build
 from .shell import Plan
@@ -344,7 +345,7 @@ class ForkServer:
         status = os.waitpid(dead.si_pid, 0)[1]
         self._launcher.ended(dead.si_pid, os.waitstatus_to_exitcode(status))
         if (shell := self._store.reaped(dead.si_pid)) and self._taken.pop(shell.key, None):
-            self._say("gone", shell.key)
+            self._say("gone", shell.key, shell.dying)
         return True
 
     def warn(self, text: str) -> None:

@@ -158,12 +158,13 @@ class NamespacesSandbox:
     async def wait(self) -> None:
         await asyncio.shield(self._gone)
 
-    def gone(self) -> None:
+    def gone(self, killed: bool) -> None:
+        """It has been destroyed, or else ended with the snapshot that it was forked of."""
         os.close(self.init)
         if self._cleared and not self._cleared.done():
             self._cleared.set_exception(CannotStart("the sandbox has ended"))
         for key in list(self.processes):
-            self.exited(key, Exit(-signal.SIGKILL, killed=True))
+            self.exited(key, Exit(-signal.SIGKILL, killed))
         self._gone.set_result(None)
 
     def freeze(self) -> None:
@@ -195,8 +196,8 @@ def _peak_bytes(pid: int) -> int:
 class NamespacesBackend:
     """`name` is the worker's: what an earlier one of that name has left on this host is ended on entry.
 
-    `seccomp` is the program that allows what functions need, `of_snapshots` the one for snapshots, which fork;
-    an empty one allows everything.
+    `seccomp` is the program that allows what functions need; an empty one allows everything. `of_snapshots`
+    is the one for snapshots, which fork; with an empty one there are none.
     """
 
     def __init__(
@@ -321,8 +322,8 @@ class NamespacesBackend:
                 self._sandboxes[key.rpartition("/")[0]].exited(key, Exit(status, killed))
             case ["cleared", str(key)]:
                 self._sandboxes[key].cleared()
-            case ["gone", str(key)]:
-                self._sandboxes.pop(key).gone()
+            case ["gone", str(key), bool(killed)]:
+                self._sandboxes.pop(key).gone(killed)
             case ["ready" | "broken", told]:
                 self._prepared(told)
             case ["warning", str(text)]:
@@ -352,4 +353,4 @@ class NamespacesBackend:
     def _ended_without_server(self, key: str) -> None:
         sandbox = self._sandboxes.pop(key)
         asyncio.get_running_loop().remove_reader(sandbox.init)
-        sandbox.gone()
+        sandbox.gone(killed=True)

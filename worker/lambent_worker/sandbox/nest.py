@@ -1,7 +1,7 @@
 """Where shells are made: on the host, or within the shell of a snapshot whose processes they are to hold.
 
-A snapshot runs a function's code and forks all of that function's instances, so it must be able to enter their
-shells, and nothing else. Therefore
+A snapshot runs a function's code and forks all instances of it, so it must be able to enter their shells, and
+nothing else. Therefore
 
 1. all namespaces of those shells belong to a user namespace that is the snapshot's, and their pid namespaces
    are children of its own;
@@ -28,6 +28,10 @@ UIDS: Final = 4096
 MOST_SNAPSHOTS: Final = 32
 UIDS_A_SNAPSHOT: Final = 1024
 """The most instances that can be forked of one."""
+
+FIRST_PID: Final = 30_000
+"""Of a snapshot in its pid namespace, far from what its instances have in theirs: many libraries know by
+another process id that they have been forked, and must not go on as they were."""
 
 ALL_UIDS: Final = UIDS + MOST_SNAPSHOTS * UIDS_A_SNAPSHOT
 """Of one worker: first those of shells on the host, then a block for each snapshot."""
@@ -77,6 +81,7 @@ class Nest:
         self.users = user_namespace(
             f"{INSIDE_UID} {shell.uid} 1\n{of_instances}", f"{INSIDE_GID} {shell.uid} 1\n{of_instances}"
         )
+        number_processes_from(FIRST_PID, shell.init)
         self.shell = shell
 
     def close(self) -> None:
@@ -108,6 +113,27 @@ def user_namespace(uid_map: str, gid_map: str) -> int:
         os.close(told)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def number_processes_from(first: int, init: int) -> None:
+    """The next ones in the pid namespace of the process behind the pidfd `init`, where the kernel can do it.
+
+    Raises OSError.
+    """
+    own = os.pidfd_open(os.getpid())
+    pid = -1
+    try:
+        kernel.setns(init, kernel.CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+                file.write(str(first - 1))
+    finally:
+        if pid == 0:
+            os._exit(0)
+        kernel.setns(own, kernel.CLONE_NEWPID)
+        os.close(own)
+    os.waitpid(pid, 0)
 
 
 def doors(pid: int) -> tuple[int, ...]:

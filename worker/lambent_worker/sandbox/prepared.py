@@ -169,7 +169,7 @@ class Shell:
 
 
 class Zygote:
-    """Or a snapshot, which forks as one does and has a nest, and whose word counts for its own shells alone."""
+    """Or a snapshot, which forks as one does, has a nest, and is believed about shells in that alone."""
 
     def __init__(
         self, name: str, pid: int, control: socket.socket, output: int | None, nest: Nest | None = None

@@ -167,7 +167,9 @@ class Store:
             uid = nest.uids.take()
             self._made += 1
             cgroup = self._cgroups.make(self._parent, f"s{self._made}") if self._cgroups.given else None
-            shell = self._children.shell(nest, uid, cgroup, nest.shell.tmp_mb if nest.shell else DEFAULT_TMP_MB)
+            shell = self._children.shell(
+                nest, uid, cgroup, nest.shell.tmp_mb if nest.shell else DEFAULT_TMP_MB
+            )
         except OSError as error:
             self._give_back(nest, uid, cgroup)
             self._fail(nest, str(error))
@@ -203,7 +205,7 @@ class Store:
         """Name of a process of which one more should be parked."""
         for name, shells in self._parked.items():
             parkable = self._parkables[name]
-            possible = not parkable["zygote"] or self._launcher.zygote(name)
+            possible = not parkable["zygote"] or self._launcher.zygote(name) is not None
             possible = possible and not self._nest_of(name).failing
             if possible and len(shells) < parkable["count"] and self._ended[name] < MOST_ENDED:
                 return name

@@ -66,10 +66,17 @@ class Snapshot:
     def __init__(self, system_calls: kernel.Filter) -> None:
         self._system_calls = system_calls
 
+    def refusal(self) -> str:
+        """Why this process must not be forked, or empty."""
+        try:
+            _check_threads()
+        except Refused as refused:
+            return str(refused)
+        return ""
+
     def __call__(self, ready: Callable[[], None]) -> None:
         """Returns in the processes that are forked of this one, as `serve` does; `ready` is called before the
-        first. Raises Refused if this one must not be forked."""
-        _check_threads()
+        first."""
         gc.collect()
         gc.freeze()
         _Zygote(entry.SNAPSHOT_FD, self._system_calls).serve(ready)

@@ -12,12 +12,15 @@ from . import output
 from .context import Context
 from .faults import Fault, failure
 from .records import Running, install
+from .restoring import restored
 from .wire import MAX_PAYLOAD_BYTES, decode, encode, frames, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
+
+    from .restoring import Fork
 
     Handler = Callable[[Any, Context], Any]
 
@@ -90,7 +93,8 @@ def _search_path() -> list[str]:
     return [os.environ["LAMBDA_TASK_ROOT"], *filter(None, f"{layers}:{own}".split(":"))]
 
 
-def main(fd: int) -> NoReturn:
+def main(fd: int, snapshot: Fork | None = None) -> NoReturn:
+    """With `snapshot` this process becomes one, and what follows runs in each that is forked of it."""
     os.set_inheritable(fd, False)
     output.install()
     Context.read_environment()
@@ -99,7 +103,10 @@ def main(fd: int) -> NoReturn:
     install()
     send(fd, "initialising")
     try:
-        handler = _load(os.environ["_HANDLER"])
+        if snapshot is None:
+            handler = _load(os.environ["_HANDLER"])
+        else:
+            handler = restored(fd, snapshot, lambda: _load(os.environ["_HANDLER"]))
     except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
         body = failure(error, "")
         output.flush()

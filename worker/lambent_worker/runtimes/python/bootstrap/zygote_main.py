@@ -20,5 +20,5 @@ _zygote = import_module("lambent_bootstrap.zygote")
 sys.path.remove(_folder)  # what can be imported is the function's own affair
 for _name in COMMON.split():
     import_module(_name)
-_zygote.serve()
-_runtime.main(3)
+_snapshot = _zygote.serve()
+_runtime.main(3, _snapshot)
