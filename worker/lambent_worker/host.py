@@ -21,7 +21,7 @@ from lambent_worker.instance import Ending, HostListener, Instance
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import Held, PackageCache, PackageMissing
 from lambent_worker.runtimes.api import Runtime
-from lambent_worker.sandbox.api import Backend, CannotStart, SandboxSpec
+from lambent_worker.sandbox.api import Backend, CannotStart, Sandbox, SandboxSpec
 from lambent_worker.sandbox.safe import SafeBackend
 from lambent_worker.snapshots import LoadFailed, Snapshots, Unsuitable
 
@@ -173,20 +173,32 @@ class InstanceHost:
             except LoadFailed as failed:
                 return Ending("init_error", failed.error)
             except Unsuitable as unsuitable:
-                it.log.line(f"[WARN] SnapStart is not used: {unsuitable}")
-                name = ""
+                name = self._without_snapshot(it, unsuitable)
             if name is None:
                 return Ending("killed")
             it.snapshot = name
             return await self._run_in_sandbox(it, held)
 
+    def _without_snapshot(self, it: Instance, why: Exception) -> str:
+        it.log.line(f"[WARN] SnapStart is not used: {why}")
+        return ""
+
     async def _run_in_sandbox(self, it: Instance, held: Held) -> Ending:
         try:
-            sandbox = await self._sandbox.create(self._spec(it, held))
+            sandbox = await self._created(it, held)
         except CannotStart as failed:
             _log.error("sandbox_not_started", instance=it.id, function=it.definition.name, why=str(failed))
             return Ending("spawn_failed")
         return await it.live(sandbox)
+
+    async def _created(self, it: Instance, held: Held) -> Sandbox:
+        """Raises CannotStart."""
+        if it.snapshot:
+            try:
+                return await self._sandbox.create(self._spec(it, held))
+            except CannotStart as failed:  # it has just ended, or has no room for another instance
+                it.snapshot = self._without_snapshot(it, failed)
+        return await self._sandbox.create(self._spec(it, held))
 
     async def _held(self, it: Instance) -> Held | None:
         """Its code and layers; None if the instance is killed before they are there."""

@@ -147,7 +147,16 @@ class Instance:
         finally:
             driving.cancel()
             await asyncio.gather(driving, return_exceptions=True)
+        if self._ending is None and self._run is not None:
+            await self._ended_with_sandbox(self._run)
         return self._gone()
+
+    async def _ended_with_sandbox(self, run: Run) -> None:
+        """Nobody wanted that, unless the exit says so: it was forked of a snapshot that is gone."""
+        exit_ = await run.exit()
+        self._after(run, exit_)
+        if not exit_.killed and self._ending is None:
+            self._ending = Ending("crashed")
 
     async def _drive(self, sandbox: Sandbox) -> None:
         """Launches a runtime whenever one is wanted, stays with it to its end, and cleans up behind it."""

@@ -88,6 +88,9 @@ class Run:
             exited.cancel()
             wanted.cancel()
 
+    async def exit(self) -> Exit:
+        return await self._process.wait()
+
     def take_output(self) -> None:
         """What was printed so far is in the log."""
         self._output.take()

@@ -1,7 +1,13 @@
 """SnapStart: instances that are forked of a process which has imported the function's code."""
 
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ import pytest
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId
 from tests.integration.worker import backends
-from tests.integration.worker.scene import Ready, Scene, scene
+from tests.integration.worker.scene import Exited, Ready, Scene, alive, children_of, scene, until
 
 pytestmark = [
     pytest.mark.integration,
@@ -85,3 +91,311 @@ def handler(event, context):
     instances = await several(stage, source, count=4)
     for values_of_a_kind in zip(*(await values(stage, instances)), strict=True):
         assert len(set(values_of_a_kind)) == 4
+
+
+async def test_hooks_of_the_real_library_run_in_lambdas_order(stage: Scene) -> None:
+    """Before the snapshot in reverse order and once, after each restore in order, with their arguments."""
+    source = """
+from snapshot_restore_py import register_after_restore, register_before_snapshot
+ran = []
+@register_before_snapshot
+def first():
+    ran.append("before 1")
+register_before_snapshot(lambda what, *, number: ran.append(f"{what} {number}"), "before", number=2)
+register_after_restore(lambda: ran.append("after 1"))
+@register_after_restore
+def last():
+    ran.append("after 2")
+def handler(event, context):
+    return ran
+"""
+    library = installed("snapshot-restore-py==1.0.0")
+    instances = await several(stage, {"app.py": source, **library}, count=2)
+    assert await values(stage, instances) == 2 * [["before 2", "before 1", "after 1", "after 2"]]
+
+
+async def test_hooks_need_no_package(stage: Scene) -> None:
+    """As on Lambda, the module is there without being in the function's package."""
+    source = """
+import snapshot_restore_py as hooks
+ran = []
+hooks.register_after_restore(ran.append, "after")
+def handler(event, context):
+    return [ran, hooks.__file__.startswith("/var/task")]
+"""
+    assert await values(stage, await several(stage, source, count=1)) == [[["after"], False]]
+
+
+@pytest.mark.parametrize("which", ["before_snapshot", "after_restore"])
+async def test_a_hook_that_fails_fails_the_start(stage: Scene, which: str) -> None:
+    """The error has Lambda's name and says what the hook raised."""
+    source = f"""
+import snapshot_restore_py
+@snapshot_restore_py.register_{which}
+def hook():
+    raise ValueError("no such thing")
+def handler(event, context): pass
+"""
+    said = await stage.failed_init(source, snapstart=True)
+    assert said.reason == "init_error"
+    error = json.loads(said.error)
+    name = {"before_snapshot": "BeforeSnapshot", "after_restore": "AfterRestore"}[which]
+    assert error["errorType"] == f"Runtime.{name}Error"
+    assert error["errorMessage"] == "ValueError: no such thing"
+
+
+async def test_code_that_cannot_be_imported_is_an_init_error(stage: Scene) -> None:
+    """As without SnapStart; and the next deploy, which can be, starts."""
+    said = await stage.failed_init("import nothing_of_that_name", snapstart=True)
+    assert said.reason == "init_error"
+    assert json.loads(said.error)["errorType"] == "Runtime.ImportModuleError"
+    definition = await stage.deploy("def handler(e, c): return 1", snapstart=True)
+    instance = await ready(stage, replace(definition, revision="2"))
+    assert (await stage.call(instance)).json == 1
+
+
+async def test_code_that_ends_the_process_is_an_init_error(stage: Scene) -> None:
+    """Its exit status is told."""
+    said = await stage.failed_init("import os; os._exit(3)", snapstart=True)
+    assert said.reason == "init_error"
+    assert json.loads(said.error)["errorType"] == "Runtime.ExitError"
+
+
+async def test_code_that_starts_threads_is_started_normally(stage: Scene) -> None:
+    """A lock that a thread holds would be held for ever in a fork. The log says why each one took longer."""
+    source = """
+import threading, time
+BORN = time.time_ns()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+def handler(event, context):
+    return [BORN, threading.active_count()]
+"""
+    told = await values(stage, await several(stage, source, count=2))
+    assert [threads for _, threads in told] == [2, 2]
+    assert told[0][0] != told[1][0]
+    assert (await log(stage)).count("[WARN] SnapStart is not used: it has 2 threads") == 2
+
+
+async def test_each_instance_has_its_own_tmp_and_environment(stage: Scene) -> None:
+    """Files written at import stay with the snapshot. What code sets in the environment is there after it."""
+    source = """
+import os
+open("/tmp/of-import", "w").close()
+os.environ["SET_AT_IMPORT"] = "yes"
+del os.environ["GIVEN"]
+AT_IMPORT = dict(os.environ)
+def handler(event, context):
+    open(f"/tmp/{event}", "w").close()
+    return [os.listdir("/tmp"), dict(os.environ), context.log_stream_name, os.getcwd()]
+"""
+    definition = await stage.deploy(source, snapstart=True, environment={"GIVEN": "1", "TZ": "Asia/Tokyo"})
+    for number in range(2):
+        instance = await ready(stage, definition)
+        files, environment, stream, folder = (await stage.call(instance, f"call{number}")).json
+        assert files == [f"call{number}"]
+        assert environment["SET_AT_IMPORT"] == "yes"
+        assert "GIVEN" not in environment
+        assert "OPENBLAS_NUM_THREADS" not in environment
+        assert environment["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start"
+        assert environment["AWS_LAMBDA_LOG_STREAM_NAME"] == stream
+        assert stream.endswith(f"]{instance}")
+        assert folder == "/var/task"
+
+
+async def test_the_report_has_the_restores_duration(stage: Scene) -> None:
+    """On the first call alone, in place of the duration of an initialisation."""
+    (instance,) = await several(stage, "def handler(e, c): pass", count=1)
+    first, second = await stage.call(instance), await stage.call(instance)
+    report = first.tail.decode().splitlines()[-1]
+    assert "\tRestore Duration: " in report
+    assert "\tBilled Restore Duration: " in report
+    assert "Init Duration" not in report
+    assert b"Restore" not in second.tail
+    text = await log(stage)
+    assert "RESTORE_START Runtime Version: python3.11" in text
+    assert "RESTORE_REPORT Restore Duration: " in text
+
+
+async def test_an_instance_that_crashed_is_restored_again(stage: Scene) -> None:
+    """Its globals are those of the snapshot again, and its /tmp is as it was."""
+    source = """
+import os, time
+BORN = time.time_ns()
+seen = []
+def handler(event, context):
+    if event == "crash":
+        open("/tmp/kept", "w").close()
+        os._exit(1)
+    seen.append(1)
+    return [BORN, len(seen), os.listdir("/tmp")]
+"""
+    (instance,) = await several(stage, source, count=1)
+    before = (await stage.call(instance)).json
+    assert (await stage.call(instance, "crash")).failed
+    after = (await stage.call(instance)).json
+    assert before == [after[0], 1, []]
+    assert after[1:] == [1, ["kept"]]
+
+
+async def test_instances_see_and_reach_neither_each_other_nor_the_snapshot(stage: Scene) -> None:
+    """Each sees its own processes alone, runs as another user of the host's, and has no capabilities."""
+    source = """
+import os, signal
+SNAPSHOT = os.getpid()
+def handler(event, context):
+    pids = sorted(int(pid) for pid in os.listdir("/proc") if pid.isdigit())
+    reached = []
+    for pid in [SNAPSHOT, *range(2, 200)]:
+        try:
+            if pid != os.getpid():
+                os.kill(pid, 0)
+                reached.append(pid)
+        except ProcessLookupError:
+            pass
+    status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+    return [pids, os.getpid(), reached, status["CapEff"].strip(), status["CapBnd"].strip(), os.getuid(),
+            sorted(map(int, os.listdir("/proc/self/fd")))[:-1]]
+"""
+    instances = await several(stage, source)
+    for pids, own, reached, effective, bounding, uid, fds in await values(stage, instances):
+        assert pids == [1, own]
+        assert reached == []
+        assert int(effective, 16) == int(bounding, 16) == 0
+        assert uid == 993
+        assert fds == [0, 1, 2, 3]
+
+
+HOSTILE = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(call, *arguments):
+    return 0 if call(*arguments) >= 0 else ctypes.get_errno()
+def attempts():
+    return {
+        "mount": tried(libc.mount, b"t", b"/tmp", b"tmpfs", 0, None),
+        "unshare": tried(libc.unshare, 0x20000),
+        "unshare users": tried(libc.unshare, 0x10000000),
+        "ptrace": tried(libc.ptrace, 16, 1, 0, 0),
+        "chroot": tried(libc.chroot, b"/tmp"),
+        "pivot_root": tried(libc.syscall, 155, b"/tmp", b"/tmp"),
+        "sethostname": tried(libc.sethostname, b"x", 1),
+        "init's mounts": entered("/proc/1/ns/mnt"),
+        "own mounts": entered("/proc/self/ns/mnt"),
+        "own pids": entered("/proc/self/ns/pid"),
+        "own network": entered("/proc/self/ns/net"),
+        "root": tried(libc.setresuid, 0, 0, 0),
+    }
+def entered(path):
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        return error.errno
+    return tried(libc.setns, fd, 0)
+AT_IMPORT = attempts()
+UIDS = open("/proc/self/uid_map").read()
+STATUS = open("/proc/self/status").read()
+def handler(event, context):
+    return [AT_IMPORT, attempts(), UIDS, STATUS]
+"""
+
+
+async def test_a_snapshot_has_no_power_over_the_host_or_its_own_sandbox(stage: Scene) -> None:
+    """What is imported there can mount, unshare and trace nothing, nor enter namespaces that are the host's;
+    the users that it may take are a block that no other function's instances have."""
+    (instance,) = await several(stage, HOSTILE, count=1)
+    at_import, in_handler, uids, status = (await stage.call(instance)).json
+    assert 0 not in at_import.values(), at_import
+    assert 0 not in in_handler.values(), in_handler
+    own, block = (tuple(map(int, line.split())) for line in uids.splitlines())
+    assert own[0] == 993
+    assert block[0] == block[1] > own[1]
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
+    assert int(effective, 16) == 1 << 6 | 1 << 7 | 1 << 18 | 1 << 21
+
+
+async def test_the_end_of_a_snapshot_is_that_of_its_instances_and_another_one_follows(stage: Scene) -> None:
+    """A running call fails with an error; the next start imports the code anew."""
+    source = """
+import os, time
+BORN = time.time_ns()
+def handler(event, context):
+    if event == "wait":
+        time.sleep(30)
+    return BORN
+"""
+    definition = await stage.deploy(source, snapstart=True)
+    instance = await ready(stage, definition)
+    born = (await stage.call(instance)).json
+    stage.deliver(instance, "wait", timeout_s=30)
+    (snapshot,) = [pid for pid in _descendants(os.getpid()) if _last_number(pid) == 30_000]
+    os.kill(snapshot, 9)
+    answer = await stage.hears()
+    assert json.loads(answer.body)["errorType"] == "Runtime.ExitError"
+    said = await stage.hears()
+    assert isinstance(said, Exited)
+    assert said.reason == "crashed"
+    assert (await stage.call(await ready(stage, definition))).json != born
+
+
+async def test_nothing_is_left_of_snapshots_when_the_worker_ends(tmp_path: Path) -> None:
+    """Neither of what was forked of them nor of what waited to be."""
+    os.chmod(tmp_path, 0o755)
+    async with scene(tmp_path, backend=backends.namespaces_or_skip) as stage:
+        await several(stage, "def handler(e, c): pass", count=2)
+        group = list(_descendants(os.getpid()))
+    assert group
+    await until(lambda: not any(alive(pid) for pid in group))
+
+
+async def test_a_backend_without_snapshots_starts_normally(tmp_path: Path) -> None:
+    """The function works; its instances import its code each for themselves."""
+    async with scene(tmp_path) as stage:
+        source = "import os\ndef handler(e, c): return os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']"
+        assert await values(stage, await several(stage, source, count=1)) == ["on-demand"]
+
+
+async def test_a_snapshot_makes_room_for_another(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that nobody has used for longest goes, if none of its instances lives; else the new function
+    is started as if it had no SnapStart."""
+    monkeypatch.setattr(stage.host._snapshots, "_most", 1)
+    definitions = [
+        await stage.deploy(f"import time\nBORN = time.time_ns()\ndef handler(e, c): return BORN + {n}")
+        for n in range(2)
+    ]
+    definitions = [replace(it, snapstart=True, revision=str(n)) for n, it in enumerate(definitions)]
+    first = await ready(stage, definitions[0])
+    second = await ready(stage, definitions[1])
+    assert "1 snapshots are in use" in (await log(stage))
+    for instance in (first, second):
+        stage.host.kill(instance)
+        assert isinstance(await stage.hears(), Exited)
+    one, two = [await ready(stage, definitions[1]) for _ in range(2)]
+    assert (await stage.call(one)).json == (await stage.call(two)).json
+
+
+def _descendants(pid: int) -> list[int]:
+    below = []
+    for child in children_of(pid):
+        below += [child, *_descendants(child)]
+    return below
+
+
+def _last_number(pid: int) -> int:
+    """Its pid as it counts itself."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid")))
+
+
+@cache
+def installed(*requirements: str) -> dict[str, bytes]:
+    """The files of packages from PyPI, by their paths in a function's package."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, *requirements]
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
+        if done.returncode:
+            pytest.skip(f"pip cannot install {requirements}: {done.stderr.strip()[-200:]}")
+        return {
+            str(file.relative_to(folder)): file.read_bytes()
+            for file in Path(folder).rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts
+        }

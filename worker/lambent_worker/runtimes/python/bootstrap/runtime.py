@@ -93,12 +93,18 @@ def _search_path() -> list[str]:
     return [os.environ["LAMBDA_TASK_ROOT"], *filter(None, f"{layers}:{own}".split(":"))]
 
 
+def _come_with_runtime() -> str:
+    """A folder of modules that functions find unless they bring their own, as with Lambda's runtimes."""
+    return os.path.join(os.path.dirname(__file__), "modules")
+
+
 def main(fd: int, snapshot: Fork | None = None) -> NoReturn:
     """With `snapshot` this process becomes one, and what follows runs in each that is forked of it."""
     os.set_inheritable(fd, False)
     output.install()
     Context.read_environment()
     sys.path[:0] = _search_path()
+    sys.path.append(_come_with_runtime())
     builtins.exit = builtins.quit = Quitter("exit", "Ctrl-D")  # as everywhere but under `python -S`
     install()
     send(fd, "initialising")
