@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -179,6 +180,38 @@ async def test_without_a_network_there_is_no_route(place: NamespacesSandbox) -> 
     _, output = await python(place, code)
     server.close()
     assert output.split() == ["101", "101", "111"]  # ENETUNREACH twice, ECONNREFUSED
+
+
+@pytest.mark.skipif(not shutil.which("slirp4netns"), reason="slirp4netns is not installed")
+async def test_with_a_network_the_host_and_the_cloud_stay_out_of_reach(stage: Stage) -> None:
+    """There is a way out, but not to the host's loopback, and none to link-local addresses."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    place = await stage.sandbox(network=True, runtime_api=True)
+    code = f"""
+        import errno, socket
+        for address in (("169.254.169.254", 80), ("127.0.0.1", {port}), ("10.0.2.2", {port})):
+            try:
+                socket.create_connection(address, 2)
+            except TimeoutError:
+                print("TIMEOUT")
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.connect(("192.0.2.1", 53))
+        print(s.getsockname()[0])
+    """
+    _, output = await python(place, code)
+    server.close()
+    *refused, own = output.split()
+    assert refused[:2] == ["EINVAL", "ECONNREFUSED"]
+    assert refused[2] in ("ENETUNREACH", "ECONNREFUSED", "TIMEOUT")
+    assert own == "10.0.2.100"
+    (slirp,) = _with_argument("--disable-host-loopback", parent=stage.backend.pid)
+    assert place.api
+    place.api.close()
+    await destroyed(place)
+    await until(lambda: not alive(slirp))
 
 
 async def test_the_runtime_api_is_reached_from_inside_alone(stage: Stage) -> None:

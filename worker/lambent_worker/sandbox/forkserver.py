@@ -38,7 +38,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
-from . import kernel
+from . import kernel, network
 from .cgroups import Cgroups
 from .children import Children
 from .launching import Launcher
@@ -75,12 +75,15 @@ class ForkServer:
         self._over = False
         self._ready = False
         self._taken: dict[str, Shell] = {}
+        self._connecting: dict[str, Shell] = {}
+        """Complete but for their way to the network."""
         self._waiting: dict[str, dict[str, Any]] = {}
         """What was asked for and no shell was there for, oldest first."""
         self._poll.watch(wakeup, self._reap)
 
     def set_up(self, settings: dict[str, Any]) -> None:
         """Raises OSError."""
+        self._slirp = settings["slirp"]
         privileged = os.geteuid() == 0
         if not privileged:
             become_root_of_a_user_namespace()
@@ -165,7 +168,7 @@ class ForkServer:
         if verb == "destroy" and key in self._waiting:
             del self._waiting[key]
             self._say("failed", key, "it was destroyed before it was there")
-        elif shell := self._taken.get(key):
+        elif shell := self._taken.get(key) or self._connecting.get(key):
             {"destroy": shell.destroy, "clear": shell.clear, "freeze": shell.freeze, "thaw": shell.thaw}[
                 verb
             ]()
@@ -205,14 +208,41 @@ class ForkServer:
             self._say("failed", key, str(error))
             shell.destroy()
             return
-        self._taken[key] = shell
+        if wanted["network"]:
+            self._connect(shell, wanted["api"], shared_bytes)
+        else:
+            self._created(shell, wanted["api"], shared_bytes)
+
+    def _connect(self, shell: Shell, api: bool, shared_bytes: int) -> None:
+        def told() -> None:
+            del self._connecting[shell.key]
+            self._poll.forget(ready)
+            connected = os.read(ready, 1) == b"1"
+            os.close(ready)
+            if connected and not shell.dying:
+                self._created(shell, api, shared_bytes)
+            else:
+                self._say("failed", shell.key, "slirp4netns did not connect it: see the worker's output")
+                shell.destroy()
+
+        try:
+            ready = network.connect(self._slirp, shell)
+        except OSError as error:
+            self._say("failed", shell.key, str(error))
+            shell.destroy()
+        else:
+            self._connecting[shell.key] = shell
+            self._poll.watch(ready, told)
+
+    def _created(self, shell: Shell, api: bool, shared_bytes: int) -> None:
+        self._taken[shell.key] = shell
         fds = [os.dup(shell.init)]
-        if wanted["api"] and shell.listener is not None:
+        if api and shell.listener is not None:
             fds.append(shell.listener)
             shell.listener = None
         shell.close_listener()
         counters = shell.cgroup.counters if shell.cgroup else None
-        self._say("created", key, counters, shared_bytes, fds=fds)
+        self._say("created", shell.key, counters, shared_bytes, fds=fds)
 
     def _foresee(self, shell: Shell, zygote: str) -> None:
         """What will be launched first is forked while the shell gets its files. Raises OSError."""
