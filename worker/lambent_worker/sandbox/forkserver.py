@@ -35,7 +35,6 @@ import socket
 import time
 from base64 import b64decode
 from collections import deque
-from pathlib import Path
 from typing import Any, Final
 
 from . import kernel, network
@@ -69,6 +68,8 @@ class ForkServer:
     def __init__(self, worker: socket.socket, wakeup: int) -> None:
         self._worker = worker
         self._wakeup = wakeup
+        self._packet = bytearray(LONGEST_PACKET)
+        """Kept, because so much memory anew for each packet is a mapping for each."""
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._poll = Poll()
         self._valid_until = 0.0
@@ -145,12 +146,12 @@ class ForkServer:
     def _take_packet(self) -> None:
         """Does what the worker asks for."""
         try:
-            packet = self._worker.recv(LONGEST_PACKET)
+            size = self._worker.recv_into(self._packet)
         except BlockingIOError:
             return
         except ConnectionError:
-            packet = b""
-        match json.loads(packet or b"null"):
+            size = 0
+        match json.loads(self._packet[:size] or b"null"):
             case None:
                 self._over = True
             case ["create", key, wanted]:
@@ -351,7 +352,7 @@ class ForkServer:
 def tmp_disks(folder: str) -> tuple[TmpDisks | None, str]:
     """And why there are none."""
     try:
-        disks = TmpDisks.open(Path(folder))
+        disks = TmpDisks.open(folder)
         os.close(disks.make(DEFAULT_TMP_MB))  # which makes the template that all shells inherit
     except OSError as error:
         return None, str(error)
