@@ -64,7 +64,8 @@ class Children:
                 os._exit(1)  # the fork server died before the kernel was told
             kernel.setns(self.plan.root, kernel.CLONE_NEWNS)
             kernel.unshare(entry.NAMESPACES & ~kernel.CLONE_NEWCGROUP)
-            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            if self.plan.privileged:  # else it is there already
+                kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
             os.chdir("/")
             entry.arrange(output, control.fileno())
             os.execve(argv[0], list(argv), ZYGOTE_ENVIRONMENT)

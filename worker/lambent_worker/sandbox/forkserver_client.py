@@ -18,7 +18,7 @@ from lambent_worker.sandbox.api import CannotStart
 STOP_LIMIT_S: Final = 10.0
 """How long the fork server may take to end all sandboxes and itself before it is killed."""
 
-MOST_DESCRIPTORS: Final = 2
+MOST_DESCRIPTORS: Final = 3
 
 _ROOM: Final = Path(__file__).parents[2]
 _PROGRAM: Final = (

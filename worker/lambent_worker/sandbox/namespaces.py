@@ -85,12 +85,14 @@ class NamespacesSandbox:
         counters: Sequence[str] | None,
         shared_bytes: int,
         api: socket.socket | None,
+        pids_are_ours: bool,
     ) -> None:
         self._server = server
         self._key = key
         self._numbers = itertools.count(1)
         self._counters = counters
         self._shared_bytes = shared_bytes
+        self._pids_are_ours = pids_are_ours
         self._cleared: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.init = init
@@ -120,11 +122,13 @@ class NamespacesSandbox:
     def launched(self, message: list[Any], fds: list[int]) -> NamespacesProcess:
         """The fork server says so."""
         _, key, pid, parked = message
-        output, *channels = fds
+        output, *others = fds
         os.set_blocking(output, False)
+        if not self._pids_are_ours:
+            pid = _pid(others.pop())
         channel = None
-        if channels:
-            channel = socket.socket(fileno=channels[0])
+        if others:
+            channel = socket.socket(fileno=others[0])
             channel.setblocking(False)
         process = self.processes[key] = NamespacesProcess(pid, parked, channel, output)
         return process
@@ -180,6 +184,14 @@ class NamespacesSandbox:
         with open(self._counters[1]) as file:
             counts = dict(line.split() for line in file)
         return Memory(peak_mb=-(-peak // _MB), oom_kills=int(counts["oom_kill"]))
+
+
+def _pid(pidfd: int) -> int:
+    """As this process counts; 0 once it has been reaped."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as info:
+        pid = next(int(line.split()[1]) for line in info if line.startswith("Pid:"))
+    os.close(pidfd)
+    return max(0, pid)
 
 
 def _peak_bytes(pid: int) -> int:
@@ -297,7 +309,8 @@ class NamespacesBackend:
         _, key, counters, shared_bytes = message
         init, *listeners = fds
         api = socket.socket(fileno=listeners[0]) if listeners else None
-        sandbox = NamespacesSandbox(self._server, key, init, counters, shared_bytes, api)
+        privileged = self._facts["privileged"]
+        sandbox = NamespacesSandbox(self._server, key, init, counters, shared_bytes, api, privileged)
         self._sandboxes[key] = sandbox
         return sandbox
 
