@@ -41,3 +41,12 @@ async def test_what_cannot_be_initialised(stage: Scene, handler: str, error_type
     """Each reason is named."""
     said = await stage.failed_init(csharp(), handler=handler, runtime="dotnet", memory_mb=256)
     assert json.loads(said.error)["errorType"] == error_type
+
+
+async def test_an_assembly_that_is_none(stage: Scene) -> None:
+    """It is said what .NET said, without our own frames."""
+    said = await stage.failed_init({"bad.dll": b"no assembly"}, handler="bad::A::B", runtime="dotnet")
+    error = json.loads(said.error)
+    assert error["errorType"] == "BadImageFormatException"
+    assert error["stackTrace"]
+    assert not any("Lambent" in frame for frame in error["stackTrace"])
