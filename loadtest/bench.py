@@ -25,7 +25,7 @@ from loadtest import cold, machine
 from loadtest.cold import ColdStarts
 from loadtest.etcd_counters import Counters
 from loadtest.figures import percentile
-from loadtest.fleet import Fleet, Off, fleet
+from loadtest.fleet import ANY_ISOLATION, Fleet, Off, fleet
 from loadtest.warm import PARTS, Callers, Measured, Path, callers
 
 OUT: Final = File(__file__).resolve().parent.parent / "build" / "bench.json"
@@ -93,7 +93,7 @@ def _run(plan: Plan) -> Figures:
         "load_before": machine.load(),
     }
     began, busy_s = monotonic_s(), machine.busy_s()
-    with fleet("--workers", str(plan.workers)) as running:
+    with fleet("--workers", str(plan.workers), *ANY_ISOLATION) as running:
         package, configuration = _package(), _configuration(plan.instances)
         _deploy(running, package, configuration)
         warm, etcd = _warm(running, plan)

@@ -16,6 +16,10 @@ from loadtest.processes import still_there, tree
 STOP_WITHIN_S: Final = 30.0
 
 
+ANY_ISOLATION: Final = ("--require-isolation", "none")
+"""For functions that are our own: whatever this host can do is enough."""
+
+
 class Off(Exception):
     """Something was not as it should be."""
 

@@ -35,10 +35,9 @@ import socket
 import time
 from base64 import b64decode
 from collections import deque
-from pathlib import Path
 from typing import Any, Final
 
-from . import kernel
+from . import kernel, network
 from .cgroups import Cgroups
 from .children import Children
 from .launching import Launcher
@@ -69,18 +68,23 @@ class ForkServer:
     def __init__(self, worker: socket.socket, wakeup: int) -> None:
         self._worker = worker
         self._wakeup = wakeup
+        self._packet = bytearray(LONGEST_PACKET)
+        """Kept, because so much memory anew for each packet is a mapping for each."""
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._poll = Poll()
         self._valid_until = 0.0
         self._over = False
         self._ready = False
         self._taken: dict[str, Shell] = {}
+        self._connecting: dict[str, Shell] = {}
+        """Complete but for their way to the network."""
         self._waiting: dict[str, dict[str, Any]] = {}
         """What was asked for and no shell was there for, oldest first."""
         self._poll.watch(wakeup, self._reap)
 
     def set_up(self, settings: dict[str, Any]) -> None:
         """Raises OSError."""
+        self._slirp = settings["slirp"]
         privileged = os.geteuid() == 0
         if not privileged:
             become_root_of_a_user_namespace()
@@ -142,12 +146,12 @@ class ForkServer:
     def _take_packet(self) -> None:
         """Does what the worker asks for."""
         try:
-            packet = self._worker.recv(LONGEST_PACKET)
+            size = self._worker.recv_into(self._packet)
         except BlockingIOError:
             return
         except ConnectionError:
-            packet = b""
-        match json.loads(packet or b"null"):
+            size = 0
+        match json.loads(self._packet[:size] or b"null"):
             case None:
                 self._over = True
             case ["create", key, wanted]:
@@ -165,7 +169,7 @@ class ForkServer:
         if verb == "destroy" and key in self._waiting:
             del self._waiting[key]
             self._say("failed", key, "it was destroyed before it was there")
-        elif shell := self._taken.get(key):
+        elif shell := self._taken.get(key) or self._connecting.get(key):
             {"destroy": shell.destroy, "clear": shell.clear, "freeze": shell.freeze, "thaw": shell.thaw}[
                 verb
             ]()
@@ -205,14 +209,41 @@ class ForkServer:
             self._say("failed", key, str(error))
             shell.destroy()
             return
-        self._taken[key] = shell
+        if wanted["network"]:
+            self._connect(shell, wanted["api"], shared_bytes)
+        else:
+            self._created(shell, wanted["api"], shared_bytes)
+
+    def _connect(self, shell: Shell, api: bool, shared_bytes: int) -> None:
+        def told() -> None:
+            del self._connecting[shell.key]
+            self._poll.forget(ready)
+            connected = os.read(ready, 1) == b"1"
+            os.close(ready)
+            if connected and not shell.dying:
+                self._created(shell, api, shared_bytes)
+            else:
+                self._say("failed", shell.key, "slirp4netns did not connect it: see the worker's output")
+                shell.destroy()
+
+        try:
+            ready = network.connect(self._slirp, shell)
+        except OSError as error:
+            self._say("failed", shell.key, str(error))
+            shell.destroy()
+        else:
+            self._connecting[shell.key] = shell
+            self._poll.watch(ready, told)
+
+    def _created(self, shell: Shell, api: bool, shared_bytes: int) -> None:
+        self._taken[shell.key] = shell
         fds = [os.dup(shell.init)]
-        if wanted["api"] and shell.listener is not None:
+        if api and shell.listener is not None:
             fds.append(shell.listener)
             shell.listener = None
         shell.close_listener()
         counters = shell.cgroup.counters if shell.cgroup else None
-        self._say("created", key, counters, shared_bytes, fds=fds)
+        self._say("created", shell.key, counters, shared_bytes, fds=fds)
 
     def _foresee(self, shell: Shell, zygote: str) -> None:
         """What will be launched first is forked while the shell gets its files. Raises OSError."""
@@ -321,7 +352,7 @@ class ForkServer:
 def tmp_disks(folder: str) -> tuple[TmpDisks | None, str]:
     """And why there are none."""
     try:
-        disks = TmpDisks.open(Path(folder))
+        disks = TmpDisks.open(folder)
         os.close(disks.make(DEFAULT_TMP_MB))  # which makes the template that all shells inherit
     except OSError as error:
         return None, str(error)

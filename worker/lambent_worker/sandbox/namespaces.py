@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import os
 import platform
+import shutil
 import signal
 import socket
 from base64 import b64encode
@@ -215,6 +216,7 @@ class NamespacesBackend:
             "uid_base": uid_base,
             "pool": pool,
             "seccomp": b64encode(seccomp).decode(),
+            "slirp": shutil.which("slirp4netns") or "",
         }
         self._numbers = itertools.count(1)
         self._sandboxes: dict[str, NamespacesSandbox] = {}
@@ -270,6 +272,8 @@ class NamespacesBackend:
         return await asyncio.shield(self._lost)
 
     async def create(self, spec: SandboxSpec) -> NamespacesSandbox:
+        if spec.network and not self._settings["slirp"]:
+            raise CannotStart("it wants a network, for which slirp4netns must be on the worker's PATH")
         key = f"{spec.instance}#{next(self._numbers)}"
         mounts = {VIEW.task_root: str(spec.code)}
         if spec.layers:
