@@ -12,6 +12,7 @@ from lambent_proto.ids import RequestId
 from lambent_worker.event import Event
 from lambent_worker.runtime_api.extensions import Facts
 from lambent_worker.runtime_api.server import RuntimeApi
+from lambent_worker.sandbox.inside import connect_here
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:fn"
 NEXT = "/2018-06-01/runtime/invocation/next"
@@ -24,7 +25,9 @@ class ApiScene:
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         facts = Facts(name="fn", version="$LATEST", handler="app.handler", external=external)
-        self.api = RuntimeApi(listener, lambda head, body: self.said.put_nowait((head, body)), facts)
+        self.api = RuntimeApi(
+            listener, lambda head, body: self.said.put_nowait((head, body)), facts, connect_here
+        )
 
     async def hears(self) -> tuple[list[object], bytes]:
         async with asyncio.timeout(30):
