@@ -204,8 +204,8 @@ def _report(figures: Figures, plan: Plan) -> None:
         f"({figures['python_executable']}), grpcio {figures['grpcio']}\n"
         f"Load average before {figures['load_before']}, after {figures['load_after']}; "
         f"beside the fleet {figures['other_cores_busy']} cores were busy, the callers among them.\n"
-        f"100-byte echo, {plan.instances} instances on {plan.workers} workers (isolation: {figures['sandbox']}), "
-        f"{plan.repeats} rounds: medians.\n"
+        f"100-byte echo, {plan.instances} instances on {plan.workers} workers, isolation level "
+        f"{figures['sandbox']}, {plan.repeats} rounds: medians.\n"
     )
     columns = (*PARTS, "client", "calls/s", "p50 ms", "p99 ms")
     click.echo(f"{'CPU us a call':<16}{'all (range)':>20}" + "".join(f"{column:>11}" for column in columns))

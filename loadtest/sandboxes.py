@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 
+from lambent_chassis import logs
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.definition import Definition
 from lambent_worker.runtimes.registry import discover
@@ -73,6 +74,7 @@ class Measured:
 
 async def measure(count: int, seconds: float) -> Measured:
     """`count` starts of each variant; then as many as there can be for `seconds`."""
+    logs.configure("error")  # each instance would have a line of its own
     measured = Measured()
     runtimes = await asyncio.to_thread(discover, BUILD / "runtimes")
     with tempfile.TemporaryDirectory(prefix="lambent-bench-") as folder:
