@@ -98,6 +98,7 @@ class ForkServer:
         self._launcher.end()
         while self._reap_one(0):
             pass
+        self._store.end()
 
     def _turn(self) -> None:
         self._poll.watch(self._worker.fileno(), self._take_packet, writable=bool(self._outbox))

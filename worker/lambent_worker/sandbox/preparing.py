@@ -247,5 +247,10 @@ class Store:
             with suppress(OSError):
                 cgroup.remove()
 
+    def end(self) -> None:
+        """Once every shell is gone: the parent of their cgroups goes too."""
+        with suppress(OSError):  # what cannot be removed is the next worker's to sweep
+            self._cgroups.sweep(self._parent)
+
     def all(self) -> list[Shell]:
         return list(self._shells.values())
