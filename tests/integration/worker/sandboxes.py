@@ -136,13 +136,13 @@ def interpreter_of_all() -> str | None:
 def host_files(folder: Path) -> HostFiles:
     """What the workers of all tests share: a runtime folder with a zygote in it."""
     package = folder / "runtimes" / "test" / "zygote_package"
-    package.mkdir(parents=True)
+    package.mkdir(parents=True, exist_ok=True)
     for name in ("__init__", "zygote", "entry", "kernel"):
         shutil.copy(Path(sandbox.__path__[0]) / f"{name}.py", package)
     (package.parent / "entry.py").write_text(ZYGOTE)
-    (folder / "code").mkdir()
+    (folder / "code").mkdir(exist_ok=True)
     (folder / "code" / "app.py").write_text("the code of a function")
-    (folder / "layers").mkdir()
+    (folder / "layers").mkdir(exist_ok=True)
     (folder / "layers" / "lib.py").write_text("the code of a layer")
     for path in (folder, *folder.parents):
         if path.is_relative_to("/tmp") and path != Path("/tmp"):

@@ -374,9 +374,9 @@ async def test_nothing_outlives_the_worker(tmp_path: Path, stopped: bool) -> Non
     if stopped:
         try:
             assert len(_with_argument(LONG)) == 1
-            (tmp_path / "new").mkdir()
-            async with sandboxes.backend(sandboxes.host_files(tmp_path / "new"), name):
+            async with sandboxes.backend(sandboxes.host_files(tmp_path), name):
                 assert _with_argument(LONG) == []
+                await until(lambda: not alive(server))
         finally:
             os.kill(server, signal.SIGKILL)
     await until(lambda: not any(alive(pid) for pid in group))

@@ -16,11 +16,12 @@ from .shell import Plan
 
 ZYGOTE_ENVIRONMENT: Final = {
     "LANG": "en_US.UTF-8",
+    "LD_LIBRARY_PATH": "/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-"""What it imports shall start no threads: who has threads must not fork."""
+"""What it imports shall start no threads: who has threads must not fork. The loader reads its path once."""
 
 
 class Children:

@@ -48,6 +48,8 @@ from .preparing import Store
 LONGEST_PACKET: Final = 192 * 1024
 """A launch carries argv and environment; Linux takes packets up to net.core.wmem_default, 212,992 bytes."""
 
+COMMAND: Final = b"lambent-forkserver"
+
 WORKER_FD: Final = 3
 """Where the fork server holds the worker's socket: the numbers that children of its fill are taken here."""
 
@@ -333,7 +335,7 @@ def main(fd: int) -> None:
     privileged = os.geteuid() == 0 and sys.argv[-1] != ROOT_OF_ITSELF
     if os.geteuid():
         become_root()
-    kernel.set_command_line(b"lambent-forkserver")  # instances see it as that of their init
+    kernel.set_command_line(COMMAND)  # instances see it as that of their init
     os.dup2(fd, WORKER_FD, inheritable=False)
     os.dup2(0, WORKER_FD + 1, inheritable=False)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)

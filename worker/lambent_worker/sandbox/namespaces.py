@@ -31,7 +31,7 @@ from lambent_worker.sandbox.api import (
     SandboxSpec,
     View,
 )
-from lambent_worker.sandbox.forkserver_client import ForkServer
+from lambent_worker.sandbox.forkserver_client import ForkServer, end_earlier, note_own
 from lambent_worker.sandbox.inside import connect_beside
 from lambent_worker.sandbox.shell import API_PORT
 
@@ -234,6 +234,7 @@ class NamespacesBackend:
             "seccomp": b64encode(seccomp).decode(),
             "slirp": shutil.which("slirp4netns") or "",
         }
+        self._note = files.scratch.with_name(f"{files.scratch.name}.forkserver")
         self._numbers = itertools.count(1)
         self._sandboxes: dict[str, NamespacesSandbox] = {}
         self._closing = False
@@ -243,7 +244,9 @@ class NamespacesBackend:
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
         self._lost: asyncio.Future[str] = loop.create_future()
+        end_earlier(self._note)
         self._server = ForkServer(self._settings, self._said)
+        note_own(self._note, self._server.pid)
         self._server.ended.add_done_callback(lambda _: self._on_end())
         try:
             async with asyncio.timeout(READY_LIMIT_S):

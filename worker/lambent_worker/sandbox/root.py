@@ -20,7 +20,9 @@ LINKS: Final = {
     "/dev/stderr": "/proc/self/fd/2",
 }
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-FOLDERS: Final = ("proc", "tmp", "opt", "dev", "etc", "var/task", "var/runtime")
+FOLDERS: Final = ("proc", "tmp", "opt/lib", "dev", "etc", "var/task/lib", "var/runtime")
+"""The two `lib`s are hidden once something is mounted over them: a zygote's loader remembers for all its
+children which folders of LD_LIBRARY_PATH there are."""
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 ETC: Final = {
