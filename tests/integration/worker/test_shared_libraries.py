@@ -1,4 +1,4 @@
-"""Libraries that a package or a layer brings are found where Lambda looks for them, in a zygote's child too."""
+"""Libraries that a package or a layer brings are found where Lambda looks, in a zygote's child as well."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
