@@ -173,15 +173,11 @@ class InstanceHost:
             except LoadFailed as failed:
                 return Ending("init_error", failed.error)
             except Unsuitable as unsuitable:
-                name = self._without_snapshot(it, unsuitable)
+                name = it.without_snapshot(str(unsuitable))
             if name is None:
                 return Ending("killed")
             it.snapshot = name
             return await self._run_in_sandbox(it, held)
-
-    def _without_snapshot(self, it: Instance, why: Exception) -> str:
-        it.log.line(f"[WARN] SnapStart is not used: {why}")
-        return ""
 
     async def _run_in_sandbox(self, it: Instance, held: Held) -> Ending:
         try:
@@ -197,7 +193,7 @@ class InstanceHost:
             try:
                 return await self._sandbox.create(self._spec(it, held))
             except CannotStart as failed:  # it has just ended, or has no room for another instance
-                it.snapshot = self._without_snapshot(it, failed)
+                it.snapshot = it.without_snapshot(str(failed))
         return await self._sandbox.create(self._spec(it, held))
 
     async def _held(self, it: Instance) -> Held | None:
@@ -226,6 +222,6 @@ class InstanceHost:
             tmp_mb=it.definition.tmp_mb,
             network=it.definition.network,
             runtime_api=bool(it.extensions) or not it.runtime.frames,
-            parked=it.runtime.parked(it.definition.memory_mb),
+            parked=it.runtime.parked(it.definition.memory_mb, it.definition.environment),
             snapshot=it.snapshot,
         )

@@ -26,6 +26,7 @@ from lambent_worker.logs import InstanceLog
 from lambent_worker.run import Run
 from lambent_worker.runtime_api.extensions import Facts
 from lambent_worker.runtime_api.server import RuntimeApi
+from lambent_worker.runtime_api.telemetry import Telemetry
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Sandbox
 
@@ -34,6 +35,9 @@ _log = structlog.get_logger()
 MEMORY_EVERY_S: Final = 1.0
 """Reading it takes 30 us, more than a call: so not every call reads it."""
 
+
+_STATUS: Final = {"success": "", "error": "Status: error", "timeout": "Status: timeout"}
+"""How a call went, as the log says it. A `failure`, where the runtime has ended, is said as an error."""
 
 SHUTDOWN_S: Final = 2.0
 """Lambda's, for an instance with external extensions."""
@@ -102,13 +106,13 @@ class Instance:
         """File names of its external ones; known before `live`."""
         self.snapshot = ""
         """Name of that which it is forked of, if it is; known before `live`."""
-        self.log = log
         self.id = id_
         self.definition = definition
         self.runtime = runtime
         self.state = State.STARTING
         self.killed = asyncio.Event()
         """Somebody wants it to end."""
+        self._log = log
         self._listener = listener
         self._init_limit_s = init_limit_s
         self._loop = asyncio.get_running_loop()
@@ -128,6 +132,8 @@ class Instance:
         """How it ends, where that is decided before its exit."""
         self._api: RuntimeApi | None = None
         """Where the runtime, or extensions, are to find the Runtime API; as long as the sandbox."""
+        self._telemetry: Telemetry | None = None
+        """None once init has ended and nobody wants it."""
         self._wanted = asyncio.Event()
         """A runtime shall run here."""
         self._memory_read_at = float("-inf")
@@ -151,6 +157,11 @@ class Instance:
             await self._ended_with_sandbox(self._run)
         return self._gone()
 
+    def without_snapshot(self, why: str) -> str:
+        """It is started as others are: there is none, which is said in its log."""
+        self._log.line(f"[WARN] SnapStart is not used: {why}")
+        return ""
+
     async def _ended_with_sandbox(self, run: Run) -> None:
         """Nobody wanted that, unless the exit says so: it was forked of a snapshot that is gone."""
         exit_ = await run.exit()
@@ -162,7 +173,7 @@ class Instance:
         """Launches a runtime whenever one is wanted, stays with it to its end, and cleans up behind it."""
         if sandbox.api is not None:
             send = self._send_frame if self.runtime.frames else None
-            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts(), send)
+            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts(), sandbox.connect, send)
         view = sandbox.view
         start = start_of(self.definition, view)
         launch = Launch(
@@ -178,7 +189,8 @@ class Instance:
             ),
             folder=view.task_root,
             channel=self.runtime.frames,
-            parked=self.snapshot or self.runtime.parked(self.definition.memory_mb),
+            parked=self.snapshot
+            or self.runtime.parked(self.definition.memory_mb, self.definition.environment),
         )
         while True:
             await self._wanted.wait()
@@ -192,7 +204,8 @@ class Instance:
     async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
         if self._api is not None:
             self._api.restart()
-        extensions = ExtensionProcesses(self.log.output, self._extension_exited)
+            self._telemetry = self._api.telemetry
+        extensions = ExtensionProcesses(self._extension_printed, self._extension_exited)
         try:
             await extensions.launch(sandbox, self.extensions, launch.environment)
             await self._one_runtime(sandbox, launch)
@@ -205,10 +218,10 @@ class Instance:
         kind = "again" if self._announced else "parked" if process.parked else "new"
         self._listener.launched(self.runtime.name, kind)
         on_frame = self._on_frame if self._api is None else self._on_channel_frame
-        run = self._run = Run(process, self.log.output, on_frame, self._on_broken, self._api)
+        run = self._run = Run(process, self._printed, on_frame, self._on_broken, self._api)
         if process.parked and self.snapshot:
             run.restoring_since = launched_at
-            self.log.line(f"RESTORE_START Runtime Version: {self.runtime.name}")
+            self._log.line(f"RESTORE_START Runtime Version: {self.runtime.name}")
         if process.parked:
             run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
         self._limit_init()
@@ -233,7 +246,9 @@ class Instance:
 
     def deliver(self, event: Event, timeout_s: float, tail: bool) -> None:
         """An instance that is just found dead answers when it is gone."""
-        self.log.start(event.request_id, tail)
+        self._log.start(event.request_id, tail)
+        if self._telemetry is not None:
+            self._telemetry.call_started(event.request_id)
         self._call = Call(event.request_id, event, timeout_s, clock.monotonic_s())
         if self.state is not State.IDLE:
             return
@@ -252,7 +267,9 @@ class Instance:
         With `graceful` its extensions are told first, and have SHUTDOWN_S for what they do then.
         """
         if self._call is not None:
-            self._close_call(self._call, "Status: error")
+            self._close_call(self._call, "failure")
+        if self._telemetry is not None:
+            self._telemetry.flush()
         deadline_ms = int((clock.unix_s() + SHUTDOWN_S) * 1000)
         if graceful and self._api is not None and self._api.extensions.shut_down("spindown", deadline_ms):
             self._stop_as(Ending("killed"))
@@ -267,8 +284,8 @@ class Instance:
             return b""
         if self._run is not None:
             self._run.take_output()
-        self.log.timed_out(call.timeout_s)
-        tail, _ = self._close_call(call, "Status: timeout")
+        self._log.timed_out(call.timeout_s)
+        tail, _ = self._close_call(call, "timeout")
         self._to_idle()
         self._end_run()
         return tail
@@ -310,8 +327,19 @@ class Instance:
             name=definition.name,
             version=definition.version,
             handler=definition.handler,
+            memory_mb=definition.memory_mb,
             external=frozenset(self.extensions),
         )
+
+    def _printed(self, data: bytes) -> None:
+        self._log.output(data)
+        if self._telemetry is not None:
+            self._telemetry.output("function", data)
+
+    def _extension_printed(self, data: bytes) -> None:
+        self._log.output(data)
+        if self._telemetry is not None:
+            self._telemetry.output("extension", data)
 
     def _send_frame(self, event: Event) -> None:
         if self._run is not None:
@@ -359,6 +387,8 @@ class Instance:
         elif head == ["initialising"] and not run.initialising:
             run.initialising = True
             self._init_began = clock.monotonic_s()
+            if self._telemetry is not None:
+                self._telemetry.init_started("invoke" if self._announced else "init")
             self._limit_init()
             return
         elif head == ["ready"] and run.initialising and not run.ready:
@@ -375,10 +405,14 @@ class Instance:
         run.ready = True
         now = clock.monotonic_s()
         self._init_ms = (now - self._init_began) * 1000
+        self._restored = run.restoring_since is not None
         if run.restoring_since is not None:
             self._init_ms = (now - run.restoring_since) * 1000
-            self.log.line(f"RESTORE_REPORT Restore Duration: {self._init_ms:.2f} ms")
-        self._restored = run.restoring_since is not None
+            self._log.line(f"RESTORE_REPORT Restore Duration: {self._init_ms:.2f} ms")
+        if self._telemetry is not None:
+            self._telemetry.init_ended("success", self._init_ms)
+            if not self._telemetry.subscribed:
+                self._telemetry = None
         if self._call is not None:
             run.send(self._call.event)
         else:
@@ -410,11 +444,13 @@ class Instance:
 
     def _report_init(self, status: str) -> None:
         init_ms = (clock.monotonic_s() - self._init_began) * 1000
-        self.log.line(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}")
+        self._log.line(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}")
+        if self._telemetry is not None:
+            self._telemetry.init_ended(status, init_ms)
 
     def _answered(self, run: Run, call: Call, failed: bool, body: bytes) -> None:
         run.take_output()  # all that was printed before the answer is in the pipe by now
-        tail, running_ms = self._close_call(call, "Status: error" if failed else "")
+        tail, running_ms = self._close_call(call, *(("error", body) if failed else ("success",)))
         self._to_idle()
         self._listener.answered(self.id, call.request_id, failed, body, tail, running_ms)
 
@@ -423,7 +459,7 @@ class Instance:
         if (call := self._call) is not None:
             if self._run is not None:
                 self._run.take_output()
-            tail, running_ms = self._close_call(call, "Status: error")
+            tail, running_ms = self._close_call(call, "failure", error)
             self._to_idle()
             self._listener.answered(self.id, call.request_id, True, error, tail, running_ms)
 
@@ -432,7 +468,7 @@ class Instance:
             self.state = State.IDLE
             self._idle_since = clock.monotonic_s()
 
-    def _close_call(self, call: Call, status: str) -> tuple[bytes, float]:
+    def _close_call(self, call: Call, status: str, error: bytes = b"") -> tuple[bytes, float]:
         """The last of its log, if that was asked for, and how many milliseconds it ran."""
         self._call = None
         init_ms, self._init_ms = self._init_ms, None
@@ -441,14 +477,19 @@ class Instance:
             self._memory_read_at = now
             self._peak_mb = self._sandbox.memory().peak_mb
         running_ms = (now - call.began) * 1000
-        tail = self.log.end(running_ms, self._peak_mb, init_ms, status, restored=self._restored)
+        if self._telemetry is not None:
+            self._telemetry.call_ended(call.request_id, status, error, running_ms, self._peak_mb, init_ms)
+        said = _STATUS.get(status, "Status: error")
+        tail = self._log.end(running_ms, self._peak_mb, init_ms, said, restored=self._restored)
         return tail, running_ms
 
     def _on_broken(self, run: Run, what: str) -> None:
         if run is not self._run or self.state is State.STOPPING:
             return
         request_id = self._call.request_id if self._call is not None else ""
-        self.log.line(f"[ERROR] The function disturbed its runtime, which sent {what}. The runtime is ended.")
+        self._log.line(
+            f"[ERROR] The function disturbed its runtime, which sent {what}. The runtime is ended."
+        )
         _log.warning("runtime_was_disturbed", instance=self.id, function=self.definition.name, sent=what)
         self._runtime_failed(failures.broken_channel(request_id, what))
         self._end_run()
@@ -468,7 +509,7 @@ class Instance:
             return
         request_id = self._call.request_id if self._call is not None else ""
         if self._call is not None:
-            self.log.line(failures.exit_message(request_id, exit_))
+            self._log.line(failures.exit_message(request_id, exit_))
         self._runtime_failed(failures.exited(request_id, exit_, out_of_memory=out_of_memory))
 
     def _was_out_of_memory(self) -> bool:
@@ -505,5 +546,5 @@ class Instance:
             self._run = None
         if ending is None:
             ending = Ending("killed")  # by the watchdog, or because the sandboxes' own process died
-        self.log.close()
+        self._log.close()
         return ending

@@ -124,7 +124,7 @@ class Snapshot:
             argv=self.runtime.argv(start_of(self.definition, sandbox.view)),
             environment={},
             folder=sandbox.view.task_root,
-            parked=self.runtime.parked(self.definition.memory_mb),
+            parked=self.runtime.parked(self.definition.memory_mb, self.definition.environment),
             snapshot=self.name,
         )
 
@@ -216,6 +216,8 @@ class Snapshots:
             raise Unsuitable("this worker's sandboxes cannot be forked of a snapshot")
         if not runtime.parkable or not runtime.parkable.zygote:
             raise Unsuitable(f"{runtime.name} has no snapshots")
+        if not runtime.parked(definition.memory_mb, definition.environment):
+            raise Unsuitable("its environment has variables that are read only when a process is executed")
         self._make_room()
         name = f"snapshot-{next(self._numbers)}"
         log = self._logs.of(definition, InstanceId(name))

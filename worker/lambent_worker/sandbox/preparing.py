@@ -10,16 +10,14 @@ from typing import Any, Final, Protocol
 
 from . import kernel
 from . import shell as init
-from .cgroups import Cgroup, Cgroups, Limits
+from .cgroups import Cgroup, Limits
 from .children import Children
+from .footing import Footing
 from .launching import Launcher
 from .nest import MOST_SNAPSHOTS, UIDS, UIDS_A_SNAPSHOT, Nest, Uids
 from .poll import Poll
 from .prepared import Process, Program, Shell
 from .root import READ_ONLY
-
-DEFAULT_TMP_MB: Final = 512
-"""Of a shell that nobody has asked for yet: Lambda's default."""
 
 PARKED_OF_SNAPSHOT: Final = 2
 """Processes that are forked of a snapshot before anybody needs them: so a start waits for little more than
@@ -67,11 +65,11 @@ class Store:
         children: Children,
         launcher: Launcher,
         poll: Poll,
-        cgroups: Cgroups,
-        uids: Uids,
+        footing: Footing,
         listener: Listener,
     ) -> None:
-        self._parent = f"lambent-{settings['name']}"
+        self._parent = footing.parent
+        uids = footing.uids
         self._host = Nest("", uids, settings["pool"])
         self._nests = {"": self._host}
         """By the names of the snapshots in them."""
@@ -81,7 +79,7 @@ class Store:
         self._children = children
         self._launcher = launcher
         self._poll = poll
-        self._cgroups = cgroups
+        self._cgroups = footing.cgroups
         self._listener = listener
         self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._made = 0
@@ -167,9 +165,8 @@ class Store:
             uid = nest.uids.take()
             self._made += 1
             cgroup = self._cgroups.make(self._parent, f"s{self._made}") if self._cgroups.given else None
-            shell = self._children.shell(
-                nest, uid, cgroup, nest.shell.tmp_mb if nest.shell else DEFAULT_TMP_MB
-            )
+            tmp_mb = nest.shell.tmp_mb if nest.shell else init.DEFAULT_TMP_MB
+            shell = self._children.shell(nest, uid, cgroup, tmp_mb)
         except OSError as error:
             self._give_back(nest, uid, cgroup)
             self._fail(nest, str(error))
@@ -295,6 +292,11 @@ class Store:
         if cgroup:
             with suppress(OSError):
                 cgroup.remove()
+
+    def end(self) -> None:
+        """Once every shell is gone: the parent of their cgroups goes too."""
+        with suppress(OSError):  # what cannot be removed is the next worker's to sweep
+            self._cgroups.sweep(self._parent)
 
     def all(self) -> list[Shell]:
         return list(self._shells.values())

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from lambent_proto.ids import InstanceId
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Memory, SandboxSpec, View
 from lambent_worker.sandbox.cgroups import Cgroup
+from lambent_worker.sandbox.inside import connect_beside
 from lambent_worker.sandbox.spawner_client import Spawned, Spawner
 
 _KB_A_MB: Final = 1024
@@ -41,10 +42,16 @@ class Place(ABC):
     view: View
     api: socket.socket | None
     cgroup: Cgroup | None
+    overhead_mb: int = 0
+    """Of the memory that the cgroup counts, what is not the instance's own."""
 
     @abstractmethod
     def start(self, launch: Launch) -> Start:
         """Raises CannotStart, OSError."""
+
+    async def connect(self, port: int) -> socket.socket:
+        """As Sandbox has it. Raises PermissionError, OSError."""
+        return await connect_beside(self.api, port)
 
     def exit(self, exit_: Exit) -> Exit:
         """How the process that was launched ended, from how the one that was executed did."""
@@ -101,6 +108,9 @@ class SpawnedSandbox:
             return ""
         host, port = self.api.getsockname()
         return f"{host}:{port}"
+
+    async def connect(self, port: int) -> socket.socket:
+        return await self._place.connect(port)
 
     async def launch(self, launch: Launch) -> SpawnedProcess:
         """Raises CannotStart, or OSError if this process has no descriptors left."""
@@ -189,7 +199,8 @@ class SpawnedSandbox:
     def memory(self) -> Memory:
         """Without a cgroup, of the first processes of its groups: what those start is not counted."""
         if self._place.cgroup is not None:
-            return Memory(-(-self._place.cgroup.peak_bytes() // _MB), self._place.cgroup.oom_kills())
+            peak_mb = -(-self._place.cgroup.peak_bytes() // _MB) - self._place.overhead_mb
+            return Memory(max(0, peak_mb), self._place.cgroup.oom_kills())
         self._peak_mb = max(self._peak_mb, sum(_peak_mb(spawned.pid) for spawned in self._launched))
         return Memory(self._peak_mb, oom_kills=0)
 
