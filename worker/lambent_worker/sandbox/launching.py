@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from typing import Protocol
 
+from . import kernel
 from . import zygote as contract
 from .children import Children
 from .poll import Poll
@@ -88,6 +89,7 @@ class Launcher:
         try:
             if channel:
                 ours, their_channel = socket.socketpair()
+                kernel.refuse_descriptors(ours)
                 process.ends.append(ours.detach())
                 theirs.append(their_channel.detach())
         except OSError:
