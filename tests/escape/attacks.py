@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 import socket
+import struct
 import subprocess
 import time
 
@@ -51,6 +52,8 @@ NUMBERS = {
     "pidfd_getfd": 438,
 }
 """Of x86_64, from <asm/unistd_64.h>."""
+
+KEPT = []
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -232,6 +235,28 @@ def real_time():
         return "real time"
     except OSError as error:
         return denied(error.errno)
+
+
+def send_slow_descriptor(seconds):
+    """Over its channel, a connection that waits so long for its unsent data when it is closed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = socket.create_connection(listener.getsockname())
+    receiver, _ = listener.accept()
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(b"x" * 65536)
+    except BlockingIOError:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, seconds))
+    KEPT.append(receiver)
+    with socket.socket(fileno=os.dup(3)) as channel:
+        try:
+            socket.send_fds(channel, [b"\0"], [sender.fileno()])
+            return "sent"
+        except OSError as error:
+            return denied(error.errno)
+        finally:
+            sender.close()
 
 
 def many_connections(host, port):

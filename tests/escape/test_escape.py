@@ -308,3 +308,12 @@ async def test_devices_made_in_tmp_cannot_be(attacker: Attacker) -> None:
 async def test_its_connections_to_the_runtime_api_are_bounded(attacker: Attacker) -> None:
     """It may hold as many as it likes of those: the worker serves the others."""
     await attacker("many_connections", "127.0.0.1", 9001)
+
+
+@pytest.mark.skipif(
+    tuple(map(int, platform.release().split(".")[:2])) < (6, 16),
+    reason="before Linux 6.16 no socket can refuse descriptors",
+)
+async def test_its_channel_takes_no_descriptors(attacker: Attacker) -> None:
+    """The worker would have to close what it got, and wait while a connection lingers."""
+    assert await attacker("send_slow_descriptor", 20) == "denied: EPERM"

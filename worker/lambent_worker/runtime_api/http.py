@@ -20,6 +20,12 @@ MOST_STREAMED_BYTES: Final = 200 * 1024 * 1024
 UNREAD_LIMIT_BYTES: Final = 2 * MAX_PAYLOAD_BYTES
 """Of answers that a client does not read, before its connection is ended."""
 
+MOST_SMALL_BODY_BYTES: Final = 64 * 1024
+"""Of a request that brings no answer of a function's."""
+
+MOST_HELD_BYTES: Final = 2 * MAX_PAYLOAD_BYTES
+"""Of unfinished bodies on all connections of a listener together. What goes beyond is dropped."""
+
 MALFORMED: Final = b'{"errorMessage":"Malformed request","errorType":"TruncatedHTTPRequest"}'
 
 _REASONS: Final = {
@@ -37,7 +43,7 @@ _REASONS: Final = {
 class Request:
     """One request. The body is whole in `body` unless it is streamed."""
 
-    __slots__ = ("body", "headers", "method", "path", "size", "streamed", "too_large")
+    __slots__ = ("body", "headers", "large", "method", "path", "size", "streamed", "too_large")
 
     def __init__(self) -> None:
         self.method = ""
@@ -47,6 +53,8 @@ class Request:
         self.body = b""
         self.size = 0
         """Bytes of the body that have come."""
+        self.large = False
+        """Its body may be as large as an answer."""
         self.streamed = False
         self.too_large = False
         """More came than is taken; what came is dropped."""
@@ -56,7 +64,7 @@ class Handler(Protocol):
     """Who answers requests; each is answered with `Connection.answer`, at once or later."""
 
     def begun(self, connection: "Connection", request: Request) -> None:
-        """The headers are there. May set `streamed`, or answer at once."""
+        """The headers are there. May set `large` or `streamed`, or answer at once."""
 
     def piece(self, connection: "Connection", request: Request, data: bytes) -> None:
         """Of the body of a streamed request."""
@@ -68,15 +76,26 @@ class Handler(Protocol):
         """The connection has ended, with this request not answered yet."""
 
 
+class Held:
+    """How many bytes of unfinished bodies there are."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Connection(asyncio.Protocol):
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, held: Held) -> None:
         self.request: Request | None = None
         """Begun, and not answered yet."""
         self._handler = handler
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        self._held = held
         self._header_bytes = 0
-        self._parts: list[bytes] = []
+        self._unparsed = 0
+        """Bytes that have come since the parser last had something to tell."""
+        self._may_begin = False
+        self._body = bytearray()
         self._url = b""
         self._complete = False
         self._keep_alive = True
@@ -87,8 +106,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self._may_begin = True
+        self._unparsed += len(data)
         try:
             self._parser.feed_data(data)
+            if self._unparsed > MOST_HEADER_BYTES:  # the parser keeps a header until it has its end
+                raise httptools.HttpParserError("a header without an end")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._keep_alive = False
             self.answer(400, MALFORMED)
@@ -96,17 +119,21 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._handler.lost(self, self.request)
         self.request = None
+        self._drop_body()
 
     # httptools
 
     def on_message_begin(self) -> None:
         if self.request is not None:
             raise httptools.HttpParserError("a request before the answer to the one before")
+        if not self._may_begin:  # thousands of requests in one piece would hold up everybody else
+            raise httptools.HttpParserError("a request together with the one before")
+        self._may_begin = False
         self.request = Request()
         self._header_bytes = 0
         self._url = b""
         self._complete = False
-        self._parts = []
+        self._drop_body()
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -118,6 +145,7 @@ class Connection(asyncio.Protocol):
             self.request.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def _count(self, size: int) -> None:
+        self._unparsed = 0
         self._header_bytes += size
         if self._header_bytes > MOST_HEADER_BYTES:
             raise httptools.HttpParserError("more bytes of headers than anybody needs")
@@ -133,26 +161,36 @@ class Connection(asyncio.Protocol):
         self._handler.begun(self, request)
 
     def on_body(self, data: bytes) -> None:
+        self._unparsed = 0
         request = self.request
         if request is None or request.too_large:
             return
         request.size += len(data)
-        if request.size > (MOST_STREAMED_BYTES if request.streamed else MAX_PAYLOAD_BYTES):
+        if request.streamed:
+            most = MOST_STREAMED_BYTES
+        else:
+            most = MAX_PAYLOAD_BYTES if request.large else MOST_SMALL_BODY_BYTES
+        if request.size > most or (not request.streamed and self._held.bytes + len(data) > MOST_HELD_BYTES):
             request.too_large = True
-            self._parts = []
+            self._drop_body()
         elif request.streamed:
             self._handler.piece(self, request, data)
         else:
-            self._parts.append(data)
+            self._body += data
+            self._held.bytes += len(data)
 
     def on_message_complete(self) -> None:
         request = self.request
         if request is None:
             return
         self._complete = True
-        request.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts = []
+        request.body = bytes(self._body)
+        self._drop_body()
         self._handler.complete(self, request)
+
+    def _drop_body(self) -> None:
+        self._held.bytes -= len(self._body)
+        self._body = bytearray()
 
     # For the handler
 
@@ -190,6 +228,7 @@ class Listener:
         self._handler = handler
         self._most = most
         self._connections: set[Connection] = set()
+        self._held = Held()
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop.add_reader(sock.fileno(), self._accept)
@@ -201,7 +240,7 @@ class Listener:
         except OSError:
             return
         sock.setblocking(False)
-        connection = _Counted(self._handler, self)
+        connection = _Counted(self._handler, self._held, self)
         self._connections.add(connection)
         task = self._loop.create_task(self._attach(connection, sock))
         self._tasks.add(task)
@@ -237,8 +276,8 @@ class Listener:
 
 
 class _Counted(Connection):
-    def __init__(self, handler: Handler, listener: Listener) -> None:
-        super().__init__(handler)
+    def __init__(self, handler: Handler, held: Held, listener: Listener) -> None:
+        super().__init__(handler, held)
         self._listener = listener
 
     def connection_lost(self, exc: Exception | None) -> None:

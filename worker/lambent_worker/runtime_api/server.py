@@ -16,7 +16,7 @@ from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_worker.event import Event
 from lambent_worker.runtime_api.delivery import Connect
 from lambent_worker.runtime_api.extensions import Extensions, Facts
-from lambent_worker.runtime_api.http import Connection, Listener, Request
+from lambent_worker.runtime_api.http import MOST_SMALL_BODY_BYTES, Connection, Listener, Request
 from lambent_worker.runtime_api.machine import Machine, Refusal
 from lambent_worker.runtime_api.telemetry import Telemetry
 
@@ -39,11 +39,19 @@ _TOO_LARGE: Final = Refusal(
     "RequestEntityTooLarge",
     f"Exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).",
 )
+_TOO_LARGE_REQUEST: Final = Refusal(
+    413,
+    "RequestEntityTooLarge",
+    f"Exceeded maximum allowed request size ({MOST_SMALL_BODY_BYTES} bytes).",
+)
 _BAD_MODE: Final = Refusal(400, "InvalidFunctionResponseMode", "Invalid function response mode")
 _NOT_FOUND: Final = Refusal(404, "NotFound", "The Runtime API has no such path")
 
 _INVOCATION: Final = re.compile(r"invocation/([^/]+)/(response|error)")
 _ERROR_TYPE: Final = re.compile(r"(?:Runtime|Function)\.[A-Z][a-zA-Z]+")
+
+LONGEST_ERROR_BYTES: Final = 1024 * 1024
+"""Of an error document. To read one takes up to a tenth of a second a megabyte, in which nobody else is served."""
 
 MODE_HEADER: Final = "lambda-runtime-function-response-mode"
 ERROR_TYPE_HEADER: Final = "lambda-runtime-function-error-type"
@@ -81,7 +89,7 @@ class RuntimeApi:
         self._event: Event | None = None
         """Delivered, and not handed out yet."""
         self._stream = False
-        self._pieces: list[bytes] = []
+        self._pieces = bytearray()
         self._is_ready = False
         self._unsettled = ""
         self._listener = Listener(listener, self, MOST_CONNECTIONS)
@@ -109,7 +117,7 @@ class RuntimeApi:
         """The running call is decided; nothing more is taken for it."""
         self._machine.abandoned()
         self._event = None
-        self._pieces = []
+        self._pieces = bytearray()
 
     def restored(self) -> None:
         """`restore/next` may return: this is a copy."""
@@ -124,7 +132,7 @@ class RuntimeApi:
         self._waiting = self._restoring = self._event = None
         self._waits = False
         self._machine = Machine()
-        self._pieces = []
+        self._pieces = bytearray()
         self._is_ready = False
         self._unsettled = ""
         self.extensions.restart()
@@ -137,20 +145,23 @@ class RuntimeApi:
     # Handler of the connections
 
     def begun(self, connection: Connection, request: Request) -> None:
+        request.large = request.path.startswith(PREFIX)
         if MODE_HEADER in request.headers and request.path.endswith("/response"):
             self._stream_begun(connection, request)
 
     def piece(self, connection: Connection, request: Request, data: bytes) -> None:
         if self._stream:
             self._on_frame(["chunk", self._machine.request_id], data)
-        elif sum(map(len, self._pieces)) <= MAX_PAYLOAD_BYTES:
-            self._pieces.append(data)
+        elif len(self._pieces) <= MAX_PAYLOAD_BYTES:
+            self._pieces += data
 
     def complete(self, connection: Connection, request: Request) -> None:
         if connection.request is not request:
             return  # it was answered when it began
         if request.path.startswith(PREFIX):
             self._runtime_asks(connection, request, request.path[len(PREFIX) :])
+        elif request.too_large:
+            refuse(connection, _TOO_LARGE_REQUEST)
         elif not self.extensions.asked(connection, request) and not self.telemetry.asked(connection, request):
             refuse(connection, _NOT_FOUND)
 
@@ -270,12 +281,12 @@ class RuntimeApi:
             refuse(connection, _BAD_MODE)
         elif found and not refused(connection, self._machine.response(found[1])):
             request.streamed = True
-            self._pieces = []
+            self._pieces = bytearray()
 
     def _stream_ended(self, connection: Connection, request: Request) -> None:
         request_id = self._machine.request_id
         self._machine.response_ended()
-        pieces, self._pieces = b"".join(self._pieces), []
+        pieces, self._pieces = bytes(self._pieces), bytearray()
         if request.too_large:
             refuse(connection, _TOO_LARGE)
             self._say("error", request_id, TOO_LARGE)
@@ -294,7 +305,7 @@ class RuntimeApi:
         """The runtime's connection ended in the middle of an answer."""
         request_id = self._machine.request_id
         self._machine.response_ended()
-        self._pieces = []
+        self._pieces = bytearray()
         if request_id:
             document = {"errorType": "Runtime.TruncatedResponse", "errorMessage": "Response was truncated"}
             self._say("error", request_id, json.dumps(document, separators=(",", ":")).encode())
@@ -316,7 +327,7 @@ def refuse(connection: Connection, refusal: Refusal) -> None:
 def normalised(body: bytes) -> bytes:
     """An error document as callers get it: what a runtime sent if it is one, else one that says so."""
     try:
-        document: Any = json.loads(body)
+        document: Any = json.loads(body) if len(body) <= LONGEST_ERROR_BYTES else None
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict) and ("errorType" in document or "errorMessage" in document):

@@ -126,6 +126,7 @@ class Launcher:
         try:
             if channel:
                 ours, their_channel = socket.socketpair()
+                kernel.refuse_descriptors(ours)
                 process.ends.append(ours.detach())
                 theirs.append(their_channel.detach())
         except OSError:
