@@ -34,11 +34,17 @@ class Children:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         kernel.unshare(kernel.CLONE_NEWPID)
-        pid = self._forked()
+        spare = self.plan.disks.take_spare(tmp_mb) if self.plan.disks else None
+        try:
+            pid = self._forked()
+        except OSError:
+            if spare is not None:
+                os.close(spare)
+            raise
         if pid == 0:
-            init.run(self.plan, theirs, cgroup.joins if cgroup else (), tmp_mb, uid)
+            init.run(self.plan, theirs, cgroup.joins if cgroup else (), tmp_mb, spare, uid)
         theirs.close()
-        return Shell(uid, pid, ours, cgroup, tmp_mb)
+        return Shell(uid, pid, ours, cgroup, tmp_mb, spare)
 
     def zygote(self, name: str, argv: Sequence[str]) -> Zygote:
         """Its control socket says when it is ready. Raises OSError."""

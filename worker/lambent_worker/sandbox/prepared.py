@@ -12,7 +12,7 @@ from contextlib import suppress
 from . import kernel
 from . import shell as init
 from .cgroups import Cgroup
-from .tmp_disk import discard
+from .tmp_disk import discard, is_empty
 
 
 class Program:
@@ -56,7 +56,13 @@ class Process:
 
 class Shell:
     def __init__(
-        self, uid: int, pid: int, control: socket.socket, cgroup: Cgroup | None, tmp_mb: int
+        self,
+        uid: int,
+        pid: int,
+        control: socket.socket,
+        cgroup: Cgroup | None,
+        tmp_mb: int,
+        disk: int | None,
     ) -> None:
         self.uid = uid
         """Its user of the host's, and group."""
@@ -71,7 +77,7 @@ class Shell:
         self.listener: int | None = None
         self.network: int | None = None
         """Whose end ends what connects it to the network."""
-        self.disk: int | None = None
+        self.disk = disk
         """Its /tmp, if that is on one."""
         self.processes: set[Process] = set()
         self.coming: Process | None = None
@@ -113,6 +119,7 @@ class Shell:
     def close(self) -> None:
         """Once its init has been reaped."""
         self.discard_tmp()
+        self.close_tmp()
         if self.network is not None:
             os.close(self.network)
         os.close(self.init)
@@ -127,9 +134,14 @@ class Shell:
             self.listener = None
 
     def discard_tmp(self) -> None:
-        if self.disk is not None:
+        """Unless nothing is in it."""
+        if self.disk is not None and not is_empty(self.disk):
             with suppress(OSError):
                 discard(self.disk)
+            self.close_tmp()
+
+    def close_tmp(self) -> None:
+        if self.disk is not None:
             os.close(self.disk)
             self.disk = None
 
@@ -145,6 +157,7 @@ class Shell:
     def change_tmp(self, home: int, disk: int | None, size_mb: int) -> None:
         """For an empty one of another size. Raises OSError."""
         self.discard_tmp()
+        self.close_tmp()
         self.disk, self.tmp_mb = disk, size_mb
         kernel.setns(self.init, kernel.CLONE_NEWNS)
         try:

@@ -208,7 +208,9 @@ class Store:
         except ConnectionError:
             word = b""
         if word == init.READY:
-            shell.listener, shell.disk = fds[0], fds[1] if len(fds) > 1 else None
+            shell.listener = fds[0]
+            if len(fds) > 1:
+                shell.disk = fds[1]
             self._making.discard(shell)
             self._failing = False
             if not self._listener.finished(shell):
@@ -237,8 +239,15 @@ class Store:
             self._fail("a sandbox cannot be made: its init has died")
         self._forget(shell)
         self._give_back(shell.uid, shell.cgroup)
+        self._keep_tmp(shell)
         shell.close()
         return shell
+
+    def _keep_tmp(self, shell: Shell) -> None:
+        disks = self._children.plan.disks
+        with suppress(OSError):
+            if disks and shell.disk is not None and disks.keep(shell.disk, shell.tmp_mb):
+                shell.disk = None
 
     def _give_back(self, uid: int | None, cgroup: Cgroup | None) -> None:
         if uid is not None:

@@ -5,7 +5,7 @@ shell: when it dies the kernel kills everything else in its pid namespace, and o
 adopts and reaps what instances leave behind. When its control socket ends, so does it: nothing outlives the
 fork server. On that socket it says
 
-    ready      with the listener of the Runtime API, and the mount of /tmp if that is on disk
+    ready      with the listener of the Runtime API, and the mount of /tmp if that is on a new disk
     cleared    after a `clear`, once it has ended every other process and none is left, not even a zombie
 
 or why it could not make the shell.
@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from . import entry, kernel
-from .tmp_disk import TmpDisks
+from .tmp_disk import TmpDisks, mount_again
 
 API_PORT: Final = 9001
 """Of the listener on 127.0.0.1 in each shell."""
@@ -66,18 +66,23 @@ class Plan:
         """Whether each has a user of the host's of its own."""
 
 
-def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, uid: int) -> NoReturn:
-    """In a child of the fork server's that is the first process of a new pid namespace."""
+def run(
+    plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, spare: int | None, uid: int
+) -> NoReturn:
+    """In a child of the fork server's that is the first process of a new pid namespace.
+
+    `spare` is a disk for /tmp that was kept.
+    """
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom nobody waits for leaves no zombie
-        disk = plan.disks.make(tmp_mb) if plan.disks else None
+        disk = mount_again(spare) if spare is not None else plan.disks.make(tmp_mb) if plan.disks else None
         for join in joins:
             os.write(join, b"0")
         _make(plan, disk, tmp_mb)
         listener = api_listener()
         _drop(plan, uid)
-        fds = [listener.fileno()] if disk is None else [listener.fileno(), disk]
+        fds = [listener.fileno()] if disk is None or spare is not None else [listener.fileno(), disk]
         _close_all_but(control.fileno(), *fds)
         entry.give_up(plan.system_calls)
         socket.send_fds(control, [READY], fds)
