@@ -13,6 +13,7 @@ from . import shell as init
 from .cgroups import Cgroup
 from .prepared import Process, Shell, Zygote
 from .shell import Plan
+from .tmp_disk import mount_again
 
 ZYGOTE_ENVIRONMENT: Final = {
     "LANG": "en_US.UTF-8",
@@ -33,18 +34,23 @@ class Children:
         """Its control socket says when it is finished. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        kernel.unshare(kernel.CLONE_NEWPID)
-        spare = self.plan.disks.take_spare(tmp_mb) if self.plan.disks else None
+        disk = self.plan.disks.take_spare(tmp_mb) if self.plan.disks else None
+        tmp = None
         try:
+            tmp = None if disk is None else mount_again(disk)
+            kernel.unshare(kernel.CLONE_NEWPID)
             pid = self._forked()
+            if pid == 0:
+                init.run(self.plan, theirs, cgroup.joins if cgroup else (), tmp_mb, tmp, uid)
         except OSError:
-            if spare is not None:
-                os.close(spare)
+            if disk is not None:
+                os.close(disk)
             raise
-        if pid == 0:
-            init.run(self.plan, theirs, cgroup.joins if cgroup else (), tmp_mb, spare, uid)
+        finally:
+            if tmp is not None:
+                os.close(tmp)
         theirs.close()
-        return Shell(uid, pid, ours, cgroup, tmp_mb, spare)
+        return Shell(uid, pid, ours, cgroup, tmp_mb, disk)
 
     def zygote(self, name: str, argv: Sequence[str]) -> Zygote:
         """Its control socket says when it is ready. Raises OSError."""

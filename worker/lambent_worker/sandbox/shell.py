@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from . import entry, kernel
-from .tmp_disk import TmpDisks, mount_again
+from .tmp_disk import TmpDisks
 
 API_PORT: Final = 9001
 """Of the listener on 127.0.0.1 in each shell."""
@@ -67,22 +67,23 @@ class Plan:
 
 
 def run(
-    plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, spare: int | None, uid: int
+    plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, tmp: int | None, uid: int
 ) -> NoReturn:
     """In a child of the fork server's that is the first process of a new pid namespace.
 
-    `spare` is a disk for /tmp that was kept.
+    `tmp` is the mount of a disk that was kept for /tmp. The fork server makes it: here, where each page of
+    memory must be copied before it is used, that takes ten times as long.
     """
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom nobody waits for leaves no zombie
-        disk = mount_again(spare) if spare is not None else plan.disks.make(tmp_mb) if plan.disks else None
+        disk = plan.disks.make(tmp_mb) if plan.disks and tmp is None else tmp
         for join in joins:
             os.write(join, b"0")
         _make(plan, disk, tmp_mb)
         listener = api_listener()
         _drop(plan, uid)
-        fds = [listener.fileno()] if disk is None or spare is not None else [listener.fileno(), disk]
+        fds = [listener.fileno()] if disk is tmp else [listener.fileno(), disk]
         _close_all_but(control.fileno(), *fds)
         entry.give_up(plan.system_calls)
         socket.send_fds(control, [READY], fds)
@@ -127,12 +128,13 @@ def _drop(plan: Plan, uid: int) -> None:
     with suppress(PermissionError):
         write("/proc/self/oom_score_adj", _OOM_SCORE)
     entry.give_up_groups_and_limits()
-    kernel.drop_bounding_set()
+    if not plan.users:
+        kernel.drop_bounding_set()
     if plan.privileged:
         entry.become(uid, uid)
     if plan.users:
         _make_users(uid)
-        kernel.drop_bounding_set()  # which a new user namespace begins with
+        kernel.drop_bounding_set()  # only here, as a new user namespace begins with a full one
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # what runs as the same user shall not look into it
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
