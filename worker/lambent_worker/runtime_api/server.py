@@ -51,7 +51,7 @@ _INVOCATION: Final = re.compile(r"invocation/([^/]+)/(response|error)")
 _ERROR_TYPE: Final = re.compile(r"(?:Runtime|Function)\.[A-Z][a-zA-Z]+")
 
 LONGEST_ERROR_BYTES: Final = 1024 * 1024
-"""Of an error document. To read one takes up to a tenth of a second a megabyte, in which nobody else is served."""
+"""Of an error document. To read one takes up to 0.1 s a megabyte, in which nobody else is served."""
 
 MODE_HEADER: Final = "lambda-runtime-function-response-mode"
 ERROR_TYPE_HEADER: Final = "lambda-runtime-function-error-type"

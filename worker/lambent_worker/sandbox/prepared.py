@@ -13,7 +13,7 @@ from . import kernel
 from . import shell as init
 from .cgroups import Cgroup
 from .nest import Nest, doors
-from .tmp_disk import discard
+from .tmp_disk import discard, is_empty
 
 
 class Program:
@@ -59,7 +59,14 @@ class Process:
 
 class Shell:
     def __init__(
-        self, nest: Nest, uid: int, pid: int, control: socket.socket, cgroup: Cgroup | None, tmp_mb: int
+        self,
+        nest: Nest,
+        uid: int,
+        pid: int,
+        control: socket.socket,
+        cgroup: Cgroup | None,
+        tmp_mb: int,
+        disk: int | None,
     ) -> None:
         self.nest = nest
         """Where it was made."""
@@ -77,7 +84,7 @@ class Shell:
         self.listener: int | None = None
         self.network: int | None = None
         """Whose end ends what connects it to the network."""
-        self.disk: int | None = None
+        self.disk = disk
         """Its /tmp, if that is on one."""
         self.processes: set[Process] = set()
         self.coming: Process | None = None
@@ -126,6 +133,7 @@ class Shell:
     def close(self) -> None:
         """Once its init has been reaped."""
         self.discard_tmp()
+        self.close_tmp()
         if self.network is not None:
             os.close(self.network)
         for fd in (self.init, *self._doors):
@@ -141,9 +149,14 @@ class Shell:
             self.listener = None
 
     def discard_tmp(self) -> None:
-        if self.disk is not None:
+        """Unless nothing is in it."""
+        if self.disk is not None and not is_empty(self.disk):
             with suppress(OSError):
                 discard(self.disk)
+            self.close_tmp()
+
+    def close_tmp(self) -> None:
+        if self.disk is not None:
             os.close(self.disk)
             self.disk = None
 
@@ -159,6 +172,7 @@ class Shell:
     def change_tmp(self, home: int, disk: int | None, size_mb: int) -> None:
         """For an empty one of another size. Raises OSError."""
         self.discard_tmp()
+        self.close_tmp()
         self.disk, self.tmp_mb = disk, size_mb
         kernel.setns(self.init, kernel.CLONE_NEWNS)
         try:

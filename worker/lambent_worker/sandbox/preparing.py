@@ -251,7 +251,9 @@ class Store:
         except ConnectionError:
             word = b""
         if word == init.READY:
-            shell.listener, shell.disk = fds[0], fds[1] if len(fds) > 1 else None
+            shell.listener = fds[0]
+            if len(fds) > 1:
+                shell.disk = fds[1]
             self._making.discard(shell)
             shell.nest.failing = False
             if not self._listener.finished(shell):
@@ -280,11 +282,18 @@ class Store:
             self._fail(shell.nest, "a sandbox cannot be made: its init has died")
         self._forget(shell)
         self._give_back(shell.nest, shell.uid, shell.cgroup)
+        self._keep_tmp(shell)
         shell.close()
         for nest in list(self._nests.values()):
             if nest.shell is shell:
                 self._end_nest(nest)
         return shell
+
+    def _keep_tmp(self, shell: Shell) -> None:
+        disks = self._children.plan.disks
+        with suppress(OSError):
+            if disks and shell.disk is not None and disks.keep(shell.disk, shell.tmp_mb):
+                shell.disk = None
 
     def _give_back(self, nest: Nest, uid: int | None, cgroup: Cgroup | None) -> None:
         if uid is not None:
