@@ -62,12 +62,15 @@ def _text(name: str, text: str) -> Callable[[], Files]:
     return lambda: {name: text}
 
 
+def _run(*argv: str, folder: str) -> None:
+    subprocess.run(argv, cwd=SOURCES / folder, check=True, timeout=300)
+
+
 @functools.cache
 def _made(folder: str, *argv: str) -> Mapping[str, bytes]:
     """What a compiler makes of the function, once in a test run. OUT is where it puts things."""
     with tempfile.TemporaryDirectory(prefix="lambent-functions-") as out:
-        command = [word.replace("OUT", out) for word in argv]
-        subprocess.run(command, cwd=SOURCES / folder, check=True, timeout=300)
+        _run(*(word.replace("OUT", out) for word in argv), folder=folder)
         made = (path for path in Path(out).rglob("*") if path.is_file())
         return {str(path.relative_to(out)): path.read_bytes() for path in made}
 
@@ -83,6 +86,40 @@ def _java(package: str) -> Mapping[str, bytes]:
     ]
     made = _made("java", "javac", "-cp", str(runtime), "-d", "OUT", *sources)
     return {name: data for name, data in made.items() if name.startswith(package)}
+
+
+@functools.cache
+def _csharp() -> Mapping[str, bytes]:
+    """shop.dll, and the layer's greeting.dll."""
+    core = f"-r:{runtimes_here().files['dotnet'][0] / 'Amazon.Lambda.Core.dll'}"
+    with tempfile.TemporaryDirectory(prefix="lambent-functions-") as out:
+        _run("mcs", "-target:library", f"-out:{out}/greeting.dll", "Greeting.cs", folder="dotnet")
+        _run(
+            "mcs",
+            "-target:library",
+            f"-out:{out}/shop.dll",
+            core,
+            f"-r:{out}/greeting.dll",
+            "App.cs",
+            folder="dotnet",
+        )
+        return {path.name: path.read_bytes() for path in Path(out).iterdir()}
+
+
+def _dotnet(runtime: str) -> Language:
+    return Language(
+        runtime=runtime,
+        files=lambda: {"shop.dll": _csharp()["shop.dll"]},
+        handler="shop::Shop.App::Handle",
+        broken="shop::Shop.Broken::Handle",
+        broken_type="NotSupportedException",
+        fail_type="ArgumentException",
+        trace="stackTrace",
+        frame="at Shop.App.Fail",
+        layer=lambda: {"dotnet/greeting.dll": _csharp()["greeting.dll"]},
+        heap_limit=True,
+        needs=("mcs",),
+    )
 
 
 def _python(version: str) -> Language:
@@ -141,4 +178,6 @@ LANGUAGES: Final = (
         layer=lambda: {"java/lib/greeting.jar": zipped(_java("greeting/"))},
         heap_limit=True,
     ),
+    _dotnet("dotnet8"),
+    _dotnet("mono6"),
 )
