@@ -1,6 +1,7 @@
 """A worker: registers under a lease, takes grants and events, and is gone when its lease is."""
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,8 +26,9 @@ from lambent_worker.metrics import Metrics, serving
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
 from lambent_worker.runtimes.registry import Runtimes, discover
-from lambent_worker.sandbox.api import HostFiles, Protections
-from lambent_worker.sandbox.process import ProcessBackend
+from lambent_worker.sandbox import backends
+from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protections
+from lambent_worker.sandbox.required import check_level
 from lambent_worker.settings import WorkerSettings
 
 WATCHDOG_MARGIN_S: Final = 0.5
@@ -117,13 +119,12 @@ async def _listening(
 @asynccontextmanager
 async def _instances(
     settings: WorkerSettings, agent: Agent
-) -> AsyncIterator[tuple[ProcessBackend, Runtimes, FunctionLogs]]:
+) -> AsyncIterator[tuple[Backend, Runtimes, FunctionLogs]]:
     """The host of the instances; on exit they have all been reaped."""
     data = settings.data.absolute()
     runtimes = await asyncio.to_thread(_runtimes, data)
-    backend = ProcessBackend(
-        HostFiles(runtimes=data / "runtimes", prefixes=runtimes.prefixes, scratch=_made(data / "scratch"))
-    )
+    files = HostFiles(runtimes=data / "runtimes", prefixes=runtimes.prefixes, scratch=_made(data / "scratch"))
+    backend = backends.backend(settings.sandbox, files, _unique(settings.name, data), runtimes.parkables)
     packages = PackageCache(
         _made(data / "code"),
         open_store(settings.packages),
@@ -140,6 +141,8 @@ async def _instances(
         ) as host,
     ):
         agent.host = host
+        check_level(backend.protections(), settings.require_isolation)
+        _tell(backend.protections())
         yield backend, runtimes, logs
 
 
@@ -147,6 +150,19 @@ def _runtimes(data: Path) -> Runtimes:
     runtimes = discover(_made(data / "build"))
     runtimes.install(data / "runtimes")
     return runtimes
+
+
+def _unique(name: str, data: Path) -> str:
+    """A backend ends what an earlier worker of this name has left: the name must be no other worker's, and of
+    all that are called `worker-1` on this host only one has this data folder."""
+    return f"{name}-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}"
+
+
+def _tell(protections: Protections) -> None:
+    """How well instances are shut in here, once, when the worker starts."""
+    missing = {name: protections.why_missing.get(name, PROTECTIONS[name]) for name in protections.missing}
+    say = _log.warning if protections.level == "none" else _log.info
+    say("isolation", level=protections.level, backend=protections.backend, missing=missing)
 
 
 def _made(folder: Path) -> Path:

@@ -46,7 +46,7 @@ class WorkerSettings(Settings):
     It is renewed after a third of the time, and the instances are killed two seconds before its end: below
     five seconds one slow renewal would cost them all.
     """
-    sandbox: Literal["namespaces", "bwrap", "gvisor", "landlock", "process"] = "process"
-    """What isolates instances; process: nothing."""
-    require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "none"
+    sandbox: Literal["namespaces", "bwrap", "gvisor", "landlock", "process"] = "namespaces"
+    """What isolates instances. namespaces: all that a shared kernel can; process: nothing."""
+    require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "namespaces"
     """It does not start where its sandbox reaches less."""

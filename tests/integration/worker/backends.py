@@ -3,42 +3,42 @@
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pytest
 
-from lambent_worker.sandbox.api import Backend, HostFiles
+from lambent_worker.sandbox.api import Backend, HostFiles, Parkable
 from lambent_worker.sandbox.confine import landlock_version
 from lambent_worker.sandbox.landlock import LandlockBackend
 from lambent_worker.sandbox.process import ProcessBackend
 from lambent_worker.sandbox.seccomp import program
 
-Make = Callable[[HostFiles], Backend]
+Make = Callable[[HostFiles, Sequence[Parkable]], Backend]
 
 NAME: Final = f"test-{os.getpid()}"
 """A worker's, which no other run of the tests uses."""
 
 
-def process(files: HostFiles) -> Backend:
+def process(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:
     return ProcessBackend(files)
 
 
-def landlock_or_skip(files: HostFiles) -> Backend:
+def landlock_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:
     if not landlock_version():
         pytest.skip("this kernel has no Landlock")
     return LandlockBackend(files, NAME)
 
 
-def namespaces_or_skip(files: HostFiles) -> Backend:
+def namespaces_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:
     if os.geteuid() != 0:
         pytest.skip("namespaces with everything that they protect from need root")
     from lambent_worker.sandbox.namespaces import NamespacesBackend
 
-    return NamespacesBackend(files, NAME, seccomp=program(platform.machine()))
+    return NamespacesBackend(files, NAME, parkables, seccomp=program(platform.machine()))
 
 
-def bwrap_or_skip(files: HostFiles) -> Backend:
+def bwrap_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:
     if shutil.which("bwrap") is None:
         pytest.skip("bwrap is not installed")
     from lambent_worker.sandbox.bwrap import BwrapBackend

@@ -30,8 +30,8 @@ from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.runtimes.registry import Runtimes, discover
-from lambent_worker.sandbox.api import Backend, HostFiles
-from lambent_worker.sandbox.process import ProcessBackend
+from lambent_worker.sandbox.api import HostFiles
+from tests.integration.worker import backends
 
 LONG_S = 3_600.0
 
@@ -210,7 +210,7 @@ def runtimes_here() -> Runtimes:
 async def scene(
     folder: Path,
     *,
-    backend: Callable[[HostFiles], Backend] = ProcessBackend,
+    backend: backends.Make = backends.process,
     runtimes: Sequence[Runtime] = (),
     lease_s: float = LONG_S,
     init_limit_s: float = INIT_LIMIT_S,
@@ -224,7 +224,7 @@ async def scene(
         here.install(folder / "runtimes")
         files = HostFiles(runtimes=folder / "runtimes", prefixes=here.prefixes, scratch=folder / "scratch")
         async with InstanceHost(
-            sandbox=backend(files),
+            sandbox=backend(files, here.parkables),
             runtimes={**here.by_name, **{it.name: it for it in runtimes}},
             packages=packages,
             logs=logs,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lambent_worker import runtimes
 from lambent_worker.runtimes.api import Family, Found, Runtime, Unavailable
+from lambent_worker.sandbox.api import Parkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Runtimes:
         return tuple(
             dict.fromkeys(prefix for runtime in self.by_name.values() for prefix in runtime.prefixes)
         )
+
+    @property
+    def parkables(self) -> tuple[Parkable, ...]:
+        runtimes = {runtime.name: runtime for runtime in self.by_name.values()}
+        return tuple(it.parkable for it in runtimes.values() if it.parkable is not None)
 
     def install(self, target: Path) -> None:
         """Makes `target`, whatever was in it, the folder that instances see as LAMBDA_RUNTIME_DIR."""

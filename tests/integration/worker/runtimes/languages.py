@@ -89,7 +89,7 @@ def _java(package: str) -> Mapping[str, bytes]:
 
 
 @functools.cache
-def _csharp() -> Mapping[str, bytes]:
+def csharp() -> Mapping[str, bytes]:
     """shop.dll, and the layer's greeting.dll."""
     core = f"-r:{runtimes_here().files['dotnet'][0] / 'Amazon.Lambda.Core.dll'}"
     with tempfile.TemporaryDirectory(prefix="lambent-functions-") as out:
@@ -109,14 +109,14 @@ def _csharp() -> Mapping[str, bytes]:
 def _dotnet(runtime: str) -> Language:
     return Language(
         runtime=runtime,
-        files=lambda: {"shop.dll": _csharp()["shop.dll"]},
+        files=lambda: {"shop.dll": csharp()["shop.dll"]},
         handler="shop::Shop.App::Handle",
         broken="shop::Shop.Broken::Handle",
         broken_type="NotSupportedException",
         fail_type="ArgumentException",
         trace="stackTrace",
         frame="at Shop.App.Fail",
-        layer=lambda: {"dotnet/greeting.dll": _csharp()["greeting.dll"]},
+        layer=lambda: {"dotnet/greeting.dll": csharp()["greeting.dll"]},
         heap_limit=True,
         needs=("mcs",),
     )

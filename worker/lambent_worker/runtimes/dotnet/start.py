@@ -1,4 +1,4 @@
-"""Becomes a .NET program where there are .NET's libraries and no `dotnet`: start.py ROOT LIBHOSTFXR PROGRAM"""
+"""Becomes a .NET program where .NET has no `dotnet` of its own: start.py ROOT LIBHOSTFXR PROGRAM"""
 
 import ctypes
 import os
@@ -19,11 +19,10 @@ def main(root: str, library: str, program: str) -> int:
     status: int = host.hostfxr_initialize_for_dotnet_command_line(
         1, arguments, ctypes.byref(parameters), ctypes.byref(handle)
     )
-    if status < 0 or not handle:
-        print(f".NET cannot be started: status {status & 0xFFFFFFFF:#x}", file=sys.stderr)
+    if status < 0 or handle.value is None:
+        sys.stderr.write(f".NET cannot be started: status {status & 0xFFFFFFFF:#x}\n")
         return 1
-    status = host.hostfxr_run_app(handle)
-    return status
+    return int(host.hostfxr_run_app(handle))
 
 
 if __name__ == "__main__":

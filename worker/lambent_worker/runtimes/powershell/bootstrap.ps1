@@ -37,6 +37,7 @@ function Send-LambentError([string]$Path, $Record) {
 
 function New-LambentContext($Headers) {
     $deadline = [DateTimeOffset]::FromUnixTimeMilliseconds([long]$Headers['Lambda-Runtime-Deadline-Ms'])
+    $client = $Headers['Lambda-Runtime-Client-Context']
     $context = [PSCustomObject]@{
         AwsRequestId       = $Headers['Lambda-Runtime-Aws-Request-Id']
         InvokedFunctionArn = $Headers['Lambda-Runtime-Invoked-Function-Arn']
@@ -45,7 +46,7 @@ function New-LambentContext($Headers) {
         MemoryLimitInMB    = [int]$env:AWS_LAMBDA_FUNCTION_MEMORY_SIZE
         LogGroupName       = $env:AWS_LAMBDA_LOG_GROUP_NAME
         LogStreamName      = $env:AWS_LAMBDA_LOG_STREAM_NAME
-        ClientContext      = $Headers['Lambda-Runtime-Client-Context'] | ConvertFrom-Json
+        ClientContext      = if ($client) { ConvertFrom-Json $client } else { $null }
         Deadline           = $deadline
     }
     $context | Add-Member -MemberType ScriptProperty -Name RemainingTime -Value {

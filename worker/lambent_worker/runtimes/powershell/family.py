@@ -21,7 +21,7 @@ class PowerShell:
             if match is None or int(match[1]) < OLDEST:
                 raise NotUsable(f"{pwsh} is no PowerShell {OLDEST} or newer")
         except NotUsable as missing:
-            why = f"{missing}: install PowerShell {OLDEST} or newer from its makers; Debian has no package of it"
+            why = f"{missing}: install PowerShell {OLDEST} or newer; Debian has no package of it"
             return Found(unavailable=(Unavailable(name="powershell", family=self.name, why=why),))
         runtime = Runtime(
             name=f"powershell{match[1]}.{match[2]}",

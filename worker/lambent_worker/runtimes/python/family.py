@@ -12,9 +12,17 @@ from typing import Final
 
 from lambent_worker.runtimes.api import Found, Runtime, Start, Unavailable
 from lambent_worker.runtimes.host import NotUsable, built, output_of, outside_usr
+from lambent_worker.sandbox import entry, kernel, zygote
+from lambent_worker.sandbox.api import Parkable
+
+PARKED: Final = 2
+"""Of the version that runs Lambent, which is the one that functions have unless they name another; those of
+other versions are forked when they are wanted."""
 
 OLDEST: Final = (3, 8)
 _BOOTSTRAP: Final = Path(__file__).parent / "bootstrap"
+_OF_ZYGOTES: Final = tuple(Path(it.__file__ or "") for it in (zygote, entry, kernel))
+"""They run inside a zygote as well, beside the bootstrap."""
 _EXECUTABLE: Final = re.compile(r"python3\.(\d+)")
 _FACTS: Final = """\
 import json, select, ssl, sys, zlib
@@ -44,7 +52,7 @@ class Python:
         interpreters, broken = _interpreters()
         folder = built(
             build,
-            [_BOOTSTRAP],
+            [_BOOTSTRAP, *_OF_ZYGOTES],
             [f"{it.path} {it.version_text}" for it in interpreters],
             lambda folder: _compile(folder, interpreters),
         )
@@ -112,6 +120,8 @@ def _compile(folder: Path, interpreters: list[Interpreter]) -> None:
     """For each of them, so that no instance compiles, and none looks at the dates of files."""
     files = folder / "lambent_bootstrap"
     shutil.copytree(_BOOTSTRAP, files, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in _OF_ZYGOTES:
+        shutil.copy(source, files)
     for it in interpreters:
         output_of(
             *(str(it.path), "-I", "-m", "compileall", "-q"),
@@ -131,6 +141,15 @@ def _runtime(it: Interpreter) -> Runtime:
         environment=lambda start: _environment(start, it.name),
         prefixes=outside_usr(it.prefix),
         frames=True,
+        parkable=Parkable(
+            name=it.name,
+            argv=(
+                *(str(it.path), "-I", "-S", "-B", "-X", "utf8"),
+                "/var/runtime/python/lambent_bootstrap/zygote_main.py",
+            ),
+            zygote=True,
+            count=PARKED if it.prefix == Path(sys.base_prefix) else 0,
+        ),
     )
 
 

@@ -38,8 +38,9 @@ class Ruby:
 
 def _environment(start: Start, abi: str) -> dict[str, str]:
     """`abi` is Ruby's own name for the folder of gems that suit it, as 3.1.0."""
+    own, layers = f"{start.task_root}/vendor/bundle/ruby", f"{start.opt}/ruby/gems"
     return {
-        "GEM_PATH": f"{start.task_root}/vendor/bundle/ruby/{abi}:{start.opt}/ruby/gems/{abi}:{start.opt}/ruby/gems",
+        "GEM_PATH": f"{own}/{abi}:{layers}/{abi}:{layers}",
         "RUBYLIB": f"{start.task_root}:{start.runtime_dir}/ruby/lib:{start.opt}/ruby/lib",
     }
 

@@ -218,6 +218,7 @@ final class Binder {
             }
             Field field = type.getField(name);
             if (!Modifier.isFinal(field.getModifiers()) && !Modifier.isStatic(field.getModifiers())) {
+                field.setAccessible(true);
                 field.set(object, bind(value, field.getGenericType()));
             }
         } catch (NoSuchFieldException none) {

@@ -60,11 +60,12 @@ final class Handlers {
         }
     }
 
-    /** Of several with that name the one with most parameters; what the compiler made for generics is not meant. */
+    /** Of several with that name the one with most parameters. */
     private static Method method(Class<?> type, String name) {
         Method best = null;
-        for (Method method : type.getMethods()) {
-            if (method.getName().equals(name) && !method.isBridge() && isCallable(method)) {
+        for (Method found : type.getMethods()) {
+            Method method = found.isBridge() && found.getName().equals(name) ? beneath(found) : found;
+            if (method != null && method.getName().equals(name) && isCallable(method)) {
                 if (best == null || method.getParameterCount() > best.getParameterCount()) {
                     best = method;
                 }
@@ -76,6 +77,19 @@ final class Handlers {
                     "Class " + type.getName() + " has no public method '" + name + "' that an event can be given to");
         }
         return best;
+    }
+
+    /** The compiler makes a bridge to a method that takes a generic type, or to one of a class that is not public:
+     * the latter has the types that are wanted. Null if it is the former, whose method is found by itself. */
+    private static Method beneath(Method bridge) {
+        for (Class<?> at = bridge.getDeclaringClass().getSuperclass(); at != null; at = at.getSuperclass()) {
+            try {
+                return at.getDeclaredMethod(bridge.getName(), bridge.getParameterTypes());
+            } catch (NoSuchMethodException none) {
+                continue;
+            }
+        }
+        return null;
     }
 
     private static boolean isCallable(Method method) {

@@ -52,6 +52,7 @@ final class Properties {
         }
         for (Field field : type.getFields()) {
             if (!Modifier.isStatic(field.getModifiers())) {
+                field.setAccessible(true);
                 found.put(field.getName(), field.get(object));
             }
         }
