@@ -15,6 +15,9 @@ from loadtest.processes import Seen, still_there, tree
 
 WITHIN_S = 30.0
 
+PLAIN = ("--sandbox", "process", "--require-isolation", "none")
+"""Functions of most tests leave evidence in the host's folders, and what is tested needs no sandbox."""
+
 
 class Fleet:
     """One `lambent up`. Its pids and addresses are those of now, read from parts.json."""
@@ -84,7 +87,9 @@ def up(data: Path, *options: str) -> Iterator[Fleet]:
     said = data.parent / f"{data.name}.said"
     command = [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", "--json-ready"]
     with said.open("wb") as errors:
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(
+            [*command, *PLAIN, *options], stdout=subprocess.PIPE, stderr=errors, text=True
+        )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lambent_chassis.etcd import find_etcd
-from tests.e2e.fleet import gone, up
+from tests.e2e.fleet import PLAIN, gone, up
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +41,7 @@ def test_starts_and_stops(data: Path, number: signal.Signals) -> None:
 
 def test_says_how_functions_are_isolated(data: Path) -> None:
     """The level that the workers reach here and what is missing, before anything is deployed."""
-    command = [sys.executable, "-m", "lambent", "up", "--data", str(data), "--workers", "1"]
+    command = [sys.executable, "-m", "lambent", "up", "--data", str(data), "--workers", "1", *PLAIN]
     options = ["--grpc-port", "0", "--sandbox", "process", "--require-isolation", "none"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -73,7 +73,7 @@ def test_one_a_data_folder(data: Path) -> None:
     """A second one on the same folder says who uses it, and does not touch it."""
     with up(data, "--workers", "1") as fleet:
         second = subprocess.run(
-            [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0"],
+            [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", *PLAIN],
             capture_output=True,
             text=True,
             timeout=30,
@@ -149,7 +149,7 @@ def test_a_part_that_cannot_start(data: Path) -> None:
     data.mkdir()
     (data / "worker-1").write_text("a file where a folder has to be")
     done = subprocess.run(
-        [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0"],
+        [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", *PLAIN],
         capture_output=True,
         text=True,
         timeout=50,

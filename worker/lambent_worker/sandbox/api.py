@@ -151,7 +151,7 @@ class Parkable:
     count: int = 1
     """How many wait."""
     memory_mb: int = 0
-    """It suits functions with so much memory alone: what it may use is settled when it starts. 0: it suits all."""
+    """It suits functions with so much memory alone: its heap is settled when it starts. 0: it suits all."""
 
 
 @dataclass(frozen=True, slots=True)

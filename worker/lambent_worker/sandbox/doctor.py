@@ -107,8 +107,7 @@ def _say(block: Block, tell: int) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - it is said to the parent, who raises
         answer = f"-{_why(error)}"
     os.write(tell, answer.encode()[:4096])
-    while True:  # the parent ends it
-        signal.pause()
+    os._exit(0)
 
 
 def _unshare(flags: int) -> None:

@@ -23,6 +23,8 @@ OLDEST: Final = (3, 8)
 _BOOTSTRAP: Final = Path(__file__).parent / "bootstrap"
 _OF_ZYGOTES: Final = tuple(Path(it.__file__ or "") for it in (zygote, entry, kernel))
 """They run inside a zygote as well, beside the bootstrap."""
+OLDEST_ZYGOTE: Final = (3, 9)
+"""The first that knows pidfds."""
 _EXECUTABLE: Final = re.compile(r"python3\.(\d+)")
 _FACTS: Final = """\
 import json, select, ssl, sys, zlib
@@ -141,15 +143,19 @@ def _runtime(it: Interpreter) -> Runtime:
         environment=lambda start: _environment(start, it.name),
         prefixes=outside_usr(it.prefix),
         frames=True,
-        parkable=Parkable(
-            name=it.name,
-            argv=(
-                *(str(it.path), "-I", "-S", "-B", "-X", "utf8"),
-                "/var/runtime/python/lambent_bootstrap/zygote_main.py",
-            ),
-            zygote=True,
-            count=PARKED if it.prefix == Path(sys.base_prefix) else 0,
+        parkable=_zygote(it) if it.version >= OLDEST_ZYGOTE else None,
+    )
+
+
+def _zygote(it: Interpreter) -> Parkable:
+    return Parkable(
+        name=it.name,
+        argv=(
+            *(str(it.path), "-I", "-S", "-B", "-X", "utf8"),
+            "/var/runtime/python/lambent_bootstrap/zygote_main.py",
         ),
+        zygote=True,
+        count=PARKED if it.prefix == Path(sys.base_prefix) else 0,
     )
 
 

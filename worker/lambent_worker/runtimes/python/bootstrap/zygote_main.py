@@ -9,8 +9,8 @@ import sys
 from importlib import import_module
 
 COMMON = (
-    "base64 collections contextlib copy dataclasses datetime decimal enum functools hashlib io itertools json "
-    "logging operator random re string tempfile threading traceback typing urllib.parse uuid"
+    "base64 collections contextlib copy dataclasses datetime decimal enum functools hashlib io itertools "
+    "json logging operator random re string tempfile threading traceback typing urllib.parse uuid"
 )
 
 _folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
