@@ -241,8 +241,8 @@ BUGS: Final = [
         ),
         (
             "a disconnected node gets grants",
-            "n.registered and n.connected and n.id in",
-            "n.registered and n.id in",
+            "n.connected and n.id in frontend.links",
+            "n.id in frontend.links",
             "property",
         ),
         (

@@ -1,6 +1,6 @@
 """A zygote: an interpreter that has imported what its runtime needs, and of which processes are forked.
 
-How a runtime makes one: its folder holds copies of this file, `kernel.py` and `entry.py` in one package, and a
+How a runtime makes one: its folder holds copies of this file, `kernel.py` and `entry.py` in a package, and a
 program, the `argv` of a `Parkable`, that imports whatever all its processes will need and then does
 
     zygote.serve()
