@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from lambent_proto.definition import Definition
 from lambent_worker.sandbox.api import Parkable
 
 
@@ -27,10 +28,13 @@ class Runtime:
     """It is ours and speaks frames on its channel; else it speaks to the Runtime API."""
     parkable: Parkable | None = None
 
-    def parked(self, memory_mb: int) -> str:
-        """Name of what is parked of it that suits a function with so much memory, or empty."""
-        parkable = self.parkable
-        return parkable.name if parkable and parkable.memory_mb in (0, memory_mb) else ""
+    def parked(self, definition: Definition) -> str:
+        """Name of what is parked of it that suits the function, or empty."""
+        it = self.parkable
+        if it is None or it.memory_mb not in (0, definition.memory_mb):
+            return ""
+        own = definition.environment
+        return it.name if all(own.get(name, value) == value for name, value in it.settled.items()) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,23 @@ class Start:
     opt: str
     handler: str
     memory_mb: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every function has, unless it says otherwise, and interpreters read when they start."""
+        return {
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "PATH": f"/usr/local/bin:/usr/bin:/bin:{self.opt}/bin",
+            "LD_LIBRARY_PATH": f"{self.runtime_dir}/lib:{self.task_root}:{self.task_root}/lib:{self.opt}/lib",
+        }
+
+
+def parked_start(memory_mb: int) -> Start:
+    """Of a process that does not know its function yet, in a sandbox that has Lambda's own folders."""
+    return Start(
+        runtime_dir="/var/runtime", task_root="/var/task", opt="/opt", handler="", memory_mb=memory_mb
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

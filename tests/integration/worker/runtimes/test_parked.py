@@ -1,0 +1,162 @@
+"""Processes that were started before their function was known."""
+
+import functools
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lambent_worker.sandbox.api import Parkable
+from tests.integration.worker.backends import namespaces_or_skip
+from tests.integration.worker.scene import Files, Ready, Scene, runtimes_here, scene, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+NODE = """
+const fs = require("node:fs");
+exports.handler = async () => ({
+  linker: fs.readFileSync("/proc/self/environ", "utf8").split("\\0"),
+  variables: Object.keys(process.env).sort(),
+  own: process.env.OWN,
+  folder: process.cwd(),
+  locale: Intl.DateTimeFormat().resolvedOptions().locale,
+  zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+  heap: require("node:v8").getHeapStatistics().heap_size_limit,
+});
+"""
+JAVA = """
+import java.nio.file.*;
+import java.util.*;
+
+public class Facts {
+    public Map<String, Object> all() throws Exception {
+        Map<String, Object> facts = new TreeMap<>();
+        facts.put("linker", Files.readString(Path.of("/proc/self/environ")).split("\\0"));
+        facts.put("variables", new TreeSet<>(System.getenv().keySet()));
+        facts.put("own", System.getenv("OWN"));
+        facts.put("folder", Path.of("x").toAbsolutePath().getParent().toString());
+        facts.put("locale", Locale.getDefault().toString());
+        facts.put("zone", TimeZone.getDefault().getID());
+        facts.put("heap", Runtime.getRuntime().maxMemory());
+        return facts;
+    }
+}
+"""
+
+
+@functools.cache
+def classes() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="lambent-functions-") as out:
+        source = Path(out) / "Facts.java"
+        source.write_text(JAVA)
+        subprocess.run(["javac", "-d", out, source], check=True, timeout=100)
+        return {path.name: path.read_bytes() for path in Path(out).glob("*.class")}
+
+
+FUNCTIONS: dict[str, tuple[Callable[[], Files], str, dict[str, str]]] = {
+    "nodejs": (lambda: {"index.js": NODE}, "index.handler", {"NODE_OPTIONS": "--no-deprecation"}),
+    "java": (classes, "Facts::all", {"JAVA_TOOL_OPTIONS": "-Dx=y"}),
+}
+"""By runtime: a function that tells all it knows, its handler, and what only a new process would read."""
+
+
+@pytest.fixture(params=FUNCTIONS)
+def name(request: pytest.FixtureRequest) -> str:
+    if request.param not in runtimes_here().by_name:
+        pytest.skip(f"{request.param} is not on this host")
+    return str(request.param)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, name: str) -> AsyncIterator[Scene]:
+    async with scene(tmp_path, backend=namespaces_or_skip) as it:
+        yield it
+
+
+def parkable_of(name: str) -> Parkable:
+    it = runtimes_here().by_name[name].parkable
+    assert it is not None
+    return it
+
+
+def waits(parkable: Parkable) -> bool:
+    """Whether one of ours reads from its channel: not only is it executed, it is ready to be taken."""
+    return any(
+        command == [*parkable.argv, ""] and is_ours(pid) and reads_its_channel(pid)
+        for pid, command in commands()
+    )
+
+
+def commands() -> list[tuple[int, list[str]]]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((int(entry.name), (entry / "cmdline").read_text().split("\0")))
+        except OSError:
+            continue
+    return found
+
+
+def is_ours(pid: int) -> bool:
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+def reads_its_channel(pid: int) -> bool:
+    try:
+        calls = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/syscall")]
+    except OSError:
+        return False
+    return any(call.startswith("0 0x3 ") for call in calls)
+
+
+async def facts_of(stage: Scene, name: str, memory_mb: int, own: dict[str, str]) -> dict[str, Any]:
+    files, handler, _ = FUNCTIONS[name]
+    definition = await stage.deploy(
+        files(), handler=handler, runtime=name, memory_mb=memory_mb, environment=own
+    )
+    instance = stage.start(definition)
+    said = await stage.hears()
+    assert isinstance(said, Ready), said
+    answer = await stage.call(instance, {}, timeout_s=20.0)
+    assert not answer.failed, answer.json
+    facts: dict[str, Any] = answer.json
+    return facts
+
+
+async def test_it_is_as_if_it_had_been_executed(stage: Scene, name: str) -> None:
+    """A function cannot tell by its environment, its folder, its heap, or what the linker has read."""
+    parkable = parkable_of(name)
+    await until(lambda: waits(parkable))
+    parked = await facts_of(stage, name, parkable.memory_mb, {"OWN": "1"})
+    executed = await facts_of(stage, name, parkable.memory_mb, {"OWN": "1", "LC_ALL": "en_US.UTF-8"})
+    assert [kind for _, kind in stage.recorder.launches] == ["parked", "new"]
+    executed["variables"].remove("LC_ALL")
+    for facts in (parked, executed):
+        read = {tuple(line.split("=", 1)) for line in facts.pop("linker") if line}
+        assert set(parkable.environment.items()) <= read
+    assert parked == executed
+
+
+async def test_it_does_not_suit_every_function(stage: Scene, name: str) -> None:
+    """A function that sets what was settled when the process started, or has other memory, gets a new one."""
+    parkable = parkable_of(name)
+    await until(lambda: waits(parkable))
+    for own in ({"TZ": "Asia/Tokyo"}, {"LD_LIBRARY_PATH": "/tmp"}, FUNCTIONS[name][2]):
+        facts = await facts_of(stage, name, parkable.memory_mb, own)
+        assert facts["zone"] == own.get("TZ", facts["zone"])
+        assert {"=".join(item) for item in own.items()} <= set(facts["linker"])
+    await facts_of(stage, name, parkable.memory_mb * 2, {})
+    assert {kind for _, kind in stage.recorder.launches} == {"new"}
+    await facts_of(stage, name, parkable.memory_mb, {"OWN": "1"})
+    assert stage.recorder.launches[-1][1] == "parked"
