@@ -64,6 +64,10 @@ FUNCTIONS: dict[str, tuple[Callable[[], Files], str, dict[str, str]]] = {
 """By runtime: a function that tells all it knows, its handler, and what only a new process would read."""
 
 
+INTERPRETED = ("LANG", "TZ", "PATH", "LD_LIBRARY_PATH")
+"""Variables that the C library or the dynamic linker acts on: they see what a process was started with."""
+
+
 @pytest.fixture(params=FUNCTIONS)
 def name(request: pytest.FixtureRequest) -> str:
     if request.param not in runtimes_here().by_name:
@@ -143,8 +147,8 @@ async def test_it_is_as_if_it_had_been_executed(stage: Scene, name: str) -> None
     assert [kind for _, kind in stage.recorder.launches] == ["parked", "new"]
     executed["variables"].remove("LC_ALL")
     for facts in (parked, executed):
-        read = {tuple(line.split("=", 1)) for line in facts.pop("linker") if line}
-        assert set(parkable.environment.items()) <= read
+        read = dict(line.split("=", 1) for line in facts["linker"] if line)
+        facts["linker"] = {variable: read.get(variable) for variable in INTERPRETED}
     assert parked == executed
 
 
