@@ -30,7 +30,7 @@ from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.runtimes.registry import Runtimes, discover
-from lambent_worker.sandbox.api import HostFiles
+from lambent_worker.sandbox.api import HostFiles, Parkable
 from tests.integration.worker import backends
 
 LONG_S = 3_600.0
@@ -118,6 +118,7 @@ class Scene:
         self.logs = logs
         self.folder = folder
         self.recorder = Recorder()
+        self.protections: frozenset[str] = frozenset()
         self._store = store
         self._numbers = itertools.count(1)
 
@@ -212,6 +213,7 @@ async def scene(
     *,
     backend: backends.Make = backends.process,
     runtimes: Sequence[Runtime] = (),
+    parkables: Sequence[Parkable] | None = None,
     lease_s: float = LONG_S,
     init_limit_s: float = INIT_LIMIT_S,
     freeze_after_s: float = FREEZE_AFTER_S,
@@ -223,8 +225,9 @@ async def scene(
         here = runtimes_here()
         here.install(folder / "runtimes")
         files = HostFiles(runtimes=folder / "runtimes", prefixes=here.prefixes, scratch=folder / "scratch")
+        sandbox = backend(files, here.parkables if parkables is None else parkables)
         async with InstanceHost(
-            sandbox=backend(files, here.parkables),
+            sandbox=sandbox,
             runtimes={**here.by_name, **{it.name: it for it in runtimes}},
             packages=packages,
             logs=logs,
@@ -235,6 +238,7 @@ async def scene(
             host.extend(clock.monotonic_s() + lease_s)
             it = Scene(host, logs, store, folder)
             it.recorder = recorder
+            it.protections = sandbox.protections().given
             yield it
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lambent_proto.ids import InstanceId
+from tests.integration.worker import backends
 from tests.integration.worker.runtimes.languages import LANGUAGES, Language, skip_unless_here
-from tests.integration.worker.scene import Scene, scene, until
+from tests.integration.worker.scene import Scene, runtimes_here, scene, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -22,10 +23,11 @@ def language(request: pytest.FixtureRequest) -> Language:
     return it
 
 
-@pytest.fixture
-async def stage(tmp_path: Path, language: Language) -> AsyncIterator[Scene]:
+@pytest.fixture(params=[backends.process, backends.namespaces_or_skip])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path, language: Language) -> AsyncIterator[Scene]:
     """It depends on the language so that a missing one starts nothing."""
-    async with scene(tmp_path) as it:
+    parkable = runtimes_here().by_name[language.runtime].parkable
+    async with scene(tmp_path, backend=request.param, parkables=[parkable] if parkable else []) as it:
         yield it
 
 
@@ -128,11 +130,13 @@ async def test_an_init_error(stage: Scene, language: Language) -> None:
     assert b"not today" in said.error
 
 
-async def test_a_heap_within_the_functions_memory(stage: Scene, language: Language) -> None:
-    """A runtime that can limits its heap to the function's memory: using more ends the call, and no other."""
-    if not language.heap_limit:
-        pytest.skip(f"{language.runtime} has no limit of its own: the sandbox has")
+async def test_more_memory_than_it_has(stage: Scene, language: Language) -> None:
+    """Using more than the function's memory ends the call, and no other."""
+    if not language.heap_limit and "memory_limit" not in stage.protections:
+        pytest.skip(f"{language.runtime} has no limit of its own, and this sandbox has none")
     it = await started(stage, language)
     answer = await stage.call(it, {"do": "hog"}, timeout_s=60.0)
     assert answer.failed
+    if not language.heap_limit:
+        assert answer.json["errorType"] == "Runtime.OutOfMemory"
     assert (await stage.call(it, {"do": "hello", "name": "x"}, timeout_s=30.0)).json == {"hello": "x"}

@@ -23,8 +23,8 @@ OLDEST: Final = (3, 8)
 _BOOTSTRAP: Final = Path(__file__).parent / "bootstrap"
 _OF_ZYGOTES: Final = tuple(Path(it.__file__ or "") for it in (zygote, entry, kernel))
 """They run inside a zygote as well, beside the bootstrap."""
-OLDEST_ZYGOTE: Final = (3, 9)
-"""The first that knows pidfds."""
+OLDEST_ZYGOTE: Final = (3, 10)
+"""3.8 knows no pidfds, and of 3.9 `os.closerange` closes a billion descriptors one by one, in every fork."""
 _EXECUTABLE: Final = re.compile(r"python3\.(\d+)")
 _FACTS: Final = """\
 import json, select, ssl, sys, zlib
