@@ -34,7 +34,11 @@ from lambent_worker.core.agent import State as AgentState
 
 LIMITS: Final = {FunctionName("f"): 2, FunctionName("g"): 3}
 RUNTIMES: Final = {FunctionName("f"): "python3.11", FunctionName("g"): "nodejs20.x"}
-RUNTIMES_OF: Final = (frozenset[str](), frozenset({"nodejs20.x"}), frozenset({"python3.11", "nodejs20.x"}))
+RUNTIMES_OF: Final = (
+    frozenset[str](),
+    frozenset({"python3.11", "nodejs20.x"}),
+    frozenset({"python3.11", "nodejs20.x", "ruby3.1"}),
+)
 """By slot. The first one's workers are of an older release, and say nothing of it."""
 FRONTENDS: Final = [FrontendId("f1"), FrontendId("f2")]
 functions = st.sampled_from(sorted(LIMITS))

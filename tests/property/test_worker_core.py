@@ -237,6 +237,7 @@ class Worker(RuleBasedStateMachine):
                 assert self.running[instance.id] == instance.request
             if instance.state is State.IDLE:
                 assert instance.id not in self.running
+                assert instance.id not in self.owed_freed, "the end of a fenced event is not told"
         assert self.agent.epoch == self.newest
 
     @invariant()

@@ -54,6 +54,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 env={},
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the worker, which ends its instances in order
             )
         self._socket.setblocking(False)

@@ -1,7 +1,7 @@
 """A zygote: an interpreter that has imported what its runtime needs, and of which processes are forked.
 
-How a runtime makes one: its folder holds copies of this file, `kernel.py` and `entry.py` in a package, and a
-program, the `argv` of a `Parkable`, that imports whatever all its processes will need and then does
+How a runtime makes one: its folder holds copies of this file, of `kernel.py` and `entry.py` in one package,
+and a program, the `argv` of a `Parkable`, that imports whatever all its processes will need and then does
 
     zygote.serve()
     main(3)
@@ -11,7 +11,7 @@ has read the frame ["specialise"] from its channel, descriptor 3; environment an
 itself runs no function's code, has one thread, and holds no secret.
 
 The fork server talks to it over descriptor 3, a SOCK_SEQPACKET socket. The first packet is the seccomp
-program. After it each packet is a JSON array, an order, answered in order; what has exited is said between.
+program. After it each packet is a JSON array. Orders are answered in order; what has exited is said between.
 
     fork server to zygote                     zygote to fork server
                                               ["ready"]
