@@ -3,7 +3,7 @@ BIN := .venv/bin
 SEEDS ?= 20000
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench simulate
+.PHONY: setup demo test check proto bench soak simulate
 
 setup: $(READY)
 
@@ -26,7 +26,7 @@ check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not integration and not e2e and not simulation'
+	$(BIN)/python -m pytest -m 'not integration and not e2e and not simulation and not escape'
 
 # Generated code is committed; this renews it.
 proto: setup
@@ -34,6 +34,10 @@ proto: setup
 
 bench: setup
 	$(BIN)/python -m loadtest.bench
+
+# Ten thousand instances, and nothing left of them; as root.
+soak: setup
+	$(BIN)/python -m loadtest.soak
 
 # The three cores in a hostile network: make simulate SEEDS=100000
 simulate: setup

@@ -23,7 +23,7 @@ import grpc.aio
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc, invoke_pb2, invoke_pb2_grpc
 from loadtest.figures import percentile
-from loadtest.fleet import Fleet, Off, command, fleet
+from loadtest.fleet import ANY_ISOLATION, Fleet, Off, command, fleet
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 EXAMPLE: Final = ROOT / "examples" / "thumbnail"
@@ -53,7 +53,7 @@ def main() -> int:
     began = monotonic_s()
     try:
         _build()
-        with fleet("--workers", str(WORKERS)) as running:
+        with fleet("--workers", str(WORKERS), *ANY_ISOLATION) as running:
             click.echo(f"The fleet is up: etcd, a placement, {WORKERS} workers and a frontend.")
             _deploy(running)
             measured = asyncio.run(_measure(running))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -34,6 +35,9 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces with users of the host's"),
 ]
+
+LONG = str(os.getpid() * 100)
+"""Seconds that something sleeps, which nobody else on this machine sleeps so long."""
 
 KILLED = Exit(-signal.SIGKILL, killed=True)
 
@@ -101,13 +105,13 @@ async def test_no_zombie_is_left_of_what_nobody_waits_for(place: NamespacesSandb
 
 async def test_a_destroyed_sandbox_takes_everything_with_it(stage: Stage, place: NamespacesSandbox) -> None:
     """A kill ends daemons as well; the sandbox is reported as gone when they and its cgroups are."""
-    await shell(place, "setsid sleep 98765 < /dev/null > /dev/null 2>&1 &")
-    process = await started(place, "/bin/sleep", "98765")
+    await shell(place, f"setsid sleep {LONG} < /dev/null > /dev/null 2>&1 &")
+    process = await started(place, "/bin/sleep", LONG)
     os.close(process.output)
-    assert len(_with_argument("98765")) == 2
+    assert len(_with_argument(LONG)) == 2
     place.memory()
     await destroyed(place)
-    assert _with_argument("98765") == []
+    assert _with_argument(LONG) == []
     assert await process.wait() == KILLED
     with pytest.raises(OSError):  # noqa: PT011 - there is no cgroup any more
         place.memory()
@@ -179,6 +183,38 @@ async def test_without_a_network_there_is_no_route(place: NamespacesSandbox) -> 
     _, output = await python(place, code)
     server.close()
     assert output.split() == ["101", "101", "111"]  # ENETUNREACH twice, ECONNREFUSED
+
+
+@pytest.mark.skipif(not shutil.which("slirp4netns"), reason="slirp4netns is not installed")
+async def test_with_a_network_the_host_and_the_cloud_stay_out_of_reach(stage: Stage) -> None:
+    """There is a way out, but not to the host's loopback, and none to link-local addresses."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    place = await stage.sandbox(network=True, runtime_api=True)
+    code = f"""
+        import errno, socket
+        for address in (("169.254.169.254", 80), ("127.0.0.1", {port}), ("10.0.2.2", {port})):
+            try:
+                socket.create_connection(address, 2)
+            except TimeoutError:
+                print("TIMEOUT")
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.connect(("192.0.2.1", 53))
+        print(s.getsockname()[0])
+    """
+    _, output = await python(place, code)
+    server.close()
+    *refused, own = output.split()
+    assert refused[:2] == ["EINVAL", "ECONNREFUSED"]
+    assert refused[2] in ("ENETUNREACH", "ECONNREFUSED", "TIMEOUT")
+    assert own == "10.0.2.100"
+    (slirp,) = _with_argument("--disable-host-loopback", parent=stage.backend.pid)
+    assert place.api
+    place.api.close()
+    await destroyed(place)
+    await until(lambda: not alive(slirp))
 
 
 async def test_the_runtime_api_is_reached_from_inside_alone(stage: Stage) -> None:
@@ -286,7 +322,7 @@ async def test_nothing_outlives_the_fork_server(tmp_path: Path) -> None:
     """Killed, it takes every process with it; the sandboxes say so, and the backend says it is lost."""
     async with sandboxes.stage(tmp_path, [parkable()]) as stage:
         place = await stage.sandbox()
-        await shell(place, "setsid sleep 87654 < /dev/null > /dev/null 2>&1 &")
+        await shell(place, f"setsid sleep {LONG} < /dev/null > /dev/null 2>&1 &")
         process = await parked(place)
         group = _below(stage.backend.pid)
         assert len(group) >= 3
@@ -296,7 +332,7 @@ async def test_nothing_outlives_the_fork_server(tmp_path: Path) -> None:
             await place.wait()
         assert await process.wait() == KILLED
         await until(lambda: not any(alive(pid) for pid in group))
-        assert _with_argument("87654") == []
+        assert _with_argument(LONG) == []
         with pytest.raises(CannotStart):
             await stage.sandbox()
         let_go(process)
@@ -313,7 +349,7 @@ async def main():
     async with sandboxes.backend(sandboxes.host_files(folder), sys.argv[2], [sandboxes.parkable()]) as it:
         it.extend(clock.monotonic_s() + 1000)
         place = await sandboxes.Stage(it, folder).sandbox()
-        await sandboxes.shell(place, "setsid sleep 76543 < /dev/null > /dev/null 2>&1 &")
+        await sandboxes.shell(place, f"setsid sleep {sys.argv[3]} < /dev/null > /dev/null 2>&1 &")
         print(it.pid, flush=True)
         await asyncio.sleep(1000)
 
@@ -326,7 +362,7 @@ async def test_nothing_outlives_the_worker(tmp_path: Path, stopped: bool) -> Non
     """`kill -9` of it ends everything at once; what a hanging fork server keeps, the next worker ends."""
     name = f"test-{os.getpid()}-dead"
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WORKER, str(tmp_path), name, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", WORKER, str(tmp_path), name, LONG, stdout=asyncio.subprocess.PIPE
     )
     assert worker.stdout
     server = int(await worker.stdout.readline())
@@ -336,13 +372,15 @@ async def test_nothing_outlives_the_worker(tmp_path: Path, stopped: bool) -> Non
     worker.kill()
     await worker.wait()
     if stopped:
-        assert len(_with_argument("76543")) == 1
-        (tmp_path / "new").mkdir()
-        async with sandboxes.backend(sandboxes.host_files(tmp_path / "new"), name):
-            assert _with_argument("76543") == []
-        os.kill(server, signal.SIGKILL)
+        try:
+            assert len(_with_argument(LONG)) == 1
+            async with sandboxes.backend(sandboxes.host_files(tmp_path), name):
+                assert _with_argument(LONG) == []
+                await until(lambda: not alive(server))
+        finally:
+            os.kill(server, signal.SIGKILL)
     await until(lambda: not any(alive(pid) for pid in group))
-    assert _with_argument("76543") == []
+    assert _with_argument(LONG) == []
     (tmp_path / "newest").mkdir()
     async with sandboxes.backend(sandboxes.host_files(tmp_path / "newest"), name):
         pass
@@ -420,6 +458,56 @@ async def test_a_zygote_that_dies_is_started_again(tmp_path: Path) -> None:
         await destroyed(place)
         assert await process.wait() == KILLED
         let_go(process)
+
+
+PLAIN_USER = """
+import asyncio, os, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+os.setgroups([])
+os.setresgid(54321, 54321, 54321)
+os.setresuid(54321, 54321, 54321)
+from tests.integration.worker import sandboxes
+
+async def main():
+    async with sandboxes.stage(folder, [sandboxes.parkable(count=0)]) as stage:
+        protections = stage.backend.protections()
+        place = await stage.sandbox(parked="py")
+        process = await sandboxes.parked(place)
+        assert await sandboxes.specialised(process, "me") == "me /var/task"
+        sandboxes.let_go(process)
+        await place.clear()
+        _, output = await sandboxes.shell(place, "touch /tmp/x /opt/x 2>&1; id -u; cat /proc/self/status")
+        await sandboxes.destroyed(place)
+        print(protections.level, *sorted(protections.why_missing), sep="\\n")
+        print(output)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_plain_user_has_sandboxes_too(tmp_path: Path) -> None:
+    """Without root the same code works in a user namespace, and says what it cannot protect from."""
+    interpreter = sandboxes.interpreter_of_all()
+    if interpreter is None:
+        pytest.skip("no interpreter of this version can be executed by a plain user")
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o777)
+    packages = [path for path in sys.path if path and not path.startswith(str(sandboxes.PREFIX))]
+    worker = await asyncio.create_subprocess_exec(
+        *(interpreter, "-c", PLAIN_USER, str(tmp_path / "plain")),
+        env={"PYTHONPATH": os.pathsep.join([os.getcwd(), *packages])},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await worker.communicate()
+    lines = output.decode().splitlines()
+    assert lines[0] == "namespaces-user"
+    assert {"own_kernel", "own_user"} <= set(lines)
+    assert "touch: cannot touch '/opt/x': Read-only file system" in lines
+    assert "993" in lines
+    status = status_of(output.decode())
+    assert {status[f"Cap{kind}"] for kind in ("Prm", "Eff", "Bnd")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
 async def test_the_watchdog_ignores_signals_that_are_the_workers(stage: Stage) -> None:

@@ -38,7 +38,7 @@ def test_the_message_names_what_is_missing_and_the_way_out() -> None:
         check_level(reaching("cpu_limit", "memory_limit", "own_kernel"), "namespaces")
     text = str(refused.value)
     assert "the backend namespaces reaches the isolation level namespaces-user on this host" in text
-    assert "memory_limit (this host has no memory_limit), cpu_limit (this host has no cpu_limit)." in text
+    assert "memory_limit (this host has no memory_limit); cpu_limit (this host has no cpu_limit)" in text
     assert "own_kernel" not in text
     assert "set require_isolation to namespaces-user (--require-isolation namespaces-user)" in text
     assert "`lambent worker doctor`" in text
@@ -46,7 +46,7 @@ def test_the_message_names_what_is_missing_and_the_way_out() -> None:
 
 def test_a_protection_without_a_reason_is_named_all_the_same() -> None:
     """A backend may say nothing of why."""
-    with pytest.raises(NotIsolated, match=r"files \(this backend does not give it\)"):
+    with pytest.raises(NotIsolated, match=r"process_limit \(this backend does not give it\)"):
         check_level(Protections("b", frozenset()), "landlock")
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from lambent_proto.definition import Definition
 from lambent_worker.sandbox.api import Parkable
+
+READ_WHEN_EXECUTED: Final = ("LD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
+"""Variables, by how they begin, that the C library reads when a program starts: for a parked process too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +30,16 @@ class Runtime:
     """It is ours and speaks frames on its channel; else it speaks to the Runtime API."""
     parkable: Parkable | None = None
 
-    def parked(self, definition: Definition) -> str:
-        """Name of what is parked of it that suits the function, or empty."""
+    def parked(self, memory_mb: int, variables: Mapping[str, str]) -> str:
+        """Name of what is parked of it that suits a function with so much memory and these variables of its
+        own, or empty."""
         it = self.parkable
-        if it is None or it.memory_mb not in (0, definition.memory_mb):
+        if it is None or it.memory_mb not in (0, memory_mb):
             return ""
-        own = definition.environment
-        return it.name if all(own.get(name, value) == value for name, value in it.settled.items()) else ""
+        if any(name.startswith(READ_WHEN_EXECUTED) for name in variables):
+            return ""
+        suits = all(variables.get(name, value) == value for name, value in it.settled.items())
+        return it.name if suits else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from lambent_worker.sandbox.cgroup_trees import Tree, pids_in
 
@@ -23,8 +22,7 @@ _REMOVE_WITHIN_S: Final = 0.5
 _RETRY_S: Final = 0.001
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     memory_bytes: int
     """Swap is not used at all."""
     cpus: float

@@ -9,8 +9,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 _CONTROLLERS: Final = ("memory", "cpu", "pids")
 CAPABILITIES: Final = (*_CONTROLLERS, "freeze", "kill")
@@ -28,8 +27,7 @@ def write(path: str, value: str) -> None:
         os.close(file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class Tree(NamedTuple):
     """One hierarchy."""
 
     version: int
@@ -116,8 +114,7 @@ def find_trees() -> tuple[Mapping[str, list[Tree]], Mapping[str, str]]:
     return found, {name: reason for name, reason in (nothing | why).items() if name not in found}
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
+class _Mount(NamedTuple):
     point: str
     root: str
     """Which cgroup is seen there."""
@@ -188,7 +185,7 @@ def _first_that_works(trees: Iterable[Tree]) -> Tree:
         except OSError as error:
             failure = error
         else:
-            return replace(tree, kills=not tree.threaded and os.path.exists(f"{tree.top}/{name}/cgroup.kill"))
+            return tree._replace(kills=not tree.threaded and os.path.exists(f"{tree.top}/{name}/cgroup.kill"))
         finally:
             with suppress(OSError):
                 os.rmdir(f"{tree.top}/{name}")

@@ -32,25 +32,23 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
-from base64 import b64decode
 from collections import deque
-from pathlib import Path
 from typing import Any, Final
 
-from . import kernel
-from .cgroups import Cgroups
+from . import kernel, network
 from .children import Children
+from .footing import ROOT_OF_ITSELF, Footing, become_root
 from .launching import Launcher
 from .poll import Poll
 from .prepared import Process, Program, Shell
-from .preparing import DEFAULT_TMP_MB, Store, Uids
-from .root import build
-from .shell import Plan
-from .tmp_disk import TmpDisks
+from .preparing import Store
 
 LONGEST_PACKET: Final = 192 * 1024
 """A launch carries argv and environment; Linux takes packets up to net.core.wmem_default, 212,992 bytes."""
+
+COMMAND: Final = b"lambent-forkserver"
 
 WORKER_FD: Final = 3
 """Where the fork server holds the worker's socket: the numbers that children of its fill are taken here."""
@@ -61,49 +59,34 @@ IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 REFILL_AFTER_S: Final = 0.02
 """How long nothing must have happened before the next shell is prepared, so that nobody waits for that."""
 
-UIDS: Final = 4096
-"""Users of the host's that one worker may use, which is also the most instances that it can have."""
-
 
 class ForkServer:
-    def __init__(self, worker: socket.socket, wakeup: int) -> None:
+    def __init__(self, worker: socket.socket, wakeup: int, privileged: bool) -> None:
         self._worker = worker
+        self._privileged = privileged
         self._wakeup = wakeup
+        self._packet = bytearray(LONGEST_PACKET)
+        """Kept, because so much memory anew for each packet is a mapping for each."""
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._poll = Poll()
         self._valid_until = 0.0
         self._over = False
         self._ready = False
         self._taken: dict[str, Shell] = {}
+        self._connecting: dict[str, Shell] = {}
+        """Complete but for their way to the network."""
         self._waiting: dict[str, dict[str, Any]] = {}
         """What was asked for and no shell was there for, oldest first."""
         self._poll.watch(wakeup, self._reap)
 
     def set_up(self, settings: dict[str, Any]) -> None:
         """Raises OSError."""
-        privileged = os.geteuid() == 0
-        if not privileged:
-            become_root_of_a_user_namespace()
-        os.makedirs(settings["scratch"], exist_ok=True)
-        cgroups = Cgroups.detect()
-        cgroups.sweep(f"lambent-{settings['name']}")
-        uids = Uids(claimed(settings["uid_base"]), UIDS, privileged)
-        root = build(settings["scratch"], settings["runtimes"], settings["prefixes"])
-        instructions = b64decode(settings["seccomp"])
-        users = not privileged or can_make_user_namespaces(settings["uid_base"])
-        disks, no_disks = tmp_disks(settings["scratch"])
-        plan = Plan(root, kernel.Filter(instructions), disks, users, privileged)
-        children = Children(plan, instructions)
+        self._slirp = settings["slirp"]
+        footing = Footing(settings, self._privileged)
+        self._facts = footing.facts
+        children = Children(footing.plan, footing.instructions)
         self._launcher = Launcher(children, self._poll, self)
-        self._store = Store(settings, children, self._launcher, self._poll, cgroups, uids, self)
-        self._facts = {
-            "privileged": privileged,
-            "users": users,
-            "system_calls": bool(instructions),
-            "cgroups": sorted(cgroups.given),
-            "tmp_on_disk": disks is not None,
-            "why": {**cgroups.why, "tmp_on_disk": no_disks},
-        }
+        self._store = Store(settings, children, self._launcher, self._poll, footing, self)
         gc.collect()
         gc.freeze()
         self._store.start_zygotes()
@@ -117,6 +100,7 @@ class ForkServer:
         self._launcher.end()
         while self._reap_one(0):
             pass
+        self._store.end()
 
     def _turn(self) -> None:
         self._poll.watch(self._worker.fileno(), self._take_packet, writable=bool(self._outbox))
@@ -142,12 +126,12 @@ class ForkServer:
     def _take_packet(self) -> None:
         """Does what the worker asks for."""
         try:
-            packet = self._worker.recv(LONGEST_PACKET)
+            size = self._worker.recv_into(self._packet)
         except BlockingIOError:
             return
         except ConnectionError:
-            packet = b""
-        match json.loads(packet or b"null"):
+            size = 0
+        match json.loads(self._packet[:size] or b"null"):
             case None:
                 self._over = True
             case ["create", key, wanted]:
@@ -165,7 +149,7 @@ class ForkServer:
         if verb == "destroy" and key in self._waiting:
             del self._waiting[key]
             self._say("failed", key, "it was destroyed before it was there")
-        elif shell := self._taken.get(key):
+        elif shell := self._taken.get(key) or self._connecting.get(key):
             {"destroy": shell.destroy, "clear": shell.clear, "freeze": shell.freeze, "thaw": shell.thaw}[
                 verb
             ]()
@@ -205,14 +189,41 @@ class ForkServer:
             self._say("failed", key, str(error))
             shell.destroy()
             return
-        self._taken[key] = shell
+        if wanted["network"]:
+            self._connect(shell, wanted["api"], shared_bytes)
+        else:
+            self._created(shell, wanted["api"], shared_bytes)
+
+    def _connect(self, shell: Shell, api: bool, shared_bytes: int) -> None:
+        def told() -> None:
+            del self._connecting[shell.key]
+            self._poll.forget(ready)
+            connected = os.read(ready, 1) == b"1"
+            os.close(ready)
+            if connected and not shell.dying:
+                self._created(shell, api, shared_bytes)
+            else:
+                self._say("failed", shell.key, "slirp4netns did not connect it: see the worker's output")
+                shell.destroy()
+
+        try:
+            ready = network.connect(self._slirp, shell)
+        except OSError as error:
+            self._say("failed", shell.key, str(error))
+            shell.destroy()
+        else:
+            self._connecting[shell.key] = shell
+            self._poll.watch(ready, told)
+
+    def _created(self, shell: Shell, api: bool, shared_bytes: int) -> None:
+        self._taken[shell.key] = shell
         fds = [os.dup(shell.init)]
-        if wanted["api"] and shell.listener is not None:
+        if api and shell.listener is not None:
             fds.append(shell.listener)
             shell.listener = None
         shell.close_listener()
         counters = shell.cgroup.counters if shell.cgroup else None
-        self._say("created", key, counters, shared_bytes, fds=fds)
+        self._say("created", shell.key, counters, shared_bytes, fds=fds)
 
     def _foresee(self, shell: Shell, zygote: str) -> None:
         """What will be launched first is forked while the shell gets its files. Raises OSError."""
@@ -241,6 +252,8 @@ class ForkServer:
         if process.key:
             shell.parked = None if shell.parked is process else shell.parked
             fds, process.ends = process.ends, []
+            if not self._privileged:  # numbers of processes are this pid namespace's, and the worker's others
+                fds.append(os.pidfd_open(process.pid))
             self._say("launched", process.key, process.pid, process.parked, fds=fds)
         elif shell.key:
             shell.parked = process
@@ -318,57 +331,11 @@ class ForkServer:
             self._outbox.popleft()
 
 
-def tmp_disks(folder: str) -> tuple[TmpDisks | None, str]:
-    """And why there are none."""
-    try:
-        disks = TmpDisks.open(Path(folder))
-        os.close(disks.make(DEFAULT_TMP_MB))  # which makes the template that all shells inherit
-    except OSError as error:
-        return None, str(error)
-    return disks, ""
-
-
-def become_root_of_a_user_namespace() -> None:
-    """What an ordinary user needs to make all the other namespaces. Raises OSError."""
-    uid, gid = os.getuid(), os.getgid()
-    kernel.unshare(kernel.CLONE_NEWUSER)
-    for path, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{path}", "w") as file:
-            file.write(text)
-
-
-def can_make_user_namespaces(uid: int) -> bool:
-    """Whether the host lets somebody without privileges."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setresuid(uid, uid, uid)
-            kernel.unshare(kernel.CLONE_NEWUSER)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(pid, 0)[1] == 0
-
-
-def claimed(first: int) -> int:
-    """The first of UIDS users that no other worker of this host uses, from `first` on.
-
-    A name in the abstract namespace of sockets is held until this process ends.
-    """
-    while True:
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            claim.bind(f"\0lambent-users-{first}")
-        except OSError:
-            claim.close()
-            first += UIDS
-        else:
-            claim.detach()
-            return first
-
-
 def main(fd: int) -> None:
-    kernel.set_command_line(b"lambent-forkserver")  # instances see it as that of their init
+    privileged = os.geteuid() == 0 and sys.argv[-1] != ROOT_OF_ITSELF
+    if os.geteuid():
+        become_root()
+    kernel.set_command_line(COMMAND)  # instances see it as that of their init
     os.dup2(fd, WORKER_FD, inheritable=False)
     os.dup2(0, WORKER_FD + 1, inheritable=False)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -386,7 +353,7 @@ def main(fd: int) -> None:
     if settings is None:
         return
     worker.setblocking(False)
-    server = ForkServer(worker, wakeup)
+    server = ForkServer(worker, wakeup, privileged)
     try:
         server.set_up(settings)
     except OSError as error:

@@ -69,6 +69,8 @@ class Shell:
         self.key = ""
         """The worker's name for it, once it has been taken."""
         self.listener: int | None = None
+        self.network: int | None = None
+        """Whose end ends what connects it to the network."""
         self.disk: int | None = None
         """Its /tmp, if that is on one."""
         self.processes: set[Process] = set()
@@ -111,6 +113,8 @@ class Shell:
     def close(self) -> None:
         """Once its init has been reaped."""
         self.discard_tmp()
+        if self.network is not None:
+            os.close(self.network)
         os.close(self.init)
         self.control.close()
         self.close_listener()

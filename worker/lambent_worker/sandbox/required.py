@@ -17,10 +17,13 @@ def check_level(protections: Protections, required: str) -> None:
     if order.index(protections.level) >= order.index(required):
         return
     missing = [name for name in PROTECTIONS if name in LEVELS[required] - protections.given]
-    reasons = [f"{name} ({protections.why_missing.get(name, _UNEXPLAINED)})" for name in missing]
+    by_reason: dict[str, list[str]] = {}
+    for name in missing:
+        by_reason.setdefault(protections.why_missing.get(name, _UNEXPLAINED), []).append(name)
+    reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
     raise NotIsolated(
         f"the backend {protections.backend} reaches the isolation level {protections.level} on this host, "
-        f"and {required} is required. Missing: {', '.join(reasons)}. `lambent worker doctor` says what other "
-        f"backends reach here; to run it as it is, set require_isolation to {protections.level} "
-        f"(--require-isolation {protections.level})"
+        f"and {required} is required. `lambent worker doctor` says what other backends reach here; to run it "
+        f"as it is, set require_isolation to {protections.level} (--require-isolation {protections.level}). "
+        f"Missing: {reasons}"
     )

@@ -8,16 +8,17 @@ Rules:
 3. What is in it is worth nothing after its instance: no journal, no barriers.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import fcntl
 import os
-import shutil
-import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
 
 _LOOP_CONTROL: Final = "/dev/loop-control"
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
@@ -33,6 +34,12 @@ _NOSUID, _NODEV = 2, 4
 
 _EXT4_IOC_SHUTDOWN, _NOT_EVEN_THE_LOG = 0x8004587D, 2
 
+_USED_BY_NOBODY: Final = (1, 10)
+"""Blocks and inodes of an empty ext4 of ours, whatever its size: its root folder and what it reserves."""
+
+_FOLDERS: Final = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin")
+"""Where mkfs.ext4 may be."""
+
 _BLOCK_BYTES: Final = 4096
 _MB: Final = 1 << 20
 _BYTES_AN_INODE: Final = 16_384
@@ -42,8 +49,7 @@ _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
+class _Template(NamedTuple):
     size: int
     written: tuple[tuple[int, bytes], ...]
     """By offset. Some 60 kB for 512 MB."""
@@ -52,19 +58,20 @@ class _Template:
 class TmpDisks:
     """Makes `/tmp`s."""
 
-    def __init__(self, folder: Path, mkfs: str) -> None:
+    def __init__(self, folder: StrPath, mkfs: str) -> None:
         self._folder = folder
         self._mkfs = mkfs
         self._templates: dict[int, _Template] = {}
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: StrPath) -> Self:
         """`folder` is on the disk that holds what is written. Raises OSError with what the host lacks."""
         if os.geteuid() != 0:
             raise PermissionError(errno.EPERM, "only root can mount a file system from an image")
         if not os.access(_LOOP_CONTROL, os.R_OK | os.W_OK):
             raise FileNotFoundError(errno.ENOENT, "this host has no loop devices", _LOOP_CONTROL)
-        mkfs = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        programs = (f"{it}/mkfs.ext4" for it in _FOLDERS)
+        mkfs = next((program for program in programs if os.access(program, os.X_OK)), None)
         if mkfs is None:
             raise FileNotFoundError(errno.ENOENT, "not installed (Debian has it in e2fsprogs)", "mkfs.ext4")
         disks = cls(folder, mkfs)
@@ -99,11 +106,7 @@ class TmpDisks:
         try:
             command = [self._mkfs, "-q", "-F", "-m", "0", "-b", str(_BLOCK_BYTES), "-i", str(_BYTES_AN_INODE)]
             command += ["-I", "256", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"]
-            done = subprocess.run(
-                [*command, f"/proc/self/fd/{image}"], pass_fds=[image], capture_output=True, check=False
-            )
-            if done.returncode:
-                raise OSError(errno.EIO, f"mkfs.ext4 failed: {done.stderr.decode(errors='replace').strip()}")
+            _run([*command, f"/proc/self/fd/{image}"], image)
             _open_to_all(image)
             os.fsync(image)
             return _Template(os.fstat(image).st_size, tuple(_written(image)))
@@ -114,13 +117,33 @@ class TmpDisks:
 def discard(mount: int) -> None:
     """Ends what still uses it with EIO, and writes nothing of it to the disk any more; to be closed as usual.
 
-    Without it, who closes a mount last waits until all of it is on the disk.
+    Without it, who closes a mount last waits until all of it is on the disk. Where nothing was ever written
+    there is nothing to wait for, and nothing is done: that takes 0.01 ms instead of 0.8.
     """
+    use = os.fstatvfs(mount)
+    if (use.f_blocks - use.f_bfree, use.f_files - use.f_ffree) == _USED_BY_NOBODY:
+        return
     root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
     try:
         fcntl.ioctl(root, _EXT4_IOC_SHUTDOWN, _NOT_EVEN_THE_LOG.to_bytes(4, "little"))
     finally:
         os.close(root)
+
+
+def _run(command: list[str], image: int) -> None:
+    """Like subprocess, whose import would make every fork of the fork server twice as long."""
+    told, tell = os.pipe()
+    streams = [(os.POSIX_SPAWN_DUP2, tell, fd) for fd in (1, 2)]
+    os.set_inheritable(image, True)
+    try:
+        pid = os.posix_spawn(command[0], command, {}, file_actions=streams)
+    finally:
+        os.set_inheritable(image, False)
+        os.close(tell)
+        with os.fdopen(told, "rb") as pipe:
+            said = pipe.read().decode(errors="replace").strip()
+    if os.waitpid(pid, 0)[1]:
+        raise OSError(errno.EIO, f"mkfs.ext4 failed: {said}")
 
 
 def _open_to_all(image: int) -> None:

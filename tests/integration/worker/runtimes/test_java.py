@@ -138,8 +138,10 @@ async def test_a_parked_process_becomes_the_functions(tmp_path: Path) -> None:
         path.write_bytes(data)
     runtimes = tmp_path / "runtimes"
     runtimes_here().install(runtimes)
-    parkable = runtimes_here().by_name["java"].parkable
+    runtime = runtimes_here().by_name["java"]
+    parkable = runtime.parkable
     assert parkable is not None
+    assert (runtime.parked(parkable.memory_mb, {}), runtime.parked(128, {})) == ("java", "")
     argv = [word.replace("/var/runtime", str(runtimes)) for word in parkable.argv]
     ours, theirs = socket.socketpair()
     async with api_scene() as scene:

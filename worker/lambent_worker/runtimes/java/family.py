@@ -36,7 +36,7 @@ _OPENED: Final = (
 )
 """To a parked process, which has to change its environment."""
 
-_READ_AT_START: Final = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "LC_ALL", "LC_CTYPE")
+_READ_AT_START: Final = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS")
 
 
 class Java:

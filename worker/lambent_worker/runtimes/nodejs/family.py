@@ -29,7 +29,6 @@ _READ_AT_START: Final = (
     "NODE_NO_WARNINGS",
     "NODE_PENDING_DEPRECATION",
     "UV_THREADPOOL_SIZE",
-    "LC_ALL",
 )
 
 
