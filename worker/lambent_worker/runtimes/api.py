@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from lambent_worker.sandbox.api import Parkable
 
 READ_WHEN_EXECUTED: Final = ("LD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
-"""Variables, by how they begin, that the C library reads when a program starts: for a parked process too early."""
+"""How variables begin that the C library reads when a program starts: for a parked process too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
