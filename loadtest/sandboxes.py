@@ -5,6 +5,7 @@ Variants take turns in one run, so that what else the machine does meets all of 
 
 import asyncio
 import os
+import subprocess
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from lambent_worker.runtimes.registry import discover
 from lambent_worker.sandbox.api import CannotStart
 from loadtest.figures import percentile
 from loadtest.hall import Hall, hall, zipped
+from loadtest.protections import costs
 
 BUILD: Final = Path(__file__).resolve().parent.parent / "build"
 
@@ -30,17 +32,82 @@ ZYGOTE: Final = "namespaces, zygote"
 PARKED: Final = "namespaces, parked"
 EXEC: Final = "namespaces, executed"
 
+FAMILIES: Final = (
+    ("Python", (), 1),
+    ("Node.js", (BARE, EXEC, PARKED), 3),
+    ("Java", (BARE, EXEC, PARKED), 6),
+    *((family, (BARE, ZYGOTE), 6) for family in ("boto3 client", "numpy")),
+)
+"""Function, variants (none: all), and the share of all starts that it gets."""
+
 REFILL_S: Final = 0.08
 """Between two starts, for what waits to be prepared again."""
 AT_ONCE: Final = 8
 
 Figures = dict[str, float | int | str]
 
-FUNCTIONS: Final = {
-    "python": (PYTHON, "app.handler", {"app.py": "def handler(event, context):\n    return event\n"}),
-    "nodejs": ("nodejs", "index.handler", {"index.js": "exports.handler = async (event) => event\n"}),
+Files = dict[str, str | bytes]
+
+MEMORY_MB: Final = 512
+"""Of every function: a JVM is parked for this size alone."""
+
+HANDLER: Final = "def handler(event, context):\n    return event\n"
+HEAVY: Final = {
+    "boto3 client": ("boto3", "import boto3\nclient = boto3.client('s3', 'us-east-1')\n" + HANDLER),
+    "numpy": ("numpy", "import numpy\n" + HANDLER),
 }
-"""By family: runtime, handler, files."""
+"""Functions with imports that take long: what is installed for them, and app.py."""
+
+
+def function_of(family: str) -> tuple[str, str, Files]:
+    """Runtime, handler and files of a function that gives its event back.
+
+    Raises LookupError, with the reason, where it cannot be had here.
+    """
+    match family:
+        case "Python":
+            return PYTHON, "app.handler", {"app.py": HANDLER}
+        case "Node.js":
+            return "nodejs", "index.handler", {"index.js": "exports.handler = async (event) => event\n"}
+        case "Java":
+            return (
+                "java",
+                "Echo::handle",
+                _compiled("Echo", "public Object handle(Object event) { return event; }"),
+            )
+        case _:
+            what, app = HEAVY[family]
+            return PYTHON, "app.handler", {"app.py": app, **_installed(what)}
+
+
+def _compiled(name: str, method: str) -> Files:
+    folder = BUILD / "bench-java"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.java").write_text(f"public class {name} {{ {method} }}\n")
+    done = _tried("javac", "-d", str(folder), str(folder / f"{name}.java"))
+    if done:
+        raise LookupError(done)
+    return {f"{name}.class": (folder / f"{name}.class").read_bytes()}
+
+
+def _installed(what: str) -> Files:
+    folder = BUILD / f"bench-{what}"
+    if not folder.is_dir():
+        click.echo(f"Installing {what} for its import.", err=True)
+        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), what)
+        if failed := _tried(*pip):
+            raise LookupError(failed)
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def _tried(*argv: str) -> str:
+    """Why it failed; empty if it did not."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{argv[0]}: {error.strerror}"
+    return f"{argv[0]} failed: {done.stderr.strip()[-200:]}" if done.returncode else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +132,9 @@ VARIANTS: Final = (
 class Measured:
     """Milliseconds, by variant."""
 
-    python: dict[str, list[float]] = field(default_factory=dict)
-    nodejs: dict[str, list[float]] = field(default_factory=dict)
+    starts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """By function, then by variant."""
+    protections_us: dict[str, float] = field(default_factory=dict)
     per_s: float = 0.0
     missing: dict[str, str] = field(default_factory=dict)
     """Variants that this host does not have, and why."""
@@ -87,20 +155,27 @@ async def measure(count: int, seconds: float) -> Measured:
                     halls[variant.name] = await stack.enter_async_context(entering)
                 except (CannotStart, OSError) as why:
                     measured.missing[variant.name] = str(why)
-            measured.python = await _starts(halls, "python", count)
-            if "nodejs" in runtimes.by_name:
-                node = {name: it for name, it in halls.items() if name in (BARE, EXEC, PARKED)}
-                measured.nodejs = await _starts(node, "nodejs", max(5, count // 3))
+            for family, variants, share in FAMILIES:
+                some = {name: it for name, it in halls.items() if name in variants or not variants}
+                try:
+                    starts = await _starts(some, family, max(5, count // share))
+                except LookupError as why:
+                    measured.missing[family] = str(why)
+                else:
+                    measured.starts[family] = starts
             if PARKED in halls:
                 measured.per_s = await _rate(halls[PARKED], seconds)
+    if os.geteuid() == 0:
+        measured.protections_us = await asyncio.to_thread(costs, count)
     return measured
 
 
 async def _starts(halls: dict[str, Hall], family: str, count: int) -> dict[str, list[float]]:
-    runtime, handler, files = FUNCTIONS[family]
+    runtime, handler, files = await asyncio.to_thread(function_of, family)
+    package = await asyncio.to_thread(zipped, files)
     definitions: dict[str, Definition] = {}
     for name, it in halls.items():
-        definitions[name] = await it.deploy(zipped(files), runtime, handler)
+        definitions[name] = await it.deploy(package, runtime, handler, memory_mb=MEMORY_MB)
         await it.first_answer_ms(definitions[name])  # which unpacks the package
     times: dict[str, list[float]] = {name: [] for name in halls}
     for _ in range(count):
@@ -112,7 +187,7 @@ async def _starts(halls: dict[str, Hall], family: str, count: int) -> dict[str, 
 
 async def _rate(it: Hall, seconds: float) -> float:
     """Instances a second, from nothing to nothing, some at a time."""
-    runtime, handler, files = FUNCTIONS["python"]
+    runtime, handler, files = function_of("Python")
     definition = await it.deploy(zipped(files), runtime, handler)
     began = monotonic_s()
 
@@ -129,15 +204,19 @@ async def _rate(it: Hall, seconds: float) -> float:
 
 def figures_of(measured: Measured) -> Figures:
     """For build/bench.json."""
-    python, node = _p50s(measured.python), _p50s(measured.nodejs)
+    p50s = {family: _p50s(times) for family, times in measured.starts.items()}
+    python = p50s["Python"]
     bare = python[BARE]
     figures: Figures = {"bare_start_p50_ms": round(bare, 2), "sandboxes_per_s": round(measured.per_s, 1)}
     for key, name in (("exec", EXEC), ("zygote", ZYGOTE), ("parked", PARKED)):
         if name in python:
             figures[f"sandbox_{key}_p50_ms"] = round(python[name], 2)
             figures[f"{key}_vs_exec"] = round(python[name] / bare, 3)
-    if PARKED in node:
-        figures["nodejs_parked_vs_exec"] = round(node[PARKED] / node[BARE], 3)
+    for key, family in (("nodejs", "Node.js"), ("java", "Java")):
+        if PARKED in (times := p50s.get(family, {})):
+            figures[f"{key}_parked_vs_exec"] = round(times[PARKED] / times[BARE], 3)
+    for name, us in measured.protections_us.items():
+        figures[f"protection_us: {name}"] = round(us)
     return figures
 
 
@@ -147,18 +226,21 @@ def _p50s(times: dict[str, list[float]]) -> dict[str, float]:
 
 def report(measured: Measured) -> None:
     click.echo("\nFrom the wish for an instance to the first answer, ms")
-    for family, times in (("Python", measured.python), ("Node.js", measured.nodejs)):
-        if times:
-            bare = percentile(times[BARE], 0.5)
-            click.echo(f"{family:<28}{'p50':>8}{'p95':>8}{'min':>8}{'of bare':>9}{'n':>6}")
-            for name, values in times.items():
-                p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
-                click.echo(
-                    f"  {name:<26}{p50:>8.1f}{p95:>8.1f}{min(values):>8.1f}{p50 / bare:>9.2f}{len(values):>6}"
-                )
+    for family, times in measured.starts.items():
+        bare = percentile(times[BARE], 0.5)
+        click.echo(f"{family:<28}{'p50':>8}{'p95':>8}{'min':>8}{'of bare':>9}{'n':>6}")
+        for name, values in times.items():
+            p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
+            click.echo(
+                f"  {name:<26}{p50:>8.1f}{p95:>8.1f}{min(values):>8.1f}{p50 / bare:>9.2f}{len(values):>6}"
+            )
     for name, why in measured.missing.items():
         click.echo(f"  {name}: not on this host: {why}")
     click.echo(f"{measured.per_s:.0f} sandboxes a second, each with its first answer, {AT_ONCE} at a time.")
+    if measured.protections_us:
+        click.echo("\nWhat each protection takes by itself, us")
+    for name, us in measured.protections_us.items():
+        click.echo(f"  {name:<42}{us:>8.0f}")
 
 
 @click.command()

@@ -79,31 +79,36 @@ def _build(scratch: str, runtimes: str, prefixes: list[str], with_proc: bool) ->
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("lambent", scratch, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=16m,mode=755")
-    for folder in FOLDERS:
-        os.makedirs(f"{scratch}/{folder}")
-    os.chmod(f"{scratch}/tmp", 0o1777)
+    furnish(scratch, runtimes, prefixes)
     for name, target in LINKS.items():
         os.symlink(target, f"{scratch}{name}")
     for device in DEVICES:
         os.close(os.open(f"{scratch}{device}", os.O_CREAT))
-        _bind(device, f"{scratch}{device}", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC)
-    write_etc(f"{scratch}/etc")
-    for path in (*SYSTEM, *prefixes):
-        if os.path.islink(path):
-            os.symlink(os.readlink(path), f"{scratch}{path}")
-        elif os.path.isdir(path):
-            os.makedirs(f"{scratch}{path}", exist_ok=True)
-            _bind(path, f"{scratch}{path}")
+        bind(device, f"{scratch}{device}", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC)
     if with_proc:
-        _bind("/proc", f"{scratch}/proc", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
-    _bind(runtimes, f"{scratch}/var/runtime")
+        bind("/proc", f"{scratch}/proc", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
     os.chdir(scratch)
     kernel.pivot_root(".", ".")
     kernel.unmount(".")
     kernel.set_mount(kernel.AT_FDCWD, "/", READ_ONLY)
 
 
-def _bind(path: str, target: str, attributes: int = READ_ONLY) -> None:
+def furnish(root: str, runtimes: str, prefixes: list[str]) -> None:
+    """Gives the empty folder `root` what instances see alike, but for devices. Raises OSError."""
+    for folder in FOLDERS:
+        os.makedirs(f"{root}/{folder}")
+    os.chmod(f"{root}/tmp", 0o1777)
+    write_etc(f"{root}/etc")
+    for path in (*SYSTEM, *prefixes):
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), f"{root}{path}")
+        elif os.path.isdir(path):
+            os.makedirs(f"{root}{path}", exist_ok=True)
+            bind(path, f"{root}{path}")
+    bind(runtimes, f"{root}/var/runtime")
+
+
+def bind(path: str, target: str, attributes: int = READ_ONLY) -> None:
     kernel.attach(kernel.detached(path, attributes), target)
 
 
