@@ -232,7 +232,7 @@ class NamespacesBackend:
             "scratch": str(files.scratch),
             "runtimes": str(files.runtimes),
             "prefixes": [str(prefix) for prefix in files.prefixes],
-            "parkables": [asdict(parkable) for parkable in parkables],
+            "parkables": [asdict(it) | {"environment": it.environment} for it in parkables],
             "uid_base": uid_base,
             "pool": pool,
             "seccomp": b64encode(seccomp).decode(),

@@ -213,7 +213,9 @@ class Store:
         parkable = self._parkables[name]
         try:
             if not parkable["zygote"]:
-                self._launcher.launch(shell, Process(), Program(parkable["argv"], {}, "/"))
+                self._launcher.launch(
+                    shell, Process(), Program(parkable["argv"], parkable["environment"], "/")
+                )
             elif not self._launcher.fork(shell, Process(), name):
                 self.unpark(shell, "its zygote does not answer")
         except OSError as error:
