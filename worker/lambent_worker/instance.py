@@ -26,6 +26,7 @@ from lambent_worker.logs import InstanceLog
 from lambent_worker.run import Run
 from lambent_worker.runtime_api.extensions import Facts
 from lambent_worker.runtime_api.server import RuntimeApi
+from lambent_worker.runtime_api.telemetry import Telemetry
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Sandbox
 
@@ -34,6 +35,9 @@ _log = structlog.get_logger()
 MEMORY_EVERY_S: Final = 1.0
 """Reading it takes 30 us, more than a call: so not every call reads it."""
 
+
+_STATUS: Final = {"success": "", "error": "Status: error", "timeout": "Status: timeout"}
+"""How a call went, as the log says it. A `failure`, where the runtime has ended, is said as an error."""
 
 SHUTDOWN_S: Final = 2.0
 """Lambda's, for an instance with external extensions."""
@@ -124,6 +128,8 @@ class Instance:
         """How it ends, where that is decided before its exit."""
         self._api: RuntimeApi | None = None
         """Where the runtime, or extensions, are to find the Runtime API; as long as the sandbox."""
+        self._telemetry: Telemetry | None = None
+        """None once init has ended and nobody wants it."""
         self._wanted = asyncio.Event()
         """A runtime shall run here."""
         self._memory_read_at = float("-inf")
@@ -149,7 +155,7 @@ class Instance:
         """Launches a runtime whenever one is wanted, stays with it to its end, and cleans up behind it."""
         if sandbox.api is not None:
             send = self._send_frame if self.runtime.frames else None
-            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts(), send)
+            self._api = RuntimeApi(sandbox.api, self._on_api_frame, self._facts(), sandbox.connect, send)
         view = sandbox.view
         start = start_of(self.definition, view)
         launch = Launch(
@@ -173,7 +179,8 @@ class Instance:
     async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
         if self._api is not None:
             self._api.restart()
-        extensions = ExtensionProcesses(self._log.output, self._extension_exited)
+            self._telemetry = self._api.telemetry
+        extensions = ExtensionProcesses(self._extension_printed, self._extension_exited)
         try:
             await extensions.launch(sandbox, self.extensions, launch.environment)
             await self._one_runtime(sandbox, launch)
@@ -185,7 +192,7 @@ class Instance:
         kind = "again" if self._announced else "parked" if process.parked else "new"
         self._listener.launched(self.runtime.name, kind)
         on_frame = self._on_frame if self._api is None else self._on_channel_frame
-        run = self._run = Run(process, self._log.output, on_frame, self._on_broken, self._api)
+        run = self._run = Run(process, self._printed, on_frame, self._on_broken, self._api)
         if process.parked:
             run.specialise(json.dumps({"environment": launch.environment, "folder": launch.folder}).encode())
         self._limit_init()
@@ -211,6 +218,8 @@ class Instance:
     def deliver(self, event: Event, timeout_s: float, tail: bool) -> None:
         """An instance that is just found dead answers when it is gone."""
         self._log.start(event.request_id, tail)
+        if self._telemetry is not None:
+            self._telemetry.call_started(event.request_id)
         self._call = Call(event.request_id, event, timeout_s, clock.monotonic_s())
         if self.state is not State.IDLE:
             return
@@ -229,7 +238,9 @@ class Instance:
         With `graceful` its extensions are told first, and have SHUTDOWN_S for what they do then.
         """
         if self._call is not None:
-            self._close_call(self._call, "Status: error")
+            self._close_call(self._call, "failure")
+        if self._telemetry is not None:
+            self._telemetry.flush()
         deadline_ms = int((clock.unix_s() + SHUTDOWN_S) * 1000)
         if graceful and self._api is not None and self._api.extensions.shut_down("spindown", deadline_ms):
             self._stop_as(Ending("killed"))
@@ -245,7 +256,7 @@ class Instance:
         if self._run is not None:
             self._run.take_output()
         self._log.timed_out(call.timeout_s)
-        tail, _ = self._close_call(call, "Status: timeout")
+        tail, _ = self._close_call(call, "timeout")
         self._to_idle()
         self._end_run()
         return tail
@@ -287,8 +298,19 @@ class Instance:
             name=definition.name,
             version=definition.version,
             handler=definition.handler,
+            memory_mb=definition.memory_mb,
             external=frozenset(self.extensions),
         )
+
+    def _printed(self, data: bytes) -> None:
+        self._log.output(data)
+        if self._telemetry is not None:
+            self._telemetry.output("function", data)
+
+    def _extension_printed(self, data: bytes) -> None:
+        self._log.output(data)
+        if self._telemetry is not None:
+            self._telemetry.output("extension", data)
 
     def _send_frame(self, event: Event) -> None:
         if self._run is not None:
@@ -336,6 +358,8 @@ class Instance:
         elif head == ["initialising"] and not run.initialising:
             run.initialising = True
             self._init_began = clock.monotonic_s()
+            if self._telemetry is not None:
+                self._telemetry.init_started("invoke" if self._announced else "init")
             self._limit_init()
             return
         elif head == ["ready"] and run.initialising and not run.ready:
@@ -351,6 +375,10 @@ class Instance:
         self._cancel_timer()
         run.ready = True
         self._init_ms = (clock.monotonic_s() - self._init_began) * 1000
+        if self._telemetry is not None:
+            self._telemetry.init_ended("success", self._init_ms)
+            if not self._telemetry.subscribed:
+                self._telemetry = None
         if self._call is not None:
             run.send(self._call.event)
         else:
@@ -383,10 +411,12 @@ class Instance:
     def _report_init(self, status: str) -> None:
         init_ms = (clock.monotonic_s() - self._init_began) * 1000
         self._log.line(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}")
+        if self._telemetry is not None:
+            self._telemetry.init_ended(status, init_ms)
 
     def _answered(self, run: Run, call: Call, failed: bool, body: bytes) -> None:
         run.take_output()  # all that was printed before the answer is in the pipe by now
-        tail, running_ms = self._close_call(call, "Status: error" if failed else "")
+        tail, running_ms = self._close_call(call, *(("error", body) if failed else ("success",)))
         self._to_idle()
         self._listener.answered(self.id, call.request_id, failed, body, tail, running_ms)
 
@@ -395,7 +425,7 @@ class Instance:
         if (call := self._call) is not None:
             if self._run is not None:
                 self._run.take_output()
-            tail, running_ms = self._close_call(call, "Status: error")
+            tail, running_ms = self._close_call(call, "failure", error)
             self._to_idle()
             self._listener.answered(self.id, call.request_id, True, error, tail, running_ms)
 
@@ -404,7 +434,7 @@ class Instance:
             self.state = State.IDLE
             self._idle_since = clock.monotonic_s()
 
-    def _close_call(self, call: Call, status: str) -> tuple[bytes, float]:
+    def _close_call(self, call: Call, status: str, error: bytes = b"") -> tuple[bytes, float]:
         """The last of its log, if that was asked for, and how many milliseconds it ran."""
         self._call = None
         init_ms, self._init_ms = self._init_ms, None
@@ -413,7 +443,10 @@ class Instance:
             self._memory_read_at = now
             self._peak_mb = self._sandbox.memory().peak_mb
         running_ms = (now - call.began) * 1000
-        return self._log.end(running_ms, self._peak_mb, init_ms, status), running_ms
+        if self._telemetry is not None:
+            self._telemetry.call_ended(call.request_id, status, error, running_ms, self._peak_mb, init_ms)
+        tail = self._log.end(running_ms, self._peak_mb, init_ms, _STATUS.get(status, "Status: error"))
+        return tail, running_ms
 
     def _on_broken(self, run: Run, what: str) -> None:
         if run is not self._run or self.state is State.STOPPING:

@@ -10,21 +10,23 @@ from typing import Any
 from lambent_chassis import clock
 from lambent_proto.ids import RequestId
 from lambent_worker.event import Event
+from lambent_worker.runtime_api.delivery import Connect
 from lambent_worker.runtime_api.extensions import Facts
 from lambent_worker.runtime_api.server import RuntimeApi
+from lambent_worker.sandbox.inside import connect_here
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:fn"
 NEXT = "/2018-06-01/runtime/invocation/next"
 
 
 class ApiScene:
-    def __init__(self, external: frozenset[str]) -> None:
+    def __init__(self, external: frozenset[str], connect: Connect) -> None:
         self.said: asyncio.Queue[tuple[list[object], bytes]] = asyncio.Queue()
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         facts = Facts(name="fn", version="$LATEST", handler="app.handler", external=external)
-        self.api = RuntimeApi(listener, lambda head, body: self.said.put_nowait((head, body)), facts)
+        self.api = RuntimeApi(listener, lambda head, body: self.said.put_nowait((head, body)), facts, connect)
 
     async def hears(self) -> tuple[list[object], bytes]:
         async with asyncio.timeout(30):
@@ -70,8 +72,8 @@ class Client:
 
 
 @asynccontextmanager
-async def api_scene(*external: str) -> AsyncIterator[ApiScene]:
-    scene = ApiScene(frozenset(external))
+async def api_scene(*external: str, connect: Connect = connect_here) -> AsyncIterator[ApiScene]:
+    scene = ApiScene(frozenset(external), connect)
     try:
         yield scene
     finally:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ import pytest
 from lambent_chassis import clock
 from lambent_proto.ids import InstanceId
 from lambent_worker.sandbox.api import Backend, CannotStart, Exit, Launch, Sandbox, SandboxSpec
+from lambent_worker.sandbox.namespaces import VIEW
 from tests.integration.worker import backends
 from tests.integration.worker.scene import alive, host_files, until
 
@@ -159,6 +161,40 @@ async def test_who_connects_to_the_runtime_api_is_in_the_sandbox(bench: Bench) -
         assert (exit_, printed) == (EXITED, "")
         connection, _ = listener.accept()
         connection.close()
+
+
+LISTEN = "import os, socket; listener = socket.create_server(('127.0.0.1', int(os.environ['PORT']))); "
+LISTEN += "listener.accept()[0].sendall(b'hello')"
+
+
+async def test_the_worker_connects_to_who_listens_inside(bench: Bench) -> None:
+    """And to nobody else: where the loopback is the host's, a program of the host's is not taken for it."""
+    sandbox = await bench.create(runtime_api=True)
+    assert sandbox.api is not None
+    with sandbox.api, socket.create_server(("127.0.0.1", 0)) as others:
+        others_port = others.getsockname()[1]
+        if sandbox.view.task_root == VIEW.task_root or "own_user" in bench.backend.protections().given:
+            with pytest.raises(ConnectionRefusedError):
+                await sandbox.connect(others_port)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        running = asyncio.ensure_future(bench.run(sandbox, PYTHON, "-I", "-S", "-c", LISTEN, PORT=f"{port}"))
+        with await connected(sandbox, port) as connection:
+            async with asyncio.timeout(20):
+                assert await asyncio.get_running_loop().sock_recv(connection, 9) == b"hello"
+        assert await running == (EXITED, "")
+
+
+async def connected(sandbox: Sandbox, port: int) -> socket.socket:
+    """Once somebody listens."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await sandbox.connect(port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            except PermissionError as why:
+                pytest.skip(str(why))
 
 
 async def test_what_cannot_be_executed(bench: Bench) -> None:

@@ -56,6 +56,9 @@ class PlayedSandbox:
         self.clears = 0
         self.oom_kills = 0
 
+    async def connect(self, port: int) -> socket.socket:
+        raise PermissionError
+
     async def launch(self, launch: Launch) -> PlayedProcess:
         if self.destroyed.is_set():
             raise CannotStart("destroyed")

@@ -1,6 +1,7 @@
 """The wrapper round every backend: whatever fails destroys its sandbox, and what is dead stays dead."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,9 @@ class Scripted:
         self.did.append(what)
         if error := self.fails.get(what):
             raise error
+
+    async def connect(self, port: int) -> socket.socket:
+        raise PermissionError
 
     async def launch(self, launch: Launch) -> Process:
         self._do("launch")

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -26,6 +26,7 @@ class Facts:
     name: str
     version: str
     handler: str
+    memory_mb: int = 0
     external: frozenset[str] = frozenset()
     """File names in /opt/extensions that are launched; all others are internal: parts of the runtime."""
 
@@ -70,6 +71,14 @@ class Extensions:
         self._open = False
 
     @property
+    def open(self) -> bool:
+        """Init is not over: they may register, and subscribe to telemetry."""
+        return self._open
+
+    def all_registered(self) -> Iterable[Extension]:
+        return self._by_id.values()
+
+    @property
     def registered(self) -> bool:
         return bool(self._by_id)
 
@@ -111,9 +120,11 @@ class Extensions:
             case "POST", "register":
                 self._register(connection, request)
             case "GET", "event/next":
-                self._known(connection, request, self._next)
+                if (it := self.identified(connection, request)) is not None:
+                    self._next(connection, it)
             case "POST", ("init/error" | "exit/error"):
-                self._known(connection, request, self._failed)
+                if (it := self.identified(connection, request)) is not None:
+                    self._failed(connection, request, it)
             case _:
                 return False
         return True
@@ -123,20 +134,22 @@ class Extensions:
         external = name in self._facts.external
         it = self._all.get(name)
         if not name:
-            _refuse(connection, 403, "Extension.InvalidExtensionName", "Empty extension name")
+            refuse_as(connection, 403, "Extension.InvalidExtensionName", "Empty extension name")
         elif not self._open:
-            _refuse(connection, 403, "Extension.RegistrationClosed", "Extension registration closed already")
+            refuse_as(
+                connection, 403, "Extension.RegistrationClosed", "Extension registration closed already"
+            )
         elif it is not None and it.state is not State.LAUNCHED:
-            _refuse(
+            refuse_as(
                 connection,
                 403,
                 "Extension.InvalidExtensionState",
                 f"State transition from {it.state.value} to registered failed for extension {name}",
             )
         elif it is None and len(self._all) >= MOST:
-            _refuse(connection, 403, "Extension.TooManyExtensions", f"At most {MOST} extensions")
+            refuse_as(connection, 403, "Extension.TooManyExtensions", f"At most {MOST} extensions")
         elif (events := _events(request.body)) is None or (not external and events - {"INVOKE"}):
-            _refuse(connection, 403, "Extension.InvalidEventType", "Invalid event type")
+            refuse_as(connection, 403, "Extension.InvalidEventType", "Invalid event type")
         else:
             it = self._all.setdefault(name, Extension(name, external))
             it.state, it.events, it.id = State.REGISTERED, events, str(uuid.uuid4())
@@ -150,27 +163,24 @@ class Extensions:
                 facts["accountId"] = "000000000000"
             connection.answer(200, json.dumps(facts).encode(), {"Lambda-Extension-Identifier": it.id})
 
-    def _known(
-        self,
-        connection: Connection,
-        request: Request,
-        then: Callable[[Connection, Request, Extension], None],
-    ) -> None:
+    def identified(self, connection: Connection, request: Request) -> Extension | None:
+        """Which registered extension asks; None if it could not say that, and was refused."""
         id_ = request.headers.get(ID_HEADER, "")
+        if (it := self._by_id.get(id_)) is not None:
+            return it
         if not id_:
-            _refuse(
+            refuse_as(
                 connection, 403, "Extension.MissingExtensionIdentifier", "Missing Lambda-Extension-Identifier"
             )
-        elif (it := self._by_id.get(id_)) is not None:
-            then(connection, request, it)
         elif _is_uuid(id_):
-            _refuse(connection, 403, "Extension.UnknownExtensionIdentifier", f"Unknown extension {id_}")
+            refuse_as(connection, 403, "Extension.UnknownExtensionIdentifier", f"Unknown extension {id_}")
         else:
-            _refuse(connection, 403, "Extension.InvalidExtensionIdentifier", "Invalid extension identifier")
+            refuse_as(connection, 403, "Extension.InvalidExtensionIdentifier", "Invalid extension identifier")
+        return None
 
-    def _next(self, connection: Connection, request: Request, it: Extension) -> None:
+    def _next(self, connection: Connection, it: Extension) -> None:
         if it.state is State.FAILED or (it.state is State.WAITING and it.connection is not None):
-            _refuse(connection, 403, "Extension.InvalidExtensionState", f"{it.name} is {it.state.value}")
+            refuse_as(connection, 403, "Extension.InvalidExtensionState", f"{it.name} is {it.state.value}")
             return
         it.state = State.WAITING
         it.connection = connection
@@ -179,7 +189,7 @@ class Extensions:
 
     def _failed(self, connection: Connection, request: Request, it: Extension) -> None:
         if "lambda-extension-function-error-type" not in request.headers:
-            _refuse(
+            refuse_as(
                 connection, 403, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found"
             )
             return
@@ -221,5 +231,5 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-def _refuse(connection: Connection, status: int, error_type: str, message: str) -> None:
+def refuse_as(connection: Connection, status: int, error_type: str, message: str) -> None:
     connection.answer(status, json.dumps({"errorType": error_type, "errorMessage": message}).encode())

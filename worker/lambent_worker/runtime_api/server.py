@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_worker.event import Event
+from lambent_worker.runtime_api.delivery import Connect
 from lambent_worker.runtime_api.extensions import Extensions, Facts
 from lambent_worker.runtime_api.http import Connection, Listener, Request
 from lambent_worker.runtime_api.machine import Machine, Refusal
+from lambent_worker.runtime_api.telemetry import Telemetry
 
 PREFIX: Final = "/2018-06-01/runtime/"
 
@@ -59,11 +61,16 @@ class RuntimeApi:
         listener: socket.socket,
         on_frame: OnFrame,
         facts: Facts,
+        connect: Connect,
         send: Callable[[Event], None] | None = None,
     ) -> None:
-        """With `send` the runtime itself is reached that way, and this is for its extensions: `waits` tells
-        when it is ready for its next event."""
+        """`connect` leads to ports inside the sandbox.
+
+        With `send` the runtime itself is reached that way, and this is for its extensions: `waits` tells when
+        it is ready for its next event.
+        """
         self.extensions = Extensions(facts, self._may_be_settled)
+        self.telemetry = Telemetry(facts, self.extensions, connect)
         self._on_frame = on_frame
         self._send = send
         self._machine = Machine()
@@ -121,8 +128,10 @@ class RuntimeApi:
         self._is_ready = False
         self._unsettled = ""
         self.extensions.restart()
+        self.telemetry.restart()
 
     def close(self) -> None:
+        self.telemetry.close()
         self._listener.close()
 
     # Handler of the connections
@@ -142,7 +151,7 @@ class RuntimeApi:
             return  # it was answered when it began
         if request.path.startswith(PREFIX):
             self._runtime_asks(connection, request, request.path[len(PREFIX) :])
-        elif not self.extensions.asked(connection, request):
+        elif not self.extensions.asked(connection, request) and not self.telemetry.asked(connection, request):
             refuse(connection, _NOT_FOUND)
 
     def lost(self, connection: Connection, request: Request | None) -> None:

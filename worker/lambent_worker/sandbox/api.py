@@ -210,6 +210,11 @@ class Sandbox(Protocol):
     def api_address(self) -> str:
         """HOST:PORT for AWS_LAMBDA_RUNTIME_API; empty if `runtime_api` was not wanted."""
 
+    async def connect(self, port: int) -> socket.socket:
+        """Connects to who listens on that port of 127.0.0.1 inside; the socket does not block. Needs `api`.
+
+        Raises PermissionError where this worker cannot do it at all, OSError if nobody listens."""
+
     async def launch(self, launch: Launch) -> Process:
         """Starts a process, beside others that may run there. Raises CannotStart."""
 

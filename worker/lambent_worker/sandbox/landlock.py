@@ -7,8 +7,10 @@ only not use them. Where the worker is root each instance also has a user of its
 import asyncio
 import os
 import platform
+import socket
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,6 +27,7 @@ from lambent_worker.sandbox.api import (
 )
 from lambent_worker.sandbox.cgroups import Cgroup, Cgroups
 from lambent_worker.sandbox.confine import NET_FROM, SCOPES_FROM, landlock_version
+from lambent_worker.sandbox.inside import connect_here
 from lambent_worker.sandbox.preparing import PROCESSES, limits
 from lambent_worker.sandbox.spawned import (
     Place,
@@ -57,6 +60,9 @@ READ: Final = (
     "/dev/zero",
 )
 WRITE: Final = ("/dev/null", "/dev/full")
+
+_LISTEN: Final = "0A"
+"""State of a listening socket in /proc/net/tcp, proc(5)."""
 
 MB: Final = 1024 * 1024
 UIDS: Final = range(720_000, 724_096)
@@ -94,6 +100,17 @@ def _reachable(folder: Path) -> bool:
     return all(it.stat().st_mode & 0o001 for it in (folder, *folder.parents))
 
 
+def _listeners(port: int) -> set[int]:
+    """The users that have a socket which listens on that port, on any address of this host."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        with suppress(FileNotFoundError), open(f"/proc/self/net/{name}") as table:
+            for fields in map(str.split, table.readlines()[1:]):
+                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                    found.add(int(fields[7]))
+    return found
+
+
 class LandlockPlace(Place):
     def __init__(self, files: HostFiles, spec: SandboxSpec, cgroup: Cgroup | None, uids: Uids) -> None:
         self.cgroup = cgroup
@@ -128,6 +145,14 @@ class LandlockPlace(Place):
             folder=launch.folder,
             confine=self._confine,
         )
+
+    async def connect(self, port: int) -> socket.socket:
+        """To the instance's own user alone: the loopback is the host's, and other programs listen there."""
+        if self._uid is None:
+            raise PermissionError("without a user of its own it cannot be told what an instance listens on")
+        if _listeners(port) != {self._uid}:
+            raise ConnectionRefusedError(f"the instance does not listen on 127.0.0.1:{port}")
+        return await connect_here(port)
 
     def remove(self) -> None:
         remove_tmp(self._tmp)

@@ -32,6 +32,7 @@ from lambent_worker.sandbox.api import (
     View,
 )
 from lambent_worker.sandbox.forkserver_client import ForkServer
+from lambent_worker.sandbox.inside import connect_beside
 from lambent_worker.sandbox.shell import API_PORT
 
 _log = structlog.get_logger()
@@ -98,6 +99,9 @@ class NamespacesSandbox:
         self.api = api
         self.api_address = f"127.0.0.1:{API_PORT}" if api else ""
         self.processes: dict[str, NamespacesProcess] = {}
+
+    async def connect(self, port: int) -> socket.socket:
+        return await connect_beside(self.api, port)
 
     async def launch(self, launch: Launch) -> NamespacesProcess:
         key = f"{self._key}/{next(self._numbers)}"

@@ -1,11 +1,13 @@
 """The development backend: instances are plain processes of the worker's user. It isolates nothing."""
 
 import asyncio
+import socket
 from types import TracebackType
 from typing import Self
 
 from lambent_worker.sandbox.api import PROTECTIONS, HostFiles, Launch, Protections, SandboxSpec, View
 from lambent_worker.sandbox.cgroups import Cgroup
+from lambent_worker.sandbox.inside import connect_here
 from lambent_worker.sandbox.spawned import (
     Place,
     SpawnedSandbox,
@@ -35,6 +37,9 @@ class PlainPlace(Place):
 
     def start(self, launch: Launch) -> Start:
         return Start(argv=launch.argv, environment=launch.environment, folder=launch.folder)
+
+    async def connect(self, port: int) -> socket.socket:
+        return await connect_here(port)
 
     def remove(self) -> None:
         remove_tmp(self._tmp)

@@ -44,6 +44,12 @@ class SafeSandbox:
     def api_address(self) -> str:
         return self._inner.api_address
 
+    async def connect(self, port: int) -> socket.socket:
+        """Raises PermissionError, OSError."""
+        if self._dead:
+            raise ConnectionRefusedError(f"the sandbox of {self._spec.instance} is destroyed")
+        return await self._inner.connect(port)
+
     async def launch(self, launch: Launch) -> Process:
         """Raises CannotStart; then it is destroyed."""
         async with self._turn:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from lambent_proto.ids import InstanceId
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Memory, SandboxSpec, View
 from lambent_worker.sandbox.cgroups import Cgroup
+from lambent_worker.sandbox.inside import connect_beside
 from lambent_worker.sandbox.spawner_client import Spawned, Spawner
 
 _KB_A_MB: Final = 1024
@@ -45,6 +46,10 @@ class Place(ABC):
     @abstractmethod
     def start(self, launch: Launch) -> Start:
         """Raises CannotStart, OSError."""
+
+    async def connect(self, port: int) -> socket.socket:
+        """As Sandbox has it. Raises PermissionError, OSError."""
+        return await connect_beside(self.api, port)
 
     def exit(self, exit_: Exit) -> Exit:
         """How the process that was launched ended, from how the one that was executed did."""
@@ -101,6 +106,9 @@ class SpawnedSandbox:
             return ""
         host, port = self.api.getsockname()
         return f"{host}:{port}"
+
+    async def connect(self, port: int) -> socket.socket:
+        return await self._place.connect(port)
 
     async def launch(self, launch: Launch) -> SpawnedProcess:
         """Raises CannotStart, or OSError if this process has no descriptors left."""
