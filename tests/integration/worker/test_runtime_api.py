@@ -193,24 +193,40 @@ async def test_a_streamed_answer_that_breaks_off(scene: ApiScene, runtime: Clien
     assert json.loads(body)["errorType"] == "Runtime.TruncatedResponse"
 
 
-async def test_another_response_mode_is_refused(scene: ApiScene, runtime: Client) -> None:
+async def test_another_response_mode_fails_the_call(scene: ApiScene, runtime: Client) -> None:
     await running(scene, runtime)
     runtime.writer.write(STREAM.format(path("r1", "response"), "sideways").encode() + b"0\r\n\r\n")
     status, _, body = await runtime.answer()
     assert (status, json.loads(body)["errorType"]) == (400, "InvalidFunctionResponseMode")
-    assert (await runtime.asks("POST", path("r1", "response"), b"1"))[0] == 202
+    head, error = await scene.hears()
+    assert head == ["error", "r1"]
+    assert json.loads(error)["errorType"] == "Runtime.InvalidResponseModeHeader"
+    await running(scene, runtime, request="r2")
 
 
-async def test_unknown_paths(scene: ApiScene, runtime: Client) -> None:
-    for method, where in (("GET", "/"), ("DELETE", NEXT), ("GET", "/2018-06-01/runtime/nothing")):
-        assert (await runtime.asks(method, where))[0] == 404
+async def test_unknown_paths_and_methods(scene: ApiScene, runtime: Client) -> None:
+    unknown = (
+        ("GET", "/"),
+        ("GET", "/2018-06-01/runtime/nothing"),
+        ("POST", path("r1", "nothing")),
+        ("GET", "/2018-06-01/runtime/restore/next"),  # of functions that are copied
+    )
+    for method, where in unknown:
+        status, headers, body = await runtime.asks(method, where)
+        assert (status, body) == (404, b"404 page not found\n")
+        assert headers["content-type"] == "text/plain; charset=utf-8"
+    for method, where in (("DELETE", NEXT), ("GET", "/2020-01-01/extension/register")):
+        status, _, body = await runtime.asks(method, where)
+        assert (status, body) == (405, b"")
 
 
 GARBAGE = [
     pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 9, id="TLS"),
-    pytest.param(b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 200_000 + b"\r\n\r\n", id="long headers"),
+    pytest.param(b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 2_000_000 + b"\r\n\r\n", id="a long header"),
     pytest.param(b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", id="negative length"),
-    pytest.param(b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", id="upgrade"),
+    pytest.param(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 600_000, id="many headers"),
+    pytest.param(b"x" * 70_000, id="no end of a line"),
+    pytest.param(b"GET / HTTP/1.1\r\n\r\n" * 1000, id="many requests at once"),
 ]
 
 
