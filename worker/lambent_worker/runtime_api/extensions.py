@@ -27,6 +27,9 @@ METHODS: Final[Mapping[str, str]] = {REGISTER: "POST", NEXT: "GET", INIT_ERROR: 
 MOST: Final = 10
 """Lambda's limit, external and internal ones together."""
 
+LONGEST_REPORT: Final = 256
+"""Characters of the error type that an extension reports; the rest is cut."""
+
 ID_HEADER: Final = "lambda-extension-identifier"
 NAME_HEADER: Final = "lambda-extension-name"
 FEATURE_HEADER: Final = "lambda-extension-accept-feature"
@@ -222,7 +225,7 @@ class Extensions:
             return
         connection.answer(202, OK)
         if it.machine.state is not before:  # only the first one counts
-            self._failed(it.name, f"Extension.{ask.value}", reported)
+            self._failed(it.name, f"Extension.{ask.value}", reported[:LONGEST_REPORT])
 
     def _tell(self, it: Extension, event: dict[str, Any]) -> None:
         it.inbox.append(event)
