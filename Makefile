@@ -3,7 +3,7 @@ BIN := .venv/bin
 SEEDS ?= 20000
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench simulate
+.PHONY: setup demo test check proto bench soak simulate
 
 setup: $(READY)
 
@@ -34,6 +34,10 @@ proto: setup
 
 bench: setup
 	$(BIN)/python -m loadtest.bench
+
+# Ten thousand instances, and nothing left of them; as root.
+soak: setup
+	$(BIN)/python -m loadtest.soak
 
 # The three cores in a hostile network: make simulate SEEDS=100000
 simulate: setup

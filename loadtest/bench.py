@@ -5,6 +5,7 @@ bytes it was given. Prints tables and writes build/bench.json, flat. CPU per cal
 leaves comparable; the wall times are only as good as the load average beside them.
 """
 
+import asyncio
 import json
 import os
 import statistics
@@ -21,7 +22,7 @@ import grpc
 
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.v1 import functions_pb2, functions_pb2_grpc
-from loadtest import cold, machine
+from loadtest import cold, machine, sandboxes
 from loadtest.cold import ColdStarts
 from loadtest.etcd_counters import Counters
 from loadtest.figures import percentile
@@ -43,6 +44,8 @@ class Plan:
     paths: tuple[Path, ...]
     repeats: int
     cold_starts: int
+    sandbox_starts: int
+    sandbox_seconds: float
     instances: int = INSTANCES
     workers: int = WORKERS
 
@@ -56,6 +59,8 @@ FULL: Final = Plan(
     ),
     repeats=5,
     cold_starts=100,
+    sandbox_starts=60,
+    sandbox_seconds=10.0,
 )
 QUICK: Final = Plan(
     paths=(
@@ -66,6 +71,8 @@ QUICK: Final = Plan(
     ),
     repeats=1,
     cold_starts=10,
+    sandbox_starts=10,
+    sandbox_seconds=2.0,
 )
 
 
@@ -106,7 +113,11 @@ def _run(plan: Plan) -> Figures:
         figures |= _warm_figures(path, measured)
     figures |= _etcd_figures(etcd, sum(sum(r.calls for r in measured.rounds) for measured in warm.values()))
     figures |= _cold_figures(starts)
+    figures |= {"sandbox": running.isolation}
+    shut_in = asyncio.run(sandboxes.measure(plan.sandbox_starts, plan.sandbox_seconds))
+    figures |= sandboxes.figures_of(shut_in)
     _report(figures, plan)
+    sandboxes.report(shut_in)
     return figures
 
 
@@ -193,8 +204,8 @@ def _report(figures: Figures, plan: Plan) -> None:
         f"({figures['python_executable']}), grpcio {figures['grpcio']}\n"
         f"Load average before {figures['load_before']}, after {figures['load_after']}; "
         f"beside the fleet {figures['other_cores_busy']} cores were busy, the callers among them.\n"
-        f"100-byte echo, {plan.instances} instances on {plan.workers} workers, "
-        f"{plan.repeats} rounds: medians.\n"
+        f"100-byte echo, {plan.instances} instances on {plan.workers} workers, isolation level "
+        f"{figures['sandbox']}, {plan.repeats} rounds: medians.\n"
     )
     columns = (*PARTS, "client", "calls/s", "p50 ms", "p99 ms")
     click.echo(f"{'CPU us a call':<16}{'all (range)':>20}" + "".join(f"{column:>11}" for column in columns))

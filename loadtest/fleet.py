@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
+
+from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 from loadtest.processes import still_there, tree
 
 STOP_WITHIN_S: Final = 30.0
@@ -31,6 +34,8 @@ class Fleet:
     etcd: str
     pids: dict[str, int]
     """By the names of the parts."""
+    isolation: str
+    """The level that its workers reach."""
 
     def cpu_s(self) -> dict[str, float]:
         """CPU so far: of each part, and of the instances with what starts them; `up` itself is left out.
@@ -91,7 +96,13 @@ def _ready(process: "subprocess.Popen[bytes]", log: Path) -> Fleet:
         raise Off(f"the fleet did not start: {log.read_text()}")
     facts: dict[str, Any] = json.loads(line)
     pids = {part["name"]: part["pid"] for part in facts["parts"]}
-    return Fleet(process.pid, facts["endpoint"], facts["etcd"][0], pids)
+    return Fleet(process.pid, facts["endpoint"], facts["etcd"][0], pids, _isolation(facts["endpoint"]))
+
+
+def _isolation(endpoint: str) -> str:
+    with grpc.insecure_channel(endpoint) as channel:
+        nodes = fleet_pb2_grpc.FleetStub(channel).ListNodes(fleet_pb2.ListNodesRequest()).nodes
+    return ", ".join(sorted({node.isolation for node in nodes}))
 
 
 def _stop(process: "subprocess.Popen[bytes]", log: Path) -> None:

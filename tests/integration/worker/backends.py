@@ -38,6 +38,16 @@ def namespaces_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> 
     return NamespacesBackend(files, NAME, parkables, seccomp=program(platform.machine()))
 
 
+def gvisor_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:
+    if shutil.which("runsc") is None:
+        pytest.skip("runsc is not installed")
+    if os.geteuid() != 0:
+        pytest.skip("runsc in a network namespace of its own needs root")
+    from lambent_worker.sandbox.gvisor import GvisorBackend
+
+    return GvisorBackend(files, NAME)
+
+
 def bwrap_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:
     if shutil.which("bwrap") is None:
         pytest.skip("bwrap is not installed")

@@ -124,20 +124,31 @@ async def heard(process: NamespacesProcess) -> str:
         return (await asyncio.get_running_loop().sock_recv(process.channel, 4096)).decode()
 
 
+def interpreter_of_all() -> str | None:
+    """One of the version of this one that any user of this host may execute."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for path in (PYTHON, Path("/usr/bin", name)):
+        if path.exists() and all(folder.stat().st_mode & 0o005 == 0o005 for folder in path.parents):
+            return str(path)
+    return None
+
+
 def host_files(folder: Path) -> HostFiles:
     """What the workers of all tests share: a runtime folder with a zygote in it."""
     package = folder / "runtimes" / "test" / "zygote_package"
-    package.mkdir(parents=True)
+    package.mkdir(parents=True, exist_ok=True)
     for name in ("__init__", "zygote", "entry", "kernel"):
         shutil.copy(Path(sandbox.__path__[0]) / f"{name}.py", package)
     (package.parent / "entry.py").write_text(ZYGOTE)
-    (folder / "code").mkdir()
+    (folder / "code").mkdir(exist_ok=True)
     (folder / "code" / "app.py").write_text("the code of a function")
-    (folder / "layers").mkdir()
+    (folder / "layers").mkdir(exist_ok=True)
     (folder / "layers" / "lib.py").write_text("the code of a layer")
     for path in (folder, *folder.parents):
         if path.is_relative_to("/tmp") and path != Path("/tmp"):
-            path.chmod(path.stat().st_mode | 0o555)  # pytest's are its user's alone
+            mode = path.stat().st_mode
+            if mode & 0o555 != 0o555:
+                path.chmod(mode | 0o555)  # pytest's are its user's alone
     return HostFiles(runtimes=folder / "runtimes", prefixes=(PREFIX,), scratch=folder / "scratch")
 
 

@@ -25,7 +25,7 @@ async def test_plain_processes_isolate_nothing() -> None:
     assert left() == []
 
 
-@pytest.mark.parametrize("name", ["namespaces", "bwrap", "landlock"])
+@pytest.mark.parametrize("name", ["namespaces", "bwrap", "gvisor", "landlock"])
 async def test_what_isolates_says_so(name: str) -> None:
     """It keeps instances from each other's files in any case, and has a reason for what it does not give."""
     try:

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,13 +62,26 @@ class Bench:
         os.close(process.output)
         return exit_, printed.decode()
 
+    def sleeps(self, sleepers: int, *, launches: int) -> bool:
+        """Whether so many `sleep 600` run. Those in a kernel of their own are not seen: that one is."""
+        if self.backend.protections().backend == "gvisor":
+            root = f"--root={self.code.parent}".encode()
+            return _running(lambda line: root in line and b"\0boot\0" in line) == launches
+        return _running(lambda line: line == b"sleep\0" + b"600\0") == sleepers
+
     async def shell(self, sandbox: Sandbox, script: str, **environment: str) -> tuple[Exit, str]:
         return await self.run(sandbox, "/bin/sh", "-c", script, **environment)
 
 
 @pytest.fixture(
-    params=[backends.process, backends.landlock_or_skip, backends.bwrap_or_skip, backends.namespaces_or_skip],
-    ids=["process", "landlock", "bwrap", "namespaces"],
+    params=[
+        backends.process,
+        backends.landlock_or_skip,
+        backends.bwrap_or_skip,
+        backends.namespaces_or_skip,
+        backends.gvisor_or_skip,
+    ],
+    ids=["process", "landlock", "bwrap", "namespaces", "gvisor"],
 )
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     code = tmp_path / "code"
@@ -92,7 +105,8 @@ async def test_a_process_runs_prints_and_ends(bench: Bench) -> None:
 async def test_the_environment_is_what_was_given(bench: Bench) -> None:
     sandbox = await bench.create()
     _, printed = await bench.run(sandbox, "/usr/bin/env", A="1")
-    assert set(printed.split()) - {f"PWD={sandbox.view.task_root}"} == {
+    of_shells_and_gvisor = {f"PWD={sandbox.view.task_root}", f"HOME={sandbox.view.tmp}"}
+    assert set(printed.split()) - of_shells_and_gvisor == {
         "A=1",
         "PATH=/usr/bin:/bin",
         f"TMP={sandbox.view.tmp}",
@@ -104,30 +118,31 @@ async def test_clear_ends_every_process_and_keeps_tmp(bench: Bench) -> None:
     await bench.shell(sandbox, 'echo kept > "$TMP/file"')
     running = asyncio.ensure_future(bench.shell(sandbox, "sleep 600 & sleep 600"))
     second = asyncio.ensure_future(bench.shell(sandbox, 'touch "$TMP/second"; sleep 600'))
-    await until(lambda: running.done() or len(_sleepers()) >= 3)
+    await until(lambda: running.done() or bench.sleeps(3, launches=2))
     await sandbox.clear()
     assert (await running)[0] == (await second)[0] == Exit(-9, killed=True)
-    await until(lambda: not _sleepers())
+    await until(lambda: bench.sleeps(0, launches=0))
     assert await bench.shell(sandbox, 'cat "$TMP/file"') == (EXITED, "kept\n")
 
 
-def _sleepers() -> list[int]:
+def _running(is_meant: Callable[[bytes], bool]) -> int:
+    """How many processes of this host have such a command line."""
     found = []
     for name in os.listdir("/proc"):
         with suppress(OSError):
-            if name.isdigit() and Path(f"/proc/{name}/cmdline").read_bytes() == b"sleep\x00600\x00":
+            if name.isdigit() and is_meant(Path(f"/proc/{name}/cmdline").read_bytes()):
                 found.append(int(name))
-    return [pid for pid in found if alive(pid)]
+    return sum(alive(pid) for pid in found)
 
 
 async def test_destroy_ends_everything(bench: Bench) -> None:
     sandbox = await bench.create()
     running = asyncio.ensure_future(bench.shell(sandbox, "sleep 600 & sleep 600"))
-    await until(lambda: len(_sleepers()) == 2)
+    await until(lambda: bench.sleeps(2, launches=1))
     sandbox.destroy()
     await sandbox.wait()
     assert (await running)[0] == Exit(-9, killed=True)
-    assert _sleepers() == []
+    assert bench.sleeps(0, launches=0)
     with pytest.raises(CannotStart):
         await bench.shell(sandbox, "true")
 
@@ -141,11 +156,11 @@ async def test_sandboxes_have_a_tmp_of_their_own(bench: Bench) -> None:
 async def test_no_sandbox_outlives_the_watchdog(bench: Bench) -> None:
     sandbox = await bench.create()
     running = asyncio.ensure_future(bench.shell(sandbox, "sleep 600"))
-    await until(lambda: len(_sleepers()) == 1)
+    await until(lambda: bench.sleeps(1, launches=1))
     bench.backend.extend(clock.monotonic_s())
     await sandbox.wait()
     assert (await running)[0] == Exit(-9, killed=True)
-    assert _sleepers() == []
+    assert bench.sleeps(0, launches=0)
     bench.backend.extend(clock.monotonic_s() + 3_600)
 
 
@@ -205,7 +220,7 @@ async def test_what_cannot_be_executed(bench: Bench) -> None:
     except CannotStart as why:
         exit_, said = Exit(1, killed=False), str(why)
     assert exit_.status > 0
-    assert "No such file" in said or "Permission denied" in said
+    assert "no such file" in said.lower() or "Permission denied" in said
 
 
 async def test_its_own_code_cannot_be_changed(bench: Bench) -> None:

@@ -374,9 +374,9 @@ async def test_nothing_outlives_the_worker(tmp_path: Path, stopped: bool) -> Non
     if stopped:
         try:
             assert len(_with_argument(LONG)) == 1
-            (tmp_path / "new").mkdir()
-            async with sandboxes.backend(sandboxes.host_files(tmp_path / "new"), name):
+            async with sandboxes.backend(sandboxes.host_files(tmp_path), name):
                 assert _with_argument(LONG) == []
+                await until(lambda: not alive(server))
         finally:
             os.kill(server, signal.SIGKILL)
     await until(lambda: not any(alive(pid) for pid in group))
@@ -458,6 +458,56 @@ async def test_a_zygote_that_dies_is_started_again(tmp_path: Path) -> None:
         await destroyed(place)
         assert await process.wait() == KILLED
         let_go(process)
+
+
+PLAIN_USER = """
+import asyncio, os, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+os.setgroups([])
+os.setresgid(54321, 54321, 54321)
+os.setresuid(54321, 54321, 54321)
+from tests.integration.worker import sandboxes
+
+async def main():
+    async with sandboxes.stage(folder, [sandboxes.parkable(count=0)]) as stage:
+        protections = stage.backend.protections()
+        place = await stage.sandbox(parked="py")
+        process = await sandboxes.parked(place)
+        assert await sandboxes.specialised(process, "me") == "me /var/task"
+        sandboxes.let_go(process)
+        await place.clear()
+        _, output = await sandboxes.shell(place, "touch /tmp/x /opt/x 2>&1; id -u; cat /proc/self/status")
+        await sandboxes.destroyed(place)
+        print(protections.level, *sorted(protections.why_missing), sep="\\n")
+        print(output)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_plain_user_has_sandboxes_too(tmp_path: Path) -> None:
+    """Without root the same code works in a user namespace, and says what it cannot protect from."""
+    interpreter = sandboxes.interpreter_of_all()
+    if interpreter is None:
+        pytest.skip("no interpreter of this version can be executed by a plain user")
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o777)
+    packages = [path for path in sys.path if path and not path.startswith(str(sandboxes.PREFIX))]
+    worker = await asyncio.create_subprocess_exec(
+        *(interpreter, "-c", PLAIN_USER, str(tmp_path / "plain")),
+        env={"PYTHONPATH": os.pathsep.join([os.getcwd(), *packages])},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await worker.communicate()
+    lines = output.decode().splitlines()
+    assert lines[0] == "namespaces-user"
+    assert {"own_kernel", "own_user"} <= set(lines)
+    assert "touch: cannot touch '/opt/x': Read-only file system" in lines
+    assert "993" in lines
+    status = status_of(output.decode())
+    assert {status[f"Cap{kind}"] for kind in ("Prm", "Eff", "Bnd")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
 async def test_the_watchdog_ignores_signals_that_are_the_workers(stage: Stage) -> None:

@@ -1,11 +1,14 @@
 """What a runtime is: how a function of its language is started, and what of the host it needs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from lambent_worker.sandbox.api import Parkable
+
+READ_WHEN_EXECUTED: Final = ("LD_", "MALLOC_", "GLIBC_TUNABLES", "JAVA_TOOL_OPTIONS", "JDK_JAVA_", "_JAVA_")
+"""Variables that a loader or a virtual machine reads once, when it starts: for a parked process too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +30,13 @@ class Runtime:
     """It is ours and speaks frames on its channel; else it speaks to the Runtime API."""
     parkable: Parkable | None = None
 
-    def parked(self, memory_mb: int) -> str:
-        """Name of what is parked of it that suits a function with so much memory, or empty."""
+    def parked(self, memory_mb: int, variables: Iterable[str]) -> str:
+        """Name of what is parked of it that suits a function with so much memory and these variables of its
+        own, or empty."""
         parkable = self.parkable
-        return parkable.name if parkable and parkable.memory_mb in (0, memory_mb) else ""
+        if parkable is None or parkable.memory_mb not in (0, memory_mb):
+            return ""
+        return "" if any(name.startswith(READ_WHEN_EXECUTED) for name in variables) else parkable.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from lambent_worker.sandbox import seccomp
 from lambent_worker.sandbox.api import Backend, CannotStart, HostFiles, Parkable, Protections
 from lambent_worker.sandbox.bwrap import BwrapBackend
+from lambent_worker.sandbox.gvisor import GvisorBackend
 from lambent_worker.sandbox.landlock import LandlockBackend
 from lambent_worker.sandbox.namespaces import NamespacesBackend
 from lambent_worker.sandbox.process import ProcessBackend
@@ -23,6 +24,8 @@ def backend(name: str, files: HostFiles, worker: str, parkables: Sequence[Parkab
             return NamespacesBackend(files, worker, parkables, seccomp=_filter())
         case "bwrap":
             return BwrapBackend(files, worker)
+        case "gvisor":
+            return GvisorBackend(files, worker)
         case "landlock":
             return LandlockBackend(files, worker)
         case _:

@@ -16,11 +16,12 @@ from .shell import Plan
 
 ZYGOTE_ENVIRONMENT: Final = {
     "LANG": "en_US.UTF-8",
+    "LD_LIBRARY_PATH": "/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-"""What it imports shall start no threads: who has threads must not fork."""
+"""What it imports shall start no threads: who has threads must not fork. The loader reads its path once."""
 
 
 class Children:
@@ -64,7 +65,8 @@ class Children:
                 os._exit(1)  # the fork server died before the kernel was told
             kernel.setns(self.plan.root, kernel.CLONE_NEWNS)
             kernel.unshare(entry.NAMESPACES & ~kernel.CLONE_NEWCGROUP)
-            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            if self.plan.privileged:  # else it is there already
+                kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
             os.chdir("/")
             entry.arrange(output, control.fileno())
             os.execve(argv[0], list(argv), ZYGOTE_ENVIRONMENT)

@@ -32,24 +32,23 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
-from base64 import b64decode
 from collections import deque
 from typing import Any, Final
 
 from . import kernel, network
-from .cgroups import Cgroups
 from .children import Children
+from .footing import ROOT_OF_ITSELF, Footing, become_root
 from .launching import Launcher
 from .poll import Poll
 from .prepared import Process, Program, Shell
-from .preparing import DEFAULT_TMP_MB, Store, Uids
-from .root import build
-from .shell import Plan
-from .tmp_disk import TmpDisks
+from .preparing import Store
 
 LONGEST_PACKET: Final = 192 * 1024
 """A launch carries argv and environment; Linux takes packets up to net.core.wmem_default, 212,992 bytes."""
+
+COMMAND: Final = b"lambent-forkserver"
 
 WORKER_FD: Final = 3
 """Where the fork server holds the worker's socket: the numbers that children of its fill are taken here."""
@@ -60,13 +59,11 @@ IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 REFILL_AFTER_S: Final = 0.02
 """How long nothing must have happened before the next shell is prepared, so that nobody waits for that."""
 
-UIDS: Final = 4096
-"""Users of the host's that one worker may use, which is also the most instances that it can have."""
-
 
 class ForkServer:
-    def __init__(self, worker: socket.socket, wakeup: int) -> None:
+    def __init__(self, worker: socket.socket, wakeup: int, privileged: bool) -> None:
         self._worker = worker
+        self._privileged = privileged
         self._wakeup = wakeup
         self._packet = bytearray(LONGEST_PACKET)
         """Kept, because so much memory anew for each packet is a mapping for each."""
@@ -85,29 +82,11 @@ class ForkServer:
     def set_up(self, settings: dict[str, Any]) -> None:
         """Raises OSError."""
         self._slirp = settings["slirp"]
-        privileged = os.geteuid() == 0
-        if not privileged:
-            become_root_of_a_user_namespace()
-        os.makedirs(settings["scratch"], exist_ok=True)
-        cgroups = Cgroups.detect()
-        cgroups.sweep(f"lambent-{settings['name']}")
-        uids = Uids(claimed(settings["uid_base"]), UIDS, privileged)
-        root = build(settings["scratch"], settings["runtimes"], settings["prefixes"])
-        instructions = b64decode(settings["seccomp"])
-        users = not privileged or can_make_user_namespaces(settings["uid_base"])
-        disks, no_disks = tmp_disks(settings["scratch"])
-        plan = Plan(root, kernel.Filter(instructions), disks, users, privileged)
-        children = Children(plan, instructions)
+        footing = Footing(settings, self._privileged)
+        self._facts = footing.facts
+        children = Children(footing.plan, footing.instructions)
         self._launcher = Launcher(children, self._poll, self)
-        self._store = Store(settings, children, self._launcher, self._poll, cgroups, uids, self)
-        self._facts = {
-            "privileged": privileged,
-            "users": users,
-            "system_calls": bool(instructions),
-            "cgroups": sorted(cgroups.given),
-            "tmp_on_disk": disks is not None,
-            "why": {**cgroups.why, "tmp_on_disk": no_disks},
-        }
+        self._store = Store(settings, children, self._launcher, self._poll, footing, self)
         gc.collect()
         gc.freeze()
         self._store.start_zygotes()
@@ -121,6 +100,7 @@ class ForkServer:
         self._launcher.end()
         while self._reap_one(0):
             pass
+        self._store.end()
 
     def _turn(self) -> None:
         self._poll.watch(self._worker.fileno(), self._take_packet, writable=bool(self._outbox))
@@ -272,6 +252,8 @@ class ForkServer:
         if process.key:
             shell.parked = None if shell.parked is process else shell.parked
             fds, process.ends = process.ends, []
+            if not self._privileged:  # numbers of processes are this pid namespace's, and the worker's others
+                fds.append(os.pidfd_open(process.pid))
             self._say("launched", process.key, process.pid, process.parked, fds=fds)
         elif shell.key:
             shell.parked = process
@@ -349,57 +331,11 @@ class ForkServer:
             self._outbox.popleft()
 
 
-def tmp_disks(folder: str) -> tuple[TmpDisks | None, str]:
-    """And why there are none."""
-    try:
-        disks = TmpDisks.open(folder)
-        os.close(disks.make(DEFAULT_TMP_MB))  # which makes the template that all shells inherit
-    except OSError as error:
-        return None, str(error)
-    return disks, ""
-
-
-def become_root_of_a_user_namespace() -> None:
-    """What an ordinary user needs to make all the other namespaces. Raises OSError."""
-    uid, gid = os.getuid(), os.getgid()
-    kernel.unshare(kernel.CLONE_NEWUSER)
-    for path, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{path}", "w") as file:
-            file.write(text)
-
-
-def can_make_user_namespaces(uid: int) -> bool:
-    """Whether the host lets somebody without privileges."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setresuid(uid, uid, uid)
-            kernel.unshare(kernel.CLONE_NEWUSER)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(pid, 0)[1] == 0
-
-
-def claimed(first: int) -> int:
-    """The first of UIDS users that no other worker of this host uses, from `first` on.
-
-    A name in the abstract namespace of sockets is held until this process ends.
-    """
-    while True:
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            claim.bind(f"\0lambent-users-{first}")
-        except OSError:
-            claim.close()
-            first += UIDS
-        else:
-            claim.detach()
-            return first
-
-
 def main(fd: int) -> None:
-    kernel.set_command_line(b"lambent-forkserver")  # instances see it as that of their init
+    privileged = os.geteuid() == 0 and sys.argv[-1] != ROOT_OF_ITSELF
+    if os.geteuid():
+        become_root()
+    kernel.set_command_line(COMMAND)  # instances see it as that of their init
     os.dup2(fd, WORKER_FD, inheritable=False)
     os.dup2(0, WORKER_FD + 1, inheritable=False)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -417,7 +353,7 @@ def main(fd: int) -> None:
     if settings is None:
         return
     worker.setblocking(False)
-    server = ForkServer(worker, wakeup)
+    server = ForkServer(worker, wakeup, privileged)
     try:
         server.set_up(settings)
     except OSError as error:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,13 +19,31 @@ from lambent_worker.sandbox.api import CannotStart
 STOP_LIMIT_S: Final = 10.0
 """How long the fork server may take to end all sandboxes and itself before it is killed."""
 
-MOST_DESCRIPTORS: Final = 2
+MOST_DESCRIPTORS: Final = 3
 
 _ROOM: Final = Path(__file__).parents[2]
 _PROGRAM: Final = (
     f"import sys; sys.path.insert(0, {str(_ROOM)!r})\n"
     "from lambent_worker.sandbox.forkserver import main; main(int(sys.argv[1]))"
 )
+
+
+def end_earlier(note: Path) -> None:
+    """Ends the fork server that `note` names, if it is still there: one that hangs outlives its worker."""
+    with contextlib.suppress(OSError, ValueError):
+        pid, started = note.read_text().split()
+        if _started(int(pid)) == started and forkserver.COMMAND in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def note_own(note: Path, pid: int) -> None:
+    """For `end_earlier`."""
+    note.write_text(f"{pid} {_started(pid)}")
+
+
+def _started(pid: int) -> str:
+    """When, in ticks since the boot: with it a number means one process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 class Answer(Protocol):

@@ -31,7 +31,7 @@ from lambent_worker.sandbox.api import (
     SandboxSpec,
     View,
 )
-from lambent_worker.sandbox.forkserver_client import ForkServer
+from lambent_worker.sandbox.forkserver_client import ForkServer, end_earlier, note_own
 from lambent_worker.sandbox.inside import connect_beside
 from lambent_worker.sandbox.shell import API_PORT
 
@@ -86,12 +86,14 @@ class NamespacesSandbox:
         counters: Sequence[str] | None,
         shared_bytes: int,
         api: socket.socket | None,
+        pids_are_ours: bool,
     ) -> None:
         self._server = server
         self._key = key
         self._numbers = itertools.count(1)
         self._counters = counters
         self._shared_bytes = shared_bytes
+        self._pids_are_ours = pids_are_ours
         self._cleared: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.init = init
@@ -124,11 +126,13 @@ class NamespacesSandbox:
     def launched(self, message: list[Any], fds: list[int]) -> NamespacesProcess:
         """The fork server says so."""
         _, key, pid, parked = message
-        output, *channels = fds
+        output, *others = fds
         os.set_blocking(output, False)
+        if not self._pids_are_ours:
+            pid = _pid(others.pop())
         channel = None
-        if channels:
-            channel = socket.socket(fileno=channels[0])
+        if others:
+            channel = socket.socket(fileno=others[0])
             channel.setblocking(False)
         process = self.processes[key] = NamespacesProcess(pid, parked, channel, output)
         return process
@@ -186,6 +190,14 @@ class NamespacesSandbox:
         return Memory(peak_mb=-(-peak // _MB), oom_kills=int(counts["oom_kill"]))
 
 
+def _pid(pidfd: int) -> int:
+    """As this process counts; 0 once it has been reaped."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as info:
+        pid = next(int(line.split()[1]) for line in info if line.startswith("Pid:"))
+    os.close(pidfd)
+    return max(0, pid)
+
+
 def _peak_bytes(pid: int) -> int:
     """Of one process, where no cgroup counts them all."""
     with open(f"/proc/{pid}/status") as status:
@@ -222,6 +234,7 @@ class NamespacesBackend:
             "seccomp": b64encode(seccomp).decode(),
             "slirp": shutil.which("slirp4netns") or "",
         }
+        self._note = files.scratch.with_name(f"{files.scratch.name}.forkserver")
         self._numbers = itertools.count(1)
         self._sandboxes: dict[str, NamespacesSandbox] = {}
         self._closing = False
@@ -231,7 +244,9 @@ class NamespacesBackend:
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
         self._lost: asyncio.Future[str] = loop.create_future()
+        end_earlier(self._note)
         self._server = ForkServer(self._settings, self._said)
+        note_own(self._note, self._server.pid)
         self._server.ended.add_done_callback(lambda _: self._on_end())
         try:
             async with asyncio.timeout(READY_LIMIT_S):
@@ -301,7 +316,8 @@ class NamespacesBackend:
         _, key, counters, shared_bytes = message
         init, *listeners = fds
         api = socket.socket(fileno=listeners[0]) if listeners else None
-        sandbox = NamespacesSandbox(self._server, key, init, counters, shared_bytes, api)
+        privileged = self._facts["privileged"]
+        sandbox = NamespacesSandbox(self._server, key, init, counters, shared_bytes, api, privileged)
         self._sandboxes[key] = sandbox
         return sandbox
 

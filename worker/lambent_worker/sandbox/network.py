@@ -59,10 +59,13 @@ def _become(program: str, shell: Shell, tell: int, ended: int, parent: int) -> N
             os._exit(1)
         for join in shell.joins():  # what it does for an instance is that one's to pay
             os.write(join, b"0")
-        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        kernel.setns(shell.init, kernel.CLONE_NEWNET)
-        blackhole(*LINK_LOCAL)
-        kernel.setns(home, kernel.CLONE_NEWNET)
+        helper = os.fork()
+        if helper == 0:
+            kernel.setns(shell.init, kernel.CLONE_NEWNET)
+            blackhole(*LINK_LOCAL)
+            os._exit(0)
+        if os.waitpid(helper, 0)[1]:
+            os._exit(1)
         os.dup2(tell, _READY_FD)
         os.dup2(ended, _EXIT_FD)
         os.closerange(_EXIT_FD + 1, 1 << 30)

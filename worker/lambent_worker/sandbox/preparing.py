@@ -10,15 +10,13 @@ from typing import Any, Final, Protocol
 
 from . import kernel
 from . import shell as init
-from .cgroups import Cgroup, Cgroups, Limits
+from .cgroups import Cgroup, Limits
 from .children import Children
+from .footing import Footing
 from .launching import Launcher
 from .poll import Poll
 from .prepared import Process, Program, Shell
 from .root import READ_ONLY
-
-DEFAULT_TMP_MB: Final = 512
-"""Of a shell that nobody has asked for yet: Lambda's default."""
 
 LONGEST_WORD: Final = 4096
 
@@ -45,26 +43,6 @@ def limits(memory_mb: int, shared_bytes: int) -> Limits:
     )
 
 
-class Uids:
-    """Users of the host's, each for one shell that exists. An ordinary user has only itself, called 0."""
-
-    def __init__(self, first: int, count: int, privileged: bool) -> None:
-        self._free = list(range(first + count - 1, first - 1, -1))
-        self._privileged = privileged
-
-    def take(self) -> int:
-        """Raises OSError if there is none left."""
-        if not self._privileged:
-            return 0
-        if not self._free:
-            raise OSError("all users that instances may have are in use")
-        return self._free.pop()
-
-    def give_back(self, uid: int) -> None:
-        if self._privileged:
-            self._free.append(uid)
-
-
 class Listener(Protocol):
     def finished(self, shell: Shell) -> bool:
         """Whether somebody was waiting for it and has taken it."""
@@ -84,18 +62,17 @@ class Store:
         children: Children,
         launcher: Launcher,
         poll: Poll,
-        cgroups: Cgroups,
-        uids: Uids,
+        footing: Footing,
         listener: Listener,
     ) -> None:
-        self._parent = f"lambent-{settings['name']}"
+        self._parent = footing.parent
         self._size: int = settings["pool"]
         self._parkables: dict[str, Any] = {parkable["name"]: parkable for parkable in settings["parkables"]}
         self._children = children
         self._launcher = launcher
         self._poll = poll
-        self._cgroups = cgroups
-        self._uids = uids
+        self._cgroups = footing.cgroups
+        self._uids = footing.uids
         self._listener = listener
         self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._made = 0
@@ -147,7 +124,7 @@ class Store:
             uid = self._uids.take()
             self._made += 1
             cgroup = self._cgroups.make(self._parent, f"s{self._made}") if self._cgroups.given else None
-            shell = self._children.shell(uid, cgroup, DEFAULT_TMP_MB)
+            shell = self._children.shell(uid, cgroup, init.DEFAULT_TMP_MB)
         except OSError as error:
             self._give_back(uid, cgroup)
             self._fail(str(error))
@@ -269,6 +246,11 @@ class Store:
         if cgroup:
             with suppress(OSError):
                 cgroup.remove()
+
+    def end(self) -> None:
+        """Once every shell is gone: the parent of their cgroups goes too."""
+        with suppress(OSError):  # what cannot be removed is the next worker's to sweep
+            self._cgroups.sweep(self._parent)
 
     def all(self) -> list[Shell]:
         return list(self._shells.values())

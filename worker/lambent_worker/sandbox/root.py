@@ -20,7 +20,9 @@ LINKS: Final = {
     "/dev/stderr": "/proc/self/fd/2",
 }
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-FOLDERS: Final = ("proc", "tmp", "opt", "dev", "etc", "var/task", "var/runtime")
+FOLDERS: Final = ("proc", "tmp", "opt/lib", "dev", "etc", "var/task/lib", "var/runtime")
+"""The two `lib`s are hidden once something is mounted over them: a zygote's loader remembers for all its
+children which folders of LD_LIBRARY_PATH there are."""
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 ETC: Final = {
@@ -38,8 +40,11 @@ ETC_OF_THE_HOST: Final = ("ld.so.cache", "ssl", "alternatives", "java-*", "mono"
 """Copied if it is there: the JDK and Mono keep settings in /etc without which they do not start."""
 
 
-def build(scratch: str, runtimes: str, prefixes: list[str]) -> int:
-    """The mount namespace, as a descriptor. `scratch` is a folder of the host's. Raises OSError."""
+def build(scratch: str, runtimes: str, prefixes: list[str], with_proc: bool) -> int:
+    """The mount namespace, as a descriptor. `scratch` is a folder of the host's. Raises OSError.
+
+    `with_proc` mounts the caller's /proc: in a user namespace only who sees one already may mount another.
+    """
     told, tell = os.pipe()
     go, wait = os.pipe()
     pid = os.fork()
@@ -48,7 +53,7 @@ def build(scratch: str, runtimes: str, prefixes: list[str]) -> int:
         try:
             os.close(told)
             os.close(wait)
-            _build(scratch, runtimes, prefixes)
+            _build(scratch, runtimes, prefixes, with_proc)
             os.close(tell)
             os.read(go, 1)  # until the parent holds the namespace
             code = 0
@@ -69,34 +74,41 @@ def build(scratch: str, runtimes: str, prefixes: list[str]) -> int:
         os.waitpid(pid, 0)
 
 
-def _build(scratch: str, runtimes: str, prefixes: list[str]) -> None:
+def _build(scratch: str, runtimes: str, prefixes: list[str], with_proc: bool) -> None:
     os.umask(0o022)
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("lambent", scratch, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=16m,mode=755")
-    for folder in FOLDERS:
-        os.makedirs(f"{scratch}/{folder}")
-    os.chmod(f"{scratch}/tmp", 0o1777)
+    furnish(scratch, runtimes, prefixes)
     for name, target in LINKS.items():
         os.symlink(target, f"{scratch}{name}")
     for device in DEVICES:
         os.close(os.open(f"{scratch}{device}", os.O_CREAT))
-        _bind(device, f"{scratch}{device}", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC)
-    write_etc(f"{scratch}/etc")
-    for path in (*SYSTEM, *prefixes):
-        if os.path.islink(path):
-            os.symlink(os.readlink(path), f"{scratch}{path}")
-        elif os.path.isdir(path):
-            os.makedirs(f"{scratch}{path}", exist_ok=True)
-            _bind(path, f"{scratch}{path}")
-    _bind(runtimes, f"{scratch}/var/runtime")
+        bind(device, f"{scratch}{device}", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC)
+    if with_proc:
+        bind("/proc", f"{scratch}/proc", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
     os.chdir(scratch)
     kernel.pivot_root(".", ".")
     kernel.unmount(".")
     kernel.set_mount(kernel.AT_FDCWD, "/", READ_ONLY)
 
 
-def _bind(path: str, target: str, attributes: int = READ_ONLY) -> None:
+def furnish(root: str, runtimes: str, prefixes: list[str]) -> None:
+    """Gives the empty folder `root` what instances see alike, but for devices. Raises OSError."""
+    for folder in FOLDERS:
+        os.makedirs(f"{root}/{folder}")
+    os.chmod(f"{root}/tmp", 0o1777)
+    write_etc(f"{root}/etc")
+    for path in (*SYSTEM, *prefixes):
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), f"{root}{path}")
+        elif os.path.isdir(path):
+            os.makedirs(f"{root}{path}", exist_ok=True)
+            bind(path, f"{root}{path}")
+    bind(runtimes, f"{root}/var/runtime")
+
+
+def bind(path: str, target: str, attributes: int = READ_ONLY) -> None:
     kernel.attach(kernel.detached(path, attributes), target)
 
 

@@ -28,6 +28,9 @@ from .tmp_disk import TmpDisks
 API_PORT: Final = 9001
 """Of the listener on 127.0.0.1 in each shell."""
 
+DEFAULT_TMP_MB: Final = 512
+"""Of /tmp in a shell that nobody has asked for yet: Lambda's default."""
+
 READY, CLEAR, CLEARED = b"ready", b"clear", b"cleared"
 
 HOST_NAME: Final = b"sandbox"

@@ -42,6 +42,8 @@ class Place(ABC):
     view: View
     api: socket.socket | None
     cgroup: Cgroup | None
+    overhead_mb: int = 0
+    """Of the memory that the cgroup counts, what is not the instance's own."""
 
     @abstractmethod
     def start(self, launch: Launch) -> Start:
@@ -197,7 +199,8 @@ class SpawnedSandbox:
     def memory(self) -> Memory:
         """Without a cgroup, of the first processes of its groups: what those start is not counted."""
         if self._place.cgroup is not None:
-            return Memory(-(-self._place.cgroup.peak_bytes() // _MB), self._place.cgroup.oom_kills())
+            peak_mb = -(-self._place.cgroup.peak_bytes() // _MB) - self._place.overhead_mb
+            return Memory(max(0, peak_mb), self._place.cgroup.oom_kills())
         self._peak_mb = max(self._peak_mb, sum(_peak_mb(spawned.pid) for spawned in self._launched))
         return Memory(self._peak_mb, oom_kills=0)
 

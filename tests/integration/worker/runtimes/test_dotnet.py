@@ -41,3 +41,12 @@ async def test_what_cannot_be_initialised(stage: Scene, handler: str, error_type
     """Each reason is named."""
     said = await stage.failed_init(csharp(), handler=handler, runtime="dotnet", memory_mb=256)
     assert json.loads(said.error)["errorType"] == error_type
+
+
+async def test_an_error_of_a_task(stage: Scene) -> None:
+    """It has the function's frames, and none of ours, which waited for the task."""
+    it = await stage.started(csharp(), handler="shop::Shop.App::FailLater", runtime="dotnet", memory_mb=256)
+    error = (await stage.call(it, "x")).json
+    assert error["errorType"] == "ArgumentException"
+    assert "Shop.App" in error["stackTrace"][0]
+    assert not any("Lambent" in frame for frame in error["stackTrace"]), error

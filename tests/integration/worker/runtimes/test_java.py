@@ -141,7 +141,7 @@ async def test_a_parked_process_becomes_the_functions(tmp_path: Path) -> None:
     runtime = runtimes_here().by_name["java"]
     parkable = runtime.parkable
     assert parkable is not None
-    assert (runtime.parked(parkable.memory_mb), runtime.parked(128)) == ("java", "")
+    assert (runtime.parked(parkable.memory_mb, ()), runtime.parked(128, ())) == ("java", "")
     argv = [word.replace("/var/runtime", str(runtimes)) for word in parkable.argv]
     ours, theirs = socket.socketpair()
     async with api_scene() as scene:
