@@ -94,14 +94,15 @@ async def test_an_extension_that_crashes_fails_the_call(stage: Scene, runtime: s
 
 FAILS = EXTENSION.replace(
     "while True:",
-    """if "init" in sys.argv[0]:
-    ask("POST", "init/error", Lambda_Extension_Identifier=me, Lambda_Extension_Function_Error_Type="My.Reason")
+    """
+said = {"Lambda_Extension_Identifier": me, "Lambda_Extension_Function_Error_Type": "My.Reason"}
+if "init" in sys.argv[0]:
+    ask("POST", "init/error", **said)
 while True:""",
 ).replace(
+    "        break\n",
     """        break
-""",
-    """        break
-    ask("POST", "exit/error", Lambda_Extension_Identifier=me, Lambda_Extension_Function_Error_Type="My.Reason")
+    ask("POST", "exit/error", **said)
 """,
 )
 

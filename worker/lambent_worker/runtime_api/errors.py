@@ -31,10 +31,12 @@ RESPONSE_TOO_LARGE: Final = _document(
 TRUNCATED: Final = _document("Runtime.TruncatedResponse", "The response ended before it was whole")
 INVALID_MODE: Final = _document("Runtime.InvalidResponseModeHeader", "Invalid function response mode")
 
-PAYLOAD_TOO_LARGE: Final = Refusal(
-    413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes)."
-)
 INVALID_RESPONSE_MODE: Final = Refusal(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+
+
+def too_large(limit: int) -> Refusal:
+    message = f"Exceeded maximum allowed payload size ({limit} bytes)."
+    return Refusal(413, "RequestEntityTooLarge", message)
 
 
 def refuse(connection: Connection, refusal: Refusal) -> None:

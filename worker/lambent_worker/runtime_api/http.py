@@ -45,6 +45,8 @@ TRUNCATED: Final = (
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 
+_KEPT: Final = frozenset({b"expect", b"content-length", b"transfer-encoding"})
+
 _REASONS: Final = {
     200: "OK",
     202: "Accepted",
@@ -70,7 +72,7 @@ class Request:
         self.method = ""
         self.path = ""
         self.headers: dict[str, str] = {}
-        """Those of Lambda's, and `expect`; names in lower case. Trailers join them at the end."""
+        """Those of Lambda's, and some of HTTP's; names in lower case. Trailers join them at the end."""
         self.body = b""
         self.size = 0
         """Bytes of the body that have come."""
@@ -157,9 +159,8 @@ class Connection:
             self._parser.feed_data(data)
             if self.unparsed > _READ_BYTES:
                 self._listener.bound(self)
-        except httptools.HttpParserUpgrade as upgrade:  # Java's client offers HTTP/2 so, and does not insist
-            if rest := data[upgrade.args[0] :]:
-                self._parse(rest)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse(self._without_offer() + data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             bug = error.__context__
             if bug is None or isinstance(bug, Unwanted):
@@ -169,6 +170,15 @@ class Connection:
                 raise bug from None
         except (httptools.HttpParserError, Unwanted):
             self._spoilt(400, b"400 Bad Request", TEXT)
+
+    def _without_offer(self) -> bytes:
+        """The head that was parsed last, as if it had not offered another protocol: the parser would leave the
+        body to that one. Java's own client offers HTTP/2 with every request, and does not insist."""
+        head = self._parser.get_method() + b" " + self._url + b" HTTP/1.1\r\n"
+        headers = self.request.headers.items() if self.request is not None else ()
+        self.request = None
+        self._parser = httptools.HttpRequestParser(self)
+        return head + "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1") + b"\r\n"
 
     def _spoilt(self, status: int, why: bytes, content_type: str = JSON) -> None:
         """Nothing more can be understood. What was asked for here before is not answered any more."""
@@ -194,7 +204,7 @@ class Connection:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
         name = name.lower()
-        if self.request is not None and (name.startswith(b"lambda-") or name == b"expect"):
+        if self.request is not None and (name.startswith(b"lambda-") or name in _KEPT):
             self.request.headers[name.decode("latin-1")] = value.decode("latin-1")
 
     def _count(self, size: int) -> None:
@@ -205,9 +215,9 @@ class Connection:
 
     def on_headers_complete(self) -> None:
         request = self.request
-        if request is None:
-            return
         self.unparsed = 0
+        if request is None or self._parser.should_upgrade():
+            return
         request.method = self._parser.get_method().decode("latin-1")
         request.path = self._url.decode("latin-1").partition("?")[0]
         expects = request.headers.get("expect", "").lower() == "100-continue"
@@ -240,7 +250,7 @@ class Connection:
 
     def on_message_complete(self) -> None:
         request = self.request
-        if request is None:
+        if request is None or self._parser.should_upgrade():
             return
         self._complete = True
         if self._body:

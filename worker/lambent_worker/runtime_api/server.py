@@ -173,6 +173,8 @@ class RuntimeApi:
             self._take(answer)
         elif request.method == "GET" and request.path == NEXT and self._send is None:
             self._next(connection)
+        elif request.too_large and request.path not in (INIT_ERROR, RESTORE_ERROR):
+            refuse(connection, errors.too_large(request.limit))
         elif not (
             self._runtime_asked(connection, request)
             or self.extensions.asked(connection, request)
@@ -267,7 +269,7 @@ class RuntimeApi:
         """All of an answer is there."""
         request = answer.request
         if request.too_large:
-            refuse(answer.connection, errors.PAYLOAD_TOO_LARGE)
+            refuse(answer.connection, errors.too_large(MAX_PAYLOAD_BYTES))
             self._answered("error", errors.RESPONSE_TOO_LARGE)
             return
         answer.connection.answer(202, OK)
