@@ -183,6 +183,10 @@ def test_an_answer_without_an_end_is_not_read_for_ever() -> None:
     """The parser would keep all of a header that has no end."""
     answer = _Answer()
     answer.feed(b"HTTP/1.1 200 OK\r\nX: ")
-    with pytest.raises(ConnectionError):
+
+    def feed_on() -> None:
         for _ in range(100):
             answer.feed(b"a" * 65_536)
+
+    with pytest.raises(ConnectionError):
+        feed_on()
