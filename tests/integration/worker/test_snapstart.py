@@ -16,7 +16,7 @@ import pytest
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId
 from tests.integration.worker import backends
-from tests.integration.worker.scene import Exited, Ready, Scene, alive, children_of, scene, until
+from tests.integration.worker.scene import Answer, Exited, Ready, Scene, alive, children_of, scene, until
 
 pytestmark = [
     pytest.mark.integration,
@@ -330,6 +330,7 @@ def handler(event, context):
     (snapshot,) = [pid for pid in _descendants(os.getpid()) if _last_number(pid) == 30_000]
     os.kill(snapshot, 9)
     answer = await stage.hears()
+    assert isinstance(answer, Answer)
     assert json.loads(answer.body)["errorType"] == "Runtime.ExitError"
     said = await stage.hears()
     assert isinstance(said, Exited)
