@@ -140,7 +140,7 @@ class _Listener:
         self.exited = hall.exited
         self.lost = hall.lost
 
-    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
+    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
         self._hall.ready_(instance, init_ms)
 
 

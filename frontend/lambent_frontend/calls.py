@@ -33,7 +33,7 @@ class Answer:
     """The function failed: the payload is Lambda's error document."""
     tail: bytes
     start: str
-    """`warm` or `cold`."""
+    """`warm`, `cold` or `snapstart`."""
     reason: str
     node: str
     instance: str

@@ -107,7 +107,7 @@ class Driver:
             function,
             outcome,
             message,
-            "cold" if sent.cold else "warm",
+            _kind(sent),
             sent.reason,
             _display(sent.node),
             sent.instance,
@@ -229,7 +229,7 @@ class Driver:
             answer.payload,
             answer.failed,
             answer.tail or b"",
-            "cold" if sent.cold else "warm",
+            _kind(sent),
             sent.reason,
             _display(sent.node),
             sent.instance,
@@ -251,6 +251,12 @@ class Driver:
         self._finished[request] = function, outcome, message, pending.sent, running_ms, pending.isolation
         if len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
+
+
+def _kind(sent: do.Dispatch) -> str:
+    if sent.restored:
+        return "snapstart"
+    return "cold" if sent.cold else "warm"
 
 
 def _display(node: NodeId) -> str:

@@ -120,7 +120,8 @@ def _event(order: wire.FrontendOrder, at: float) -> on.Event | None:
         case "ready":
             ready = order.ready
             instance, number = InstanceId(ready.instance), LeaseNumber(ready.number)
-            return on.LeaseReady(instance, number, ready.starting_ms, ready.init_ms, at)
+            how = ready.starting_ms, ready.init_ms, at, ready.restored
+            return on.LeaseReady(instance, number, *how)
         case "void":
             void = order.void
             return on.LeaseVoided(

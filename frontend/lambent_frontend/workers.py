@@ -103,11 +103,8 @@ class Workers:
                 case frames.Refused():
                     self._driver.refused(frame)
                 case frames.Ready():
-                    self._driver.feed(
-                        on.LeaseReady(
-                            frame.instance, frame.number, frame.starting_ms, frame.init_ms, monotonic_s()
-                        )
-                    )
+                    how = frame.starting_ms, frame.init_ms, monotonic_s(), frame.restored
+                    self._driver.feed(on.LeaseReady(frame.instance, frame.number, *how))
                 case frames.Hello() if frame.sender == node and not greeted.done():
                     greeted.set_result(None)
                 case _:

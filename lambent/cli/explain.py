@@ -58,5 +58,7 @@ def _times(told: "Explanation") -> str:
     spans = [("waiting", told.waiting_ms)]
     if told.start == "cold":
         spans += [("starting", told.starting_ms), ("initialising", told.init_ms)]
+    if told.start == "snapstart":
+        spans += [("starting", told.starting_ms), ("restoring", told.init_ms)]
     spans.append(("running", told.running_ms))
     return ", ".join(f"{name} {ms:.1f} ms" for name, ms in spans)

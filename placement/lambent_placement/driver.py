@@ -148,6 +148,7 @@ class Driver:
                     number=command.number,
                     starting_ms=command.starting_ms,
                     init_ms=command.init_ms,
+                    restored=command.restored,
                 )
                 self._tell(command.frontend, wire.FrontendOrder(ready=ready))
             case do.VoidLease():

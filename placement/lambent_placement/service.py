@@ -161,7 +161,8 @@ def _worker_event(report: wire.WorkerReport, at: float) -> on.Event | None:
     match report.WhichOneof("report"):
         case "ready":
             ready = report.ready
-            return on.InstanceReady(InstanceId(ready.instance), ready.starting_ms, ready.init_ms, at)
+            how = ready.starting_ms, ready.init_ms, at, ready.restored
+            return on.InstanceReady(InstanceId(ready.instance), *how)
         case "gone":
             gone = report.gone
             return on.InstanceGone(InstanceId(gone.instance), gone.reason, gone.init_error, at)

@@ -107,6 +107,8 @@ class Ready(NamedTuple):
     number: LeaseNumber
     starting_ms: float
     init_ms: float
+    restored: bool = False
+    """It was forked of a snapshot, and not initialised by itself."""
 
 
 Frame = Hello | Event | Answer | Refused | Ready
@@ -136,7 +138,8 @@ def encode(frame: Frame) -> bytes | Iterator[bytes]:
 
 def _encode_bare(frame: Hello | Refused | Ready) -> bytes:
     if isinstance(frame, Ready):
-        head = _pack((_READY, frame.instance, frame.number, float(frame.starting_ms), float(frame.init_ms)))
+        times = float(frame.starting_ms), float(frame.init_ms)
+        head = _pack((_READY, frame.instance, frame.number, *times, frame.restored))
     elif isinstance(frame, Refused):
         head = _pack((_REFUSED, frame.request_id, frame.reason))
     elif isinstance(frame, Hello):
@@ -296,7 +299,7 @@ def _answer(fields: list[Any], body: bytes) -> tuple[Answer, int]:
 _BARE_TYPES: Final = {
     _HELLO: [int, int, str],
     _REFUSED: [int, str, str],
-    _READY: [int, str, int, float, float],
+    _READY: [int, str, int, float, float, bool],
 }
 
 
@@ -308,7 +311,7 @@ def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Ready:
     if kind == _READY:
         if fields[2] < 0:
             _refuse_fields(kind)
-        return Ready(fields[1], fields[2], fields[3], fields[4])
+        return Ready(*fields[1:])
     if fields[1] != PROTOCOL:
         raise BadFrame(f"the peer speaks protocol {fields[1]}, this side {PROTOCOL}: same release on both?")
     return Hello(fields[2], fields[1])

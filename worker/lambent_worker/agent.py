@@ -96,8 +96,8 @@ class Agent:
 
     # From the host of the instances
 
-    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
-        self.feed(on.InstanceReady(instance, starting_ms, init_ms))
+    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
+        self.feed(on.InstanceReady(instance, starting_ms, init_ms, restored))
 
     def answered(
         self,
@@ -171,8 +171,8 @@ class Agent:
 
     def _announce(self, command: do.Announce) -> None:
         if connection := self._links.get(command.frontend):
-            ready = frames.Ready(command.instance, command.number, command.starting_ms, command.init_ms)
-            connection.send(frames.encode(ready))
+            how = command.starting_ms, command.init_ms, command.restored
+            connection.send(frames.encode(frames.Ready(command.instance, command.number, *how)))
 
     def _forget_definitions(self) -> None:
         """Only what an instance was started from is worth keeping."""

@@ -49,7 +49,8 @@ class HostListener(Protocol):
     def launched(self, runtime: str, kind: str) -> None:
         """A runtime was started; `kind` is one of those that `metrics` names."""
 
-    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None: ...
+    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
+        """`restored`: it was forked of a snapshot."""
 
     def answered(
         self,
@@ -410,7 +411,7 @@ class Instance:
         self._cancel_timer()
         run.ready = True
         now = clock.monotonic_s()
-        self._init_ms = (now - self._init_began) * 1000
+        init_ms = self._init_ms = (now - self._init_began) * 1000
         self._restored = run.restoring_since is not None
         if run.restoring_since is not None:
             self._init_ms = (now - run.restoring_since) * 1000
@@ -422,13 +423,13 @@ class Instance:
         if self._call is not None:
             run.send(self._call.event)
         else:
-            self._announce(self._init_ms)
+            self._announce(init_ms)
 
     def _announce(self, init_ms: float) -> None:
         if not self._announced:
             self._announced = True
             self._to_idle()
-            self._listener.ready(self.id, (self._init_began - self._began) * 1000, init_ms)
+            self._listener.ready(self.id, (self._init_began - self._began) * 1000, init_ms, self._restored)
 
     def _init_failed(self, run: Run, error: bytes) -> None:
         """Where it was started for nobody in particular the instance ends; else the call that waits fails."""

@@ -117,7 +117,10 @@ def _report(report: Report) -> wire.WorkerReport:
     match report:
         case do.ReportReady():
             ready = wire.InstanceReady(
-                instance=report.instance, starting_ms=report.starting_ms, init_ms=report.init_ms
+                instance=report.instance,
+                starting_ms=report.starting_ms,
+                init_ms=report.init_ms,
+                restored=report.restored,
             )
             return wire.WorkerReport(ready=ready)
         case do.ReportGone():

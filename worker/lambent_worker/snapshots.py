@@ -218,18 +218,22 @@ class Snapshots:
             raise Unsuitable(f"{runtime.name} has no snapshots")
         if not runtime.parked(definition.memory_mb, definition.environment):
             raise Unsuitable("its environment has variables that are read only when a process is executed")
-        self._make_room()
+        self._make_room(definition)
         name = f"snapshot-{next(self._numbers)}"
         log = self._logs.of(definition, InstanceId(name))
         snapshot = self._snapshots[definition.key] = Snapshot(name, definition, runtime, log)
         self._lives[snapshot] = asyncio.ensure_future(self._live(snapshot))
         return snapshot
 
-    def _make_room(self) -> None:
+    def _make_room(self, definition: Definition) -> None:
         """Raises Unsuitable."""
+        idle = [snapshot for snapshot in self._snapshots.values() if not snapshot.users]
+        for snapshot in idle:
+            other = snapshot.definition
+            if (other.name, other.version) == (definition.name, definition.version):  # of an older revision
+                self._forget(snapshot)
         if len(self._snapshots) < self._most:
             return
-        idle = [snapshot for snapshot in self._snapshots.values() if not snapshot.users]
         if not idle:
             raise Unsuitable(f"{self._most} snapshots are in use here, and more are not kept")
         self._forget(min(idle, key=lambda snapshot: snapshot.used_at))

@@ -38,6 +38,8 @@ class Dispatch:
     waited_for: str
     starting_ms: float
     init_ms: float
+    restored: bool = False
+    """It is `cold`, and the instance was forked of a snapshot."""
 
 
 @message

@@ -217,6 +217,7 @@ class Dispatcher:
         lease.hold = Hold.IDLE
         lease.ready_at = lease.idle_since = event.at
         lease.starting_ms, lease.init_ms = event.starting_ms, event.init_ms
+        lease.restored = event.restored
         line = self._line(lease.version)
         line.idle.append(lease)
         return self._serve(line, event.at)
@@ -348,6 +349,7 @@ class Dispatcher:
             call.waited_for or line.unmet if at > call.arrived_at else "",
             lease.starting_ms if cold else 0.0,
             lease.init_ms if cold else 0.0,
+            cold and lease.restored,
         )
         lease.fresh = False
         lease.reason = "idle_lease"

@@ -77,6 +77,8 @@ class LeaseReady:
     starting_ms: float
     init_ms: float
     at: float
+    restored: bool = False
+    """It was forked of a snapshot."""
 
 
 @message

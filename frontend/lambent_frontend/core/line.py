@@ -28,6 +28,7 @@ class Lease:
     """No event of anybody's has run there yet."""
     starting_ms: float = 0.0
     init_ms: float = 0.0
+    restored: bool = False
     request: RequestId | None = None
     idle_since: float = 0.0
     void: bool = False

@@ -16,6 +16,7 @@ from lambent_placement.core.commands import (
     TellReady,
     VoidLease,
 )
+from lambent_placement.core.events import InstanceReady
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -74,7 +75,8 @@ class Acts:
             return "other_version"
         return "limit_lowered" if self.surplus(function) > 0 else ""
 
-    def make_ready(self, instance: Instance, starting_ms: float, init_ms: float, at: float) -> list[Command]:
+    def make_ready(self, instance: Instance, event: InstanceReady) -> list[Command]:
+        at = event.at
         holder = instance.frontend
         self.books.change(
             instance, instance.state, frontend=holder, ready=True, busy=instance.busy, idle_since=at
@@ -82,7 +84,8 @@ class Acts:
         self.books.function(function_of(instance.version)).failures = 0
         if holder is None:
             return self.settle(instance, at) if instance.state is State.IDLE else []
-        return [TellReady(holder, instance.id, instance.number, starting_ms, init_ms)]
+        how = event.starting_ms, event.init_ms, event.restored
+        return [TellReady(holder, instance.id, instance.number, *how)]
 
     def surplus(self, function: Function) -> int:
         """How many instances too many there are, those that are being stopped not counted."""

@@ -77,6 +77,7 @@ class TellReady:
     number: LeaseNumber
     starting_ms: float
     init_ms: float
+    restored: bool = False
 
 
 @message

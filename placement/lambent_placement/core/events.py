@@ -78,6 +78,8 @@ class InstanceReady:
     starting_ms: float
     init_ms: float
     at: float
+    restored: bool = False
+    """It was forked of a snapshot: of interest to who explains calls alone."""
 
 
 @message

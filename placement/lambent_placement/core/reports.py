@@ -9,7 +9,7 @@ from typing import Final
 from lambent_placement.core.acts import Acts
 from lambent_placement.core.books import Books, Instance, Node, State
 from lambent_placement.core.commands import Command, Evict, Fence, TellReady
-from lambent_placement.core.events import NodeDisconnected, NodeExpired, NodeReported, Reported
+from lambent_placement.core.events import InstanceReady, NodeDisconnected, NodeExpired, NodeReported, Reported
 from lambent_placement.core.supply import Supply
 from lambent_proto.ids import FrontendId
 
@@ -92,7 +92,7 @@ class Reports:
     def _reconcile(self, instance: Instance, report: Reported, at: float) -> list[Command]:
         commands: list[Command] = []
         if report.state != "starting" and not instance.ready:
-            commands += self.acts.make_ready(instance, 0.0, 0.0, at)
+            commands += self.acts.make_ready(instance, InstanceReady(instance.id, 0.0, 0.0, at))
         if report.state == "stopping":
             return commands + self._stopped_by_worker(instance)
         if instance.state is State.STOPPING:

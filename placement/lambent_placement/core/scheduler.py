@@ -250,7 +250,7 @@ class Scheduler:
         instance = self.books.instances.get(event.instance)
         if instance is None or instance.ready:
             return []
-        commands = self.acts.make_ready(instance, event.starting_ms, event.init_ms, event.at)
+        commands = self.acts.make_ready(instance, event)
         return commands + self.supply.serve_needy(event.at)
 
     def _gone(self, event: InstanceGone) -> list[Command]:

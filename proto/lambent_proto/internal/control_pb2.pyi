@@ -299,10 +299,13 @@ class LeaseReady(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     STARTING_MS_FIELD_NUMBER: _builtins.int
     INIT_MS_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     number: _builtins.int
     starting_ms: _builtins.float
     init_ms: _builtins.float
+    restored: _builtins.bool
+    """forked of a snapshot"""
     def __init__(
         self,
         *,
@@ -310,10 +313,11 @@ class LeaseReady(_message.Message):
         number: _builtins.int = ...,
         starting_ms: _builtins.float = ...,
         init_ms: _builtins.float = ...,
+        restored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["init_ms", b"init_ms", "instance", b"instance", "number", b"number", "starting_ms", b"starting_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["init_ms", b"init_ms", "instance", b"instance", "number", b"number", "restored", b"restored", "starting_ms", b"starting_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -518,19 +522,23 @@ class InstanceReady(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     STARTING_MS_FIELD_NUMBER: _builtins.int
     INIT_MS_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     starting_ms: _builtins.float
     init_ms: _builtins.float
+    restored: _builtins.bool
+    """forked of a snapshot"""
     def __init__(
         self,
         *,
         instance: _builtins.str = ...,
         starting_ms: _builtins.float = ...,
         init_ms: _builtins.float = ...,
+        restored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["init_ms", b"init_ms", "instance", b"instance", "starting_ms", b"starting_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["init_ms", b"init_ms", "instance", b"instance", "restored", b"restored", "starting_ms", b"starting_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -127,7 +127,7 @@ class Explanation(_message.Message):
     WAITED_FOR_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     start: _builtins.str
-    """"warm" or "cold"; empty if it never started"""
+    """"warm", "cold" or "snapstart"; empty if it never started"""
     reason: _builtins.str
     """from the closed list in docs/explain.md"""
     node: _builtins.str
@@ -135,9 +135,9 @@ class Explanation(_message.Message):
     waiting_ms: _builtins.float
     """in the frontend's line"""
     starting_ms: _builtins.float
-    """making the sandbox; cold starts only"""
+    """making the sandbox; not of warm starts"""
     init_ms: _builtins.float
-    """the runtime's and the function's initialisation; cold starts only"""
+    """the runtime's and the function's initialisation, or its restore; not of warm starts"""
     running_ms: _builtins.float
     waited_for: _builtins.str
     """what the line waited for last; empty if it did not wait"""

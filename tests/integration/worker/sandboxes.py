@@ -112,9 +112,9 @@ async def parked(place: NamespacesSandbox, name: str = "py") -> NamespacesProces
         return await place.launch(Launch(argv=argv, environment={}, folder="/tmp", channel=True, parked=name))
 
 
-async def specialised(process: NamespacesProcess, who: str) -> str:
+async def specialised(process: NamespacesProcess, who: str, **variables: str) -> str:
     head = json.dumps(["specialise"]).encode()
-    body = json.dumps({"environment": {"WHO": who}, "folder": "/var/task"}).encode()
+    body = json.dumps({"environment": {"WHO": who, **variables}, "folder": "/var/task"}).encode()
     size = 2 + len(head) + len(body)
     assert process.channel
     process.channel.send(size.to_bytes(4, "big") + len(head).to_bytes(2, "big") + head + body)

@@ -43,6 +43,7 @@ class Ready:
     instance: InstanceId
     starting_ms: float
     init_ms: float
+    restored: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class Recorder:
     def launched(self, runtime: str, kind: str) -> None:
         self.launches.append((runtime, kind))
 
-    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
-        self.said.put_nowait(Ready(instance, starting_ms, init_ms))
+    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
+        self.said.put_nowait(Ready(instance, starting_ms, init_ms, restored))
 
     def answered(
         self,

@@ -1,10 +1,15 @@
 """SnapStart: instances that are forked of a process which has imported the function's code."""
 
+import asyncio
+import ctypes
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import cache
@@ -15,7 +20,19 @@ import pytest
 
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId
-from tests.integration.worker import backends
+from lambent_worker.sandbox.api import CannotStart, Launch
+from lambent_worker.sandbox.namespaces import NamespacesProcess, NamespacesSandbox
+from tests.integration.worker import backends, sandboxes
+from tests.integration.worker.sandboxes import (
+    Stage,
+    heard,
+    let_go,
+    parkable,
+    parked,
+    shell,
+    specialised,
+    started,
+)
 from tests.integration.worker.scene import Answer, Exited, Ready, Scene, alive, children_of, scene, until
 
 pytestmark = [
@@ -331,7 +348,7 @@ def handler(event, context):
     os.kill(snapshot, 9)
     answer = await stage.hears()
     assert isinstance(answer, Answer)
-    assert answer.json["errorType"] == "Runtime.ExitError"
+    assert json.loads(answer.body)["errorType"] == "Runtime.ExitError"
     said = await stage.hears()
     assert isinstance(said, Exited)
     assert said.reason == "crashed"
@@ -372,6 +389,122 @@ async def test_a_snapshot_makes_room_for_another(stage: Scene, monkeypatch: pyte
         assert isinstance(await stage.hears(), Exited)
     one, two = [await ready(stage, definitions[1]) for _ in range(2)]
     assert (await stage.call(one)).json == (await stage.call(two)).json
+
+
+@pytest.fixture
+async def low(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with sandboxes.stage(tmp_path, [parkable()]) as it:
+        yield it
+
+
+async def snapshot(stage: Stage, code: str = "") -> tuple[NamespacesSandbox, NamespacesProcess]:
+    """One that has executed `code`, and can be forked."""
+    place = await stage.sandbox()
+    launch = Launch(argv=("",), environment={}, folder="/tmp", parked="py", snapshot="it")
+    process = await place.launch(launch)
+    assert await specialised(process, "snapshot", CODE=textwrap.dedent(code)) == "ready"
+    return place, process
+
+
+async def restored(stage: Stage) -> tuple[NamespacesSandbox, NamespacesProcess]:
+    place = await stage.sandbox(snapshot="it")
+    process = await parked(place, "it")
+    assert await specialised(process, "instance") == "instance /var/task"
+    return place, process
+
+
+async def told(process: NamespacesProcess, expression: str) -> str:
+    assert process.channel
+    process.channel.send(f"os.write(3, repr({expression}).encode())".encode())
+    return await heard(process)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        b"no json",
+        b"[" * 60_000,
+        b'["forked", 1]',
+        b'["exited", 1, 0]',
+        b'["ready"]',
+        b'{"a": [1]}',
+        b"",
+    ],
+    ids=lambda word: word[:12].decode(),
+)
+async def test_whatever_a_snapshot_says_it_ends_nobody_but_itself(low: Stage, word: bytes) -> None:
+    """It runs a function's code: its own instances end with it, and other sandboxes notice nothing."""
+    other = await low.sandbox()
+    sleeping = await started(other, "/bin/sleep", "1000")
+    place, process = await snapshot(low)
+    nested, instance = await restored(low)
+    pid = _snapshot_below(low.backend.pid)
+    control = _descriptor_of(pid, 4)  # so that it need not be in the mood for it
+    if word:
+        control.send(word)
+    else:
+        control.shutdown(socket.SHUT_RDWR)
+    control.close()
+    async with asyncio.timeout(20):
+        await nested.wait()
+        await place.wait()
+    with pytest.raises(CannotStart, match="its snapshot is gone"):
+        await low.sandbox(snapshot="it")
+    assert (await shell(other, "echo untouched"))[1] == "untouched\n"
+    for it in (process, instance, sleeping):
+        let_go(it)
+
+
+async def test_a_snapshot_that_hangs_is_ended_when_an_instance_of_it_is_to_be_gone(low: Stage) -> None:
+    """Who has forked an instance must reap it. If that takes too long all end: none counts for ever."""
+    place, process = await snapshot(low)
+    nested, instance = await restored(low)
+    os.kill(_snapshot_below(low.backend.pid), signal.SIGSTOP)
+    nested.destroy()
+    async with asyncio.timeout(20):
+        await nested.wait()
+        await place.wait()
+    for it in (process, instance):
+        let_go(it)
+
+
+async def test_frozen_instances_end_with_their_snapshot(low: Stage) -> None:
+    """A frozen process would outlive its kill otherwise, where the host has the older cgroups."""
+    place, process = await snapshot(low)
+    nested, instance = await restored(low)
+    nested.freeze()
+    place.destroy()
+    async with asyncio.timeout(20):
+        await nested.wait()
+        await place.wait()
+    for it in (process, instance):
+        let_go(it)
+
+
+async def test_instances_of_one_snapshot_have_different_users_of_the_host(low: Stage) -> None:
+    """Each sees itself as Lambda's user; for the host no two of them, nor the snapshot, are the same."""
+    _, process = await snapshot(low)
+    instances = [(await restored(low))[1] for _ in range(3)]
+    users = [os.stat(f"/proc/{it.pid}").st_uid for it in (process, *instances)]
+    assert len(set(users)) == 4
+    assert [await told(it, "os.getuid()") for it in instances] == ["993"] * 3
+    for it in (process, *instances):
+        let_go(it)
+
+
+def _snapshot_below(server: int) -> int:
+    (pid,) = [pid for pid in _descendants(server) if _last_number(pid) == 30_000]
+    return pid
+
+
+def _descriptor_of(pid: int, number: int) -> socket.socket:
+    """A duplicate of another process's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    fd = libc.syscall(438, pidfd, number, 0)  # pidfd_getfd, alike on all machines
+    os.close(pidfd)
+    assert fd >= 0, os.strerror(ctypes.get_errno())
+    return socket.socket(fileno=fd)
 
 
 def _descendants(pid: int) -> list[int]:

@@ -102,7 +102,7 @@ class Heard:
     def launched(self, runtime: str, kind: str) -> None:
         self.launches.append((runtime, kind))
 
-    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float) -> None:
+    def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
         self.is_ready.set()
 
     def answered(

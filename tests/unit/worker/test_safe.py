@@ -31,7 +31,7 @@ LAUNCH = Launch(argv=("a",), environment={}, folder="/")
 class Scripted:
     """A sandbox, and the backend that creates it, that fail as told."""
 
-    api, api_address = None, ""
+    api, api_address, snapshots = None, "", False
     view = View(task_root="/var/task", opt="/opt", runtime_dir="/var/runtime", tmp="/tmp")
 
     def __init__(self) -> None:

@@ -239,11 +239,10 @@ class Agent:
             return []
         instance.state = State.IDLE
         commands: list[Command] = []
+        how = event.starting_ms, event.init_ms, event.restored
         if instance.frontend is not None:
-            commands.append(
-                Announce(instance.frontend, instance.id, instance.number, event.starting_ms, event.init_ms)
-            )
-        commands.append(ReportReady(instance.id, event.starting_ms, event.init_ms))
+            commands.append(Announce(instance.frontend, instance.id, instance.number, *how))
+        commands.append(ReportReady(instance.id, *how))
         return commands
 
     def _exited(self, event: InstanceExited) -> list[Command]:

@@ -61,6 +61,7 @@ class Announce:
     number: LeaseNumber
     starting_ms: float
     init_ms: float
+    restored: bool = False
 
 
 @message
@@ -68,6 +69,7 @@ class ReportReady:
     instance: InstanceId
     starting_ms: float
     init_ms: float
+    restored: bool = False
 
 
 @message

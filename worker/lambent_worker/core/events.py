@@ -85,6 +85,8 @@ class InstanceReady:
     instance: InstanceId
     starting_ms: float
     init_ms: float
+    restored: bool = False
+    """It was forked of a snapshot."""
 
 
 @message

@@ -42,7 +42,7 @@ from . import kernel, network
 from .children import Children
 from .footing import ROOT_OF_ITSELF, Footing, become_root
 from .launching import Launcher
-from .nest import Nest
+from .nest import REAPED_WITHIN_S, Nest
 from .poll import Poll
 from .prepared import Process, Program, Shell
 from .preparing import Store
@@ -73,6 +73,8 @@ class ForkServer:
         self._poll = Poll()
         self._valid_until = 0.0
         self._over = False
+        self._reaping = False
+        """A snapshot has something to reap, which must not take long."""
         self._ready = False
         self._taken: dict[str, Shell] = {}
         self._connecting: dict[str, Shell] = {}
@@ -107,9 +109,11 @@ class ForkServer:
     def _turn(self) -> None:
         self._poll.watch(self._worker.fileno(), self._take_packet, writable=bool(self._outbox))
         busy = self._poll.turn(self._patience_s())
-        if time.monotonic() >= self._valid_until:
+        now = time.monotonic()
+        if now >= self._valid_until:
             for shell in self._taken.values():
                 shell.destroy()
+        self._reaping = self._store.end_hanging(now)
         if not self._ready or not busy:
             self._store.prepare()
         if not self._ready and not self._store.preparing() and not self._store.lacks():
@@ -121,9 +125,10 @@ class ForkServer:
         """How long nothing needs to be done unless somebody speaks."""
         if self._store.lacks() and not self._store.preparing():
             return REFILL_AFTER_S if self._ready else 0.0
-        if all(shell.dying for shell in self._taken.values()):
-            return None
-        return self._valid_until - time.monotonic()
+        limits = [REAPED_WITHIN_S] if self._reaping else []
+        if not all(shell.dying for shell in self._taken.values()):
+            limits.append(self._valid_until - time.monotonic())
+        return min(limits, default=None)
 
     def _take_packet(self) -> None:
         """Does what the worker asks for."""

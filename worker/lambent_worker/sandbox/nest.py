@@ -33,6 +33,9 @@ FIRST_PID: Final = 30_000
 """Of a snapshot in its pid namespace, far from what its instances have in theirs: many libraries know by
 another process id that they have been forked, and must not go on as they were."""
 
+REAPED_WITHIN_S: Final = 2.0
+"""So long after a shell has been told to end it is gone, or else its snapshot hangs and is ended with it."""
+
 ALL_UIDS: Final = UIDS + MOST_SNAPSHOTS * UIDS_A_SNAPSHOT
 """Of one worker: first those of shells on the host, then a block for each snapshot."""
 
@@ -67,6 +70,8 @@ class Nest:
         self.size = size
         """How many empty shells wait."""
         self.pool: list[Shell] = []
+        self.shells: set[Shell] = set()
+        """All in it whose init has not been reaped."""
         self.failing = False
         """The last one could not be made: none is until somebody asks."""
         self.shell: Shell | None = None
@@ -83,6 +88,11 @@ class Nest:
         )
         number_processes_from(FIRST_PID, shell.init)
         self.shell = shell
+        shell.holds = self
+
+    def overdue(self, now: float) -> bool:
+        """A shell in it should be gone: its snapshot, which has to reap what it has forked, does not."""
+        return any(shell.dying and now >= shell.dying_since + REAPED_WITHIN_S for shell in self.shells)
 
     def close(self) -> None:
         if self.users >= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -90,7 +91,11 @@ class Shell:
         self.coming: Process | None = None
         """What a zygote is forking for whoever launches next."""
         self.parked: Process | None = None
+        self.holds: Nest | None = None
+        """What is made within it, if a snapshot is in it."""
         self.dying = False
+        self.dying_since = 0.0
+        """Monotonic second."""
         self.frozen = False
         self.clearing = False
         self.empty = False
@@ -100,7 +105,9 @@ class Shell:
         if self.dying:
             return
         self.dying = True
-        self.thaw()
+        self.dying_since = time.monotonic()
+        for shell in {self, *(self.holds.shells if self.holds else ())}:
+            shell.thaw()
         self.discard_tmp()
         signal.pidfd_send_signal(self.init, signal.SIGKILL)
 

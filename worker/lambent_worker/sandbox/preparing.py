@@ -127,6 +127,16 @@ class Store:
         self._blocks.append(nest.uids.first)
         nest.close()
 
+    def end_hanging(self, now: float) -> bool:
+        """Ends snapshots that do not reap what they have forked; whether there may be others soon."""
+        waited_for = False
+        for nest in self._nests.values():
+            if nest.shell and not nest.shell.dying:
+                waited_for = waited_for or any(shell.dying for shell in nest.shells)
+                if nest.overdue(now):
+                    nest.shell.destroy()
+        return waited_for
+
     def take(self, nest: Nest, parkable: str) -> Shell | None:
         """One with that process in it if there is one, else an empty one, else none."""
         if shells := self._parked.get(parkable):
@@ -173,6 +183,7 @@ class Store:
             return
         self._shells[shell.pid] = shell
         self._making.add(shell)
+        nest.shells.add(shell)
         self._poll.watch(shell.control.fileno(), lambda: self._hear(shell))
 
     def fit(self, shell: Shell, wanted: Mapping[str, Any]) -> int:
@@ -283,6 +294,7 @@ class Store:
             self._making.discard(shell)
             self._fail(shell.nest, "a sandbox cannot be made: its init has died")
         self._forget(shell)
+        shell.nest.shells.discard(shell)
         self._give_back(shell.nest, shell.uid, shell.cgroup)
         self._keep_tmp(shell)
         shell.close()
