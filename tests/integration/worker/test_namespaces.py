@@ -461,8 +461,9 @@ async def test_a_zygote_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 PLAIN_USER = """
-import asyncio, os, sys
+import asyncio, contextlib, os, sys
 from pathlib import Path
+from lambent_worker.sandbox.api import CannotStart
 folder = Path(sys.argv[1])
 os.setgroups([])
 os.setresgid(54321, 54321, 54321)
@@ -477,6 +478,16 @@ async def main():
         assert await sandboxes.specialised(process, "me") == "me /var/task"
         sandboxes.let_go(process)
         await place.clear()
+        killer = await sandboxes.started(place, str(sandboxes.PYTHON), "-I", "-S", "-c", sandboxes.KILLER)
+        await sandboxes.printed(killer)
+        for number in range(40):
+            with contextlib.suppress(CannotStart):
+                by_zygote = number % 2
+                process = await (sandboxes.parked(place) if by_zygote else sandboxes.started(place, "/bin/true"))
+                await process.wait()
+                sandboxes.let_go(process)
+        sandboxes.let_go(killer)
+        await place.clear()
         _, output = await sandboxes.shell(place, "touch /tmp/x /opt/x 2>&1; id -u; cat /proc/self/status")
         await sandboxes.destroyed(place)
         print(protections.level, *sorted(protections.why_missing), sep="\\n")
@@ -487,7 +498,10 @@ asyncio.run(main())
 
 
 async def test_a_plain_user_has_sandboxes_too(tmp_path: Path) -> None:
-    """Without root the same code works in a user namespace, and says what it cannot protect from."""
+    """Without root the same code works in a user namespace, and says what it cannot protect from.
+
+    There all processes have one user: one that kills all others as they enter its sandbox harms itself alone.
+    """
     interpreter = sandboxes.interpreter_of_all()
     if interpreter is None:
         pytest.skip("no interpreter of this version can be executed by a plain user")

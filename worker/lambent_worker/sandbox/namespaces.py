@@ -195,7 +195,7 @@ class NamespacesSandbox:
 def _pid(pidfd: int) -> int:
     """As this process counts; 0 once it has been reaped."""
     with open(f"/proc/self/fdinfo/{pidfd}") as info:
-        pid = next(int(line.split()[1]) for line in info if line.startswith("Pid:"))
+        pid = next((int(line.split()[1]) for line in info if line.startswith("Pid:")), 0)
     os.close(pidfd)
     return max(0, pid)
 
