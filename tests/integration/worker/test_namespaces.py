@@ -484,6 +484,7 @@ async def main():
             with contextlib.suppress(CannotStart):
                 by_zygote = number % 2
                 process = await (sandboxes.parked(place) if by_zygote else sandboxes.started(place, "/bin/true"))
+                place.memory()  # also of who is gone, which may not have been heard yet
                 await process.wait()
                 sandboxes.let_go(process)
         sandboxes.let_go(killer)

@@ -13,6 +13,7 @@ import signal
 import socket
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Final, Self
@@ -202,11 +203,11 @@ def _pid(pidfd: int) -> int:
 
 def _peak_bytes(pid: int) -> int:
     """Of one process, where no cgroup counts them all."""
-    with open(f"/proc/{pid}/status") as status:
+    with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status") as status:
         for line in status:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    return 0  # it is ending: a process without memory has no such line
+    return 0  # it is ending, or gone: a process without memory has no such line
 
 
 class NamespacesBackend:
