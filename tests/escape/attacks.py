@@ -112,6 +112,24 @@ def connect(host, port, kind="SOCK_STREAM", family="AF_INET"):
         return denied(error.errno)
 
 
+def connect_by_sending(host, port):
+    with socket.socket() as probe:
+        try:
+            probe.sendto(b"x", 0x20000000, (host, port))  # MSG_FASTOPEN
+            return "connected"
+        except OSError as error:
+            return denied(error.errno)
+
+
+def connect_by_mptcp(host, port):
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as probe:
+            probe.connect((host, port))
+            return "connected"
+    except OSError as error:
+        return denied(error.errno)
+
+
 def make_socket(family, kind):
     try:
         socket.socket(getattr(socket, family), getattr(socket, kind)).close()

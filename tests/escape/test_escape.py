@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from lambent_proto.ids import InstanceId
-from tests.integration.worker.backends import namespaces_or_skip
+from tests.integration.worker.backends import landlock_or_skip, namespaces_or_skip
 from tests.integration.worker.scene import Answer, Exited, Scene, alive, scene, until
 
 pytestmark = [
@@ -317,3 +317,13 @@ async def test_its_connections_to_the_runtime_api_are_bounded(attacker: Attacker
 async def test_its_channel_takes_no_descriptors(attacker: Attacker) -> None:
     """The worker would have to close what it got, and wait while a connection lingers."""
     assert await attacker("send_slow_descriptor", 20) == "denied: EPERM"
+
+
+async def test_with_landlock_no_way_to_the_hosts_network(tmp_path: Path) -> None:
+    """It is the host's own, and Landlock looks at one way to connect alone: the others are shut."""
+    async with scene(tmp_path, backend=landlock_or_skip) as stage:
+        instance = await stage.started({"app.py": ATTACKS})
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            for attack in ("connect", "connect_by_sending", "connect_by_mptcp"):
+                answer = await stage.call(instance, [attack, *listener.getsockname()])
+                assert answer.json in (*DENIED, "denied: EAFNOSUPPORT"), attack
