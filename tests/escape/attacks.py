@@ -14,6 +14,7 @@ import subprocess
 import time
 
 NUMBERS = {
+    "clone": 56,
     "ptrace": 101,
     "mount": 165,
     "umount2": 166,

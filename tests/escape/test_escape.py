@@ -121,6 +121,11 @@ async def test_system_calls_that_no_function_needs(attacker: Attacker) -> None:
     assert {name: said for name, said in got.items() if said not in DENIED} == {}
 
 
+async def test_it_gives_the_fork_server_no_children(attacker: Attacker) -> None:
+    """With CLONE_PARENT: whoever reaps them would be busy with nothing else."""
+    assert await attacker("call", "clone", 0x8000 | 17, 0, 0, 0, 0) == "denied: EPERM"
+
+
 async def test_it_has_no_power(attacker: Attacker) -> None:
     """No capability, no way to gain one, a filter on system calls, and an unprivileged user."""
     seen = await attacker("status", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
