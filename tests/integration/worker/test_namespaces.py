@@ -7,7 +7,9 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -427,6 +429,55 @@ async def test_after_a_reset_the_zygote_forks_again(tmp_path: Path) -> None:
         process.channel.send(b"os._exit(5)")
         assert await process.wait() == Exit(5, killed=False)
         let_go(process)
+
+
+SPY: Final = """
+import os, signal
+old = set(os.listdir("/proc"))
+print("ready", flush=True)
+while True:
+    for pid in set(os.listdir("/proc")) - old:
+        old.add(pid)
+        while True:
+            try:
+                os.kill(int(pid), signal.SIGSTOP)
+                os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+                break
+            except PermissionError:
+                try:
+                    os.kill(int(pid), signal.SIGCONT)
+                except PermissionError:
+                    pass
+        with open(f"/proc/{pid}/status") as status:
+            unfiltered = "Seccomp:\\t0" in status.read()
+        os.kill(int(pid), signal.SIGCONT)
+        print("got in without a filter" if unfiltered else "late", flush=True)
+"""
+
+
+@pytest.mark.parametrize("by_zygote", [True, False])
+async def test_nobody_looks_into_a_process_that_enters(tmp_path: Path, by_zygote: bool) -> None:
+    """What runs in the sandbox already, as an extension does, may stop it, but is let in only once its
+    system calls are filtered."""
+    async with sandboxes.stage(tmp_path, [parkable(count=0)]) as stage:
+        place = await stage.sandbox()
+        spy = await started(place, str(sandboxes.PYTHON), "-I", "-S", "-c", SPY)
+        said: list[str] = []
+
+        def hear() -> bool:
+            with suppress(BlockingIOError):
+                said.extend(os.read(spy.output, 4096).decode().splitlines())
+            return bool(said)
+
+        await until(hear)
+        assert said == ["ready"]
+        for _ in range(8):
+            said.clear()
+            process = await (parked(place) if by_zygote else started(place, "/bin/sleep", LONG))
+            await until(hear)
+            assert said == ["late"]
+            let_go(process)
+        let_go(spy)
 
 
 async def test_a_zygote_with_threads_is_not_forked(tmp_path: Path) -> None:

@@ -172,8 +172,8 @@ class _Zygote:
                 entry.enter(fds[:doors], fds[doors + 2 :], uid, users)
                 entry.arrange(output, fds[doors + 1])
                 os.chdir("/")
-                kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
                 entry.give_up(self._system_calls)
+                kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         except BaseException as error:  # noqa: BLE001 - half of a sandbox must run nothing
             os.write(output, f"the sandbox cannot be entered: {error}\n".encode())
             os._exit(1)
