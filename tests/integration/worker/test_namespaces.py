@@ -480,6 +480,30 @@ async def test_nobody_looks_into_a_process_that_enters(tmp_path: Path, by_zygote
         let_go(spy)
 
 
+async def test_a_zygote_outlives_a_sandbox_that_was_gone_before_its_turn(tmp_path: Path) -> None:
+    """It is told to fork into a sandbox that has ended: that is nobody's fault, and it serves the next."""
+    async with sandboxes.stage(tmp_path, [parkable(count=0)]) as stage:
+        [zygote] = [pid for pid in _children(stage.backend.pid) if "/entry.py" in _command(pid)]
+        os.kill(zygote, signal.SIGSTOP)
+        try:
+            place = await stage.sandbox(parked="py")
+            await destroyed(place)
+        finally:
+            os.kill(zygote, signal.SIGCONT)
+        for _ in range(2):
+            process = await parked(await stage.sandbox(parked="py"))
+            assert process.parked
+            let_go(process)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
 async def test_a_zygote_with_threads_is_not_forked(tmp_path: Path) -> None:
     """A lock that another thread holds would be held for ever: what was asked for is executed instead."""
     async with sandboxes.stage(tmp_path, [parkable("py", "with-threads", count=0)]) as stage:

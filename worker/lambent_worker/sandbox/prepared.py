@@ -139,6 +139,7 @@ class Shell:
 
     def close(self) -> None:
         """Once its init has been reaped."""
+        self.dying = True
         self.discard_tmp()
         self.close_tmp()
         if self.network is not None:
