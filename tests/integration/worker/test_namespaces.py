@@ -219,6 +219,20 @@ async def test_with_a_network_the_host_and_the_cloud_stay_out_of_reach(stage: St
     await until(lambda: not alive(slirp))
 
 
+@pytest.mark.skipif(not shutil.which("slirp4netns"), reason="slirp4netns is not installed")
+async def test_what_connects_a_sandbox_leaves_no_cgroup_behind(stage: Stage) -> None:
+    """Nor does the fork server wait for it, who has others to care for."""
+    place = await stage.sandbox(network=True)
+    began = clock.monotonic_s()
+    await destroyed(place)
+    assert clock.monotonic_s() - began < 0.4
+    await until(lambda: _sandboxes_with_cgroups() == 1)
+
+
+def _sandboxes_with_cgroups() -> int:
+    return len({path.name for path in _cgroups(f"lambent-test-{os.getpid()}")})
+
+
 async def test_the_runtime_api_is_reached_from_inside_alone(stage: Stage) -> None:
     """Each sandbox has a listener of its own at the same address; who did not want one has none."""
     first, second = await stage.sandbox(runtime_api=True), await stage.sandbox(runtime_api=True)

@@ -109,6 +109,7 @@ class Shell:
         for shell in {self, *(self.holds.shells if self.holds else ())}:
             shell.thaw()
         self.discard_tmp()
+        self.disconnect()
         signal.pidfd_send_signal(self.init, signal.SIGKILL)
 
     def clear(self) -> None:
@@ -142,8 +143,7 @@ class Shell:
         self.dying = True
         self.discard_tmp()
         self.close_tmp()
-        if self.network is not None:
-            os.close(self.network)
+        self.disconnect()
         for fd in (self.init, *self._doors):
             os.close(fd)
         self.control.close()
@@ -155,6 +155,12 @@ class Shell:
         if self.listener is not None:
             os.close(self.listener)
             self.listener = None
+
+    def disconnect(self) -> None:
+        """From the network: what connects it is in its cgroup, which is to be empty."""
+        if self.network is not None:
+            os.close(self.network)
+            self.network = None
 
     def discard_tmp(self) -> None:
         """Unless nothing is in it."""

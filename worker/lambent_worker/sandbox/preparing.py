@@ -295,9 +295,9 @@ class Store:
             self._fail(shell.nest, "a sandbox cannot be made: its init has died")
         self._forget(shell)
         shell.nest.shells.discard(shell)
-        self._give_back(shell.nest, shell.uid, shell.cgroup)
         self._keep_tmp(shell)
         shell.close()
+        self._give_back(shell.nest, shell.uid, shell.cgroup)
         for nest in list(self._nests.values()):
             if nest.shell is shell:
                 self._end_nest(nest)

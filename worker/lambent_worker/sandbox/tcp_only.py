@@ -1,8 +1,8 @@
 """A second system call filter, for sandboxes in the host's own network: of sockets, TCP alone.
 
 Landlock knows TCP's ports, and nothing of UDP or of Unix sockets that have a path. Nor does it look at other
-protocols that connect as TCP does, or at connections that are made by sending (MSG_FASTOPEN). Pairs of sockets
-are made by another call, and stay.
+protocols that connect as TCP does, or at connections that are made by sending (MSG_FASTOPEN). Pairs of
+sockets are made by another call, and stay.
 """
 
 import platform
@@ -18,7 +18,7 @@ _FLAGS_OF: Final = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 _MSG_FASTOPEN: Final = 0x20000000
 _AF_INET, _AF_INET6, _SOCK_STREAM, _TYPE_MASK, _IPPROTO_TCP = 2, 10, 1, 0xF, 6
 _LOAD, _EQUAL, _BITS, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
-"""BPF: load a word, jump if equal, if any bit is set, and with a constant, return. From <linux/bpf_common.h>."""
+"""BPF: load a word, jump if equal, if any bit is set; and, return. From <linux/bpf_common.h>."""
 _NUMBER, _ARGUMENTS = 0, 16
 """Where struct seccomp_data has the call's number, and the low half of the first of its arguments."""
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 97
