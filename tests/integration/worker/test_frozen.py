@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.worker.backends import namespaces_or_skip
+from tests.integration.worker.backends import NAME, namespaces_or_skip
 from tests.integration.worker.scene import Exited, scene, until
 
 pytestmark = pytest.mark.integration
@@ -25,11 +25,15 @@ def handler(event, context):
 
 def _is_frozen() -> bool:
     """Whether any cgroup of this test's worker says so."""
-    from tests.integration.worker.backends import NAME
-
-    states = [path.read_text() for path in Path("/sys/fs/cgroup").glob(f"**/*{NAME}*/*/cgroup.events")]
-    v1 = [path.read_text() for path in Path("/sys/fs/cgroup").glob(f"**/*{NAME}*/*/freezer.state")]
-    return any("frozen 1" in state for state in states) or any("FROZEN" in state for state in v1)
+    try:
+        return any(
+            word in path.read_text()
+            for file, word in (("cgroup.events", "frozen 1"), ("freezer.state", "FROZEN"))
+            for depth in ("", "*/")
+            for path in Path("/sys/fs/cgroup").glob(f"{depth}lambent-{NAME}/*/{file}")
+        )
+    except OSError:
+        return False  # one of them has just gone
 
 
 async def test_it_stands_still_between_calls(tmp_path: Path) -> None:

@@ -572,7 +572,8 @@ async def main():
         for number in range(40):
             with contextlib.suppress(CannotStart):
                 by_zygote = number % 2
-                process = await (sandboxes.parked(place) if by_zygote else sandboxes.started(place, "/bin/true"))
+                starting = sandboxes.parked(place) if by_zygote else sandboxes.started(place, "/bin/true")
+                process = await starting
                 place.memory()  # also of who is gone, which may not have been heard yet
                 await process.wait()
                 sandboxes.let_go(process)
