@@ -9,10 +9,12 @@ import errno
 import os
 import resource
 import socket
+import struct
 import subprocess
 import time
 
 NUMBERS = {
+    "clone": 56,
     "ptrace": 101,
     "mount": 165,
     "umount2": 166,
@@ -51,6 +53,8 @@ NUMBERS = {
     "pidfd_getfd": 438,
 }
 """Of x86_64, from <asm/unistd_64.h>."""
+
+KEPT = []
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -105,6 +109,24 @@ def connect(host, port, kind="SOCK_STREAM", family="AF_INET"):
             return "connected"
     except TimeoutError:
         return "no answer"
+    except OSError as error:
+        return denied(error.errno)
+
+
+def connect_by_sending(host, port):
+    with socket.socket() as probe:
+        try:
+            probe.sendto(b"x", 0x20000000, (host, port))  # MSG_FASTOPEN
+            return "connected"
+        except OSError as error:
+            return denied(error.errno)
+
+
+def connect_by_mptcp(host, port):
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as probe:
+            probe.connect((host, port))
+            return "connected"
     except OSError as error:
         return denied(error.errno)
 
@@ -232,6 +254,28 @@ def real_time():
         return "real time"
     except OSError as error:
         return denied(error.errno)
+
+
+def send_slow_descriptor(seconds):
+    """Over its channel, a connection that waits so long for its unsent data when it is closed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = socket.create_connection(listener.getsockname())
+    receiver, _ = listener.accept()
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(b"x" * 65536)
+    except BlockingIOError:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, seconds))
+    KEPT.append(receiver)
+    with socket.socket(fileno=os.dup(3)) as channel:
+        try:
+            socket.send_fds(channel, [b"\0"], [sender.fileno()])
+            return "sent"
+        except OSError as error:
+            return denied(error.errno)
+        finally:
+            sender.close()
 
 
 def many_connections(host, port):

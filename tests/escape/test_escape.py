@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from lambent_proto.ids import InstanceId
-from tests.integration.worker.backends import namespaces_or_skip
+from tests.integration.worker.backends import landlock_or_skip, namespaces_or_skip
 from tests.integration.worker.scene import Answer, Exited, Scene, alive, scene, until
 
 pytestmark = [
@@ -119,6 +119,11 @@ async def test_system_calls_that_no_function_needs(attacker: Attacker) -> None:
     """Tracing, mounting, namespaces, modules, clocks, keys and other doors into the kernel are shut."""
     got = {name: await attacker("call", name, *arguments) for name, arguments in SYSTEM_CALLS.items()}
     assert {name: said for name, said in got.items() if said not in DENIED} == {}
+
+
+async def test_it_gives_the_fork_server_no_children(attacker: Attacker) -> None:
+    """With CLONE_PARENT: whoever reaps them would be busy with nothing else."""
+    assert await attacker("call", "clone", 0x8000 | 17, 0, 0, 0, 0) == "denied: EPERM"
 
 
 async def test_it_has_no_power(attacker: Attacker) -> None:
@@ -308,3 +313,22 @@ async def test_devices_made_in_tmp_cannot_be(attacker: Attacker) -> None:
 async def test_its_connections_to_the_runtime_api_are_bounded(attacker: Attacker) -> None:
     """It may hold as many as it likes of those: the worker serves the others."""
     await attacker("many_connections", "127.0.0.1", 9001)
+
+
+@pytest.mark.skipif(
+    tuple(map(int, platform.release().split(".")[:2])) < (6, 16),
+    reason="before Linux 6.16 no socket can refuse descriptors",
+)
+async def test_its_channel_takes_no_descriptors(attacker: Attacker) -> None:
+    """The worker would have to close what it got, and wait while a connection lingers."""
+    assert await attacker("send_slow_descriptor", 20) == "denied: EPERM"
+
+
+async def test_with_landlock_no_way_to_the_hosts_network(tmp_path: Path) -> None:
+    """It is the host's own, and Landlock looks at one way to connect alone: the others are shut."""
+    async with scene(tmp_path, backend=landlock_or_skip) as stage:
+        instance = await stage.started({"app.py": ATTACKS})
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            for attack in ("connect", "connect_by_sending", "connect_by_mptcp"):
+                answer = await stage.call(instance, [attack, *listener.getsockname()])
+                assert answer.json in (*DENIED, "denied: EAFNOSUPPORT"), attack

@@ -40,11 +40,8 @@ def environment(
     variables, and the reserved ones. `api_address` is empty where the Runtime API is not served.
     """
     day = datetime.fromtimestamp(at, UTC).strftime("%Y/%m/%d")
-    defaults = {
-        "LANG": "en_US.UTF-8",
-        "TZ": ":UTC",
-        "PATH": f"/usr/local/bin:/usr/bin:/bin:{view.opt}/bin",
-        "LD_LIBRARY_PATH": f"{view.runtime_dir}/lib:{view.task_root}:{view.task_root}/lib:{view.opt}/lib",
+    start = start_of(definition, view)
+    defaults = start.environment | {
         "HOME": view.tmp,
         "TMPDIR": view.tmp,
         "AWS_REGION": REGION,
@@ -66,5 +63,5 @@ def environment(
         del reserved["AWS_EXECUTION_ENV"]
     if api_address:
         reserved["AWS_LAMBDA_RUNTIME_API"] = api_address
-    of_runtime: Mapping[str, str] = runtime.environment(start_of(definition, view))
+    of_runtime: Mapping[str, str] = runtime.environment(start)
     return defaults | dict(of_runtime) | definition.environment | reserved

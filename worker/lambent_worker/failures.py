@@ -42,6 +42,11 @@ def extension_crashed(request_id: str, name: str, exit_: Exit) -> bytes:
     return failure("Extension.Crash", message)
 
 
+def extension_failed(request_id: str, name: str, error_type: str, reported: str) -> bytes:
+    """`reported` is what it said itself about why it cannot go on."""
+    return failure(error_type, f"RequestId: {request_id} Error: the extension {name} reported {reported}")
+
+
 def _how(status: int) -> str:
     if status > 0:
         return f"exit status {status}"

@@ -358,7 +358,13 @@ class Instance:
             self._api.waits()
 
     def _on_api_frame(self, head: list[object], body: bytes) -> None:
-        if self._run is not None and head[0] != "settled":
+        if self._run is None or self.state is State.STOPPING or head[0] == "settled":
+            return
+        if head[0] == "extension_error":
+            request_id = self._call.request_id if self._call is not None else ""
+            self._runtime_failed(failures.extension_failed(request_id, *map(str, head[1:])))
+            self._end_run()
+        else:
             self._on_frame(self._run, head, body)
 
     def _extension_exited(self, name: str, exit_: Exit, left: int) -> None:

@@ -113,6 +113,16 @@ namespace Shop
             return e;
         }
 
+        public int HandleBytes(byte[] e)
+        {
+            return e.Length;
+        }
+
+        public double HandleNumber(double e)
+        {
+            return e > 1 ? 1 : e;
+        }
+
         public Dictionary<string, List<int>> HandleMap(Dictionary<string, int[]> e)
         {
             var map = new Dictionary<string, List<int>>();

@@ -20,12 +20,14 @@ NEXT = "/2018-06-01/runtime/invocation/next"
 
 
 class ApiScene:
-    def __init__(self, external: frozenset[str], connect: Connect) -> None:
+    def __init__(self, external: frozenset[str], connect: Connect, snapstart: bool) -> None:
         self.said: asyncio.Queue[tuple[list[object], bytes]] = asyncio.Queue()
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
-        facts = Facts(name="fn", version="$LATEST", handler="app.handler", external=external)
+        facts = Facts(
+            name="fn", version="$LATEST", handler="app.handler", external=external, snapstart=snapstart
+        )
         self.api = RuntimeApi(listener, lambda head, body: self.said.put_nowait((head, body)), facts, connect)
 
     async def hears(self) -> tuple[list[object], bytes]:
@@ -72,8 +74,10 @@ class Client:
 
 
 @asynccontextmanager
-async def api_scene(*external: str, connect: Connect = connect_here) -> AsyncIterator[ApiScene]:
-    scene = ApiScene(frozenset(external), connect)
+async def api_scene(
+    *external: str, connect: Connect = connect_here, snapstart: bool = False
+) -> AsyncIterator[ApiScene]:
+    scene = ApiScene(frozenset(external), connect, snapstart)
     try:
         yield scene
     finally:

@@ -223,6 +223,14 @@ async def test_what_cannot_be_executed(bench: Bench) -> None:
     assert "no such file" in said.lower() or "Permission denied" in said
 
 
+async def test_it_can_make_more_files_than_it_may_have_open(bench: Bench) -> None:
+    """Whoever serves its files holds descriptors of his own for them."""
+    sandbox = await bench.create()
+    script = "import os; os.chdir(os.environ['TMP']); [os.makedirs(f'{n}/x') for n in range(2000)]; "
+    script += "print(sum(len(names) for _, names, _ in os.walk('.')), os.sysconf('SC_OPEN_MAX'))"
+    assert await bench.run(sandbox, PYTHON, "-I", "-S", "-c", script) == (EXITED, "4000 1024\n")
+
+
 async def test_its_own_code_cannot_be_changed(bench: Bench) -> None:
     if "files" not in bench.backend.protections().given:
         pytest.skip(bench.backend.protections().why_missing["files"])

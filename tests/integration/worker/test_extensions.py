@@ -1,6 +1,7 @@
 """Extensions in a layer: launched before the runtime, told of each call and of the end, and waited for."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,8 +30,6 @@ while True:
     print("extension", event["eventType"], event.get("requestId", event.get("shutdownReason")), flush=True)
     if event["eventType"] == "SHUTDOWN":
         break
-    if event["requestId"].endswith("13"):
-        sys.exit(7)
 """
 ECHO = "def handler(e, c):\n    print('function', e)\n    return e"
 
@@ -91,3 +90,40 @@ async def test_an_extension_that_crashes_fails_the_call(stage: Scene, runtime: s
     assert said.reason == "init_error"
     assert b"Extension.Crash" in said.error
     assert b"fragile exited with exit status 7" in said.error
+
+
+FAILS = EXTENSION.replace(
+    "while True:",
+    """
+said = {"Lambda_Extension_Identifier": me, "Lambda_Extension_Function_Error_Type": "My.Reason"}
+if "init" in sys.argv[0]:
+    ask("POST", "init/error", **said)
+while True:""",
+).replace(
+    "        break\n",
+    """        break
+    ask("POST", "exit/error", **said)
+""",
+)
+
+
+async def test_an_extension_that_cannot_start_fails_the_init(stage: Scene, runtime: str) -> None:
+    layer = await stage.layer({"extensions/fails-init": FAILS})
+    said = await stage.failed_init(ECHO, runtime=runtime, layers=(layer,))
+    assert said.reason == "init_error"
+    assert json.loads(said.error) == {
+        "errorType": "Extension.InitError",
+        "errorMessage": "RequestId:  Error: the extension fails-init reported My.Reason",
+    }
+
+
+async def test_an_extension_that_gives_up_fails_its_call_alone(stage: Scene, runtime: str) -> None:
+    """The runtime and the extension begin anew with the next call, which takes its turn again."""
+    layer = await stage.layer({"extensions/fails": FAILS})
+    it = await stage.started(
+        "import time\ndef handler(e, c):\n    time.sleep(e)", runtime=runtime, layers=(layer,)
+    )
+    for _ in range(2):
+        answer = await stage.call(it, 600)
+        assert answer.failed
+        assert answer.json["errorType"] == "Extension.ExitError"

@@ -7,7 +7,9 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -215,6 +217,20 @@ async def test_with_a_network_the_host_and_the_cloud_stay_out_of_reach(stage: St
     place.api.close()
     await destroyed(place)
     await until(lambda: not alive(slirp))
+
+
+@pytest.mark.skipif(not shutil.which("slirp4netns"), reason="slirp4netns is not installed")
+async def test_what_connects_a_sandbox_leaves_no_cgroup_behind(stage: Stage) -> None:
+    """Nor does the fork server wait for it, who has others to care for."""
+    place = await stage.sandbox(network=True)
+    began = clock.monotonic_s()
+    await destroyed(place)
+    assert clock.monotonic_s() - began < 0.4
+    await until(lambda: _sandboxes_with_cgroups() == 1)
+
+
+def _sandboxes_with_cgroups() -> int:
+    return len({path.name for path in _cgroups(f"lambent-test-{os.getpid()}")})
 
 
 async def test_the_runtime_api_is_reached_from_inside_alone(stage: Stage) -> None:
@@ -429,6 +445,79 @@ async def test_after_a_reset_the_zygote_forks_again(tmp_path: Path) -> None:
         let_go(process)
 
 
+SPY: Final = """
+import os, signal
+old = set(os.listdir("/proc"))
+print("ready", flush=True)
+while True:
+    for pid in set(os.listdir("/proc")) - old:
+        old.add(pid)
+        while True:
+            try:
+                os.kill(int(pid), signal.SIGSTOP)
+                os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+                break
+            except PermissionError:
+                try:
+                    os.kill(int(pid), signal.SIGCONT)
+                except PermissionError:
+                    pass
+        with open(f"/proc/{pid}/status") as status:
+            unfiltered = "Seccomp:\\t0" in status.read()
+        os.kill(int(pid), signal.SIGCONT)
+        print("got in without a filter" if unfiltered else "late", flush=True)
+"""
+
+
+@pytest.mark.parametrize("by_zygote", [True, False])
+async def test_nobody_looks_into_a_process_that_enters(tmp_path: Path, by_zygote: bool) -> None:
+    """What runs in the sandbox already, as an extension does, may stop it, but is let in only once its
+    system calls are filtered."""
+    async with sandboxes.stage(tmp_path, [parkable(count=0)]) as stage:
+        place = await stage.sandbox()
+        spy = await started(place, str(sandboxes.PYTHON), "-I", "-S", "-c", SPY)
+        said: list[str] = []
+
+        def hear() -> bool:
+            with suppress(BlockingIOError):
+                said.extend(os.read(spy.output, 4096).decode().splitlines())
+            return bool(said)
+
+        await until(hear)
+        assert said == ["ready"]
+        for _ in range(8):
+            said.clear()
+            process = await (parked(place) if by_zygote else started(place, "/bin/sleep", LONG))
+            await until(hear)
+            assert said == ["late"]
+            let_go(process)
+        let_go(spy)
+
+
+async def test_a_zygote_outlives_a_sandbox_that_was_gone_before_its_turn(tmp_path: Path) -> None:
+    """It is told to fork into a sandbox that has ended: that is nobody's fault, and it serves the next."""
+    async with sandboxes.stage(tmp_path, [parkable(count=0)]) as stage:
+        [zygote] = [pid for pid in _children(stage.backend.pid) if "/entry.py" in _command(pid)]
+        os.kill(zygote, signal.SIGSTOP)
+        try:
+            place = await stage.sandbox(parked="py")
+            await destroyed(place)
+        finally:
+            os.kill(zygote, signal.SIGCONT)
+        for _ in range(2):
+            process = await parked(await stage.sandbox(parked="py"))
+            assert process.parked
+            let_go(process)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
 async def test_a_zygote_with_threads_is_not_forked(tmp_path: Path) -> None:
     """A lock that another thread holds would be held for ever: what was asked for is executed instead."""
     async with sandboxes.stage(tmp_path, [parkable("py", "with-threads", count=0)]) as stage:
@@ -461,8 +550,9 @@ async def test_a_zygote_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 PLAIN_USER = """
-import asyncio, os, sys
+import asyncio, contextlib, os, sys
 from pathlib import Path
+from lambent_worker.sandbox.api import CannotStart
 folder = Path(sys.argv[1])
 os.setgroups([])
 os.setresgid(54321, 54321, 54321)
@@ -477,6 +567,17 @@ async def main():
         assert await sandboxes.specialised(process, "me") == "me /var/task"
         sandboxes.let_go(process)
         await place.clear()
+        killer = await sandboxes.started(place, str(sandboxes.PYTHON), "-I", "-S", "-c", sandboxes.KILLER)
+        await sandboxes.printed(killer)
+        for number in range(40):
+            with contextlib.suppress(CannotStart):
+                by_zygote = number % 2
+                process = await (sandboxes.parked(place) if by_zygote else sandboxes.started(place, "/bin/true"))
+                place.memory()  # also of who is gone, which may not have been heard yet
+                await process.wait()
+                sandboxes.let_go(process)
+        sandboxes.let_go(killer)
+        await place.clear()
         _, output = await sandboxes.shell(place, "touch /tmp/x /opt/x 2>&1; id -u; cat /proc/self/status")
         await sandboxes.destroyed(place)
         print(protections.level, *sorted(protections.why_missing), sep="\\n")
@@ -487,7 +588,10 @@ asyncio.run(main())
 
 
 async def test_a_plain_user_has_sandboxes_too(tmp_path: Path) -> None:
-    """Without root the same code works in a user namespace, and says what it cannot protect from."""
+    """Without root the same code works in a user namespace, and says what it cannot protect from.
+
+    There all processes have one user: one that kills all others as they enter its sandbox harms itself alone.
+    """
     interpreter = sandboxes.interpreter_of_all()
     if interpreter is None:
         pytest.skip("no interpreter of this version can be executed by a plain user")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -193,50 +194,228 @@ async def test_a_streamed_answer_that_breaks_off(scene: ApiScene, runtime: Clien
     assert json.loads(body)["errorType"] == "Runtime.TruncatedResponse"
 
 
-async def test_another_response_mode_is_refused(scene: ApiScene, runtime: Client) -> None:
+async def test_another_response_mode_fails_the_call(scene: ApiScene, runtime: Client) -> None:
     await running(scene, runtime)
     runtime.writer.write(STREAM.format(path("r1", "response"), "sideways").encode() + b"0\r\n\r\n")
     status, _, body = await runtime.answer()
     assert (status, json.loads(body)["errorType"]) == (400, "InvalidFunctionResponseMode")
-    assert (await runtime.asks("POST", path("r1", "response"), b"1"))[0] == 202
+    head, error = await scene.hears()
+    assert head == ["error", "r1"]
+    assert json.loads(error)["errorType"] == "Runtime.InvalidResponseModeHeader"
+    await running(scene, runtime, request="r2")
 
 
-async def test_unknown_paths(scene: ApiScene, runtime: Client) -> None:
-    for method, where in (("GET", "/"), ("DELETE", NEXT), ("GET", "/2018-06-01/runtime/nothing")):
-        assert (await runtime.asks(method, where))[0] == 404
+async def test_a_streamed_answer_is_limited_as_any_other_for_who_wants_it_whole(
+    scene: ApiScene, runtime: Client
+) -> None:
+    await running(scene, runtime)
+    runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode())
+    for _ in range(7):
+        runtime.writer.write(_chunk(b"x" * 1_000_000))
+    runtime.writer.write(b"0\r\n\r\n")
+    assert (await runtime.answer())[0] == 413
+    head, error = await scene.hears()
+    assert head == ["error", "r1"]
+    assert json.loads(error)["errorType"] == "Function.ResponseSizeTooLarge"
 
 
-GARBAGE = [
-    pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 9, id="TLS"),
-    pytest.param(b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 200_000 + b"\r\n\r\n", id="long headers"),
-    pytest.param(b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", id="negative length"),
-    pytest.param(b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", id="upgrade"),
+async def test_a_streamed_answer_may_be_larger_for_who_takes_its_pieces(
+    scene: ApiScene, runtime: Client
+) -> None:
+    await running(scene, runtime, stream=True)
+    runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode())
+    for _ in range(20):
+        runtime.writer.write(_chunk(b"x" * 1_000_000))
+    runtime.writer.write(b"0\r\n\r\n")
+    assert (await runtime.answer())[0] == 202
+    size = 0
+    while (said := await scene.hears())[0] == ["chunk", "r1"]:
+        size += len(said[1])
+    assert (size, said) == (20_000_000, (["answer", "r1"], b""))
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_an_answer_that_ends_too_early_fails_the_call(
+    scene: ApiScene, runtime: Client, chunked: bool
+) -> None:
+    """Who still listens is told so, in Lambda's words."""
+    await running(scene, runtime)
+    size = "Transfer-Encoding: chunked\r\n\r\n9\r\n" if chunked else "Content-Length: 9\r\n\r\n"
+    runtime.writer.write(f"POST {path('r1', 'response')} HTTP/1.1\r\n{size}half".encode())
+    runtime.writer.write_eof()
+    status, headers, body = await runtime.answer()
+    assert (status, headers["connection"]) == (400, "close")
+    assert json.loads(body) == {
+        "errorMessage": "HTTP request detected as truncated",
+        "errorType": "TruncatedHTTPRequest",
+    }
+    head, error = await scene.hears()
+    assert head == ["error", "r1"]
+    assert json.loads(error)["errorType"] == "Runtime.TruncatedResponse"
+
+
+async def test_an_answer_is_refused_before_it_is_sent(scene: ApiScene, runtime: Client) -> None:
+    """Who asks whether it may send gets the refusal, and no invitation."""
+    await running(scene, runtime)
+    asking = "POST {} HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    other = await scene.client()
+    other.writer.write(asking.format(path("r2", "response")).encode())
+    status, headers, _ = await other.answer()
+    assert (status, headers["connection"]) == (400, "close")
+    assert await other.reader.read() == b""
+    await other.close()
+    runtime.writer.write(asking.format(path("r1", "response")).encode())
+    assert await runtime.reader.readexactly(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    runtime.writer.write(b"123")
+    assert (await runtime.answer())[::2] == (202, OK)
+    assert await scene.hears() == (["answer", "r1"], b"123")
+
+
+async def test_an_answer_may_come_in_chunks(scene: ApiScene, runtime: Client) -> None:
+    await running(scene, runtime)
+    runtime.writer.write(f"POST {path('r1', 'response')} HTTP/1.1\r\n".encode())
+    runtime.writer.write(
+        b"Transfer-Encoding: chunked\r\n\r\n" + _chunk(b"[1,") + _chunk(b"2]") + b"0\r\n\r\n"
+    )
+    assert (await runtime.answer())[0] == 202
+    assert await scene.hears() == (["answer", "r1"], b"[1,2]")
+
+
+async def test_while_one_answer_comes_another_is_refused(scene: ApiScene, runtime: Client) -> None:
+    await running(scene, runtime)
+    runtime.writer.write(f"POST {path('r1', 'response')} HTTP/1.1\r\nContent-Length: 2\r\n\r\n1".encode())
+    other = await scene.client()
+    async with asyncio.timeout(20):
+        while (await other.asks("POST", path("r1", "error"), b"{}"))[0] != 403:
+            pytest.fail("two answers at once were accepted")
+    await other.close()
+    runtime.writer.write(b"2")
+    assert (await runtime.answer())[0] == 202
+    assert await scene.hears() == (["answer", "r1"], b"12")
+
+
+async def test_an_answer_that_is_under_way_when_its_call_is_decided_is_cut_off(
+    scene: ApiScene, runtime: Client
+) -> None:
+    await running(scene, runtime, stream=True)
+    runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode() + _chunk(b"one"))
+    assert await scene.hears() == (["chunk", "r1"], b"one")
+    scene.api.abandon()
+    runtime.writer.write(_chunk(b"two"))
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionError):
+            assert await runtime.reader.read() == b""
+    assert scene.said.empty()
+
+
+DOCUMENT = b'{"errorMessage":"m","errorType":"E","stackTrace":["here"]}'
+SAID = [
+    pytest.param(DOCUMENT, "Runtime.Other", DOCUMENT, id="a document"),
+    pytest.param(b'{"errorMessage":"m"}', "", b'{"errorMessage":"m"}', id="half a document"),
+    pytest.param(b"", "Runtime.MyReason", "Runtime.MyReason", id="a type of the runtime's"),
+    pytest.param(b"no", "Function.MyReason", "Function.MyReason", id="a type of the function's"),
+    pytest.param(b"[]", "Function.x", "Function.Unknown", id="no type of the function's"),
+    pytest.param(b"1", "MyReason", "Runtime.Unknown", id="no type"),
+    pytest.param(b"[" * 60_000, "", "Runtime.Unknown", id="deep JSON"),
+    pytest.param(b"{" + b" " * 70_000 + b"}", "", b"{" + b" " * 70_000 + b"}", id="a large document"),
+    pytest.param(b"x" * 70_000, "", "Runtime.Unknown", id="a large text"),
 ]
 
 
-@pytest.mark.parametrize("garbage", GARBAGE)
-async def test_what_is_no_http_ends_its_connection_alone(
-    scene: ApiScene, runtime: Client, garbage: bytes
+@pytest.mark.parametrize(("body", "said", "expected"), SAID)
+async def test_what_callers_get_of_an_error(
+    scene: ApiScene, runtime: Client, body: bytes, said: str, expected: str | bytes
 ) -> None:
-    other = await scene.client()
-    other.writer.write(garbage)
-    async with asyncio.timeout(20):
-        await other.reader.read()
-    await other.close()
-    await running(scene, runtime, "still served")
-
-
-async def test_many_connections_are_held_in_line(scene: ApiScene, runtime: Client) -> None:
-    """More than anybody needs: the ones beyond wait, and nobody else notices."""
+    """The runtime's document as it is; if there is none, one with the type that its header says."""
     await running(scene, runtime)
-    others = [await scene.client() for _ in range(100)]
-    await runtime.asks("POST", path("r1", "response"), b"1")
-    for other in others:
-        await other.close()
-    assert (await scene.hears())[0] == ["answer", "r1"]
+    headers = {"Lambda_Runtime_Function_Error_Type": said} if said else {}
+    assert (await runtime.asks("POST", path("r1", "error"), body, **headers))[::2] == (202, OK)
+    head, error = await scene.hears()
+    assert head == ["error", "r1"]
+    if isinstance(expected, bytes):
+        assert error == expected
+    else:
+        assert json.loads(error)["errorType"] == expected
+
+
+async def test_an_error_may_come_with_a_large_cause(scene: ApiScene, runtime: Client) -> None:
+    """AWS's Python client sends up to 1 MB of it as a header."""
+    await running(scene, runtime)
+    cause = {"Lambda_Runtime_Function_XRay_Error_Cause": "x" * (1024 * 1024 - 1)}
+    assert (await runtime.asks("POST", path("r1", "error"), DOCUMENT, **cause))[0] == 202
+    assert await scene.hears() == (["error", "r1"], DOCUMENT)
+
+
+async def test_a_client_that_offers_http_2_is_answered_with_http_1(scene: ApiScene, runtime: Client) -> None:
+    """As Java's own client does with every request."""
+    offer: dict[str, Any] = {
+        "Connection": "Upgrade, HTTP2-Settings",
+        "Upgrade": "h2c",
+        "HTTP2_Settings": "AAEAAEAA",
+    }
+    runtime.send("GET", NEXT, **offer)
+    assert await scene.hears() == (["ready"], b"")
+    scene.deliver(1)
+    assert (await runtime.answer())[2] == b"1"
+    assert (await runtime.asks("POST", path("r1", "response"), b"[1]", **offer))[0] == 202
+    assert await scene.hears() == (["answer", "r1"], b"[1]")
+    await running(scene, runtime, request="r2")
+
+
+async def test_a_runtime_that_is_copied_waits_until_it_has_been() -> None:
+    restore = "/2018-06-01/runtime/restore/"
+    async with api_scene(snapstart=True) as scene:
+        client = await scene.client()
+        status, _, body = await client.asks("POST", f"{restore}error", b"{}")
+        assert (status, json.loads(body)["errorType"]) == (403, "InvalidStateTransition")
+        client.send("GET", f"{restore}next")
+        assert await scene.hears() == (["restorable"], b"")
+        scene.api.restored()
+        assert (await client.answer())[::2] == (200, b"")
+        await running(scene, client)
+        await client.close()
+
+
+@pytest.mark.parametrize("where", ["restore/error", "init/error"])
+async def test_a_copy_that_fails_to_come_to_itself(where: str) -> None:
+    async with api_scene(snapstart=True) as scene:
+        client = await scene.client()
+        client.send("GET", "/2018-06-01/runtime/restore/next")
+        await scene.hears()
+        scene.api.restored()
+        await client.answer()
+        assert (await client.asks("POST", f"/2018-06-01/runtime/{where}", DOCUMENT))[::2] == (202, OK)
+        assert await scene.hears() == (["init_error"], DOCUMENT)
+        await client.close()
+
+
+async def test_who_asks_again_after_its_connection_ended_gets_the_event(
+    scene: ApiScene, runtime: Client
+) -> None:
+    runtime.send("GET", NEXT)
+    assert await scene.hears() == (["ready"], b"")
+    await runtime.close()
     fresh = await scene.client()
-    assert (await fresh.asks("GET", "/"))[0] == 404
+    fresh.send("GET", NEXT)
+    scene.deliver(1)
+    assert (await fresh.answer())[2] == b"1"
     await fresh.close()
+
+
+async def test_unknown_paths_and_methods(scene: ApiScene, runtime: Client) -> None:
+    unknown = (
+        ("GET", "/"),
+        ("GET", "/2018-06-01/runtime/nothing"),
+        ("POST", path("r1", "nothing")),
+        ("GET", "/2018-06-01/runtime/restore/next"),  # of functions that are copied
+    )
+    for method, where in unknown:
+        status, headers, body = await runtime.asks(method, where)
+        assert (status, body) == (404, b"404 page not found\n")
+        assert headers["content-type"] == "text/plain; charset=utf-8"
+    for method, where in (("DELETE", NEXT), ("GET", "/2020-01-01/extension/register")):
+        status, _, body = await runtime.asks(method, where)
+        assert (status, body) == (405, b"")
 
 
 async def test_after_a_restart_a_new_runtime_begins_anew(scene: ApiScene, runtime: Client) -> None:

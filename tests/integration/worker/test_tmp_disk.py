@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from lambent_worker.sandbox import tmp_disk
 from lambent_worker.sandbox.cgroups import Cgroups, Limits
-from lambent_worker.sandbox.tmp_disk import TmpDisks, discard
+from lambent_worker.sandbox.tmp_disk import TmpDisks, discard, mount_again
 
 pytestmark = [
     pytest.mark.integration,
@@ -129,6 +129,50 @@ def test_a_discarded_one_cannot_be_used(disks: TmpDisks) -> None:
         os.mkdir("x", dir_fd=root)
     os.close(root)
     os.close(mount)
+
+
+def test_an_untouched_one_is_kept_for_the_next(disks: TmpDisks) -> None:
+    """It holds what a new one holds."""
+    disk = disks.make(16)
+    os.close(mount_again(disk))
+    assert disks.keep(disk, 16)
+    assert disks.take_spare(1) is None
+    assert disks.take_spare(16) == disk
+    assert disks.take_spare(16) is None
+    mount = mount_again(disk)
+    root = root_of(mount)
+    assert os.listdir(root) == []
+    os.mkdir("x", dir_fd=root)
+    os.close(root)
+    os.close(mount)
+    assert not disks.keep(disk, 16)
+    os.close(disk)
+
+
+def make_and_remove(root: int) -> None:
+    os.mkdir("x", dir_fd=root)
+    os.rmdir("x", dir_fd=root)
+
+
+def write_without_a_name(root: int) -> None:
+    file = os.open(".", os.O_TMPFILE | os.O_RDWR, dir_fd=root)
+    os.write(file, b"x" * MB)
+    os.fsync(file)
+    os.close(file)
+
+
+@pytest.mark.parametrize("use", [make_and_remove, write_without_a_name, os.listdir, os.utime])
+def test_a_touched_one_is_not_kept(disks: TmpDisks, use: Callable[[int], object]) -> None:
+    """Not even one that is empty again: no instance learns what the one before did."""
+    disk = disks.make(16)
+    mount = mount_again(disk)
+    root = root_of(mount)
+    use(root)
+    os.close(root)
+    os.close(mount)
+    kept = disks.keep(disk, 16)
+    os.close(disk)
+    assert not kept
 
 
 def test_nothing_is_left_of_who_was_killed(disks: TmpDisks, tmp_path: Path) -> None:

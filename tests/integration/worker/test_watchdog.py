@@ -24,7 +24,7 @@ from tests.integration.worker.scene import Exited, Lost, Scene, alive, children_
 pytestmark = pytest.mark.integration
 
 PID = "import os\ndef handler(event, context):\n    return os.getpid()"
-HOW = {"channel": True, "keep": 0, "joins": 0, "confine": None}
+HOW = {"channel": True, "keep": 0, "joins": 0, "open_files": 1024, "confine": None}
 CHILD = "import os, subprocess\nchild = subprocess.Popen(['sleep', '600']).pid\n"
 CHILD += "def handler(event, context):\n    return [os.getpid(), child]"
 

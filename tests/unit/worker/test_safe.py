@@ -80,6 +80,8 @@ class Scripted:
         self._do("create")
         return self
 
+    snapshots = False
+
     def extend(self, valid_until: float) -> None:
         self.valid_until = valid_until
 

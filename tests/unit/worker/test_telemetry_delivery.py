@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lambent_worker.runtime_api.delivery import MOST_WAITING_BYTES, Delivery
+from lambent_worker.runtime_api.delivery import MOST_WAITING_BYTES, Delivery, _Answer
 from lambent_worker.runtime_api.subscription import LOGS, TELEMETRY, Invalid, Subscription, read
 from lambent_worker.sandbox.inside import connect_here
 
@@ -177,3 +177,16 @@ def test_what_is_not_said_is_as_on_lambda() -> None:
     it = read(json.dumps(GOOD).encode(), TELEMETRY)
     assert (it.max_items, it.max_bytes, it.timeout_s) == (10_000, 262_144, 1.0)
     assert (it.method, it.path, it.port) == ("POST", "/", 8080)
+
+
+def test_an_answer_without_an_end_is_not_read_for_ever() -> None:
+    """The parser would keep all of a header that has no end."""
+    answer = _Answer()
+    answer.feed(b"HTTP/1.1 200 OK\r\nX: ")
+
+    def feed_on() -> None:
+        for _ in range(100):
+            answer.feed(b"a" * 65_536)
+
+    with pytest.raises(ConnectionError):
+        feed_on()

@@ -23,6 +23,9 @@ LONGEST_PAUSE_S: Final = 5.0
 
 _READ_BYTES: Final = 64 * 1024
 
+_LONGEST_ANSWER_BYTES: Final = 64 * 1024
+"""Headers and all: the parser keeps a header until it has its end."""
+
 Connect = Callable[[int], Awaitable[socket.socket]]
 """To a port inside the sandbox. Raises PermissionError where that is never possible, OSError."""
 Dropped = Callable[[int, int], bytes]
@@ -170,10 +173,14 @@ class _Answer:
         self.ended = False
         self.keep_alive = False
         self.status = 0
+        self._bytes = 0
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Raises ConnectionError if it has ended too early."""
+        """Raises ConnectionError if it has ended too early, or does not end."""
+        self._bytes += len(data)
+        if self._bytes > _LONGEST_ANSWER_BYTES:
+            raise ConnectionError(f"the extension answered with more than {_LONGEST_ANSWER_BYTES} bytes")
         if data:
             self._parser.feed_data(data)
         elif self.status:

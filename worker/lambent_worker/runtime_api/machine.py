@@ -1,32 +1,25 @@
-"""What a runtime may ask of the Runtime API, and when: the decisions alone.
+"""What a runtime, and an extension, may ask of its API, and when: the decisions alone.
 
-Rule 1: everything that changes what the runtime may do next goes through a method of `Machine`.
+Rule 1: everything that changes what may be asked next goes through a method of a machine.
 Rule 2: this module knows no socket and no clock. What is refused changes nothing.
 
-    started ──next──▶ ready ──event──▶ running ──response──▶ responding ──its end──▶ responded ──next──▶ ready
-       │                                  └──────error────────────────────────────▶ failed ─────next──▶ ready
-       ├──init/error──▶ init_failed
-       └──restore/next──▶ restoring ──restored──▶ started    (or restore/error ──▶ restore_failed)
+    Started ─next─▶ Ready ─event─▶ Running ─response─▶ InvocationResponse ──────its end─▶ ResponseSent
+       │              ▲               └─error────────▶ InvocationErrorResponse ─its end──────▲ └─next─▶ Ready
+       ├─init/error─▶ InitError
+       └─restore/next─▶ RestoreReady ─restored─▶ Restoring ─next─▶ Ready
+                                                     └─restore/error, init/error─▶ RestoreError
 
-States, and the words of a refusal, are those of Lambda's own Runtime API.
+    an extension: Started ─register─▶ Registered ─next─▶ Ready ─event─▶ Running ─next─▶ Ready
+
+States, transitions, and the words of a refusal are those of AWS's own Runtime API, as its Runtime Interface
+Emulator has them. One thing differs: that one does not refuse a runtime that asks for `next` while it already
+waits, or while it runs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-
-
-class State(Enum):
-    """The values are what Lambda's refusals call them."""
-
-    STARTED = "Started"
-    READY = "Ready"
-    RUNNING = "Running"
-    RESPONDING = "InvocationResponding"
-    RESPONDED = "InvocationResponse"
-    FAILED = "InvocationErrorResponse"
-    INIT_FAILED = "InitError"
-    RESTORING = "Restoring"
-    RESTORE_FAILED = "RestoreError"
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +31,80 @@ class Refusal:
     message: str
 
 
-INVALID_REQUEST_ID = Refusal(400, "InvalidRequestID", "Invalid request ID")
+class State(Enum):
+    """The values are what Lambda's refusals call them."""
 
-_NEXT_FROM = frozenset({State.STARTED, State.RESPONDED, State.FAILED})
-_IN_CALL = frozenset({State.RUNNING, State.RESPONDING, State.RESPONDED, State.FAILED})
+    STARTED = "Started"
+    INIT_FAILED = "InitError"
+    READY = "Ready"
+    RUNNING = "Running"
+    RESPONDING = "InvocationResponse"
+    FAILING = "InvocationErrorResponse"
+    ANSWERED = "RuntimeResponseSentState"
+    RESTORE_READY = "RestoreReady"
+    RESTORING = "Restoring"
+    RESTORE_FAILED = "RuntimeRestoreErrorState"
+
+
+class Ask(Enum):
+    """What a runtime may ask. The values are the states that refusals say it wanted to be in."""
+
+    NEXT = "Ready"
+    RESPONSE = "InvocationResponse"
+    ERROR = "InvocationErrorResponse"
+    INIT_ERROR = "InitError"
+    RESTORE_NEXT = "RestoreReady"
+    RESTORE_ERROR = "RuntimeRestoreErrorState"
+
+
+TRANSITIONS: Final[Mapping[tuple[State, Ask], State]] = {
+    (State.STARTED, Ask.NEXT): State.READY,
+    (State.ANSWERED, Ask.NEXT): State.READY,
+    (State.RESTORING, Ask.NEXT): State.READY,
+    (State.RUNNING, Ask.RESPONSE): State.RESPONDING,
+    (State.RUNNING, Ask.ERROR): State.FAILING,
+    (State.STARTED, Ask.INIT_ERROR): State.INIT_FAILED,
+    (State.RESTORING, Ask.INIT_ERROR): State.RESTORE_FAILED,
+    (State.STARTED, Ask.RESTORE_NEXT): State.RESTORE_READY,
+    (State.RESTORING, Ask.RESTORE_ERROR): State.RESTORE_FAILED,
+}
+"""What is not here is refused."""
+
+INVALID_REQUEST_ID: Final = Refusal(400, "InvalidRequestID", "Invalid request ID")
+
+_NOT_ALLOWED: Final = "Error: State transition is not allowed"
+
+_WAITS: Final = frozenset({State.READY, State.RESTORE_READY})
+_IN_CALL: Final = frozenset({State.RUNNING, State.RESPONDING, State.FAILING, State.ANSWERED})
 
 
 @dataclass(slots=True)
 class Machine:
-    """The state may be read by anyone and is changed by its methods alone."""
+    """A runtime. The state may be read by anyone and is changed by its methods alone."""
 
     state: State = State.STARTED
     request_id: str = ""
-    """The call that was handed out last, until the runtime asks for the next one; empty if none was."""
-    asked_from: State = State.STARTED
-    """Where it was when it asked for what it is waiting for."""
+    """The call that was handed out last; empty if none was, or if it was decided without the runtime."""
+    reachable: bool = True
+    """What it waits for can be told to it: its connection has not ended since it asked."""
 
-    def next(self) -> Refusal | None:
-        """`GET invocation/next`: it waits for an event from now on."""
-        if self.state not in _NEXT_FROM:
-            return self._not_allowed(State.READY)
-        self.asked_from, self.state = self.state, State.READY
-        return None
+    def asks(self, ask: Ask) -> Refusal | None:
+        """Anything but the two that are about a call."""
+        if not self.reachable and self.state.value == ask.value:
+            self.reachable = True  # it waits again for what it waited for
+            return None
+        return self._moves(ask)
 
-    def next_lost(self) -> None:
-        """Its connection ended while it waited: it may ask again."""
-        if self.state is State.READY:
-            self.state = self.asked_from
+    def answers(self, ask: Ask, request_id: str) -> Refusal | None:
+        """RESPONSE or ERROR: it begins to send it."""
+        if self.state not in _IN_CALL or not request_id or request_id != self.request_id:
+            return INVALID_REQUEST_ID
+        return self._moves(ask)
+
+    def answered(self) -> None:
+        """All of the answer has come, or no more of it will."""
+        if self.state in (State.RESPONDING, State.FAILING):
+            self.state = State.ANSWERED
 
     def handed_out(self, request_id: str) -> None:
         """The event is on its way to the runtime, which waits for it."""
@@ -72,70 +112,84 @@ class Machine:
         self.state = State.RUNNING
         self.request_id = request_id
 
-    def response(self, request_id: str) -> Refusal | None:
-        """`POST invocation/ID/response`: it begins to answer."""
-        if refusal := self._wrong_call(request_id):
-            return refusal
-        if self.state is not State.RUNNING:
-            return self._not_allowed(State.RESPONDED)
-        self.state = State.RESPONDING
-        return None
-
-    def response_ended(self) -> None:
-        if self.state is State.RESPONDING:
-            self.state = State.RESPONDED
-
-    def response_refused(self) -> None:
-        """What it began to send is not taken: it may still answer."""
-        if self.state is State.RESPONDING:
-            self.state = State.RUNNING
-
-    def error(self, request_id: str) -> Refusal | None:
-        """`POST invocation/ID/error`."""
-        if refusal := self._wrong_call(request_id):
-            return refusal
-        if self.state is not State.RUNNING:
-            return self._not_allowed(State.FAILED)
-        self.state = State.FAILED
-        return None
-
-    def init_error(self) -> Refusal | None:
-        """`POST init/error`."""
-        if self.state is not State.STARTED:
-            return self._not_allowed(State.INIT_FAILED)
-        self.state = State.INIT_FAILED
-        return None
-
-    def restore_next(self) -> Refusal | None:
-        """`GET restore/next`: it is ready to be copied, and waits until it has been."""
-        if self.state is not State.STARTED:
-            return self._not_allowed(State.RESTORING)
-        self.state = State.RESTORING
-        return None
-
     def restored(self) -> None:
-        if self.state is State.RESTORING:
-            self.state = State.STARTED
+        """It is a copy now, and may go on."""
+        if self.state is State.RESTORE_READY:
+            self.state = State.RESTORING
 
-    def restore_error(self) -> Refusal | None:
-        """`POST restore/error`, after what `restore/next` gave."""
-        if self.state is not State.STARTED:
-            return self._not_allowed(State.RESTORE_FAILED)
-        self.state = State.RESTORE_FAILED
-        return None
+    def lost(self) -> None:
+        """The connection on which it waits has ended: it may ask again."""
+        if self.state in _WAITS:
+            self.reachable = False
 
     def abandoned(self) -> None:
         """The call was decided without the runtime, as by its timeout: a late answer to it is refused."""
         self.request_id = ""
 
-    def _wrong_call(self, request_id: str) -> Refusal | None:
-        known = self.state in _IN_CALL and bool(request_id) and request_id == self.request_id
-        return None if known else INVALID_REQUEST_ID
+    def _moves(self, ask: Ask) -> Refusal | None:
+        to = TRANSITIONS.get((self.state, ask))
+        if to is None:
+            wanted = Ask.NEXT if ask is Ask.RESTORE_NEXT else ask  # Lambda's own slip
+            return Refusal(
+                403,
+                "InvalidStateTransition",
+                f"State transition from {self.state.value} to {wanted.value} failed for runtime. "
+                f"{_NOT_ALLOWED}",
+            )
+        self.state, self.reachable = to, True
+        return None
 
-    def _not_allowed(self, wanted: State) -> Refusal:
-        return Refusal(
-            403,
-            "InvalidStateTransition",
-            f"State transition from {self.state.value} to {wanted.value} failed for runtime. "
-            "Error: State transition is not allowed",
-        )
+
+class ExtensionState(Enum):
+    """The values are what Lambda's refusals call them."""
+
+    STARTED = "Started"
+    REGISTERED = "Registered"
+    READY = "Ready"
+    RUNNING = "Running"
+    INIT_FAILED = "InitError"
+    EXIT_FAILED = "ExitError"
+
+
+class ExtensionAsk(Enum):
+    REGISTER = "Registered"
+    NEXT = "Ready"
+    INIT_ERROR = "InitError"
+    EXIT_ERROR = "ExitError"
+
+
+EXTENSION_TRANSITIONS: Final[Mapping[tuple[ExtensionState, ExtensionAsk], ExtensionState]] = {
+    (ExtensionState.STARTED, ExtensionAsk.REGISTER): ExtensionState.REGISTERED,
+    (ExtensionState.REGISTERED, ExtensionAsk.NEXT): ExtensionState.READY,
+    (ExtensionState.RUNNING, ExtensionAsk.NEXT): ExtensionState.READY,
+    (ExtensionState.REGISTERED, ExtensionAsk.INIT_ERROR): ExtensionState.INIT_FAILED,
+    (ExtensionState.INIT_FAILED, ExtensionAsk.INIT_ERROR): ExtensionState.INIT_FAILED,
+    (ExtensionState.REGISTERED, ExtensionAsk.EXIT_ERROR): ExtensionState.EXIT_FAILED,
+    (ExtensionState.READY, ExtensionAsk.EXIT_ERROR): ExtensionState.EXIT_FAILED,
+    (ExtensionState.RUNNING, ExtensionAsk.EXIT_ERROR): ExtensionState.EXIT_FAILED,
+    (ExtensionState.EXIT_FAILED, ExtensionAsk.EXIT_ERROR): ExtensionState.EXIT_FAILED,
+}
+"""What is not here is refused."""
+
+
+@dataclass(slots=True)
+class ExtensionMachine:
+    state: ExtensionState = ExtensionState.STARTED
+
+    def asks(self, ask: ExtensionAsk, called: str) -> Refusal | None:
+        """`called` is what a refusal calls it: its name, or its identifier."""
+        to = EXTENSION_TRANSITIONS.get((self.state, ask))
+        if to is None:
+            return Refusal(
+                403,
+                "Extension.InvalidExtensionState",
+                f"State transition from {self.state.value} to {ask.value} failed for extension {called}. "
+                f"{_NOT_ALLOWED}",
+            )
+        self.state = to
+        return None
+
+    def told(self) -> None:
+        """An event is on its way to it, or the connection on which it waited has ended: it may ask again."""
+        if self.state is ExtensionState.READY:
+            self.state = ExtensionState.RUNNING

@@ -4,57 +4,64 @@ To its instance it is what a channel is to one of our own runtimes: what the run
 with the same heads and bodies (docs/instance.md), and events go the other way with `deliver`.
 """
 
-import base64
-import binascii
 import json
-import re
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_worker.event import Event
+from lambent_worker.runtime_api import errors
 from lambent_worker.runtime_api.delivery import Connect
+from lambent_worker.runtime_api.errors import refuse, refused
+from lambent_worker.runtime_api.extensions import METHODS as EXTENSION_METHODS
 from lambent_worker.runtime_api.extensions import Extensions, Facts
-from lambent_worker.runtime_api.http import Connection, Listener, Request
-from lambent_worker.runtime_api.machine import Machine, Refusal
+from lambent_worker.runtime_api.http import MOST_STREAMED_BYTES, TEXT, Connection, Listener, Request
+from lambent_worker.runtime_api.machine import Ask, Machine
+from lambent_worker.runtime_api.subscription import PATHS as TELEMETRY_PATHS
 from lambent_worker.runtime_api.telemetry import Telemetry
 
 PREFIX: Final = "/2018-06-01/runtime/"
+NEXT: Final = f"{PREFIX}invocation/next"
+INIT_ERROR: Final = f"{PREFIX}init/error"
+RESTORE_NEXT: Final = f"{PREFIX}restore/next"
+RESTORE_ERROR: Final = f"{PREFIX}restore/error"
+_INVOCATION: Final = f"{PREFIX}invocation/"
+_ANSWERS: Final[Mapping[str, Ask]] = {"response": Ask.RESPONSE, "error": Ask.ERROR}
+_METHODS: Final[Mapping[str, str]] = {
+    NEXT: "GET",
+    INIT_ERROR: "POST",
+    RESTORE_NEXT: "GET",
+    RESTORE_ERROR: "POST",
+    **EXTENSION_METHODS,
+    **dict.fromkeys(TELEMETRY_PATHS, "PUT"),
+}
 
 MOST_CONNECTIONS: Final = 64
 """One for the runtime, one for each extension, and some for those that open several."""
 
 OK: Final = b'{"status":"OK"}\n'
-TOO_LARGE_TEXT: Final = (
-    f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes)."
-)
-TOO_LARGE: Final = json.dumps(
-    {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": TOO_LARGE_TEXT}, separators=(",", ":")
-).encode()
-"""What the caller gets."""
-
-_TOO_LARGE: Final = Refusal(
-    413,
-    "RequestEntityTooLarge",
-    f"Exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).",
-)
-_BAD_MODE: Final = Refusal(400, "InvalidFunctionResponseMode", "Invalid function response mode")
-_NOT_FOUND: Final = Refusal(404, "NotFound", "The Runtime API has no such path")
-
-_INVOCATION: Final = re.compile(r"invocation/([^/]+)/(response|error)")
-_ERROR_TYPE: Final = re.compile(r"(?:Runtime|Function)\.[A-Z][a-zA-Z]+")
+_NOT_FOUND: Final = b"404 page not found\n"
 
 MODE_HEADER: Final = "lambda-runtime-function-response-mode"
-ERROR_TYPE_HEADER: Final = "lambda-runtime-function-error-type"
-ERROR_BODY_HEADER: Final = "lambda-runtime-function-error-body"
 
 OnFrame = Callable[[list[object], bytes], None]
 
 
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What the runtime has begun to send for the running call."""
+
+    ask: Ask
+    connection: Connection
+    request: Request
+
+
 class RuntimeApi:
-    """`on_frame` is called with `["ready"]`, `["init_error"]`, `["answer", id]`, `["error", id]`, while it
-    streams `["chunk", id]`, and with extensions `["settled", id]` once all of them have done with a call."""
+    """`on_frame` is called with `["ready"]`, `["init_error"]`, `["restorable"]`, `["answer", id]`,
+    `["error", id]`, and while it streams `["chunk", id]`; with extensions `["settled", id]` once all of them
+    have done with a call, and `["extension_error", name, error_type, what it reported]`."""
 
     def __init__(
         self,
@@ -69,8 +76,9 @@ class RuntimeApi:
         With `send` the runtime itself is reached that way, and this is for its extensions: `waits` tells when
         it is ready for its next event.
         """
-        self.extensions = Extensions(facts, self._may_be_settled)
+        self.extensions = Extensions(facts, self._may_be_settled, self._extension_failed)
         self.telemetry = Telemetry(facts, self.extensions, connect)
+        self._facts = facts
         self._on_frame = on_frame
         self._send = send
         self._machine = Machine()
@@ -81,7 +89,7 @@ class RuntimeApi:
         self._event: Event | None = None
         """Delivered, and not handed out yet."""
         self._stream = False
-        self._pieces: list[bytes] = []
+        self._answer: Answer | None = None
         self._is_ready = False
         self._unsettled = ""
         self._listener = Listener(listener, self, MOST_CONNECTIONS)
@@ -109,7 +117,10 @@ class RuntimeApi:
         """The running call is decided; nothing more is taken for it."""
         self._machine.abandoned()
         self._event = None
-        self._pieces = []
+        if (answer := self._answer) is not None:
+            self._answer = None
+            self._machine.answered()
+            answer.connection.close()
 
     def restored(self) -> None:
         """`restore/next` may return: this is a copy."""
@@ -120,11 +131,10 @@ class RuntimeApi:
 
     def restart(self) -> None:
         """Everything that ran in the sandbox has ended, and a runtime is launched anew."""
-        self._listener.close_connections()
-        self._waiting = self._restoring = self._event = None
+        self._listener.restart()
+        self._waiting = self._restoring = self._event = self._answer = None
         self._waits = False
         self._machine = Machine()
-        self._pieces = []
         self._is_ready = False
         self._unsettled = ""
         self.extensions.restart()
@@ -137,59 +147,76 @@ class RuntimeApi:
     # Handler of the connections
 
     def begun(self, connection: Connection, request: Request) -> None:
-        if MODE_HEADER in request.headers and request.path.endswith("/response"):
-            self._stream_begun(connection, request)
+        if request.method != "POST" or not request.path.startswith(_INVOCATION):
+            return
+        request_id, _, kind = request.path[len(_INVOCATION) :].partition("/")
+        ask = _ANSWERS.get(kind)
+        if ask is None or refused(connection, self._machine.answers(ask, request_id)):
+            return
+        mode = request.headers.get(MODE_HEADER, "") if ask is Ask.RESPONSE else ""
+        if mode not in ("", "streaming"):
+            refuse(connection, errors.INVALID_RESPONSE_MODE)
+            self._answered("error", errors.INVALID_MODE)
+            return
+        self._answer = Answer(ask, connection, request)
+        request.streamed = bool(mode) and self._stream
+        request.limit = MOST_STREAMED_BYTES if request.streamed else MAX_PAYLOAD_BYTES
 
     def piece(self, connection: Connection, request: Request, data: bytes) -> None:
-        if self._stream:
+        if self._answer is not None and self._answer.request is request:
             self._on_frame(["chunk", self._machine.request_id], data)
-        elif sum(map(len, self._pieces)) <= MAX_PAYLOAD_BYTES:
-            self._pieces.append(data)
 
     def complete(self, connection: Connection, request: Request) -> None:
-        if connection.request is not request:
-            return  # it was answered when it began
-        if request.path.startswith(PREFIX):
-            self._runtime_asks(connection, request, request.path[len(PREFIX) :])
-        elif not self.extensions.asked(connection, request) and not self.telemetry.asked(connection, request):
-            refuse(connection, _NOT_FOUND)
+        answer = self._answer
+        if answer is not None and answer.request is request:
+            self._answer = None
+            self._take(answer)
+        elif request.method == "GET" and request.path == NEXT and self._send is None:
+            self._next(connection)
+        elif request.too_large and request.path not in (INIT_ERROR, RESTORE_ERROR):
+            refuse(connection, errors.too_large(request.limit))
+        elif not (
+            self._runtime_asked(connection, request)
+            or self.extensions.asked(connection, request)
+            or self.telemetry.asked(connection, request)
+        ):
+            known = request.path in _METHODS and request.method != _METHODS[request.path]
+            connection.answer(*((405, b"") if known else (404, _NOT_FOUND)), content_type=TEXT)
 
     def lost(self, connection: Connection, request: Request | None) -> None:
         if connection is self._waiting:
             self._waiting = None
-            self._machine.next_lost()
+            self._machine.lost()
         elif connection is self._restoring:
             self._restoring = None
-        elif request is not None and request.streamed:
-            self._stream_broke()
+            self._machine.lost()
+        elif self._answer is not None and self._answer.request is request:
+            self._answer = None
+            self._answered("error", errors.TRUNCATED)
         self.extensions.lost(connection)
 
     # The runtime's side
 
-    def _runtime_asks(self, connection: Connection, request: Request, what: str) -> None:
-        match request.method, what:
-            case "GET", "invocation/next":
-                self._next(connection)
-            case "POST", "init/error":
-                self._init_error(connection, request)
-            case "GET", "restore/next":
-                if not refused(connection, self._machine.restore_next()):
+    def _runtime_asked(self, connection: Connection, request: Request) -> bool:
+        if self._send is not None:
+            return False
+        match request.method, request.path:
+            case "POST", "/2018-06-01/runtime/init/error":
+                self._init_error(connection, request, Ask.INIT_ERROR)
+            case "POST", "/2018-06-01/runtime/restore/error" if self._facts.snapstart:
+                self._init_error(connection, request, Ask.RESTORE_ERROR)
+            case "GET", "/2018-06-01/runtime/restore/next" if self._facts.snapstart:
+                if not refused(connection, self._machine.asks(Ask.RESTORE_NEXT)):
                     self._restoring = connection
                     self._on_frame(["restorable"], b"")
-            case "POST", "restore/error":
-                if not refused(connection, self._machine.restore_error()):
-                    connection.answer(202, OK)
-                    self._on_frame(["init_error"], normalised(request.body))
-            case "POST", _ if found := _INVOCATION.fullmatch(what):
-                self._answered(connection, request, *found.groups())
             case _:
-                refuse(connection, _NOT_FOUND)
+                return False
+        return True
 
     def _next(self, connection: Connection) -> None:
-        if refused(connection, self._machine.next()):
-            return
-        self._waiting = connection
-        self._may_be_settled()
+        if not refused(connection, self._machine.asks(Ask.NEXT)):
+            self._waiting = connection
+            self._may_be_settled()
 
     def _may_be_ready(self) -> None:
         """Init ends when the runtime and all extensions have asked for their first event."""
@@ -232,107 +259,36 @@ class RuntimeApi:
             headers["Lambda-Runtime-Client-Context"] = _one_line(event.client_context)
         connection.answer(200, event.body, headers)
 
-    def _init_error(self, connection: Connection, request: Request) -> None:
-        if refused(connection, self._machine.init_error()):
+    def _init_error(self, connection: Connection, request: Request, ask: Ask) -> None:
+        if refused(connection, self._machine.asks(ask)):
             return
         connection.answer(202, OK)
-        self._on_frame(["init_error"], normalised(request.body))
+        self._on_frame(["init_error"], errors.of_caller(request.body, request.headers))
 
-    def _answered(self, connection: Connection, request: Request, request_id: str, kind: str) -> None:
-        if request.streamed:
-            self._stream_ended(connection, request)
-            return
-        if kind == "error":
-            if not refused(connection, self._machine.error(request_id)):
-                connection.answer(202, OK)
-                self._say("error", request_id, normalised(request.body))
-            return
-        if refused(connection, self._machine.response(request_id)):
-            return
-        self._machine.response_ended()
+    def _take(self, answer: Answer) -> None:
+        """All of an answer is there."""
+        request = answer.request
         if request.too_large:
-            refuse(connection, _TOO_LARGE)
-            self._say("error", request_id, TOO_LARGE)
+            refuse(answer.connection, errors.too_large(MAX_PAYLOAD_BYTES))
+            self._answered("error", errors.RESPONSE_TOO_LARGE)
+            return
+        answer.connection.answer(202, OK)
+        if answer.ask is Ask.ERROR:
+            self._answered("error", errors.of_caller(request.body, request.headers))
+        elif MODE_HEADER in request.headers and errors.TYPE_HEADER in request.headers:
+            self._answered("error", errors.of_trailers(request.headers))
         else:
-            connection.answer(202, OK)
-            self._say("answer", request_id, request.body)
+            self._answered("answer", request.body)
 
-    def _say(self, kind: str, request_id: str, body: bytes) -> None:
+    def _answered(self, kind: str, body: bytes) -> None:
+        request_id = self._machine.request_id
+        self._machine.answered()
         if self.extensions.registered:
             self._unsettled = request_id
         self._on_frame([kind, request_id], body)
 
-    # Streamed answers
-
-    def _stream_begun(self, connection: Connection, request: Request) -> None:
-        found = _INVOCATION.fullmatch(request.path.removeprefix(PREFIX))
-        if request.headers[MODE_HEADER].lower() != "streaming":
-            refuse(connection, _BAD_MODE)
-        elif found and not refused(connection, self._machine.response(found[1])):
-            request.streamed = True
-            self._pieces = []
-
-    def _stream_ended(self, connection: Connection, request: Request) -> None:
-        request_id = self._machine.request_id
-        self._machine.response_ended()
-        pieces, self._pieces = b"".join(self._pieces), []
-        if request.too_large:
-            refuse(connection, _TOO_LARGE)
-            self._say("error", request_id, TOO_LARGE)
-            return
-        connection.answer(202, OK)
-        if not request_id:
-            return  # it was decided meanwhile
-        if ERROR_TYPE_HEADER in request.headers:
-            self._say("error", request_id, _from_trailers(request.headers))
-        elif len(pieces) > MAX_PAYLOAD_BYTES:
-            self._say("error", request_id, TOO_LARGE)
-        else:
-            self._say("answer", request_id, pieces)
-
-    def _stream_broke(self) -> None:
-        """The runtime's connection ended in the middle of an answer."""
-        request_id = self._machine.request_id
-        self._machine.response_ended()
-        self._pieces = []
-        if request_id:
-            document = {"errorType": "Runtime.TruncatedResponse", "errorMessage": "Response was truncated"}
-            self._say("error", request_id, json.dumps(document, separators=(",", ":")).encode())
-
-
-def refused(connection: Connection, refusal: Refusal | None) -> bool:
-    """Answers with the refusal, if there is one."""
-    if refusal is None:
-        return False
-    refuse(connection, refusal)
-    return True
-
-
-def refuse(connection: Connection, refusal: Refusal) -> None:
-    document = {"errorMessage": refusal.message, "errorType": refusal.error_type}
-    connection.answer(refusal.status, json.dumps(document, separators=(",", ":")).encode() + b"\n")
-
-
-def normalised(body: bytes) -> bytes:
-    """An error document as callers get it: what a runtime sent if it is one, else one that says so."""
-    try:
-        document: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict) and ("errorType" in document or "errorMessage" in document):
-        return body
-    unknown = {
-        "errorType": "Runtime.Unknown",
-        "errorMessage": "The runtime sent an unreadable error",
-    }
-    return json.dumps(unknown, separators=(",", ":")).encode()
-
-
-def _from_trailers(headers: dict[str, str]) -> bytes:
-    try:
-        return normalised(base64.b64decode(headers.get(ERROR_BODY_HEADER, ""), validate=True))
-    except binascii.Error:
-        return normalised(b"")
+    def _extension_failed(self, name: str, error_type: str, reported: str) -> None:
+        self._on_frame(["extension_error", name, error_type, reported], b"")
 
 
 def _one_line(text: str) -> str:

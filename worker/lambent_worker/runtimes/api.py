@@ -1,14 +1,14 @@
 """What a runtime is: how a function of its language is started, and what of the host it needs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from lambent_worker.sandbox.api import Parkable
 
-READ_WHEN_EXECUTED: Final = ("LD_", "MALLOC_", "GLIBC_TUNABLES", "JAVA_TOOL_OPTIONS", "JDK_JAVA_", "_JAVA_")
-"""Variables that a loader or a virtual machine reads once, when it starts: for a parked process too early."""
+READ_WHEN_EXECUTED: Final = ("LD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
+"""How variables begin that the C library reads when a program starts: for a parked process too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,16 @@ class Runtime:
     """It is ours and speaks frames on its channel; else it speaks to the Runtime API."""
     parkable: Parkable | None = None
 
-    def parked(self, memory_mb: int, variables: Iterable[str]) -> str:
+    def parked(self, memory_mb: int, variables: Mapping[str, str]) -> str:
         """Name of what is parked of it that suits a function with so much memory and these variables of its
         own, or empty."""
-        parkable = self.parkable
-        if parkable is None or parkable.memory_mb not in (0, memory_mb):
+        it = self.parkable
+        if it is None or it.memory_mb not in (0, memory_mb):
             return ""
-        return "" if any(name.startswith(READ_WHEN_EXECUTED) for name in variables) else parkable.name
+        if any(name.startswith(READ_WHEN_EXECUTED) for name in variables):
+            return ""
+        suits = all(variables.get(name, value) == value for name, value in it.settled.items())
+        return it.name if suits else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,23 @@ class Start:
     opt: str
     handler: str
     memory_mb: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every function has, unless it says otherwise, and interpreters read when they start."""
+        return {
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "PATH": f"/usr/local/bin:/usr/bin:/bin:{self.opt}/bin",
+            "LD_LIBRARY_PATH": f"{self.runtime_dir}/lib:{self.task_root}:{self.task_root}/lib:{self.opt}/lib",
+        }
+
+
+def parked_start(memory_mb: int) -> Start:
+    """Of a process that does not know its function yet, in a sandbox that has Lambda's own folders."""
+    return Start(
+        runtime_dir="/var/runtime", task_root="/var/task", opt="/opt", handler="", memory_mb=memory_mb
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,6 +159,14 @@ class Parkable:
     """How many wait."""
     memory_mb: int = 0
     """It suits functions with so much memory alone: its heap is settled when it starts. 0: it suits all."""
+    settled: Mapping[str, str] = field(default_factory=dict)
+    """Environment that it starts with and cannot change later: it suits no function that sets one of these
+    variables otherwise. One that is empty is not there."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """To start it with, if it is no zygote: those have `ZYGOTE_ENVIRONMENT`."""
+        return {name: value for name, value in self.settled.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from .cgroups import Cgroup
 from .nest import Nest
 from .prepared import Process, Shell, Zygote
 from .shell import Plan
+from .tmp_disk import mount_again
 
 ZYGOTE_ENVIRONMENT: Final = {
     "LANG": "en_US.UTF-8",
@@ -35,21 +36,40 @@ class Children:
         """Its control socket says when it is finished. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         joins = cgroup.joins if cgroup else ()
+        disk = None
         try:
             if nest.shell:
                 pid = self._init_within(nest.shell, nest.users, (ours, theirs), joins, tmp_mb, uid)
             else:
-                kernel.unshare(kernel.CLONE_NEWPID)
-                pid = self._forked()
-                if pid == 0:
-                    init.run(self.plan, theirs, joins, tmp_mb, uid)
+                disk, pid = self._init(theirs, joins, tmp_mb, uid)
             ours.setblocking(False)
-            return Shell(nest, uid, pid, ours, cgroup, tmp_mb)
+            return Shell(nest, uid, pid, ours, cgroup, tmp_mb, disk)
         except OSError:
             ours.close()
             raise
         finally:
             theirs.close()
+
+    def _init(
+        self, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, uid: int
+    ) -> tuple[int | None, int]:
+        """A kept disk for its /tmp, if there was one, and its pid. Raises OSError."""
+        disk = self.plan.disks.take_spare(tmp_mb) if self.plan.disks else None
+        tmp = None
+        try:
+            tmp = None if disk is None else mount_again(disk)
+            kernel.unshare(kernel.CLONE_NEWPID)
+            pid = self._forked()
+            if pid == 0:
+                init.run(self.plan, control, joins, tmp_mb, tmp, uid)
+            return disk, pid
+        except OSError:
+            if disk is not None:
+                os.close(disk)
+            raise
+        finally:
+            if tmp is not None:
+                os.close(tmp)
 
     def _init_within(
         self,

@@ -58,8 +58,10 @@ def enter(doors: Sequence[int], joins: Sequence[int], uid: int, users: bool) -> 
     Those are a pidfd of the shell's init alone, or else its pid namespace, in which this process already is,
     and one namespace after the other. `uid` is the shell's user of the host's, and group; `users` says
     whether the shell has a user namespace, in which that one is INSIDE_UID. Afterwards the process has that
-    user, and power in the shell alone.
+    user, and power in the shell alone. What runs in the shell already may stop it anywhere on its way, but
+    cannot look into it: not until all is given up and it executes a program, or allows that.
     """
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     for join in joins:
         os.write(join, b"0")
     if len(doors) == 1:

@@ -282,7 +282,7 @@ class ForkServer:
             shell.parked = None if shell.parked is process else shell.parked
             fds, process.ends = process.ends, []
             if not self._privileged:  # numbers of processes are this pid namespace's, and the worker's others
-                fds.append(os.pidfd_open(process.pid))
+                fds.append(_pidfd(process.pid))
             self._say("launched", process.key, process.pid, process.parked, fds=fds)
         elif shell.key:
             shell.parked = process
@@ -358,6 +358,14 @@ class ForkServer:
             for fd in fds:
                 os.close(fd)
             self._outbox.popleft()
+
+
+def _pidfd(pid: int) -> int:
+    """Of nobody if it has been reaped: it may have been killed at once, and its zygote was quicker."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def main(fd: int) -> None:

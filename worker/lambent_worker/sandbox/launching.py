@@ -126,6 +126,7 @@ class Launcher:
         try:
             if channel:
                 ours, their_channel = socket.socketpair()
+                kernel.refuse_descriptors(ours)
                 process.ends.append(ours.detach())
                 theirs.append(their_channel.detach())
         except OSError:
@@ -197,6 +198,8 @@ class Launcher:
                     self._listener.taken(zygote.nest)
             case ["forked", int(pid)] if zygote.orders:
                 self._forked(zygote, pid, host_pid)
+            case ["failed", str(why)] if zygote.orders:
+                self._without(*zygote.orders.popleft(), why)
             case ["refused", str(why)]:
                 self._give_up(zygote, why)
             case ["exited", int(pid), int(status)] if not zygote.nest:
@@ -233,12 +236,7 @@ class Launcher:
         del self._zygotes[zygote.name]
         self._listener.warn(f"the zygote {zygote.name} is not used any more: {why} {zygote.close()}")
         for shell, process in zygote.orders:
-            process.close()
-            if process.program:
-                process.program.zygote = ""
-                self.launch(shell, process, process.program)
-            else:
-                self._failed(shell, process, why)
+            self._without(shell, process, why)
         if restart:
             self.start_zygote(zygote.name, self._programs[zygote.name])
 
@@ -250,6 +248,18 @@ class Launcher:
             nest.shell.destroy()
         for shell, process in snapshot.orders:
             self._failed(shell, process, f"its snapshot is gone: {why}")
+
+    def _without(self, shell: Shell, process: Process, why: str) -> None:
+        """No zygote has forked it."""
+        process.close()
+        if process.program and not shell.dying:  # whose descriptors may be another's by now
+            process.program.zygote = ""
+            try:
+                self.launch(shell, process, process.program)
+            except OSError as error:
+                self._failed(shell, process, str(error))
+        else:
+            self._failed(shell, process, why)
 
     def ended(self, pid: int, status: int) -> None:
         """A child of this process or of a zygote has ended."""

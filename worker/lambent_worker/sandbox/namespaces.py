@@ -13,6 +13,7 @@ import signal
 import socket
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Final, Self
@@ -195,18 +196,18 @@ class NamespacesSandbox:
 def _pid(pidfd: int) -> int:
     """As this process counts; 0 once it has been reaped."""
     with open(f"/proc/self/fdinfo/{pidfd}") as info:
-        pid = next(int(line.split()[1]) for line in info if line.startswith("Pid:"))
+        pid = next((int(line.split()[1]) for line in info if line.startswith("Pid:")), 0)
     os.close(pidfd)
     return max(0, pid)
 
 
 def _peak_bytes(pid: int) -> int:
     """Of one process, where no cgroup counts them all."""
-    with open(f"/proc/{pid}/status") as status:
+    with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status") as status:
         for line in status:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    return 0  # it is ending: a process without memory has no such line
+    return 0  # it is ending, or gone: a process without memory has no such line
 
 
 class NamespacesBackend:
@@ -232,7 +233,7 @@ class NamespacesBackend:
             "scratch": str(files.scratch),
             "runtimes": str(files.runtimes),
             "prefixes": [str(prefix) for prefix in files.prefixes],
-            "parkables": [asdict(parkable) for parkable in parkables],
+            "parkables": [asdict(it) | {"environment": it.environment} for it in parkables],
             "uid_base": uid_base,
             "pool": pool,
             "seccomp": b64encode(seccomp).decode(),

@@ -14,7 +14,7 @@ from . import kernel
 from . import shell as init
 from .cgroups import Cgroup
 from .nest import Nest, doors
-from .tmp_disk import discard
+from .tmp_disk import discard, is_empty
 
 
 class Program:
@@ -60,7 +60,14 @@ class Process:
 
 class Shell:
     def __init__(
-        self, nest: Nest, uid: int, pid: int, control: socket.socket, cgroup: Cgroup | None, tmp_mb: int
+        self,
+        nest: Nest,
+        uid: int,
+        pid: int,
+        control: socket.socket,
+        cgroup: Cgroup | None,
+        tmp_mb: int,
+        disk: int | None,
     ) -> None:
         self.nest = nest
         """Where it was made."""
@@ -78,7 +85,7 @@ class Shell:
         self.listener: int | None = None
         self.network: int | None = None
         """Whose end ends what connects it to the network."""
-        self.disk: int | None = None
+        self.disk = disk
         """Its /tmp, if that is on one."""
         self.processes: set[Process] = set()
         self.coming: Process | None = None
@@ -102,6 +109,7 @@ class Shell:
         for shell in {self, *(self.holds.shells if self.holds else ())}:
             shell.thaw()
         self.discard_tmp()
+        self.disconnect()
         signal.pidfd_send_signal(self.init, signal.SIGKILL)
 
     def clear(self) -> None:
@@ -132,9 +140,10 @@ class Shell:
 
     def close(self) -> None:
         """Once its init has been reaped."""
+        self.dying = True
         self.discard_tmp()
-        if self.network is not None:
-            os.close(self.network)
+        self.close_tmp()
+        self.disconnect()
         for fd in (self.init, *self._doors):
             os.close(fd)
         self.control.close()
@@ -147,10 +156,21 @@ class Shell:
             os.close(self.listener)
             self.listener = None
 
+    def disconnect(self) -> None:
+        """From the network: what connects it is in its cgroup, which is to be empty."""
+        if self.network is not None:
+            os.close(self.network)
+            self.network = None
+
     def discard_tmp(self) -> None:
-        if self.disk is not None:
+        """Unless nothing is in it."""
+        if self.disk is not None and not is_empty(self.disk):
             with suppress(OSError):
                 discard(self.disk)
+            self.close_tmp()
+
+    def close_tmp(self) -> None:
+        if self.disk is not None:
             os.close(self.disk)
             self.disk = None
 
@@ -166,6 +186,7 @@ class Shell:
     def change_tmp(self, home: int, disk: int | None, size_mb: int) -> None:
         """For an empty one of another size. Raises OSError."""
         self.discard_tmp()
+        self.close_tmp()
         self.disk, self.tmp_mb = disk, size_mb
         kernel.setns(self.init, kernel.CLONE_NEWNS)
         try:

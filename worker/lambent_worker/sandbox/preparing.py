@@ -224,7 +224,9 @@ class Store:
         parkable = self._parkables[name]
         try:
             if not parkable["zygote"]:
-                self._launcher.launch(shell, Process(), Program(parkable["argv"], {}, "/"))
+                self._launcher.launch(
+                    shell, Process(), Program(parkable["argv"], parkable["environment"], "/")
+                )
             elif not self._launcher.fork(shell, Process(), name):
                 self.unpark(shell, "its zygote does not answer")
         except OSError as error:
@@ -262,7 +264,9 @@ class Store:
         except ConnectionError:
             word = b""
         if word == init.READY:
-            shell.listener, shell.disk = fds[0], fds[1] if len(fds) > 1 else None
+            shell.listener = fds[0]
+            if len(fds) > 1:
+                shell.disk = fds[1]
             self._making.discard(shell)
             shell.nest.failing = False
             if not self._listener.finished(shell):
@@ -291,12 +295,19 @@ class Store:
             self._fail(shell.nest, "a sandbox cannot be made: its init has died")
         self._forget(shell)
         shell.nest.shells.discard(shell)
-        self._give_back(shell.nest, shell.uid, shell.cgroup)
+        self._keep_tmp(shell)
         shell.close()
+        self._give_back(shell.nest, shell.uid, shell.cgroup)
         for nest in list(self._nests.values()):
             if nest.shell is shell:
                 self._end_nest(nest)
         return shell
+
+    def _keep_tmp(self, shell: Shell) -> None:
+        disks = self._children.plan.disks
+        with suppress(OSError):
+            if disks and shell.disk is not None and disks.keep(shell.disk, shell.tmp_mb):
+                shell.disk = None
 
     def _give_back(self, nest: Nest, uid: int | None, cgroup: Cgroup | None) -> None:
         if uid is not None:

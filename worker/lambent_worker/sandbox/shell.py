@@ -5,7 +5,7 @@ shell: when it dies the kernel kills everything else in its pid namespace, and o
 adopts and reaps what instances leave behind. When its control socket ends, so does it: nothing outlives the
 fork server. On that socket it says
 
-    ready      with the listener of the Runtime API, and the mount of /tmp if that is on disk
+    ready      with the listener of the Runtime API, and the mount of /tmp if that is on a new disk
     cleared    after a `clear`, once it has ended every other process and none is left, not even a zombie
 
 or why it could not make the shell.
@@ -67,17 +67,23 @@ class Plan:
         """Whether each has a user of the host's of its own."""
 
 
-def run(plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, uid: int) -> NoReturn:
-    """In a child of the fork server's that is the first process of a new pid namespace."""
+def run(
+    plan: Plan, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, tmp: int | None, uid: int
+) -> NoReturn:
+    """In a child of the fork server's that is the first process of a new pid namespace.
+
+    `tmp` is the mount of a disk that was kept for /tmp. The fork server makes it: here, where each page of
+    memory must be copied before it is used, that takes ten times as long.
+    """
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whom nobody waits for leaves no zombie
-        disk = plan.disks.make(tmp_mb) if plan.disks else None
+        disk = plan.disks.make(tmp_mb) if plan.disks and tmp is None else tmp
         for join in joins:
             os.write(join, b"0")
         _spare_from_oom()
         kernel.setns(plan.root, kernel.CLONE_NEWNS)
-        _become_init(plan, control, disk, tmp_mb, uid)
+        _become_init(plan, control, disk, tmp_mb, uid, known=disk is tmp)
     except Exception as error:  # noqa: BLE001 - whatever it is, the fork server must hear of it
         control.send(str(error).encode())
     finally:
@@ -117,11 +123,14 @@ def run_within(
         os._exit(1)
 
 
-def _become_init(plan: Plan, control: socket.socket, disk: int | None, tmp_mb: int, uid: int) -> None:
+def _become_init(
+    plan: Plan, control: socket.socket, disk: int | None, tmp_mb: int, uid: int, *, known: bool = False
+) -> None:
+    """`known`: the fork server has the disk already, or there is none."""
     _make(disk, tmp_mb)
     listener = api_listener()
     _drop(plan, uid)
-    fds = [listener.fileno()] if disk is None else [listener.fileno(), disk]
+    fds = [listener.fileno()] if disk is None or known else [listener.fileno(), disk]
     _close_all_but(control.fileno(), *fds)
     entry.give_up(plan.system_calls)
     socket.send_fds(control, [READY], fds)
@@ -165,12 +174,13 @@ def _spare_from_oom() -> None:
 
 def _drop(plan: Plan, uid: int) -> None:
     entry.give_up_groups_and_limits()
-    kernel.drop_bounding_set()
+    if not plan.users:
+        kernel.drop_bounding_set()
     if plan.privileged:
         entry.become(uid, uid)
     if plan.users:
         _make_users(uid)
-        kernel.drop_bounding_set()  # which a new user namespace begins with
+        kernel.drop_bounding_set()  # only here, as a new user namespace begins with a full one
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # what runs as the same user shall not look into it
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 

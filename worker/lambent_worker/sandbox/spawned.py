@@ -14,9 +14,11 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from lambent_proto.ids import InstanceId
+from lambent_worker.sandbox import kernel
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Memory, SandboxSpec, View
 from lambent_worker.sandbox.cgroups import Cgroup
 from lambent_worker.sandbox.inside import connect_beside
+from lambent_worker.sandbox.spawner import OPEN_FILES
 from lambent_worker.sandbox.spawner_client import Spawned, Spawner
 
 _KB_A_MB: Final = 1024
@@ -32,6 +34,8 @@ class Start:
     folder: str
     keep: tuple[int, ...] = ()
     """Descriptors that it gets as 4, 5, ...; they are closed here once it has them."""
+    open_files: int = OPEN_FILES
+    """How many descriptors it may have, if this host lets it have so many."""
     confine: Mapping[str, Any] | None = None
     """What `confine.py` does to it before it executes."""
 
@@ -120,6 +124,8 @@ class SpawnedSandbox:
         key = f"{self._spec.instance}/{self._launches}"
         start = self._place.start(launch)
         channel, theirs = socket.socketpair() if launch.channel else (None, None)
+        if channel is not None:
+            kernel.refuse_descriptors(channel)
         output, their_output = os.pipe()
         os.set_blocking(output, False)
         try:

@@ -223,6 +223,7 @@ class How:
         self.numbers = [1, *([3] if channel else []), *range(4, 4 + keep)]
         """Of the descriptors that it gets, in their order."""
         self.joins = fds[len(self.numbers) :]
+        self.open_files: int = how["open_files"]
         self.confine: dict[str, Any] | None = how["confine"]
 
 
@@ -261,7 +262,8 @@ def become(
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)  # the spawner died before the kernel was told
-        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+        files = min(how.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for fd, number in zip(given, how.numbers, strict=True):
             os.dup2(fd, number)

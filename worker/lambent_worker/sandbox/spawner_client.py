@@ -104,6 +104,7 @@ class Spawner:
             "channel": channel is not None,
             "keep": len(start.keep),
             "joins": len(joins),
+            "open_files": start.open_files,
             "confine": start.confine,
         }
         what = ["start", key, start.argv, dict(start.environment), start.folder, how]

@@ -22,9 +22,9 @@ a JSON array. Orders are answered in order; what has exited is said between, bef
     fork server to zygote                     zygote to fork server
                                               ["ready"]
     ["fork", uid, users, doors]               ["forked", pid]    of a snapshot with a pidfd
-      with so many descriptors of the shell   ["refused", why]
-      (`entry.enter`), output, channel,       ["exited", pid, status]
-      cgroup joins
+      with so many descriptors of the shell   ["failed", why]            this time
+      (`entry.enter`), output, channel,       ["refused", why]           and will not fork again
+      cgroup joins                            ["exited", pid, status]
     ["snapshot"]                              the same
       with the shell's init, the user
       namespace of its instances, output,
@@ -123,9 +123,12 @@ class _Zygote:
         order, *arguments = json.loads(packet)
         try:
             pid = self._fork(fds[0])
-        except (OSError, Refused) as error:
+        except Refused as error:
             pid = -1
             self._say("refused", str(error))
+        except OSError as error:  # the shell has ended meanwhile
+            pid = -1
+            self._say("failed", str(error))
         if pid == 0:
             self._become(order, fds, *arguments)
             return True
@@ -145,7 +148,7 @@ class _Zygote:
         if pid and self._of_snapshots:  # a snapshot has no way back, and needs none
             kernel.setns(self._own, kernel.CLONE_NEWPID)
         if pid < 0:
-            raise Refused("its pid namespace takes no process any more")
+            raise OSError("its pid namespace takes no process any more")
         return pid
 
     def _forked(self, pid: int) -> None:
@@ -172,8 +175,8 @@ class _Zygote:
                 entry.enter(fds[:doors], fds[doors + 2 :], uid, users)
                 entry.arrange(output, fds[doors + 1])
                 os.chdir("/")
-                kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
                 entry.give_up(self._system_calls)
+                kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         except BaseException as error:  # noqa: BLE001 - half of a sandbox must run nothing
             os.write(output, f"the sandbox cannot be entered: {error}\n".encode())
             os._exit(1)

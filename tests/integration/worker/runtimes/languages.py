@@ -48,7 +48,7 @@ def skip_unless_here(language: Language) -> None:
     here: Runtimes = runtimes_here()
     if language.runtime not in here.by_name:
         reasons = [it.why for it in here.unavailable if language.runtime.startswith(it.family)]
-        pytest.skip(f"{language.runtime} is not on this host: {'; '.join(reasons)}")
+        pytest.skip(f"{language.runtime} is not on this host: {'; '.join(reasons) or 'none was found'}")
     for program in language.needs:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not on this host: the function cannot be built")

@@ -20,6 +20,9 @@ pytestmark = [
         ("HandleLater", "é", "é later"),
         ("HandleStream", {"a": [1, 2.5, None]}, {"a": [1, 2.5, None]}),
         ("HandleMap", {"a": [1, 2]}, {"a": [1, 2]}),
+        ("HandleBytes", "AAEC", 3),
+        ("HandleBytes", [0, 1, 2, 3], 4),
+        ("HandleNumber", 10**400, 1),
     ],
 )
 async def test_shapes_of_handlers(stage: Scene, method: str, event: Any, answer: Any) -> None:

@@ -45,6 +45,7 @@ public class Handlers {
   public Order order(Order order) { order.setN(order.getN() + 1); return order; }
   public List<Integer> list(List<Integer> items) { List<Integer> r = new ArrayList<>(items); Collections.reverse(r);
     return r; }
+  public byte[] bytes(byte[] b) { b[0]++; return b; }
   public Object anything(Object o) { return o; }
   public void nothing() { }
   public Pair pair(Pair p) { return new Pair(p.right(), p.left()); }
@@ -84,6 +85,7 @@ ORDER = {"name": "a", "n": 1, "lines": [{"color": "GREEN", "sizes": [1.5], "coun
             {"a": [1, 2.5, None, "\U0001f600", 10**30]},
             {"a": [1, 2.5, None, "\U0001f600", 10**30]},
         ),
+        ("::bytes", "AAEC", "AQEC"),
         ("::nothing", {}, None),
         ("::pair", {"left": "a", "right": "b"}, {"left": "b", "right": "a"}),
         ("$Inherits", ORDER, "a"),
@@ -124,7 +126,7 @@ async def test_causes_and_events_that_do_not_fit(stage: Scene) -> None:
     error = (await stage.call(it, "x")).json
     assert error["errorMessage"] == "outer"
     assert error["cause"]["errorType"] == "java.lang.IllegalStateException"
-    assert error["cause"]["stackTrace"][0] == "shop.Handlers.inner(Handlers.java:33)"
+    assert error["cause"]["stackTrace"][0] == "shop.Handlers.inner(Handlers.java:34)"
     unfit = await stage.call(it, {"a": 1})
     assert unfit.json["errorType"] == "Runtime.UnmarshalError"
     assert unfit.json["errorMessage"].endswith('a java.lang.String cannot be made of {"a":1}')
@@ -141,7 +143,7 @@ async def test_a_parked_process_becomes_the_functions(tmp_path: Path) -> None:
     runtime = runtimes_here().by_name["java"]
     parkable = runtime.parkable
     assert parkable is not None
-    assert (runtime.parked(parkable.memory_mb, ()), runtime.parked(128, ())) == ("java", "")
+    assert (runtime.parked(parkable.memory_mb, {}), runtime.parked(128, {})) == ("java", "")
     argv = [word.replace("/var/runtime", str(runtimes)) for word in parkable.argv]
     ours, theirs = socket.socketpair()
     async with api_scene() as scene:

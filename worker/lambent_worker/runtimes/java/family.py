@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from lambent_worker.runtimes.api import Found, Runtime, Start, Unavailable
+from lambent_worker.runtimes.api import Found, Runtime, Start, Unavailable, parked_start
 from lambent_worker.runtimes.host import NotUsable, built, found, output_of, outside_usr
 from lambent_worker.sandbox.api import Parkable
 
@@ -36,6 +36,8 @@ _OPENED: Final = (
 )
 """To a parked process, which has to change its environment."""
 
+_READ_AT_START: Final = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS")
+
 
 class Java:
     name = "java"
@@ -52,12 +54,10 @@ class Java:
             name=f"java{major}",
             family=self.name,
             version=version,
-            argv=lambda start: _argv(java, start.memory_mb, start.runtime_dir),
+            argv=lambda start: _argv(java, start),
             environment=_environment,
             prefixes=outside_usr(java.parent.parent),
-            parkable=Parkable(
-                name="java", argv=(*_argv(java, PARKED_MB, "/var/runtime", _OPENED), "3"), memory_mb=PARKED_MB
-            ),
+            parkable=_parkable(java),
         )
         return Found(available=(runtime,), files=(classes,))
 
@@ -85,9 +85,20 @@ def _compiled(build: Path, java: Path, version: str, major: int) -> Path:
     return built(build, [_SOURCES], [version, match[0] if match else ""], make) / "classes"
 
 
-def _argv(java: Path, memory_mb: int, runtime_dir: str, opened: tuple[str, ...] = ()) -> tuple[str, ...]:
-    heap = f"-Xmx{int(memory_mb * HEAP)}m"
-    return (str(java), heap, *_OPTIONS, *opened, "-cp", f"{runtime_dir}/java/classes", "lambent.Main")
+def _argv(java: Path, start: Start, parked: tuple[str, ...] = ()) -> tuple[str, ...]:
+    heap = f"-Xmx{int(start.memory_mb * HEAP)}m"
+    return (str(java), heap, *_OPTIONS, *parked, "-cp", f"{start.runtime_dir}/java/classes", "lambent.Main")
+
+
+def _parkable(java: Path) -> Parkable:
+    """It cannot change its folder: for what names files by `Path` its `user.dir` does."""
+    start = parked_start(PARKED_MB)
+    return Parkable(
+        name="java",
+        argv=(*_argv(java, start, (*_OPENED, f"-Duser.dir={start.task_root}")), "3"),
+        memory_mb=PARKED_MB,
+        settled=start.environment | dict.fromkeys(_READ_AT_START, ""),
+    )
 
 
 def _environment(start: Start) -> dict[str, str]:

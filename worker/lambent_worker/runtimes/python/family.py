@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,9 +26,10 @@ _OF_ZYGOTES: Final = tuple(Path(it.__file__ or "") for it in (zygote, entry, ker
 """They run inside a zygote as well, beside the bootstrap."""
 OLDEST_ZYGOTE: Final = (3, 10)
 """3.8 knows no pidfds, and of 3.9 `os.closerange` closes a billion descriptors one by one, in every fork."""
+FOR_ALL: Final = stat.S_IROTH | stat.S_IXOTH
 _EXECUTABLE: Final = re.compile(r"python3\.(\d+)")
 _FACTS: Final = """\
-import json, select, ssl, sys, zlib
+import compileall, json, select, ssl, sys, zlib
 print(json.dumps([sys.implementation.name, list(sys.version_info[:3]), sys.base_prefix]))
 """
 
@@ -115,7 +117,16 @@ def _tried(path: Path) -> Interpreter:
         raise NotUsable(f"{path} printed {facts[:200]!r}") from None
     if implementation != "cpython":
         raise NotUsable(f"{path} is {implementation}, and not CPython")
+    if os.geteuid() == 0:  # then instances have users of their own
+        _for_everybody(Path(prefix), path.parent, path)
     return Interpreter(path, tuple(version), Path(prefix))
+
+
+def _for_everybody(*paths: Path) -> None:
+    """Folders above the prefix are not looked at: an instance sees none of them."""
+    for path in paths:
+        if path.stat().st_mode & FOR_ALL != FOR_ALL:
+            raise NotUsable(f"{path} is not for everybody to read and execute, as instances have to")
 
 
 def _compile(folder: Path, interpreters: list[Interpreter]) -> None:

@@ -157,6 +157,7 @@ class Checked:
 
 _NAMESPACES: Final = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET. NEWTIME is for clone3 and unshare."""
+_CLONE_PARENT: Final = 0x8000
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE: Final = 0
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -165,8 +166,13 @@ _HARMLESS_PERSONALITIES: Final = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 CHECKED: Final = (
     Checked(
-        Group("clone", "Threads and processes, but none in namespaces of their own.", "clone 56 220"),
-        ((Condition(argument=0, no_bits=_NAMESPACES),),),
+        Group(
+            "clone",
+            "Threads and processes, but none in namespaces of their own, and none for the parent to reap: "
+            "that is the fork server or a zygote.",
+            "clone 56 220",
+        ),
+        ((Condition(argument=0, no_bits=_NAMESPACES | _CLONE_PARENT),),),
     ),
     Checked(
         Group(

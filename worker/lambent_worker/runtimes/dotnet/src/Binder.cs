@@ -42,6 +42,10 @@ namespace Lambent
                 {
                     return value is string ? Enum.Parse(type, text, true) : Enum.ToObject(type, value);
                 }
+                if (type == typeof(byte[]) && value is string)
+                {
+                    return Convert.FromBase64String(text);
+                }
                 if (type == typeof(Guid))
                 {
                     return Guid.Parse(text);

@@ -213,17 +213,23 @@ namespace Lambent
             }
             var digits = text.Substring(start, at - start);
             long whole;
-            double number;
             if (long.TryParse(digits, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out whole))
             {
                 return whole;
             }
-            if (double.TryParse(digits, NumberStyles.Float, CultureInfo.InvariantCulture, out number))
+            try
             {
-                return number;
+                return double.Parse(digits, NumberStyles.Float, CultureInfo.InvariantCulture);
             }
-            at = start;
-            throw Unexpected();
+            catch (OverflowException)
+            {
+                return digits[0] == '-' ? double.NegativeInfinity : double.PositiveInfinity; // .NET's own answer
+            }
+            catch (FormatException)
+            {
+                at = start;
+                throw Unexpected();
+            }
         }
 
         public static string Write(object value)

@@ -1,6 +1,5 @@
 // A process that waits to be told whom it is for, by the frame ["specialise"]: docs/instance.md, "The wire".
 
-import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { Module } from "node:module";
 
@@ -15,20 +14,7 @@ export function specialise(fd) {
   }
   Object.assign(process.env, environment);
   process.chdir(folder);
-  if (environment.NODE_OPTIONS !== undefined || environment.NODE_EXTRA_CA_CERTS !== undefined) {
-    startAnew(environment);
-  }
   Module._initPaths(); // which has read NODE_PATH before
-}
-
-/** These are read when Node.js starts, and never again. */
-function startAnew(environment) {
-  const argv = process.argv.slice(1, -1);
-  const { status, signal } = spawnSync(process.execPath, argv, { stdio: "inherit", env: environment });
-  if (signal !== null) {
-    process.kill(process.pid, signal);
-  }
-  process.exit(status);
 }
 
 function exactly(fd, size) {

@@ -13,6 +13,7 @@ import java.math.BigInteger;
 import java.time.Instant;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.Collection;
 import java.util.Date;
 import java.util.LinkedHashMap;
@@ -46,6 +47,9 @@ final class Binder {
         if (value == null) {
             return type.isPrimitive() ? scalar(0, type, wanted) : null;
         }
+        if (type == byte[].class && value instanceof String) {
+            return bytes((String) value, wanted);
+        }
         if (type.isArray()) {
             return array(value, type.getComponentType(), wanted);
         }
@@ -60,6 +64,14 @@ final class Binder {
         }
         Object scalar = scalar(value, type, wanted);
         return scalar != null ? scalar : object(value, type, wanted);
+    }
+
+    private static byte[] bytes(String base64, Type wanted) {
+        try {
+            return Base64.getDecoder().decode(base64);
+        } catch (IllegalArgumentException error) {
+            throw new Unsuitable(base64, wanted);
+        }
     }
 
     private static boolean isContainer(Object value) {

@@ -4,6 +4,7 @@ import java.lang.reflect.Array;
 import java.math.BigDecimal;
 import java.math.BigInteger;
 import java.util.ArrayList;
+import java.util.Base64;
 import java.util.Date;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -213,6 +214,10 @@ final class Json {
             map((Map<?, ?>) value, out);
         } else if (value instanceof Iterable && !(value instanceof java.nio.file.Path)) {
             items((Iterable<?>) value, out);
+        } else if (value instanceof byte[]) {
+            quote(Base64.getEncoder().encodeToString((byte[]) value), out);
+        } else if (value instanceof char[]) {
+            quote(new String((char[]) value), out);
         } else if (value.getClass().isArray()) {
             List<Object> items = new ArrayList<>();
             for (int i = 0; i < Array.getLength(value); i++) {
