@@ -230,7 +230,9 @@ async def test_what_connects_a_sandbox_leaves_no_cgroup_behind(stage: Stage) -> 
 
 
 def _sandboxes_with_cgroups() -> int:
-    return len({path.name for path in _cgroups(f"lambent-test-{os.getpid()}")})
+    with suppress(FileNotFoundError):  # a cgroup of somebody else's went meanwhile
+        return len({path.name for path in _cgroups(f"lambent-test-{os.getpid()}")})
+    return -1
 
 
 async def test_the_runtime_api_is_reached_from_inside_alone(stage: Stage) -> None:
