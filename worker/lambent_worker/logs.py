@@ -43,7 +43,7 @@ TAIL_BYTES: Final = 4_096
 """Lambda returns the last 4 KB of a call's log."""
 
 _CALL_LINE_BYTES: Final = 300
-"""What a line counts that is not in words yet."""
+"""What a line counts that is not in words yet, or is shorter: what it costs is not its bytes alone."""
 
 _READ_BYTES: Final = 1_000_000
 
@@ -66,12 +66,16 @@ class _Unwritten:
         self.size = 0
         self.dropped = 0
 
+    @property
+    def full(self) -> bool:
+        return self.size > MOST_UNWRITTEN_BYTES
+
     def add(self, line: bytes | partial[bytes]) -> bool:
         """True if nothing was waiting before."""
-        if self.size > MOST_UNWRITTEN_BYTES:
+        if self.full:
             self.dropped += 1
             return False
-        self.size += len(line) if isinstance(line, bytes) else _CALL_LINE_BYTES
+        self.size += max(len(line), _CALL_LINE_BYTES) if isinstance(line, bytes) else _CALL_LINE_BYTES
         self.lines.append(line)
         return len(self.lines) == 1
 
@@ -108,7 +112,10 @@ class InstanceLog:
     def output(self, data: bytes) -> None:
         lines = (self._open_line + data).split(b"\n") if self._open_line else data.split(b"\n")
         self._open_line = lines.pop()
-        for line in lines:
+        for number, line in enumerate(lines):
+            if self._unwritten.full:
+                self._drop(lines[number:])
+                break
             self._add(line)
         while len(self._open_line) > LONGEST_LINE_BYTES:
             self._add(self._open_line[:LONGEST_LINE_BYTES])
@@ -162,6 +169,13 @@ class InstanceLog:
         self._logs.add(self._unwritten, b"%b%b\n" % (start, text))
         if self._tail is not None:
             self._tail += b"%b\n" % text
+            del self._tail[:-TAIL_BYTES]
+
+    def _drop(self, lines: list[bytes]) -> None:
+        """At once: 64 KB may be as many lines, and nobody else is served meanwhile."""
+        self._unwritten.dropped += len(lines)
+        if self._tail is not None:
+            self._tail += b"%b\n" % b"\n".join(lines[-TAIL_BYTES:])
             del self._tail[:-TAIL_BYTES]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -91,6 +92,21 @@ async def test_a_line_without_end_is_cut(logs: FunctionLogs) -> None:
         log.output(b"x" * 65_536)
     lines = await read(logs)
     assert [len(line.text) for line in lines] == [logs_module.LONGEST_LINE_BYTES] * 2
+
+
+async def test_a_flood_of_lines_holds_up_nobody(logs: FunctionLogs) -> None:
+    """64 KB may be as many lines: those that are dropped are counted, and cost next to nothing."""
+    log = log_of(logs)
+    log.start("r-1", tail=True)
+    began = time.process_time()
+    for _ in range(100):
+        log.output(b"\n" * 65_535 + b"x\n")
+    assert time.process_time() - began < 1.5
+    tail = log.end(1.0, 1, None, "")
+    assert b"\nx\nEND" in tail
+    texts = [line.text for line in await read(logs)]
+    dropped = next(int(text.split()[0]) for text in texts if "were dropped" in text)
+    assert dropped > 6_000_000
 
 
 async def test_a_tail_is_bounded(logs: FunctionLogs) -> None:

@@ -17,6 +17,9 @@ from lambent_worker.runtime_api.subscription import Subscription
 MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
 """Of one extension."""
 
+FULL_BYTES: Final = MOST_WAITING_BYTES - 1024
+"""From here on what is dropped is not even put into words: short lines cost more than their bytes."""
+
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 5.0
 """Between two attempts to reach who does not listen, or refuses; each pause is twice the one before."""
@@ -64,8 +67,7 @@ class Delivery:
     def add(self, item: bytes) -> None:
         """A JSON object."""
         if self._bytes + len(item) > MOST_WAITING_BYTES:
-            self._dropped_items += 1
-            self._dropped_bytes += len(item)
+            self.drop(1, len(item))
             return
         if not self._items:
             self._since = self._loop.time()
@@ -75,6 +77,14 @@ class Delivery:
         it = self.subscription
         if self._bytes >= it.max_bytes or len(self._items) >= it.max_items:
             self._full.set()
+
+    @property
+    def full(self) -> bool:
+        return self._bytes > FULL_BYTES
+
+    def drop(self, items: int, size: int) -> None:
+        self._dropped_items += items
+        self._dropped_bytes += size
 
     def flush(self) -> None:
         """What waits need not wait for more."""

@@ -13,13 +13,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from lambent_chassis import clock
-from lambent_worker.runtime_api.delivery import MOST_WAITING_BYTES, Connect, Delivery
+from lambent_worker.runtime_api.delivery import FULL_BYTES, MOST_WAITING_BYTES, Connect, Delivery
 from lambent_worker.runtime_api.extensions import Extension, Extensions, Facts, refuse_as
 from lambent_worker.runtime_api.http import Connection, Request
 from lambent_worker.runtime_api.subscription import PATHS, Api, Invalid, Subscription, read
 
 LONGEST_LINE_BYTES: Final = 256 * 1024
 """Longer ones are cut in pieces; as in the log."""
+
+_LEAST_EVENT_BYTES: Final = 300
+"""What an event counts while it is kept: a short one costs more than its bytes."""
 
 _INIT: Final = {"initializationType": "on-demand"}
 _FALLEN_BEHIND: Final = "The extension does not take its telemetry as fast as it comes."
@@ -106,8 +109,21 @@ class Telemetry:
             lines.append(rest[:LONGEST_LINE_BYTES])
             rest = rest[LONGEST_LINE_BYTES:]
         self._open_lines[kind] = rest
-        for line in lines:
+        for number, line in enumerate(lines):
+            if not self._has_room(kind):
+                self._drop(kind, lines[number:])
+                break
             self._tell(kind, line.decode(errors="replace"))
+
+    def _has_room(self, kind: str) -> bool:
+        early = self._early is not None and self._early_bytes <= FULL_BYTES
+        return early or any(it.subscription.wants(kind) and not it.full for it in self._deliveries.values())
+
+    def _drop(self, kind: str, lines: list[bytes]) -> None:
+        size = sum(map(len, lines))
+        for delivery in self._deliveries.values():
+            if delivery.subscription.wants(kind):
+                delivery.drop(len(lines), size)
 
     def flush(self) -> None:
         """The end is near: what waits is sent now."""
@@ -127,7 +143,7 @@ class Telemetry:
         event = _event(kind, record)
         if self._early is not None and self._early_bytes + len(event) <= MOST_WAITING_BYTES:
             self._early.append((kind, event))
-            self._early_bytes += len(event)
+            self._early_bytes += max(len(event), _LEAST_EVENT_BYTES)
         for delivery in self._deliveries.values():
             if delivery.subscription.wants(kind):
                 delivery.add(event)
