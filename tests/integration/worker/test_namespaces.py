@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Final
 import pytest
 
 from lambent_chassis import clock
-from lambent_worker.sandbox import forkserver
+from lambent_worker.sandbox import forkserver, network
 from lambent_worker.sandbox.api import CannotStart, Exit
 from lambent_worker.sandbox.namespaces import NamespacesSandbox
 from tests.integration.worker import sandboxes
@@ -217,6 +218,29 @@ async def test_with_a_network_the_host_and_the_cloud_stay_out_of_reach(stage: St
     place.api.close()
     await destroyed(place)
     await until(lambda: not alive(slirp))
+
+
+@pytest.mark.skipif(not shutil.which("slirp4netns"), reason="slirp4netns is not installed")
+async def test_a_network_does_not_lead_to_the_hosts_own_addresses(stage: Stage) -> None:
+    """There the worker itself listens, for the fleet, and whatever else runs beside it."""
+    others = [it for it in network.own_addresses() if not it.startswith("127.")]
+    if not others:
+        pytest.skip("this host has no address but its loopback's")
+    server = socket.create_server((others[0], 0))
+    place = await stage.sandbox(network=True)
+    _, output = await python(
+        place,
+        f"""
+        import errno, socket
+        try:
+            socket.create_connection({server.getsockname()!r}, 5)
+            print("connected")
+        except OSError as error:
+            print(errno.errorcode[error.errno])
+        """,
+    )
+    server.close()
+    assert output.split() == ["EINVAL"]
 
 
 @pytest.mark.skipif(not shutil.which("slirp4netns"), reason="slirp4netns is not installed")

@@ -1,7 +1,7 @@
 """Gives a shell a way out: slirp4netns, a program outside, answers what goes into a tap device inside.
 
-What it sends comes from the host, as a process of its own. It does not go to the host's loopback; link-local
-addresses, where clouds keep credentials, are a dead end inside.
+What it sends comes from the host, as a process of its own. It does not go to the host's loopback. Its other
+addresses, at which the worker listens, and link-local ones, where clouds keep credentials, are dead ends inside.
 """
 
 from __future__ import annotations
@@ -59,10 +59,13 @@ def _become(program: str, shell: Shell, tell: int, ended: int, parent: int) -> N
             os._exit(1)
         for join in shell.joins():  # what it does for an instance is that one's to pay
             os.write(join, b"0")
+        own = own_addresses()
         helper = os.fork()
         if helper == 0:
             kernel.setns(shell.init, kernel.CLONE_NEWNET)
             blackhole(*LINK_LOCAL)
+            for address in own:
+                blackhole(address, 32)
             os._exit(0)
         if os.waitpid(helper, 0)[1]:
             os._exit(1)
@@ -75,6 +78,19 @@ def _become(program: str, shell: Shell, tell: int, ended: int, parent: int) -> N
         os.write(2, f"{program} cannot be started: {error}\n".encode())
     finally:
         os._exit(1)
+
+
+def own_addresses() -> set[str]:
+    """All IPv4 addresses of the caller's network namespace, as it has them now."""
+    found, address = set(), ""
+    with open("/proc/self/net/fib_trie") as table:
+        for line in table:
+            match line.split():
+                case ["|--", address]:
+                    pass
+                case ["/32", "host", "LOCAL"]:
+                    found.add(address)
+    return found
 
 
 def blackhole(address: str, bits: int) -> None:
