@@ -1,7 +1,8 @@
 """Gives a shell a way out: slirp4netns, a program outside, answers what goes into a tap device inside.
 
-What it sends comes from the host, as a process of its own. It does not go to the host's loopback. Its other
-addresses, at which the worker listens, and link-local ones, where clouds keep credentials, are dead ends inside.
+What it sends comes from the host, as a process of its own. It does not go to the host's loopback. The host's
+other addresses, where the worker listens, and link-local ones, where clouds keep credentials, are dead ends
+inside.
 """
 
 from __future__ import annotations

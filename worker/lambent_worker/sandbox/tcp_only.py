@@ -3,6 +3,8 @@
 Landlock knows TCP's ports, and nothing of UDP or of Unix sockets that have a path. Nor does it look at other
 protocols that connect as TCP does, or at connections that are made by sending (MSG_FASTOPEN). Pairs of
 sockets are made by another call, and stay.
+
+And of limits its own alone: other processes of the same user, the worker perhaps, are in sight there.
 """
 
 import platform
@@ -10,8 +12,8 @@ import struct
 from typing import Final
 
 _CALLS: Final = {
-    "x86_64": {"socket": 41, "sendto": 44, "sendmsg": 46, "sendmmsg": 307},
-    "aarch64": {"socket": 198, "sendto": 206, "sendmsg": 211, "sendmmsg": 269},
+    "x86_64": {"socket": 41, "sendto": 44, "sendmsg": 46, "sendmmsg": 307, "prlimit64": 302},
+    "aarch64": {"socket": 198, "sendto": 206, "sendmsg": 211, "sendmmsg": 269, "prlimit64": 261},
 }
 _FLAGS_OF: Final = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 """Which argument they are."""
@@ -21,8 +23,8 @@ _LOAD, _EQUAL, _BITS, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
 """BPF: load a word, jump if equal, if any bit is set; and, return. From <linux/bpf_common.h>."""
 _NUMBER, _ARGUMENTS = 0, 16
 """Where struct seccomp_data has the call's number, and the low half of the first of its arguments."""
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 97
-"""SECCOMP_RET_ALLOW, and SECCOMP_RET_ERRNO with EAFNOSUPPORT."""
+_ALLOW, _REFUSE, _FORBID = 0x7FFF0000, 0x00050000 | 97, 0x00050000 | 1
+"""SECCOMP_RET_ALLOW, and SECCOMP_RET_ERRNO with EAFNOSUPPORT and EPERM."""
 
 
 def program() -> bytes:
@@ -38,6 +40,11 @@ def program() -> bytes:
             (_RETURN, 0, 0, _ALLOW),
         ]
     instructions += [
+        (_EQUAL, 0, 4, calls["prlimit64"]),
+        (_LOAD, 0, 0, _ARGUMENTS),
+        (_EQUAL, 1, 0, 0),
+        (_RETURN, 0, 0, _FORBID),
+        (_RETURN, 0, 0, _ALLOW),
         (_EQUAL, 0, 9, calls["socket"]),
         (_LOAD, 0, 0, _ARGUMENTS),
         (_EQUAL, 1, 0, _AF_INET),
