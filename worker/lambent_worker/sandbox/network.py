@@ -91,6 +91,8 @@ def own_addresses() -> set[str]:
                     pass
                 case ["/32", "host", "LOCAL"]:
                     found.add(address)
+                case _:
+                    pass
     return found
 
 
