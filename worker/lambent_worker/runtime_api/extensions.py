@@ -115,7 +115,7 @@ class Extensions:
             "tracing": {"type": "X-Amzn-Trace-Id", "value": ""},
         }
         for it in self._by_id.values():
-            if "INVOKE" in it.events:
+            if "INVOKE" in it.events and it.state is not State.FAILED:  # it asks for nothing any more
                 self._tell(it, told)
 
     def shut_down(self, reason: str, deadline_ms: int) -> bool:
