@@ -37,6 +37,7 @@ ERROR_TYPE_HEADER: Final = "lambda-extension-function-error-type"
 
 OK: Final = b'{"status":"OK"}\n'
 
+_FAILED: Final = frozenset({ExtensionState.INIT_FAILED, ExtensionState.EXIT_FAILED})
 _WAITS: Final = frozenset({ExtensionState.READY, ExtensionState.INIT_FAILED, ExtensionState.EXIT_FAILED})
 
 
@@ -115,7 +116,7 @@ class Extensions:
             "tracing": {"type": "X-Amzn-Trace-Id", "value": ""},
         }
         for it in self._by_id.values():
-            if "INVOKE" in it.events and it.state is not State.FAILED:  # it asks for nothing any more
+            if "INVOKE" in it.events and it.machine.state not in _FAILED:  # it asks for nothing any more
                 self._tell(it, told)
 
     def shut_down(self, reason: str, deadline_ms: int) -> bool:
