@@ -100,6 +100,16 @@ async def test_a_reset_keeps_files_and_ends_daemons(place: NamespacesSandbox) ->
     assert "sleep" not in after
 
 
+async def test_there_may_be_more_sandboxes_than_an_instance_may_open_files(stage: Stage) -> None:
+    """What the fork server holds open for each of them does not count against the next one's limit."""
+    places = [await stage.sandbox() for _ in range(150)]
+    assert (await shell(places[-1], "ulimit -n"))[1] == "1024\n"
+    for place in places:
+        place.destroy()
+    for place in places:
+        await destroyed(place)
+
+
 async def test_no_zombie_is_left_of_what_nobody_waits_for(place: NamespacesSandbox) -> None:
     """Orphans are adopted and reaped by the sandbox's init."""
     _, output = await shell(place, "for i in 1 2 3; do (sleep 0.01 &) ; done; sleep 0.2; ps -e -o stat=")

@@ -36,68 +36,66 @@ class Children:
         """Its control socket says when it is finished. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         joins = cgroup.joins if cgroup else ()
-        disk = None
+        disk = self._disk(nest, tmp_mb)
+        tmp = None
         try:
+            tmp = None if disk is None else mount_again(disk)
             if nest.shell:
-                pid = self._init_within(nest.shell, nest.users, (ours, theirs), joins, tmp_mb, uid)
+                pid = self._init_within(nest.shell, nest.users, theirs, joins, (tmp_mb, tmp), uid)
             else:
-                disk, pid = self._init(theirs, joins, tmp_mb, uid)
+                pid = self._init(theirs, joins, tmp_mb, tmp, uid)
             ours.setblocking(False)
             return Shell(nest, uid, pid, ours, cgroup, tmp_mb, disk)
         except OSError:
             ours.close()
-            raise
-        finally:
-            theirs.close()
-
-    def _init(
-        self, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, uid: int
-    ) -> tuple[int | None, int]:
-        """A kept disk for its /tmp, if there was one, and its pid. Raises OSError."""
-        disk = self.plan.disks.take_spare(tmp_mb) if self.plan.disks else None
-        tmp = None
-        try:
-            tmp = None if disk is None else mount_again(disk)
-            kernel.unshare(kernel.CLONE_NEWPID)
-            pid = self._forked()
-            if pid == 0:
-                init.run(self.plan, control, joins, tmp_mb, tmp, uid)
-            return disk, pid
-        except OSError:
             if disk is not None:
                 os.close(disk)
             raise
         finally:
+            theirs.close()
             if tmp is not None:
                 os.close(tmp)
+
+    def _disk(self, nest: Nest, tmp_mb: int) -> int | None:
+        """For its /tmp, if the fork server has one, and without making one unless nobody else can."""
+        disks = self.plan.disks
+        if not disks:
+            return None
+        disk = disks.take_spare(tmp_mb)
+        return disks.make(tmp_mb) if disk is None and nest.shell else disk
+
+    def _init(
+        self, control: socket.socket, joins: tuple[int, ...], tmp_mb: int, tmp: int | None, uid: int
+    ) -> int:
+        """Its pid. Raises OSError."""
+        kernel.unshare(kernel.CLONE_NEWPID)
+        pid = self._forked()
+        if pid == 0:
+            init.run(self.plan, control, joins, tmp_mb, tmp, uid)
+        return pid
 
     def _init_within(
         self,
         outer: Shell,
         users: int,
-        control: tuple[socket.socket, socket.socket],
+        control: socket.socket,
         joins: tuple[int, ...],
-        tmp_mb: int,
+        tmp: tuple[int, int | None],
         uid: int,
     ) -> int:
         """Its pid. Raises OSError.
 
         Waits for the process that makes it, which runs no function's code and which no function can stop.
         """
-        ours, theirs = control
-        disk = self.plan.disks.make(tmp_mb) if self.plan.disks else None
-        try:
-            kernel.setns(outer.init, kernel.CLONE_NEWPID)
-            maker = self._forked()
-            if maker == 0:
-                init.run_within(self.plan, theirs, joins, (disk, tmp_mb), uid, outer.init, users)
-        finally:
-            if disk is not None:
-                os.close(disk)
-        theirs.close()
-        word, fds, _, _ = socket.recv_fds(ours, init.LONGEST_WORD, 1)
+        told, tell = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with told:
+            with tell:
+                kernel.setns(outer.init, kernel.CLONE_NEWPID)
+                if self._forked() == 0:
+                    init.run_within(self.plan, (control, tell), joins, *tmp, uid, (outer.init, users))
+            why, fds, _, _ = socket.recv_fds(told, init.LONGEST_WORD, 1)
         if not fds:
-            raise OSError(f"a sandbox cannot be made: {word.decode() or 'its maker has died'}")
+            raise OSError(f"a sandbox cannot be made: {why.decode() or 'its maker has died'}")
         try:
             return kernel.pid_of(fds[0])
         finally:

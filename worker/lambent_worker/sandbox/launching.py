@@ -77,9 +77,9 @@ class Launcher:
         process.program = program
         theirs = self._equip(shell, process, channel=True)
         try:
-            doors = shell.doors()
-            order = ["fork", shell.uid, self._children.plan.users, len(doors)]
-            return self._order(zygote, order, shell, process, [*doors, *theirs, *shell.joins()])
+            with shell.doors() as doors:
+                order = ["fork", shell.uid, self._children.plan.users, len(doors)]
+                return self._order(zygote, order, shell, process, [*doors, *theirs, *shell.joins()])
         finally:
             for fd in theirs:
                 os.close(fd)

@@ -7,8 +7,8 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from . import kernel
 from . import shell as init
@@ -79,7 +79,6 @@ class Shell:
         self.control = control
         self.cgroup = cgroup
         self.tmp_mb = tmp_mb
-        self._doors: tuple[int, ...] = ()
         self.key = ""
         """The worker's name for it, once it has been taken."""
         self.listener: int | None = None
@@ -131,12 +130,18 @@ class Shell:
     def joins(self) -> tuple[int, ...]:
         return self.cgroup.joins if self.cgroup else ()
 
-    def doors(self) -> tuple[int, ...]:
+    @contextmanager
+    def doors(self) -> Iterator[tuple[int, ...]]:
         """For the zygote that is to enter it. Raises OSError."""
         if not self.nest.shell:
-            return (self.init,)
-        self._doors = self._doors or doors(self.pid)
-        return self._doors
+            yield (self.init,)
+            return
+        opened = doors(self.pid)
+        try:
+            yield opened
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def close(self) -> None:
         """Once its init has been reaped."""
@@ -144,8 +149,7 @@ class Shell:
         self.discard_tmp()
         self.close_tmp()
         self.disconnect()
-        for fd in (self.init, *self._doors):
-            os.close(fd)
+        os.close(self.init)
         self.control.close()
         self.close_listener()
         for process in self.processes:

@@ -92,33 +92,36 @@ def run(
 
 def run_within(
     plan: Plan,
-    control: socket.socket,
+    sockets: tuple[socket.socket, socket.socket],
     joins: tuple[int, ...],
-    tmp: tuple[int | None, int],
+    tmp_mb: int,
+    tmp: int | None,
     uid: int,
-    outer: int,
-    users: int,
+    outer: tuple[int, int],
 ) -> NoReturn:
-    """In a child of the fork server's that is in the pid namespace of another shell, whose init the pidfd
-    `outer` names: makes one within it, of the user namespace `users`, and sends a pidfd of its init.
+    """In a child of the fork server's that is in the pid namespace of another shell: makes one within it.
 
+    `outer` is a pidfd of that one's init, and the user namespace that this one is to belong to. The first of
+    the sockets is the control socket; on the other one it says a pidfd of the init, or why there is none.
     Until then it has the host's root user, which is nobody there: no process of a function's can stop it.
     """
+    control, tell = sockets
     try:
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         for join in joins:
             os.write(join, b"0")
         _spare_from_oom()
-        kernel.setns(outer, kernel.CLONE_NEWNS)
-        kernel.setns(users, kernel.CLONE_NEWUSER)
+        kernel.setns(outer[0], kernel.CLONE_NEWNS)
+        kernel.setns(outer[1], kernel.CLONE_NEWUSER)
         pid, pidfd = kernel.clone(kernel.CLONE_NEWPID | kernel.CLONE_PARENT)
         if pid:
-            socket.send_fds(control, [b"made"], [pidfd])
+            socket.send_fds(tell, [b"made"], [pidfd])
             os._exit(0)
-        _become_init(plan, control, *tmp, uid)
+        tell = control
+        _become_init(plan, control, tmp, tmp_mb, uid, known=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, the fork server must hear of it
-        control.send(str(error).encode())
+        tell.send(str(error).encode())
     finally:
         os._exit(1)
 
@@ -129,9 +132,9 @@ def _become_init(
     """`known`: the fork server has the disk already, or there is none."""
     _make(disk, tmp_mb)
     listener = api_listener()
-    _drop(plan, uid)
     fds = [listener.fileno()] if disk is None or known else [listener.fileno(), disk]
-    _close_all_but(control.fileno(), *fds)
+    _close_all_but(control.fileno(), *fds)  # of the fork server's there may be more than it may open itself
+    _drop(plan, uid)
     entry.give_up(plan.system_calls)
     socket.send_fds(control, [READY], fds)
     for fd in fds:
