@@ -38,7 +38,7 @@ ERROR_TYPE_HEADER: Final = "lambda-extension-function-error-type"
 OK: Final = b'{"status":"OK"}\n'
 
 _FAILED: Final = frozenset({ExtensionState.INIT_FAILED, ExtensionState.EXIT_FAILED})
-_WAITS: Final = frozenset({ExtensionState.READY, ExtensionState.INIT_FAILED, ExtensionState.EXIT_FAILED})
+_WAITS: Final = _FAILED | {ExtensionState.READY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
