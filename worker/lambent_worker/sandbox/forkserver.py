@@ -298,7 +298,7 @@ class ForkServer:
 
     def exited(self, shell: Shell, process: Process, status: int) -> None:
         if process.key:
-            killed = (shell.dying or shell.clearing) and status == -signal.SIGKILL
+            killed = (shell.destroyed or shell.clearing) and status == -signal.SIGKILL
             self._say("exited", process.key, status, killed)
         self._left(shell, process, f"its status was {status}")
 
@@ -336,7 +336,7 @@ class ForkServer:
         status = os.waitpid(dead.si_pid, 0)[1]
         self._launcher.ended(dead.si_pid, os.waitstatus_to_exitcode(status))
         if (shell := self._store.reaped(dead.si_pid)) and self._taken.pop(shell.key, None):
-            self._say("gone", shell.key, shell.dying)
+            self._say("gone", shell.key, shell.destroyed)
         return True
 
     def warn(self, text: str) -> None:

@@ -92,6 +92,8 @@ class Shell:
         self.parked: Process | None = None
         self.holds: Nest | None = None
         """What is made within it, if a snapshot is in it."""
+        self.destroyed = False
+        """Somebody wanted its end."""
         self.dying = False
         self.dying_since = 0.0
         """Monotonic second."""
@@ -103,7 +105,7 @@ class Shell:
     def destroy(self) -> None:
         if self.dying:
             return
-        self.dying = True
+        self.destroyed = self.dying = True
         self.dying_since = time.monotonic()
         for shell in {self, *(self.holds.shells if self.holds else ())}:
             shell.thaw()
