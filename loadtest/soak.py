@@ -112,7 +112,6 @@ ACTS: Final[dict[Act, int]] = {
 
 async def soak(starts: int, seconds: float, say: Callable[[str], None]) -> list[str]:
     """Returns what has leaked. Raises CannotStart where this host has no such sandboxes."""
-    logs.configure("error")
     runtimes = await asyncio.to_thread(discover, BUILD / "runtimes")
     dice = random.Random(1)
     acts, weights = list(ACTS), list(ACTS.values())
@@ -255,6 +254,7 @@ def main(starts: int, seconds: float) -> None:
     """Starts and ends instances in every way, and looks for what is left of them."""
     if os.geteuid() != 0:
         raise click.ClickException("only root has all that could leak here: run it as root")
+    logs.configure("error")  # each instance would have a line of its own
     leaked = asyncio.run(soak(starts, seconds, click.echo))
     for what in leaked:
         click.echo(f"Leaked: {what}", err=True)
