@@ -26,7 +26,7 @@ from lambent_worker.sandbox.api import (
     View,
 )
 from lambent_worker.sandbox.cgroups import Cgroup, Cgroups
-from lambent_worker.sandbox.confine import NET_FROM, SCOPES_FROM, landlock_version
+from lambent_worker.sandbox.confine import landlock_version
 from lambent_worker.sandbox.inside import connect_here
 from lambent_worker.sandbox.preparing import PROCESSES, limits
 from lambent_worker.sandbox.spawned import (
@@ -170,8 +170,7 @@ class LandlockBackend:
 
     async def __aenter__(self) -> Self:
         """Raises CannotStart where the kernel has no Landlock."""
-        self._version = landlock_version()
-        if not self._version:
+        if not landlock_version():
             raise CannotStart("this kernel has no Landlock, or it is switched off (the lsm= boot parameter)")
         self._cgroups = await asyncio.to_thread(Cgroups.detect)
         if self._cgroups.given:
@@ -194,12 +193,10 @@ class LandlockBackend:
             "disk_limit": "Landlock does not count what is written: only one file's size is limited",
             "own_kernel": "instances share the host's kernel",
             "own_user": self._uids.why_not,
-            "network": f"Landlock {self._version} knows no TCP ports, {NET_FROM} does",
-            "worker": f"Landlock {self._version} does not stop signals, {SCOPES_FROM} does",
+            "network": "an instance may listen on the host's addresses",
+            "worker": "without a user of its own an instance may change the modes of the worker's files",
         }
-        given |= {"network"} if self._version >= NET_FROM else set()
-        given |= {"worker"} if own_user or self._version >= SCOPES_FROM else set()
-        given |= {"own_user"} if own_user else set()
+        given |= {"own_user", "worker"} if own_user else set()
         for capability, protection in OF_CGROUPS.items():
             if capability in self._cgroups.given:
                 given.add(protection)
