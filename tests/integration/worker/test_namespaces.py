@@ -1,6 +1,7 @@
 """A sandbox of the namespaces backend: what an instance sees and may, and that nothing outlives it."""
 
 import asyncio
+import ctypes
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Final
 import pytest
 
 from lambent_chassis import clock
-from lambent_worker.sandbox import forkserver, network
+from lambent_worker.sandbox import entry, forkserver, network
 from lambent_worker.sandbox.api import CannotStart, Exit
 from lambent_worker.sandbox.namespaces import NamespacesSandbox
 from tests.integration.worker import sandboxes
@@ -566,23 +567,41 @@ async def test_a_zygote_with_threads_is_not_forked(tmp_path: Path) -> None:
             let_go(process)
 
 
-async def test_a_zygote_that_dies_is_started_again(tmp_path: Path) -> None:
-    """Its processes live on meanwhile, and what is wanted meanwhile is executed."""
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_zygote_that_dies_is_started_again(held: bool, tmp_path: Path) -> None:
+    """Its processes live on meanwhile, and what is wanted meanwhile is executed.
+
+    One that was forked just before may hold the zygote's socket for a while longer than the zygote lives.
+    """
     async with sandboxes.stage(tmp_path, [parkable(count=0)]) as stage:
         place = await stage.sandbox(parked="py")
         process = await parked(place)
         (zygote,) = _with_argument("/var/runtime/test/entry.py", parent=stage.backend.pid)
+        copies = [_copied(zygote, entry.CHANNEL_FD)] if held else []
         os.kill(zygote, signal.SIGKILL)
+        await until(lambda: not alive(zygote))
         assert await specialised(process, "orphan") == "orphan /var/task"
         for _ in range(200):
             other = await parked(place)
             let_go(other)
             if other.parked:
                 break
+        for copy in copies:
+            os.close(copy)
         assert other.parked
+        let_go(await parked(place))
         await destroyed(place)
         assert await process.wait() == KILLED
         let_go(process)
+
+
+def _copied(pid: int, fd: int) -> int:
+    """A descriptor of another process, by pidfd_getfd(2)."""
+    pidfd = os.pidfd_open(pid)
+    copy = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, fd, 0)
+    os.close(pidfd)
+    assert copy >= 0, os.strerror(ctypes.get_errno())
+    return int(copy)
 
 
 PLAIN_USER = """

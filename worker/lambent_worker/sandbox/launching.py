@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Final, Protocol
 
 from . import kernel
@@ -17,7 +18,7 @@ from .poll import Poll
 from .prepared import Process, Program, Shell, Zygote
 
 PACKETS_A_TURN: Final = 64
-"""Of one zygote, so that none can keep the fork server from its other work."""
+"""Of one snapshot, so that none can keep the fork server from its other work."""
 
 
 class Listener(Protocol):
@@ -175,7 +176,7 @@ class Launcher:
             self._hear(zygote)
 
     def _hear(self, zygote: Zygote) -> None:
-        for _ in range(PACKETS_A_TURN):
+        for _ in range(PACKETS_A_TURN) if zygote.nest else count():
             if zygote.control.fileno() < 0:
                 return
             try:
@@ -231,8 +232,11 @@ class Launcher:
         if zygote.nest:
             self._give_up_snapshot(zygote, zygote.nest, why)
             return
+        os.kill(zygote.pid, signal.SIGKILL)  # it has not been reaped yet: see `ended`
+        self._abandon(zygote, why, restart)
+
+    def _abandon(self, zygote: Zygote, why: str, restart: bool) -> None:
         self._poll.forget(zygote.control.fileno())
-        os.kill(zygote.pid, signal.SIGKILL)  # it has not been reaped yet
         del self._zygotes[zygote.name]
         self._listener.warn(f"the zygote {zygote.name} is not used any more: {why} {zygote.close()}")
         for shell, process in zygote.orders:
@@ -263,6 +267,11 @@ class Launcher:
 
     def ended(self, pid: int, status: int) -> None:
         """A child of this process or of a zygote has ended."""
+        for zygote in list(self._zygotes.values()):
+            if (
+                zygote.pid == pid and not zygote.nest
+            ):  # what it has just forked may hold its socket open for a while
+                self._abandon(zygote, "it has died", restart=zygote.ready)
         if pid not in self._running:
             return
         shell, process = self._running[pid]
