@@ -29,6 +29,8 @@ from lambent_proto.v1 import (
     invoke_pb2_grpc,
     layers_pb2,
     layers_pb2_grpc,
+    limits_pb2,
+    limits_pb2_grpc,
 )
 
 DEFAULT_ENDPOINT: Final = "127.0.0.1:50051"
@@ -58,6 +60,7 @@ class Client:
         self._invocations = invoke_pb2_grpc.InvocationsStub(channel)
         self._functions = functions_pb2_grpc.FunctionsStub(channel)
         self._layers = layers_pb2_grpc.LayersStub(channel)
+        self._limits = limits_pb2_grpc.LimitsStub(channel)
         self._fleet = fleet_pb2_grpc.FleetStub(channel)
         return self
 
@@ -226,6 +229,15 @@ class Client:
         """Functions that use it go on using it."""
         request = layers_pb2.DeleteLayerVersionRequest(name=name, version=version)
         await _answer(self._layers.DeleteLayerVersion(request, timeout=ASK_WITHIN_S))
+
+    async def concurrency(self) -> limits_pb2.FleetConcurrency:
+        """How many instances may run at one time in the whole fleet."""
+        request = limits_pb2.GetConcurrencyRequest()
+        return await _answer(self._limits.GetConcurrency(request, timeout=ASK_WITHIN_S))
+
+    async def set_concurrency(self, concurrency: int) -> limits_pb2.FleetConcurrency:
+        request = limits_pb2.SetConcurrencyRequest(concurrency=concurrency)
+        return await _answer(self._limits.SetConcurrency(request, timeout=ASK_WITHIN_S))
 
     async def nodes(self) -> fleet_pb2.ListNodesResponse:
         return await _answer(self._fleet.ListNodes(fleet_pb2.ListNodesRequest(), timeout=ASK_WITHIN_S))

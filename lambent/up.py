@@ -24,7 +24,7 @@ from lambent_chassis.etcd import EtcdNotStarted, find_etcd
 from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
 from lambent_frontend.settings import FrontendSettings
 from lambent_placement.settings import PlacementSettings
-from lambent_proto.errors import PlatformError
+from lambent_proto.errors import LambentError, PlatformError
 from lambent_proto.v1.fleet_pb2 import Node
 from lambent_worker.settings import WorkerSettings, memory_for_instances_mb
 
@@ -65,6 +65,8 @@ class Plan:
     etcd_binary: str | None = None
     worker_memory_mb: int | None = None
     """Of each worker; by default they share three quarters of the machine's."""
+    concurrency: int | None = None
+    """Of the whole fleet; None leaves it as it is."""
     placement: Mapping[str, Any] = field(default_factory=dict)
     """Further settings, by key; None is left out."""
     worker: Mapping[str, Any] = field(default_factory=dict)
@@ -135,6 +137,7 @@ class Fleet:
             )
             self._note_endpoint()
             await self._until_whole()
+            await self._set_concurrency()
         except NotStarted as error:
             raise CannotStart(f"{error}\nEverything that was started has been stopped.") from error
 
@@ -162,6 +165,15 @@ class Fleet:
         except TimeoutError:
             missing = ", ".join(sorted(here - seen))
             raise NotStarted(f"Placement did not hear from the workers at {missing}.") from None
+
+    async def _set_concurrency(self) -> None:
+        if self.plan.concurrency is None:
+            return
+        try:
+            async with Client(self.endpoint) as client:
+                await client.set_concurrency(self.plan.concurrency)
+        except LambentError as error:
+            raise NotStarted(f"The concurrency cannot be {self.plan.concurrency}: {error}.") from None
 
     def _worker(self, name: str) -> dict[str, Any]:
         return {

@@ -10,6 +10,7 @@ import grpc.aio
 from lambent_chassis import clock
 from lambent_frontend.catalogue import Catalogue, Stored
 from lambent_frontend.layer_catalogue import LayerCatalogue
+from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_frontend.rules import check_name, check_whole, checked_changes, named_layers, page_size
 from lambent_proto.definition import Definition
@@ -31,7 +32,10 @@ _ATTEMPTS: Final = 5
 
 
 class Functions(functions_pb2_grpc.FunctionsServicer):
-    def __init__(self, catalogue: Catalogue, packages: Packages, layers: LayerCatalogue) -> None:
+    def __init__(
+        self, catalogue: Catalogue, packages: Packages, layers: LayerCatalogue, limits: Limits
+    ) -> None:
+        self._limits = limits
         self._catalogue = catalogue
         self._packages = packages
         self._layers = layers
@@ -53,6 +57,7 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
         changes |= asdict(await self._packages.check(request.zip_file))
         definition = Definition(name=name, revision=uuid.uuid4().hex, modified_at=clock.unix_s(), **changes)
         check_whole(definition)
+        await self._limits.check(definition)
         await self._packages.put(request.zip_file, definition.code_sha256)
         if not await self._catalogue.create(definition):
             raise _taken(name)
@@ -70,6 +75,8 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
         for _ in range(_ATTEMPTS):
             definition = changed(stored.definition, changes)
             check_whole(definition)
+            if definition.concurrency != stored.definition.concurrency:
+                await self._limits.check(definition)
             if request.zip_file:
                 await self._packages.put(request.zip_file, definition.code_sha256)
             if definition == stored.definition or await self._catalogue.replace(

@@ -12,6 +12,7 @@ from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
+from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_frontend.placement import PlacementStream
 from lambent_frontend.server import PublicServer
@@ -40,11 +41,13 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         await workers.known.wait()
         packages = Packages(open_store(settings.packages))
         layers = LayerCatalogue(etcd)
+        limits = Limits(etcd, catalogue)
         server = PublicServer(
             Invocations(catalogue, driver, waiting_s=settings.waiting_s),
-            Functions(catalogue, packages, layers),
+            Functions(catalogue, packages, layers, limits),
             Layers(layers, packages),
             Fleet(lambda: placement.leader, driver, frontend),
+            limits,
         )
         port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         try:

@@ -16,6 +16,8 @@ from lambent_proto.v1 import (
     invoke_pb2_grpc,
     layers_pb2,
     layers_pb2_grpc,
+    limits_pb2,
+    limits_pb2_grpc,
 )
 
 SERVICES: Final = tuple(
@@ -25,6 +27,7 @@ SERVICES: Final = tuple(
         (functions_pb2, "Functions"),
         (layers_pb2, "Layers"),
         (fleet_pb2, "Fleet"),
+        (limits_pb2, "Limits"),
     )
 )
 
@@ -38,12 +41,14 @@ class PublicServer:
         functions: functions_pb2_grpc.FunctionsServicer,
         layers: layers_pb2_grpc.LayersServicer,
         fleet: fleet_pb2_grpc.FleetServicer,
+        limits: limits_pb2_grpc.LimitsServicer,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
         invoke_pb2_grpc.add_InvocationsServicer_to_server(invocations, self._server)
         functions_pb2_grpc.add_FunctionsServicer_to_server(functions, self._server)
         layers_pb2_grpc.add_LayersServicer_to_server(layers, self._server)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, self._server)
+        limits_pb2_grpc.add_LimitsServicer_to_server(limits, self._server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(

@@ -10,7 +10,7 @@ from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.explain import explain
 from lambent.cli.failures import FailedCommand, explained
-from lambent.cli.fleet import nodes, ps
+from lambent.cli.fleet import concurrency, nodes, ps
 from lambent.cli.function import function
 from lambent.cli.invoke import invoke
 from lambent.cli.layer import layer
@@ -32,7 +32,7 @@ def lambent() -> None:
     """A self-hosted function fleet: Lambda packages on your own machines."""
 
 
-for command in (up, deploy, function, layer, invoke, logs, ps, nodes, runtimes, explain):
+for command in (up, deploy, function, layer, invoke, logs, ps, nodes, concurrency, runtimes, explain):
     lambent.add_command(command)
 for part in (frontend, placement, worker):
     lambent.add_command(part)

@@ -1,4 +1,4 @@
-"""`lambent ps` and `lambent nodes`: what the fleet looks like now."""
+"""`lambent ps`, `lambent nodes` and `lambent concurrency`: what the fleet looks like, and what it may run."""
 
 from typing import TYPE_CHECKING
 
@@ -57,3 +57,24 @@ async def nodes(client: "Client", as_json: bool) -> None:
     ]
     columns = ("node", "state", "address", "memory MB", "instances", "backend", "isolation", "missing")
     print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")
+
+
+@click.command()
+@click.argument("limit", type=click.IntRange(min=1), required=False, metavar="[LIMIT]")
+@json_option
+@with_client
+async def concurrency(client: "Client", limit: int | None, as_json: bool) -> None:
+    """Show how many instances may run at one time in the whole fleet, or set it.
+
+    Functions that reserve a concurrency have theirs out of it; all others share what is left. A change takes
+    effect at once.
+    """
+    from lambent.cli.output import facts, print_json, print_table
+
+    fleet = await (client.concurrency() if limit is None else client.set_concurrency(limit))
+    if as_json:
+        print_json(facts(fleet))
+        return
+    print_table(
+        ("concurrency", "reserved", "shared"), [(fleet.concurrency, fleet.reserved, fleet.unreserved)], ""
+    )

@@ -64,10 +64,9 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 )
 @click.option(
     "--concurrency",
-    "default_concurrency",
-    type=click.IntRange(min=0),
-    envvar="LAMBENT_DEFAULT_CONCURRENCY",
-    help="Most instances of a function that sets no limit of its own.",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most instances that run at one time; kept, see `lambent concurrency`.  [default: 1000]",
 )
 @click.option("--keep-alive", "keep_alive_s", type=float, metavar="S", envvar="LAMBENT_KEEP_ALIVE_S")
 @click.option(
@@ -80,7 +79,7 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
 def up(
-    default_concurrency: int | None,
+    concurrency: int | None,
     keep_alive_s: float | None,
     max_waiting: int | None,
     worker_memory: int | None,
@@ -98,7 +97,8 @@ def up(
 
     plan = Plan(
         worker_memory_mb=worker_memory,
-        placement={"default_concurrency": default_concurrency, "keep_alive_s": keep_alive_s},
+        concurrency=concurrency,
+        placement={"keep_alive_s": keep_alive_s},
         worker={"sandbox": sandbox, "require_isolation": require_isolation},
         frontend={"max_waiting": max_waiting},
         restart=not no_restart,

@@ -36,8 +36,9 @@ class Leading:
 
 
 class Driver:
-    def __init__(self, leading: Leading, *, default_limit: int, keep_alive_s: float) -> None:
-        self.core = Scheduler(leading.epoch, default_limit=default_limit, keep_alive_s=keep_alive_s)
+    def __init__(self, leading: Leading, *, keep_alive_s: float, starts: int) -> None:
+        self.core = Scheduler(leading.epoch, keep_alive_s=keep_alive_s)
+        self.core.books.starts = starts
         self.workers: dict[NodeId, Worker] = {}
         """The registrations, for people to read."""
         self.over = False
@@ -87,6 +88,11 @@ class Driver:
 
     def _forget(self, name: FunctionName) -> None:
         self._definitions.pop(self._names.pop(name, VersionKey("")), None)
+
+    def set_concurrency(self, concurrency: int) -> None:
+        """Of the whole fleet."""
+        self._log.info("concurrency", fleet=concurrency)
+        self.feed(on.ConcurrencySet(concurrency, monotonic_s()))
 
     def register(self, worker: Worker) -> None:
         self.workers[worker.node] = worker

@@ -11,7 +11,7 @@ from lambent_chassis.serve import Started
 from lambent_placement.driver import TICK_S, Driver, Leading
 from lambent_placement.service import Placement
 from lambent_placement.settings import PlacementSettings
-from lambent_proto import keys, registrations
+from lambent_proto import concurrency, keys, registrations
 from lambent_proto.definition import Definition
 from lambent_proto.ids import Epoch, FunctionName
 from lambent_proto.internal import control_pb2_grpc
@@ -60,16 +60,17 @@ async def _lead(
     _log.info("leading", epoch=leadership.epoch, address=address)
     driver = Driver(
         Leading(Epoch(leadership.epoch), lambda: lease.valid_until),
-        default_limit=settings.default_concurrency,
         keep_alive_s=settings.keep_alive_s,
+        starts=settings.starts,
     )
-    known = [asyncio.Event(), asyncio.Event()]
+    known = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_follow_functions(etcd, driver, known[0]))
         tasks.create_task(_follow_nodes(etcd, driver, known[1]))
+        tasks.create_task(_follow_concurrency(etcd, driver, known[2]))
         for event in known:
             await event.wait()
-        # Not before every worker that an earlier leader may have granted to is counted.
+        # Not before every limit is known and every worker that an earlier leader may have granted to counts.
         service.driver = driver
         while not driver.over and not lease.lost.is_set():
             driver.tick()
@@ -97,6 +98,15 @@ async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) ->
             else:
                 names.discard(name)
                 driver.undefine(name)
+
+
+async def _follow_concurrency(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
+    async for news in etcd.follow_prefix(keys.CONCURRENCY):
+        values = [item.value for item in (news.items if isinstance(news, Snapshot) else news)]
+        driver.set_concurrency(
+            concurrency.decode(values[-1]) if values and values[-1] else concurrency.DEFAULT
+        )
+        known.set()
 
 
 async def _follow_nodes(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:

@@ -9,8 +9,8 @@ class PlacementSettings(Settings):
     host: str = "127.0.0.1"
     """Where it listens, and what it tells the other parts to call."""
     port: Port = 0
-    default_concurrency: int = Field(default=1000, ge=0)
-    """Most instances of a function that sets no limit of its own: Lambda's default for an account."""
+    starts: int = Field(default=1000, ge=1)
+    """How many instances one function may start in ten seconds: Lambda's scaling rate."""
     keep_alive_s: float = Field(default=600.0, ge=0)
     """How long an instance that nobody calls is kept."""
     lease_ttl_s: float = Field(default=5.0, ge=1)

@@ -19,6 +19,9 @@ LAYER_VERSIONS: Final = "/lambent/layer-version/"
 NODES: Final = "/lambent/node/"
 """One registration a worker, under its lease: its address and its capacity."""
 
+CONCURRENCY: Final = "/lambent/concurrency"
+"""How many instances may run at one time in the whole fleet; absent: the default. A decimal number."""
+
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease."""
 

@@ -172,12 +172,16 @@ class Placement(Process):
             else:
                 self.feed(on.NodeExpired(node, self.net.clock.now))
 
+        def concurrency(kind: str, key: str, value: Any) -> None:
+            if self.epoch == epoch:
+                self.feed(on.ConcurrencySet(value, self.net.clock.now))
+
         # The lists are read before anything else is done; only the changes come later.
-        for key, (value, _) in list(self.etcd.keys.items()):
-            if key.startswith("node/"):
-                nodes("put", key, value)
-        self.etcd.follow(self, "fn/", functions)
-        self.etcd.follow(self, "node/", nodes)
+        watches = {"concurrency": concurrency, "fn/": functions, "node/": nodes}
+        for prefix, notify in watches.items():
+            for key in [key for key in self.etcd.keys if key.startswith(prefix)]:
+                notify("put", key, self.etcd.keys[key][0])
+            self.etcd.follow(self, prefix, notify)
 
     def _step_down(self) -> None:
         self.core = None

@@ -42,6 +42,12 @@ BUGS: Final = [
             "table",
         ),
         (
+            "a lease that served nobody goes on to the next",
+            "if i.served or not line.waiting",
+            "if i",
+            "table",
+        ),
+        (
             "the newest call is served first",
             "request, call = line.waiting.popitem(last=False)",
             "request, call = line.waiting.popitem(last=True)",
@@ -141,7 +147,43 @@ BUGS: Final = [
     ),
     *_of(
         PLACEMENT,
-        ("the limit is one higher", "else function.limit", "else function.limit + 1", "property"),
+        ("the limit is one higher", "else function.reserved\n", "else function.reserved + 1\n", "property"),
+        (
+            "the pool is one larger",
+            "pool.used + self.books.unreported() < pool.size",
+            "pool.used + self.books.unreported() <= pool.size",
+            "table",
+        ),
+        (
+            "unreported workers run nothing of the pool",
+            "pool.used + self.books.unreported() < pool.size",
+            "pool.used < pool.size",
+            "table",
+        ),
+        (
+            "a fenced instance runs nothing",
+            "instance.state is not State.IDLE)",
+            "instance.state is State.LEASED)",
+            "table",
+        ),
+        (
+            "a reservation stays in the pool",
+            "self.pool.used += function.running if reserved is None else -function.running",
+            "pass",
+            "table",
+        ),
+        (
+            "the pool goes to whoever asks first",
+            "if self.books.pool.refused and function.reserved is None:",
+            "if False:",
+            "table",
+        ),
+        (
+            "nobody gives of the pool",
+            "if self.books.pool.refused:\n            commands",
+            "if False:\n            commands",
+            "table",
+        ),
         (
             "workers that have not reported do not count",
             "if count + self.books.unreported() >= limit:",

@@ -1,13 +1,20 @@
 """What must be true in the world, whatever its parts believe. Checked with every step."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from lambent_proto.ids import FunctionName, InstanceId, RequestId, VersionKey, function_of
+
+HEARD_S: Final = 8.0
+"""Longer than any placement may lead without hearing from etcd, and than what runs meanwhile takes."""
 
 
 class Broken(AssertionError):
     """A promise of the design does not hold."""
+
+
+class Clock(Protocol):
+    now: float
 
 
 class Caller(Protocol):
@@ -17,6 +24,25 @@ class Caller(Protocol):
     life: int
     paused_until: float
     woke_at: float
+
+
+class Bound:
+    """A limit that may change. One that was lowered holds once everybody has had the time to hear of it."""
+
+    def __init__(self, most: int, clock: "Clock") -> None:
+        self.most = most
+        self._clock = clock
+        self._before: list[tuple[float, int]] = []
+
+    def change(self, most: int) -> None:
+        if most != self.most:
+            self._before.append((self._clock.now + HEARD_S, self.most))
+            self.most = most
+
+    @property
+    def allowed(self) -> int:
+        self._before = [(until, most) for until, most in self._before if until > self._clock.now]
+        return max([self.most, *(most for _, most in self._before)])
 
 
 @dataclass(slots=True, eq=False)
@@ -43,25 +69,30 @@ class Accepted:
 
 @dataclass
 class Promises:
-    limits: dict[FunctionName, int]
+    limits: dict[FunctionName, Bound]
+    """Of functions with a reservation."""
+    pool: Bound
+    """What all others share."""
     sandboxes: dict[InstanceId, Sandbox] = field(default_factory=dict)
     calls: dict[RequestId, Accepted] = field(default_factory=dict)
     open_calls: dict[RequestId, Accepted] = field(default_factory=dict)
     runs: dict[RequestId, int] = field(default_factory=dict)
     answers: dict[RequestId, int] = field(default_factory=dict)
     counts: dict[FunctionName, int] = field(default_factory=dict)
+    ran_at: dict[FunctionName, float] = field(default_factory=dict)
+    """When one of its calls last began to run."""
     starts: int = 0
 
     def started(self, instance: InstanceId, version: VersionKey) -> Sandbox:
         """Promise 2: never more instances of a function than its limit, over all nodes."""
         function = function_of(version)
+        limit = self.limits.get(function, self.pool).allowed
         self.counts[function] = self.counts.get(function, 0) + 1
         self.starts += 1
         sandbox = self.sandboxes[instance] = Sandbox(instance, version)
-        if self.counts[function] > self.limits[function]:
+        if self.counts[function] > limit:
             raise Broken(
-                f"promise 2: {self.counts[function]} instances of {function} exist, "
-                f"its limit is {self.limits[function]}"
+                f"promise 2: {self.counts[function]} instances of {function} exist, its limit is {limit}"
             )
         return sandbox
 
@@ -82,6 +113,16 @@ class Promises:
         if self.runs[request] > 1:
             raise Broken(f"promise 4: {request} ran {self.runs[request]} times")
         sandbox.running = request
+        self.ran_at[function_of(sandbox.version)] = at
+        if function_of(sandbox.version) not in self.limits:
+            self._check_pool()
+
+    def _check_pool(self) -> None:
+        """Promise 2: what shares the fleet's concurrency runs no more than all of it."""
+        busy = (s for s in self.sandboxes.values() if s.running is not None)
+        running = sum(function_of(s.version) not in self.limits for s in busy)
+        if running > self.pool.allowed:
+            raise Broken(f"promise 2: {running} calls run that share a concurrency of {self.pool.allowed}")
 
     def returned(self, instance: InstanceId, at: float) -> None:
         sandbox = self.sandboxes[instance]

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lambent_placement.core import invariants
+from lambent_placement.core.commands import Unmet
 from lambent_placement.core.scheduler import Scheduler
-from lambent_proto.ids import FunctionName, RequestId, VersionKey
+from lambent_proto.ids import FunctionName, RequestId, VersionKey, function_of
 from tests.simulation.frontend import Frontend
 from tests.simulation.network import Clock, Network, Process
 from tests.simulation.placement import Placement
-from tests.simulation.promises import Broken, Promises
+from tests.simulation.promises import Bound, Broken, Promises
 from tests.simulation.store import Etcd
 from tests.simulation.worker import Worker
 
@@ -20,6 +21,9 @@ CALM_S = 12.0
 
 BESIDE_S = 0.6
 """How long, in the calm, an idle instance may stand beside a waiting call: a linger, a tick, round trips."""
+
+STARVES_S = 5.0
+"""How long, in the calm, a function may have calls that wait and none that runs."""
 
 
 @dataclass
@@ -51,12 +55,18 @@ class World:
         self.net = Network(self.clock)
         self.net.slow = dice.choice((0.2, 1.0, 5.0))
         self.story = Story(self.clock, deque(maxlen=20_000) if record else None)
-        self.limits = {FunctionName(f"f{i}"): dice.choice((1, 2, 4)) for i in range(3)}
-        self.memory = {f: dice.choice((128, 256, 512)) for f in self.limits}
-        self.promises = Promises(self.limits)
+        self.reserved: dict[FunctionName, int | None] = {
+            FunctionName(f"f{i}"): dice.choice((1, 2, 4, None, None)) for i in range(3)
+        }
+        self.shared = dice.choice((1, 2, 4))
+        self.memory = {f: dice.choice((128, 256, 512)) for f in self.reserved}
+        reserved = {f: Bound(limit, self.clock) for f, limit in self.reserved.items() if limit is not None}
+        self.promises = Promises(reserved, Bound(self.shared, self.clock))
         self.etcd = Etcd(self.net)
+        self.versions: dict[FunctionName, VersionKey] = {}
         self.revision = 0
-        for function in self.limits:
+        self._set_concurrency()
+        for function in self.reserved:
             self._define(function)
         tell = self.story.tell
         keep_alive_s = dice.choice((0.5, 3.0, 60.0))
@@ -77,11 +87,39 @@ class World:
         self.rate = dice.choice((10.0, 30.0, 60.0))
         self.checked_at = 0.0
         self.beside_since: dict[VersionKey, float] = {}
+        self.starving_since: dict[FunctionName, float] = {}
 
     def _define(self, function: FunctionName) -> None:
         self.revision += 1
         version = VersionKey(f"{function}:$LATEST:{self.revision}")
-        self.etcd.put(f"fn/{function}", (version, self.limits[function], self.memory[function]))
+        self.versions[function] = version
+        self._put(function)
+
+    def _put(self, function: FunctionName) -> None:
+        value = (self.versions[function], self.reserved[function], self.memory[function])
+        self.etcd.put(f"fn/{function}", value)
+
+    def _set_concurrency(self) -> None:
+        reserved = sum(limit for limit in self.reserved.values() if limit is not None)
+        self.etcd.put("concurrency", reserved + self.shared)
+
+    def _change_a_limit(self) -> None:
+        """Of a function, which takes from the pool or gives to it, or the fleet's."""
+        function = self.dice.choice([*self.reserved, None])
+        before = self.reserved[function] if function else None
+        after = self.dice.choice((1, 2, 4))
+        if function is None or before is None:
+            self.story.note(f"the pool is {after}")
+            self.shared = after
+            self._set_concurrency()
+        else:
+            after = min(after, before + self.shared - 1)
+            self.story.note(f"{function} reserves {after}")
+            self.reserved[function] = after
+            self.shared -= after - before
+            self.promises.limits[function].change(after)
+            self._put(function)
+        self.promises.pool.change(self.shared)
 
     def _check_books(self, core: Scheduler) -> None:
         invariants.check(core.books)
@@ -104,6 +142,7 @@ class World:
                 self.promises.check_deadlines(self.clock.now)
                 if self.clock.now > STORM_S + CALM_S / 2:
                     self._check_nothing_idle_beside_a_waiting_call()
+                    self._check_none_starves()
 
     # Load
 
@@ -113,7 +152,7 @@ class World:
         self.clock.after(self.dice.expovariate(self.rate), self._load)
         burst = self.dice.randint(2, 12) if self.dice.random() < 0.05 else 1
         frontend = self.dice.choice(self.frontends)
-        function = self.dice.choice(list(self.limits))
+        function = self.dice.choice(list(self.reserved))
         for _ in range(burst):
             self._call(frontend, function)
 
@@ -133,7 +172,8 @@ class World:
         if self.clock.now >= STORM_S - 0.5:
             return
         self.clock.after(self.dice.expovariate(1.2), self._trouble)
-        fault = self.dice.choice(("kill", "pause", "split", "cut", "etcd", "update", "worker", "leader"))
+        kinds = ("kill", "pause", "split", "cut", "etcd", "update", "limit", "worker", "leader")
+        fault = self.dice.choice(kinds)
         victim = self.dice.choice(self.parts)
         if fault == "worker":
             fault, victim = self.dice.choice(("kill", "pause")), self.dice.choice(self.workers)
@@ -164,9 +204,11 @@ class World:
                 self.story.note("cut " + " and ".join(end.process.name for end in wire.ends))
                 wire.cut()
             case "update":
-                function = dice.choice(list(self.limits))
+                function = dice.choice(list(self.reserved))
                 self.story.note(f"update {function}")
                 self._define(function)
+            case "limit":
+                self._change_a_limit()
             case _:
                 pass  # nothing to cut
 
@@ -193,6 +235,8 @@ class World:
             for s in self.promises.sandboxes.values()
             if s.ready and s.running is None and now - s.idle_since > BESIDE_S
         }
+        if (leader := self._leader()) and leader.books.pool.used >= leader.books.pool.size:
+            idle = {version for version in idle if function_of(version) in self.promises.limits}
         for version in waiting & idle:
             since = self.beside_since.setdefault(version, now)
             if now - since > BESIDE_S:
@@ -202,6 +246,17 @@ class World:
         for version in list(self.beside_since):
             if version not in waiting & idle:
                 del self.beside_since[version]
+
+    def _check_none_starves(self) -> None:
+        """Of the functions that share the pool, each gets a part of it, however many calls another has."""
+        now = self.clock.now
+        lines = [line for f in self.frontends for line in f.core.lines.values()]
+        waiting = {line.version for line in lines if line.waiting and line.unmet == Unmet.FLEET_LIMIT.value}
+        starving = {function_of(version) for version in waiting}
+        self.starving_since = {f: self.starving_since.get(f, now) for f in starving}
+        for function, since in self.starving_since.items():
+            if now - max(since, self.promises.ran_at.get(function, 0.0)) > STARVES_S:
+                raise Broken(f"calls of {function} have waited since {since:.2f}, and others run meanwhile")
 
     def _check_the_end(self) -> None:
         """Promise 7: the index is whole again, and what it says is what there is."""

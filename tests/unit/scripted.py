@@ -11,7 +11,7 @@ from lambent_frontend.service import Invocations
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
-from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc
+from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc, limits_pb2_grpc
 
 Done = Callable[[Answer | LambentError], None]
 
@@ -99,12 +99,20 @@ class NoLayers(layers_pb2_grpc.LayersServicer):
     GetLayerVersion = ListLayers = ListLayerVersions = DeleteLayerVersion = PublishLayerVersion  # type: ignore[assignment]
 
 
+class NoLimits(limits_pb2_grpc.LimitsServicer):
+    def GetConcurrency(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    SetConcurrency = GetConcurrency  # type: ignore[assignment]
+
+
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
     functions: functions_pb2_grpc.FunctionsServicer | None = None,
     layers: layers_pb2_grpc.LayersServicer | None = None,
     fleet: Fleet | None = None,
+    limits: limits_pb2_grpc.LimitsServicer | None = None,
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
@@ -112,6 +120,7 @@ async def serving(
         functions or NoFunctions(),
         layers or NoLayers(),
         fleet or Fleet(lambda: "", dispatcher, FRONTEND),
+        limits or NoLimits(),
     )
     port = await server.start("127.0.0.1:0")
     await server.set_ready(True)

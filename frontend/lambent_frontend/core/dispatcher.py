@@ -258,10 +258,15 @@ class Dispatcher:
         return [*self._lower(line, event.at), AnswerRecall(event.version, given), *self._ask(line, event.at)]
 
     def _give_back(self, line: Line) -> list[tuple[InstanceId, LeaseNumber]]:
-        """Takes idle leases that are owed out of the books, least recently used first."""
+        """Takes idle leases that are owed out of the books, least recently used first.
+
+        Where calls wait, one that has served nobody yet serves one of them first: else those who share what
+        is scarce could pass an instance on for ever without using it.
+        """
         given = []
-        while line.owed and line.idle:
-            lease = line.idle[0]
+        for lease in [i for i in line.idle if i.served or not line.waiting]:
+            if not line.owed:
+                break
             self._drop(lease)
             line.owed -= 1
             given.append((lease.instance, lease.number))
@@ -319,8 +324,7 @@ class Dispatcher:
     def _serve(self, line: Line, at: float) -> list[Command]:
         """Gives idle instances to waiting calls, then says what is still needed or no longer is."""
         commands: list[Command] = []
-        if line.owed and line.idle:
-            given = self._give_back(line)
+        if line.owed and line.idle and (given := self._give_back(line)):
             commands += [*self._lower(line, at), Release(given, sure=True)]
         while line.waiting and line.idle:
             commands.append(self._dispatch(line, at))
@@ -352,6 +356,7 @@ class Dispatcher:
             cold and lease.restored,
         )
         lease.fresh = False
+        lease.served = True
         lease.reason = "idle_lease"
         return command
 

@@ -26,6 +26,8 @@ class Lease:
     ready_at: float = 0.0
     fresh: bool = False
     """No event of anybody's has run there yet."""
+    served: bool = False
+    """An event has been sent under it."""
     starting_ms: float = 0.0
     init_ms: float = 0.0
     restored: bool = False

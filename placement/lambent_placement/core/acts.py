@@ -31,7 +31,6 @@ from lambent_proto.ids import (
 class Acts:
     books: Books
     epoch: Epoch
-    default_limit: int
     serial: int = 0
     """How many lease numbers this epoch has given out."""
 
@@ -48,6 +47,8 @@ class Acts:
             frontend.id,
         )
         self.books.add(instance)
+        function.rate.started()
+        function.turn = self.serial
         return [
             Grant(node.id, instance.id, version.key, function.memory_mb, number, frontend.id),
             GiveLease(frontend.id, instance.id, number, node.id, version.key, starting=True, reason=reason),
@@ -56,6 +57,7 @@ class Acts:
     def give(self, instance: Instance, frontend: FrontendId, reason: str) -> Command:
         number = self._next()
         self.books.change(instance, State.LEASED, frontend=frontend, number=number)
+        self.books.function(function_of(instance.version)).turn = self.serial
         return GiveLease(
             frontend, instance.id, number, instance.node, instance.version, starting=False, reason=reason
         )
@@ -89,7 +91,7 @@ class Acts:
 
     def surplus(self, function: Function) -> int:
         """How many instances too many there are, those that are being stopped not counted."""
-        over = len(function.instances) - self.limit(function)
+        over = len(function.instances) - self.books.limit(function)
         if over <= 0:
             return 0
         return over - sum(i.state is State.STOPPING for i in function.instances.values())
@@ -149,9 +151,6 @@ class Acts:
             for i in self.books.instances.values()
             if i.frontend == frontend and (version is None or i.version == version.key)
         ]
-
-    def limit(self, function: Function) -> int:
-        return self.default_limit if function.limit is None else function.limit
 
     def _next(self) -> LeaseNumber:
         self.serial += 1

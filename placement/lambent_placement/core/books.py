@@ -7,6 +7,7 @@ step, so that none of them can drift from another.
 from dataclasses import dataclass, field
 from enum import Enum
 
+from lambent_placement.core.limits import STARTS, Pool, StartRate
 from lambent_proto.ids import (
     MIN_MEMORY_MB,
     FrontendId,
@@ -42,6 +43,8 @@ class Instance:
     ready: bool = False
     busy: bool = False
     """FENCING only: the worker said that an event still runs."""
+    running: bool = False
+    """Somebody holds it, or held it when it was told to stop: an event may run there."""
     idle_since: float = 0.0
     stop_reason: str = ""
     asked_at: float = 0.0
@@ -128,7 +131,13 @@ class Function:
     """The current one; None if the function does not exist (any more), or is not known yet."""
     memory_mb: int = 0
     runtime: str = ""
-    limit: int | None = None
+    reserved: int | None = None
+    """What it has for itself, and its limit; None: it shares the pool. Changed by `Books.reserve` alone."""
+    running: int = 0
+    """Its running instances."""
+    turn: int = 0
+    """When it was last given one, as leases are counted."""
+    rate: StartRate = field(default_factory=StartRate)
     failures: int = 0
     """Starts that failed through no fault of the function's, in a row."""
     start_after: float = 0.0
@@ -161,11 +170,25 @@ class Books:
     """Registrations that are over for good. A restarted worker is another node, so none comes back."""
     room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
     """Instances that are being evicted so that another version can start."""
+    pool: Pool = field(default_factory=Pool)
+    starts: int = STARTS
+    """How many instances a function may start in ten seconds."""
+
+    def limit(self, function: Function) -> int:
+        """The most instances that may exist of a function."""
+        return self.pool.size if function.reserved is None else function.reserved
+
+    def reserve(self, function: Function, reserved: int | None) -> None:
+        """Its running instances count where it belongs from here on."""
+        if (function.reserved is None) != (reserved is None):
+            self.pool.used += function.running if reserved is None else -function.running
+        self.pool.reserved += (reserved or 0) - (function.reserved or 0)
+        function.reserved = reserved
 
     def function(self, name: FunctionName) -> Function:
         found = self.functions.get(name)
         if found is None:
-            found = self.functions[name] = Function(name)
+            found = self.functions[name] = Function(name, rate=StartRate(self.starts))
         return found
 
     def version(self, key: VersionKey) -> Version:
@@ -198,6 +221,7 @@ class Books:
 
     def remove(self, instance: Instance) -> None:
         self._leave(instance)
+        self._runs(instance, False)
         del self.instances[instance.id]
         node = self.nodes[instance.node]
         del node.instances[instance.id]
@@ -248,6 +272,8 @@ class Books:
         self._enter(instance)
 
     def _enter(self, instance: Instance) -> None:
+        if instance.state is not State.STOPPING:
+            self._runs(instance, instance.state is not State.IDLE)
         version = self.version(instance.version)
         if instance.state is State.IDLE and instance.ready:
             version.idle[instance.id] = instance
@@ -265,6 +291,16 @@ class Books:
             self.needy[instance.version] = None  # its holder may want another one
         elif instance.state is State.FENCING and not instance.busy:
             version.fencing -= 1
+
+    def _runs(self, instance: Instance, running: bool) -> None:
+        change = running - instance.running
+        if not change:
+            return
+        instance.running = running
+        function = self.function(function_of(instance.version))
+        function.running += change
+        if function.reserved is None:
+            self.pool.used += change
 
     def unreported(self) -> int:
         """How many instances may exist on workers that have not reported to this leader yet."""

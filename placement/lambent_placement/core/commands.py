@@ -22,6 +22,8 @@ class Unmet(Enum):
 
     NONE = ""
     LIMIT = "limit_reached"
+    FLEET_LIMIT = "fleet_limit_reached"
+    START_RATE = "start_rate"
     MEMORY = "no_memory"
     NO_NODE = "no_node"
     NO_RUNTIME = "no_node_with_runtime"

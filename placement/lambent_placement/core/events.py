@@ -11,9 +11,17 @@ class FunctionDefined:
     function: FunctionName
     version: VersionKey
     memory_mb: int
-    limit: int | None
-    """Most instances over the whole fleet; None takes the fleet's default."""
+    reserved: int | None
+    """Most instances over the whole fleet, which it has for itself; None: it shares what nobody reserves."""
     runtime: str
+    at: float
+
+
+@message
+class ConcurrencySet:
+    """How many instances may run at one time in the whole fleet."""
+
+    concurrency: int
     at: float
 
 
@@ -195,4 +203,5 @@ Event = (
     | NodeExpired
     | FunctionDefined
     | FunctionRemoved
+    | ConcurrencySet
 )

@@ -37,6 +37,7 @@ from lambent_placement.core.commands import (
     VoidLease,
 )
 from lambent_placement.core.events import (
+    ConcurrencySet,
     Demanded,
     Event,
     FrontendAttached,
@@ -81,8 +82,6 @@ class Scheduler:
     """The state may be read by anyone and is changed by `handle` alone."""
 
     epoch: Epoch
-    default_limit: int = 1000
-    """Most instances of a function that sets no limit of its own."""
     keep_alive_s: float = 600.0
     books: Books = field(default_factory=Books)
     acts: Acts = field(init=False)
@@ -90,7 +89,7 @@ class Scheduler:
     reports: Reports = field(init=False)
 
     def __post_init__(self) -> None:
-        self.acts = Acts(self.books, self.epoch, self.default_limit)
+        self.acts = Acts(self.books, self.epoch)
         self.supply = Supply(self.books, self.acts)
         self.reports = Reports(self.books, self.acts, self.supply)
 
@@ -131,6 +130,8 @@ class Scheduler:
                 return self._defined(event)
             case FunctionRemoved():
                 return self._function_removed(event)
+            case ConcurrencySet():
+                return self._concurrency_set(event)
             case _:
                 assert_never(event)
 
@@ -291,13 +292,34 @@ class Scheduler:
         function.version = event.version
         function.memory_mb = event.memory_mb
         function.runtime = event.runtime
-        function.limit = event.limit
-        return self._retire(function, event.at) + self.supply.serve_needy(event.at)
+        before = self.books.pool.size
+        self.books.reserve(function, event.reserved)
+        commands = self._retire(function, event.at) + self._pool_changed(before, event.at)
+        return commands + self.supply.serve_needy(event.at)
 
     def _function_removed(self, event: FunctionRemoved) -> list[Command]:
         function = self.books.function(event.function)
         function.version = None
+        self.books.reserve(function, None)
         return self._retire(function, event.at) + self.supply.serve_needy(event.at)
+
+    def _concurrency_set(self, event: ConcurrencySet) -> list[Command]:
+        before = self.books.pool.size
+        self.books.pool.concurrency = event.concurrency
+        return self._pool_changed(before, event.at) + self.supply.serve_needy(event.at)
+
+    def _pool_changed(self, before: int, at: float) -> list[Command]:
+        """No function may have more than the whole pool, nor may all together run more."""
+        if self.books.pool.size >= before or not self.books.instances:
+            return []
+        sharing = [f for f in self.books.functions.values() if f.reserved is None and f.instances]
+        commands = [command for function in sharing for command in self._retire(function, at)]
+        held = [i for f in sharing for i in f.instances.values() if i.state is State.LEASED and i.ready]
+        ending = sum(f.running for f in sharing) - len(held)
+        surplus = self.books.pool.used - self.books.pool.size - ending
+        for instance in held[: max(0, surplus)]:
+            commands += self.acts.fence(instance, at)
+        return commands
 
     def _retire(self, function: Function, at: float) -> list[Command]:
         """What is of no use goes: idle ones of a version that is not current, and what a lowered limit leaves

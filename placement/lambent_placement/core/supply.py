@@ -3,6 +3,7 @@
 The order of preference is the numbered one of `scheduler`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from lambent_placement.core import choice
 from lambent_placement.core.acts import Acts
 from lambent_placement.core.books import Asked, Books, Frontend, Function, Version, Wanted
 from lambent_placement.core.commands import Command, Reason, Recall, TellUnmet, Unmet
+from lambent_placement.core.limits import STARTS_WITHIN_S
 from lambent_proto.ids import FrontendId, VersionKey, function_of
 
 RECALL_FRESH_S: Final = 0.02
@@ -34,21 +36,33 @@ class Supply:
         if not self.books.needy:
             return []
         commands: list[Command] = []
-        for key in sorted(self.books.needy, key=self._oldest):
+        order = sorted(self.books.needy, key=self._order)
+        self.books.pool.refused = False
+        for key in order:
             commands += self.serve(key, at)
         return commands
 
-    def _oldest(self, key: VersionKey) -> tuple[float, str]:
-        waiting = [w.oldest_at for w in self.books.version(key).wanted.values() if w.missing]
-        return min(waiting, default=0.0), key
+    def _order(self, key: VersionKey) -> tuple[int, int, float, str]:
+        """The longest waiting first. Where the pool is used up, what runs least of it, then by turns."""
+        function = self.books.function(function_of(key))
+        oldest = self._oldest(self.books.version(key))
+        if self.books.pool.refused and function.reserved is None:
+            return function.running, function.turn, oldest, key
+        return 0, 0, oldest, key
+
+    def _oldest(self, version: Version) -> float:
+        return min((w.oldest_at for w in version.wanted.values() if w.missing), default=0.0)
 
     def serve(self, key: VersionKey, at: float) -> list[Command]:
         version = self.books.version(key)
+        function = self.books.function(function_of(key))
         commands: list[Command] = []
         needy = self._needy(version)
         for frontend in needy:
             wanted = version.wanted[frontend.id]
             while wanted.missing and (instance := choice.warmest(version, frontend)) is not None:
+                if not self._may_run_more(function):
+                    break
                 commands.append(self.acts.give(instance, frontend.id, Reason.MOST_RECENTLY_USED))
         needy = [f for f in needy if version.wanted[f.id].missing]
         if not needy:
@@ -56,6 +70,14 @@ class Supply:
             return commands + self._all_met(version)
         self.books.needy[key] = None
         return commands + self._find_more(version, needy, at)
+
+    def _may_run_more(self, function: Function) -> bool:
+        """Whether the pool has room for one more of its instances; a reserved one is always there."""
+        pool = self.books.pool
+        if function.reserved is not None or pool.used + self.books.unreported() < pool.size:
+            return True
+        pool.refused = True
+        return False
 
     def _needy(self, version: Version) -> list[Frontend]:
         """Who still misses instances of this version, the longest waiting first."""
@@ -86,6 +108,8 @@ class Supply:
                 if unmet is not Unmet.NONE:
                     commands += self._tell(version, frontend, wanted, unmet, detail)
                     break
+        if self.books.pool.refused:
+            commands += self._share_pool(version, missing, at)
         return commands + self._share_out(version, needy, at)
 
     def _missing(self, version: Version, needy: list[Frontend]) -> int:
@@ -150,6 +174,29 @@ class Supply:
             return self._recall(version, frontend_id, wanted, min(count, wanted.held), at)
         return []
 
+    def _share_pool(self, version: Version, missing: int, at: float) -> list[Command]:
+        """The pool is used up: the function that runs most of it gives half the difference to this one.
+
+        Where one runs one more than the other they take turns.
+        """
+        function = self.books.function(function_of(version.key))
+        largest = max(self._sharing(), key=lambda f: (f.running, f.name), default=None)
+        if function.reserved is not None or largest is None or largest.version is None:
+            return []
+        giver = self.books.version(largest.version)
+        count = min(missing, (largest.running - function.running) // 2)
+        if not count and largest.running > function.running and largest.turn > function.turn:
+            count = 1
+        frontends = self.books.frontends
+        holders = [(w.held, f) for f, w in giver.wanted.items() if w.held and frontends[f].attached]
+        if not count or not holders:
+            return []
+        held, holder = max(holders)
+        return self._recall(giver, holder, giver.wanted[holder], min(count, held), at)
+
+    def _sharing(self) -> Iterator[Function]:
+        return (f for f in self.books.functions.values() if f.reserved is None and f.running)
+
     def _tell(
         self, version: Version, frontend: Frontend, wanted: Wanted, unmet: Unmet, detail: str
     ) -> list[Command]:
@@ -168,15 +215,29 @@ class Supply:
             return [], Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {function.runtime}"
         if at < function.start_after:
             return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
-        count, limit = len(function.instances), self.acts.limit(function)
+        if not self._may_run_more(function):
+            return [], *self._pool_is_used_up()
+        if not function.rate.may_start(at):
+            most = f"{function.rate.most} instances in {STARTS_WITHIN_S:.0f} s"
+            return [], Unmet.START_RATE, f"'{function.name}' starts {most} at the most"
+        count, limit = len(function.instances), self.books.limit(function)
         if count >= limit:
             victim = choice.give_way(function, version, self.books.nodes)
             if victim is None:
-                return [], Unmet.LIMIT, f"all {count} instances exist that its limit of {limit} allows"
+                unmet = Unmet.FLEET_LIMIT if function.reserved is None else Unmet.LIMIT
+                return [], unmet, f"all {count} instances exist that its limit of {limit} allows"
             return self.acts.evict_for(version, victim, "gives_way", at), Unmet.NONE, ""
         if count + self.books.unreported() >= limit:
             return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
         return self._start_on_a_node(version, function, frontend, at)
+
+    def _pool_is_used_up(self) -> tuple[Unmet, str]:
+        pool = self.books.pool
+        if pool.used < pool.size:
+            return Unmet.COUNTING, "a worker has not reported yet what runs there"
+        reserved = f", {pool.reserved} of it reserved" if pool.reserved else ""
+        whole = f"the fleet's concurrency of {pool.concurrency}{reserved}"
+        return Unmet.FLEET_LIMIT, f"{pool.used} instances run that share {whole}"
 
     def _somewhere(self, runtime: str) -> bool:
         """Whether a worker has the runtime. Where there are no workers at all, that is what is missing."""

@@ -42,7 +42,7 @@ def test_environment_beats_file(config: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is needed."""
     monkeypatch.setenv("LAMBENT_ETCD", "a:1")
-    assert PlacementSettings.load().default_concurrency == 1000
+    assert PlacementSettings.load().starts == 1000
 
 
 def test_an_empty_variable_is_none(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,12 @@ def test_a_lease(history: list[on.Event], last: on.Event, expected: list[Command
             id="the rest goes back as it becomes free, before our own line",
         ),
         pytest.param(
+            [recalled(1), arrived("r1"), arrived("r2")],
+            given("i1", at=1.0),
+            [dispatch("i1", "r1", reason="most_recently_used", waited_s=1.0)],
+            id="what has served nobody yet serves one call before it goes back",
+        ),
+        pytest.param(
             [given("i1"), arrived("r1"), arrived("r2", 0.5), recalled(1), recalled(0)],
             answered("i1", "r1", 2.0),
             [finish("r1", Outcome.ANSWERED), dispatch("i1", "r2", reason="idle_lease", waited_s=1.5)],

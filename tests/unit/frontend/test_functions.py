@@ -19,6 +19,7 @@ from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
 from lambent_frontend.layer_catalogue import LayerCatalogue
+from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_proto import keys
 from lambent_proto.errors import (
@@ -54,8 +55,10 @@ def kept_in(folder: Path) -> list[str]:
 async def client(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Client]:
     catalogue = Catalogue(etcd, lambda *_: None)
     following = asyncio.create_task(catalogue.follow())
-    functions = Functions(catalogue, Packages(open_store(str(tmp_path))), LayerCatalogue(etcd))
-    async with serving(ScriptedDispatcher(), functions) as address, Client(address) as connected:
+    limits = Limits(etcd, catalogue)
+    functions = Functions(catalogue, Packages(open_store(str(tmp_path))), LayerCatalogue(etcd), limits)
+    server = serving(ScriptedDispatcher(), functions, limits=limits)
+    async with server as address, Client(address) as connected:
         await catalogue.ready.wait()
         yield connected
     following.cancel()

@@ -20,6 +20,7 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
+from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_proto import keys
 from lambent_proto.definition import Definition, LayerVersion, PublishedLayer
@@ -56,7 +57,9 @@ async def client(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Client]:
     packages, layers = Packages(open_store(str(tmp_path))), LayerCatalogue(etcd)
     async with (
         serving(
-            ScriptedDispatcher(), Functions(catalogue, packages, layers), Layers(layers, packages)
+            ScriptedDispatcher(),
+            Functions(catalogue, packages, layers, Limits(etcd, catalogue)),
+            Layers(layers, packages),
         ) as address,
         Client(address) as connected,
     ):

@@ -14,7 +14,15 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
-from tests.unit.scripted import FRONTEND, AnyFunction, NoFunctions, NoLayers, ScriptedDispatcher, serving
+from tests.unit.scripted import (
+    FRONTEND,
+    AnyFunction,
+    NoFunctions,
+    NoLayers,
+    NoLimits,
+    ScriptedDispatcher,
+    serving,
+)
 
 
 def server() -> PublicServer:
@@ -24,6 +32,7 @@ def server() -> PublicServer:
         NoFunctions(),
         NoLayers(),
         Fleet(lambda: "", dispatcher, FRONTEND),
+        NoLimits(),
     )
 
 

@@ -450,7 +450,8 @@ def test_a_function_without_a_limit_has_the_fleets() -> None:
     """A limit that nobody set is not unlimited."""
     commands = decide([defined(), *node(N1, 1_000_000), attached(F)], demanded(F, 1001))
     assert sum(isinstance(c, type(started(1, N1)[0])) for c in commands) == 1000
-    assert commands[-1] == unmet(F, Unmet.LIMIT, all_exist(1000))
+    why = "1000 instances run that share the fleet's concurrency of 1000"
+    assert commands[-1] == unmet(F, Unmet.FLEET_LIMIT, why)
 
 
 def test_the_first_reason_of_a_version() -> None:

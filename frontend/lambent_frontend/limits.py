@@ -1,0 +1,98 @@
+"""The Limits service, and the rule that reservations leave something to the functions without one.
+
+Two reservations made at the same moment at two frontends may together leave less than the rule wants. The
+count is exact all the same: placement gives the pool what the reservations leave, were it nothing.
+"""
+
+from typing import Any, Protocol
+
+import grpc.aio
+
+from lambent_chassis.etcd import EtcdError, KeyValue
+from lambent_frontend.catalogue import Catalogue
+from lambent_proto import concurrency, keys
+from lambent_proto.definition import Definition
+from lambent_proto.errors import InvalidRequest, NotReady
+from lambent_proto.ids import FunctionName
+from lambent_proto.status import errors_as_status
+from lambent_proto.v1 import limits_pb2, limits_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Store(Protocol):
+    """What is needed of `lambent_chassis.etcd.Etcd`."""
+
+    async def get(self, key: str) -> KeyValue | None: ...
+
+    async def put(self, key: str, value: bytes) -> int: ...
+
+
+class Limits(limits_pb2_grpc.LimitsServicer):
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self._store = store
+        self._catalogue = catalogue
+
+    async def check(self, definition: Definition) -> None:
+        """Whether a function may have the reservation that its definition asks for.
+
+        Raises InvalidRequest, and NotReady when etcd does not answer.
+        """
+        if not definition.concurrency:
+            return
+        fleet = await self._concurrency()
+        others = self._reserved(without=definition.name)
+        left = fleet - others - definition.concurrency
+        least = concurrency.least_unreserved(fleet)
+        if left < least:
+            raise InvalidRequest(
+                f"a concurrency of {definition.concurrency} for {definition.name!r} would leave "
+                f"{max(left, 0)} of the fleet's {fleet} to the functions without one, and {least} must stay: "
+                f"reserve {max(0, fleet - others - least)} at most, or raise the fleet's with "
+                "`lambent concurrency`"
+            )
+
+    @errors_as_status
+    async def GetConcurrency(
+        self, request: limits_pb2.GetConcurrencyRequest, context: Context
+    ) -> limits_pb2.FleetConcurrency:
+        return self._described(await self._concurrency())
+
+    @errors_as_status
+    async def SetConcurrency(
+        self, request: limits_pb2.SetConcurrencyRequest, context: Context
+    ) -> limits_pb2.FleetConcurrency:
+        wanted = request.concurrency
+        if not concurrency.LEAST <= wanted <= concurrency.MOST:
+            raise InvalidRequest(
+                f"the concurrency is {wanted}; allowed: {concurrency.LEAST} to {concurrency.MOST:,}"
+            )
+        reserved = self._reserved()
+        least = concurrency.least_unreserved(wanted)
+        if wanted - reserved < least:
+            raise InvalidRequest(
+                f"functions reserve {reserved}, and of {wanted} at least {least} must be left to the others: "
+                "lower their reservations first"
+            )
+        try:
+            await self._store.put(keys.CONCURRENCY, concurrency.encode(wanted))
+        except EtcdError as error:
+            raise NotReady(f"whether it was changed is not known, look before deciding: {error}") from error
+        return self._described(wanted)
+
+    async def _concurrency(self) -> int:
+        try:
+            found = await self._store.get(keys.CONCURRENCY)
+        except EtcdError as error:
+            raise NotReady(f"the metadata store does not answer: {error}") from error
+        return concurrency.decode(found.value) if found else concurrency.DEFAULT
+
+    def _reserved(self, without: FunctionName | None = None) -> int:
+        known = (self._catalogue.get(name) for name in self._catalogue.names() if name != without)
+        return sum(definition.concurrency or 0 for definition in known if definition)
+
+    def _described(self, fleet: int) -> limits_pb2.FleetConcurrency:
+        reserved = self._reserved()
+        return limits_pb2.FleetConcurrency(
+            concurrency=fleet, reserved=reserved, unreserved=max(0, fleet - reserved)
+        )

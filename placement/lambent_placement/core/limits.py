@@ -1,0 +1,57 @@
+"""Lambda's limits on concurrency: what a function may have, and what all of them share.
+
+The fleet's concurrency is how many instances may be running at one time, over all nodes: starting ones,
+and those that somebody holds a lease on. A function with a reservation has that much for itself and no more:
+there are never more instances of it, running or idle. All other functions share the rest, and of none are
+there more instances than that. Source: Lambda's documentation of concurrency; `docs/concurrency.md`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+CONCURRENCY: Final = 1000
+"""Lambda's default for an account."""
+
+STARTS: Final = 1000
+"""Instances that a function may start in STARTS_WITHIN_S: Lambda's scaling rate."""
+
+STARTS_WITHIN_S: Final = 10.0
+
+
+@dataclass(slots=True)
+class StartRate:
+    """How fast one function may grow: refilled continuously, and no more is saved up than for one period."""
+
+    most: int = STARTS
+    left: float = -1.0
+    """Below 0 until it is first used: then it is full."""
+    at: float = 0.0
+
+    def may_start(self, at: float) -> bool:
+        if self.left < 0:
+            self.left, self.at = float(self.most), at
+        self.left = min(float(self.most), self.left + max(0.0, at - self.at) * self.most / STARTS_WITHIN_S)
+        self.at = at
+        return self.left >= 1
+
+    def started(self) -> None:
+        """One was, right after `may_start` allowed it."""
+        self.left -= 1
+
+
+@dataclass(slots=True)
+class Pool:
+    """What functions without a reservation share. Its counts are kept by the books alone."""
+
+    concurrency: int = CONCURRENCY
+    """The whole fleet's."""
+    reserved: int = 0
+    """By all functions that reserve some."""
+    used: int = 0
+    """Running instances of functions without a reservation."""
+    refused: bool = False
+    """Somebody waits for a part of it: who uses least of it is served first."""
+
+    @property
+    def size(self) -> int:
+        return max(0, self.concurrency - self.reserved)
