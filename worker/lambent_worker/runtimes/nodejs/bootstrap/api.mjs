@@ -20,6 +20,10 @@ export class RuntimeApi {
     return { headers, body: body.toString("utf8") };
   }
 
+  close() {
+    this.#agent.destroy();
+  }
+
   answer(requestId, body) {
     return this.#ask("POST", `invocation/${requestId}/response`, body);
   }

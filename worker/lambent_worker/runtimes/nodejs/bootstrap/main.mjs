@@ -11,6 +11,7 @@ import { specialise } from "./parked.mjs";
 
 const parkedOn = process.argv[2];
 if (parkedOn !== undefined) {
+  await (await import("./rehearsal.mjs")).rehearse();
   specialise(Number(parkedOn));
   process.argv.pop();
 }

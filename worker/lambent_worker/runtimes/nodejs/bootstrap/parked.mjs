@@ -9,10 +9,15 @@ export function specialise(fd) {
   const frame = exactly(fd, size);
   fs.closeSync(fd);
   const { environment, folder } = JSON.parse(frame.subarray(2 + frame.readUInt16BE()).toString("utf8"));
-  for (const name of Object.keys(process.env)) {
+  // What stays is not touched: for a TZ that goes and comes again Node.js looks through all time zones.
+  for (const name of Object.keys(process.env).filter((name) => !(name in environment))) {
     delete process.env[name];
   }
-  Object.assign(process.env, environment);
+  for (const [name, value] of Object.entries(environment)) {
+    if (process.env[name] !== value) {
+      process.env[name] = value;
+    }
+  }
   process.chdir(folder);
   Module._initPaths(); // which has read NODE_PATH before
 }

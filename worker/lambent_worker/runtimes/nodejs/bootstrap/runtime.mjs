@@ -20,19 +20,24 @@ export class Runtime {
   }
 
   async start(handler) {
-    this.#handler = handler;
     for (;;) {
-      const { headers, body } = await this.#api.next();
-      this.#requestId = headers["lambda-runtime-aws-request-id"];
-      if (headers["lambda-runtime-trace-id"] !== undefined) {
-        process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
-      } else {
-        delete process.env._X_AMZN_TRACE_ID;
-      }
-      runsFor(this.#requestId);
-      await this.#answer(headers, body);
-      this.#requestId = undefined;
+      await this.one(handler);
     }
+  }
+
+  /** Waits for an event, and answers it. */
+  async one(handler) {
+    this.#handler = handler;
+    const { headers, body } = await this.#api.next();
+    this.#requestId = headers["lambda-runtime-aws-request-id"];
+    if (headers["lambda-runtime-trace-id"] !== undefined) {
+      process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
+    } else {
+      delete process.env._X_AMZN_TRACE_ID;
+    }
+    runsFor(this.#requestId);
+    await this.#answer(headers, body);
+    this.#requestId = undefined;
   }
 
   async #answer(headers, body) {
