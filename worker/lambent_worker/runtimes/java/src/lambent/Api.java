@@ -39,6 +39,10 @@ final class Api {
         return ask("GET", "invocation/next", null, "");
     }
 
+    void close() throws IOException {
+        socket.close();
+    }
+
     void answer(String requestId, byte[] body) throws IOException {
         ask("POST", "invocation/" + requestId + "/response", body, "");
     }

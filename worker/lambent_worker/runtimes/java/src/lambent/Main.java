@@ -17,7 +17,10 @@ public final class Main {
         }
         LambdaRuntime.setLogger(new Logger());
         Api api = new Api(System.getenv("AWS_LAMBDA_RUNTIME_API"));
-        answerAll(api, loaded(api));
+        Handler handler = loaded(api);
+        while (true) {
+            answerOne(api, handler);
+        }
     }
 
     private static Handler loaded(Api api) throws IOException {
@@ -32,28 +35,27 @@ public final class Main {
         }
     }
 
-    private static void answerAll(Api api, Handler handler) throws IOException {
-        while (true) {
-            Api.Message call = api.next();
-            String requestId = call.header("lambda-runtime-aws-request-id");
-            String trace = call.header("lambda-runtime-trace-id");
-            if (trace != null) {
-                System.setProperty("com.amazonaws.xray.traceHeader", trace);
-            }
-            try {
-                byte[] answer = handler.answer(call.body, new FunctionContext(call));
-                flush();
-                api.answer(requestId, answer);
-            } catch (ApiBroke broke) {
-                throw broke;
-            } catch (Throwable error) {
-                Failure failure = Failure.of(error);
-                failure.log();
-                flush();
-                api.failed(requestId, failure);
-                if (failure.isFatal) {
-                    System.exit(1);
-                }
+    /** Waits for an event, and answers it. */
+    static void answerOne(Api api, Handler handler) throws IOException {
+        Api.Message call = api.next();
+        String requestId = call.header("lambda-runtime-aws-request-id");
+        String trace = call.header("lambda-runtime-trace-id");
+        if (trace != null) {
+            System.setProperty("com.amazonaws.xray.traceHeader", trace);
+        }
+        try {
+            byte[] answer = handler.answer(call.body, new FunctionContext(call));
+            flush();
+            api.answer(requestId, answer);
+        } catch (ApiBroke broke) {
+            throw broke;
+        } catch (Throwable error) {
+            Failure failure = Failure.of(error);
+            failure.log();
+            flush();
+            api.failed(requestId, failure);
+            if (failure.isFatal) {
+                System.exit(1);
             }
         }
     }

@@ -21,7 +21,8 @@ final class Parked {
 
     /** Blocks until it is told. A channel that ends instead ends the process. */
     static void specialise(int fd) throws IOException, ReflectiveOperationException {
-        warmUp();
+        Rehearsal.run();
+        Map<Object, Object> environment = environment();
         byte[] frame;
         try (DataInputStream channel = new DataInputStream(new FileInputStream(descriptor(fd)))) {
             frame = new byte[channel.readInt()];
@@ -33,17 +34,8 @@ final class Parked {
         int head = 2 + ((frame[0] & 0xff) << 8 | frame[1] & 0xff);
         String body = new String(frame, head, frame.length - head, StandardCharsets.UTF_8);
         Map<?, ?> told = (Map<?, ?>) Json.read(body);
-        Map<Object, Object> environment = environment();
         environment.clear();
         environment.putAll((Map<?, ?>) told.get("environment"));
-    }
-
-    /** What every process needs is loaded before it is anybody's. */
-    private static void warmUp() throws ReflectiveOperationException {
-        for (String name : new String[] {"Api", "Handlers", "Binder", "Types", "UserCode", "FunctionContext", "Failure"}) {
-            Class.forName("lambent." + name);
-        }
-        Json.write(Json.read("{\"a\":[1,\"b\\n\"]}"));
     }
 
     private static FileDescriptor descriptor(int fd) throws ReflectiveOperationException {
