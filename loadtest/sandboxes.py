@@ -31,14 +31,15 @@ BARE: Final = "no sandbox, executed"
 ZYGOTE: Final = "namespaces, zygote"
 PARKED: Final = "namespaces, parked"
 EXEC: Final = "namespaces, executed"
+SNAPSTART: Final = "namespaces, SnapStart"
 
 FAMILIES: Final = (
-    ("Python", (), 1),
+    ("Python", (BARE, EXEC, ZYGOTE, PARKED, "bwrap", "landlock", "gvisor"), 1),
     ("Node.js", (BARE, EXEC, PARKED), 3),
     ("Java", (BARE, EXEC, PARKED), 6),
-    *((family, (BARE, ZYGOTE), 6) for family in ("boto3 client", "numpy")),
+    *((family, (BARE, ZYGOTE, SNAPSTART), 6) for family in ("boto3 client", "numpy")),
 )
-"""Function, variants (none: all), and the share of all starts that it gets."""
+"""Function, variants, and the share of all starts that it gets."""
 
 REFILL_S: Final = 0.08
 """Between two starts, for what waits to be prepared again."""
@@ -115,6 +116,7 @@ class Variant:
     name: str
     sandbox: str
     parked: int | None = None
+    snapstart: bool = False
 
 
 VARIANTS: Final = (
@@ -122,6 +124,7 @@ VARIANTS: Final = (
     Variant(EXEC, "namespaces"),
     Variant(ZYGOTE, "namespaces", parked=0),
     Variant(PARKED, "namespaces", parked=2),
+    Variant(SNAPSTART, "namespaces", parked=0, snapstart=True),
     Variant("bwrap", "bwrap"),
     Variant("landlock", "landlock"),
     Variant("gvisor", "gvisor"),
@@ -156,7 +159,7 @@ async def measure(count: int, seconds: float) -> Measured:
                 except (CannotStart, OSError) as why:
                     measured.missing[variant.name] = str(why)
             for family, variants, share in FAMILIES:
-                some = {name: it for name, it in halls.items() if name in variants or not variants}
+                some = {name: it for name, it in halls.items() if name in variants}
                 try:
                     starts = await _starts(some, family, max(5, count // share))
                 except LookupError as why:
@@ -175,8 +178,13 @@ async def _starts(halls: dict[str, Hall], family: str, count: int) -> dict[str, 
     package = await asyncio.to_thread(zipped, files)
     definitions: dict[str, Definition] = {}
     for name, it in halls.items():
-        definitions[name] = await it.deploy(package, runtime, handler, memory_mb=MEMORY_MB.get(family, 512))
+        definitions[name] = await it.deploy(
+            *(package, runtime, handler),
+            memory_mb=MEMORY_MB.get(family, 512),
+            snapstart=name == SNAPSTART,
+        )
         await it.first_answer_ms(definitions[name])  # which unpacks the package
+        await it.host.compiler.finished()
     times: dict[str, list[float]] = {name: [] for name in halls}
     for _ in range(count):
         for name, it in halls.items():
@@ -215,6 +223,11 @@ def figures_of(measured: Measured) -> Figures:
     for key, family in (("nodejs", "Node.js"), ("java", "Java")):
         if PARKED in (times := p50s.get(family, {})):
             figures[f"{key}_parked_vs_exec"] = round(times[PARKED] / times[BARE], 3)
+    for key, family in (("boto3", "boto3 client"), ("numpy", "numpy")):
+        if SNAPSTART in (times := p50s.get(family, {})):
+            figures[f"snapstart_{key}_vs_exec"] = round(times[SNAPSTART] / times[BARE], 3)
+    if "snapstart_boto3_vs_exec" in figures:
+        figures["snapstart_vs_exec"] = figures["snapstart_boto3_vs_exec"]
     for name, us in measured.protections_us.items():
         figures[f"protection_us: {name}"] = round(us)
     return figures

@@ -11,13 +11,13 @@ import secrets
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-_UNFINISHED: Final = ".unfinished-"
+UNFINISHED: Final = ".unfinished-"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _FILES: Final = "files"
 _BYTES: Final = "bytes"
@@ -44,7 +44,7 @@ class Folders:
         self._limit_bytes = limit_bytes
         self._sizes: dict[str, int] = {}
         """Bytes by name, what was not used for longest first."""
-        self._total = 0
+        self.total = 0
         self._holders: Counter[str] = Counter()
         self._making: dict[str, asyncio.Task[None]] = {}
         self._removing: set[asyncio.Future[None]] = set()
@@ -63,6 +63,25 @@ class Folders:
                 del self._holders[name]
             if name in self._sizes:
                 self._used(name)
+        self._make_room()
+
+    @contextlib.contextmanager
+    def held_now(self, name: str) -> Iterator[Path | None]:
+        """Its place, with `files` in it, which stays for so long; None if it is not there."""
+        if name not in self._sizes:
+            yield None
+            return
+        self.hold([name])
+        try:
+            yield self._root / name
+        finally:
+            self.let_go([name])
+
+    def grew(self, name: str, more: int) -> None:
+        """So many bytes were added to its files by whoever holds it."""
+        self._sizes[name] += more
+        self.total += more
+        (self._root / name / _BYTES).write_text(str(self._sizes[name]))
         self._make_room()
 
     async def once(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> Path:
@@ -93,11 +112,11 @@ class Folders:
         """`fill` makes the path that it is given, in a thread. Raises what it raises, and OSError."""
         size = await asyncio.to_thread(self._fill, name, fill)
         self._sizes[name] = size
-        self._total += size
+        self.total += size
         self._make_room()
 
     def _fill(self, name: str, fill: Callable[[Path], None]) -> int:
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self._root))
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._root))
         try:
             unfinished.chmod(0o755)  # others read it than those who made it
             fill(unfinished / _FILES)
@@ -126,7 +145,7 @@ class Folders:
                 self._remove(self._set_aside(name))
             found.clear()
         self._sizes = {name: size for _, name, size in sorted(found)}
-        self._total = sum(self._sizes.values())
+        self.total = sum(self._sizes.values())
         marker.write_text(boot)
 
     def _used(self, name: str) -> None:
@@ -136,7 +155,7 @@ class Folders:
 
     def _make_room(self) -> None:
         for name in list(self._sizes):
-            if self._total <= self._limit_bytes:
+            if self.total <= self._limit_bytes:
                 break
             if name not in self._holders:
                 self._give_up(name)
@@ -153,11 +172,11 @@ class Folders:
 
     def _forget(self, name: str) -> int:
         size = self._sizes.pop(name)
-        self._total -= size
+        self.total -= size
         return size
 
     def _set_aside(self, name: str) -> Path:
-        aside = self._root / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        aside = self._root / f"{UNFINISHED}{secrets.token_hex(8)}"
         os.rename(self._root / name, aside)
         return aside
 

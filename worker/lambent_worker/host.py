@@ -16,6 +16,7 @@ from lambent_chassis import clock
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
 from lambent_worker import extensions, failures
+from lambent_worker.compiled import Compiler, Job
 from lambent_worker.event import Event
 from lambent_worker.instance import Ending, HostListener, Instance
 from lambent_worker.logs import FunctionLogs
@@ -59,6 +60,7 @@ class InstanceHost:
         self._listener = listener
         self._init_limit_s = init_limit_s
         self._freeze_after_s = freeze_after_s
+        self.compiler = Compiler(packages.folders)
         self._snapshots = Snapshots(self._sandbox, packages, logs)
         self._instances: dict[InstanceId, Instance] = {}
         self._tasks = asyncio.TaskGroup()
@@ -66,6 +68,7 @@ class InstanceHost:
     async def __aenter__(self) -> Self:
         await self._sandbox.__aenter__()
         await self._tasks.__aenter__()
+        await self.compiler.__aenter__()
         self._watches = [
             self._tasks.create_task(self._watch_sandbox()),
             self._tasks.create_task(self._freeze_idle()),
@@ -79,6 +82,7 @@ class InstanceHost:
             watch.cancel()
         for instance in self._instances.values():
             instance.kill()
+        await self.compiler.__aexit__(None, None, None)
         try:
             await self._tasks.__aexit__(None, None, None)
             await self._snapshots.close()
@@ -160,10 +164,17 @@ class InstanceHost:
         if held is None:
             return Ending("killed")
         with held:
+            self._have_compiled(it, held)
             it.extensions = extensions.names(held.layers)
             if not it.definition.snapstart:
                 return await self._run_in_sandbox(it, held)
             return await self._run_from_snapshot(it, held)
+
+    def _have_compiled(self, it: Instance, held: Held) -> None:
+        """In the background, for the instances after this one."""
+        if (bytecode := it.runtime.bytecode) is not None:
+            for name, shown in zip(held.names, ("/var/task", "/opt"), strict=False):
+                self.compiler.want(Job(name, shown, bytecode))
 
     async def _run_from_snapshot(self, it: Instance, held: Held) -> Ending:
         async with AsyncExitStack() as stack:

@@ -27,7 +27,11 @@ class PackageMissing(Exception):
 class Held:
     """Code and layers of one instance, which stay where they are until `release`, or the end of a `with`."""
 
-    def __init__(self, code: Path, layers: Path | None, release: Callable[[], None]) -> None:
+    def __init__(
+        self, names: Sequence[str], code: Path, layers: Path | None, release: Callable[[], None]
+    ) -> None:
+        self.names = names
+        """In the cache: of the code, then of the layers if there are any."""
         self.code = code
         """The unpacked package: `/var/task`."""
         self.layers = layers
@@ -59,28 +63,28 @@ class PackageCache:
 
     def __init__(self, root: Path, store: ObjectStore, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._store = store
-        self._folders = Folders(root, limit_bytes)
+        self.folders = Folders(root, limit_bytes)
 
     async def hold(self, code_sha256: str, layers: Sequence[LayerVersion] = ()) -> Held:
         """Code and merged layers until they are released. Raises PackageMissing, and holds nothing then."""
         names = [code_sha256, *([_name_of(layers)] if layers else [])]
-        self._folders.hold(names)
+        self.folders.hold(names)
         try:
             if not layers:
                 code, merged = await self.fetch(code_sha256), None
             else:
                 code, merged = await asyncio.gather(self.fetch(code_sha256), self.layers(layers))
         except BaseException:
-            self._folders.let_go(names)
+            self.folders.let_go(names)
             raise
-        return Held(code, merged, lambda: self._folders.let_go(names))
+        return Held(names, code, merged, lambda: self.folders.let_go(names))
 
     async def fetch(self, sha256_hex: str) -> Path:
         """The folder with the package's files, for reading. It may be given up unless it is held.
 
         Raises PackageMissing.
         """
-        return await self._folders.once(sha256_hex, lambda: self._fetch(sha256_hex))
+        return await self.folders.once(sha256_hex, lambda: self._fetch(sha256_hex))
 
     async def layers(self, layers: Sequence[LayerVersion]) -> Path | None:
         """One folder with the files of all, of two with one name the later one's; None without layers.
@@ -91,7 +95,7 @@ class PackageCache:
             return None
         if len(layers) == 1:
             return await self.fetch(layers[0].code_sha256)
-        return await self._folders.once(_name_of(layers), lambda: self._merge(layers))
+        return await self.folders.once(_name_of(layers), lambda: self._merge(layers))
 
     async def _fetch(self, sha256_hex: str) -> None:
         try:
@@ -102,7 +106,7 @@ class PackageCache:
         except (BaseError, OSError) as error:
             raise PackageMissing(f"the package store failed on {sha256_hex}.zip: {error}") from error
         try:
-            await self._folders.add(sha256_hex, lambda files: _unpack(data, sha256_hex, files))
+            await self.folders.add(sha256_hex, lambda files: _unpack(data, sha256_hex, files))
         except BrokenZip as broken:
             raise PackageMissing(f"{sha256_hex}.zip is no sound package: {broken}") from broken
         except OSError as error:
@@ -110,15 +114,15 @@ class PackageCache:
 
     async def _merge(self, layers: Sequence[LayerVersion]) -> None:
         packages = [layer.code_sha256 for layer in layers]
-        self._folders.hold(packages)
+        self.folders.hold(packages)
         try:
             unpacked = await asyncio.gather(*map(self.fetch, packages))
-            await self._folders.add(_name_of(layers), lambda files: merge(unpacked, files))
+            await self.folders.add(_name_of(layers), lambda files: merge(unpacked, files))
         except OSError as error:
             names = ", ".join(f"{layer.name}:{layer.version}" for layer in layers)
             raise PackageMissing(f"the layers {names} cannot be merged here: {error}") from error
         finally:
-            self._folders.let_go(packages)
+            self.folders.let_go(packages)
 
 
 def _name_of(layers: Sequence[LayerVersion]) -> str:

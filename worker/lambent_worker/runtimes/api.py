@@ -11,6 +11,16 @@ READ_WHEN_EXECUTED: Final = ("LD_", "MALLOC_", "GLIBC_TUNABLES", "LC_", "LANG")
 """How variables begin that the C library reads when a program starts: for a parked process too early."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bytecode:
+    """What packages are compiled with on a worker."""
+
+    python: str
+    """The interpreter's path."""
+    tag: str
+    """Its cache tag, which files of bytecode have in their names: `cpython-311`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """A runtime that this host can run. Paths in `argv` and `environment` are as an instance sees them."""
@@ -29,6 +39,8 @@ class Runtime:
     frames: bool = False
     """It is ours and speaks frames on its channel; else it speaks to the Runtime API."""
     parkable: Parkable | None = None
+    bytecode: Bytecode | None = None
+    """Made of its packages; None where there is nothing to make."""
 
     def parked(self, memory_mb: int, variables: Mapping[str, str]) -> str:
         """Name of what is parked of it that suits a function with so much memory and these variables of its

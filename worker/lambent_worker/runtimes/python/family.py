@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lambent_worker.runtimes.api import Found, Runtime, Start, Unavailable
+from lambent_worker.runtimes.api import Bytecode, Found, Runtime, Start, Unavailable
 from lambent_worker.runtimes.host import NotUsable, built, output_of, outside_usr
 from lambent_worker.sandbox import entry, kernel, zygote
 from lambent_worker.sandbox.api import Parkable
@@ -155,6 +155,7 @@ def _runtime(it: Interpreter) -> Runtime:
         prefixes=outside_usr(it.prefix),
         frames=True,
         parkable=_zygote(it) if it.version >= OLDEST_ZYGOTE else None,
+        bytecode=Bytecode(str(it.path), f"cpython-{it.version[0]}{it.version[1]}"),
     )
 
 
