@@ -18,6 +18,7 @@ from .tmp_disk import mount_again
 
 ZYGOTE_ENVIRONMENT: Final = {
     "LANG": "en_US.UTF-8",
+    "TZ": ":UTC",
     "LD_LIBRARY_PATH": "/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",

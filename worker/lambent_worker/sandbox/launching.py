@@ -79,7 +79,8 @@ class Launcher:
         theirs = self._equip(shell, process, channel=True)
         try:
             with shell.doors() as doors:
-                order = ["fork", shell.uid, self._children.plan.users, len(doors)]
+                parked = program is None
+                order = ["fork", shell.uid, self._children.plan.users, len(doors), parked]
                 return self._order(zygote, order, shell, process, [*doors, *theirs, *shell.joins()])
         finally:
             for fd in theirs:

@@ -3,12 +3,13 @@
 How a runtime makes one: its folder holds copies of this file, of `kernel.py` and `entry.py` in one package,
 and a program, the `argv` of a `Parkable`, that imports whatever all its processes will need and then does
 
-    snapshot = zygote.serve()
+    snapshot = zygote.serve(rehearse)
     main(3, snapshot)
 
 `serve` returns in the processes alone: each in its shell, with nothing left of the zygote's power, after it
-has read the frame ["specialise"] from its channel, descriptor 3; environment and folder are set. The zygote
-itself runs no function's code, has one thread, and holds no secret.
+has read the frame ["specialise"] from its channel, descriptor 3; environment and folder are set. One that is
+to be parked calls `rehearse` before: time that nobody waits for. The zygote itself runs no function's code,
+has one thread, and holds no secret.
 
 What it returns is None, but in a process that is to become a snapshot: there it is a `Snapshot`, to be called
 once the function has been loaded. From then on that process is a zygote as well, of that function's alone,
@@ -21,7 +22,7 @@ a JSON array. Orders are answered in order; what has exited is said between, bef
 
     fork server to zygote                     zygote to fork server
                                               ["ready"]
-    ["fork", uid, users, doors]               ["forked", pid]    of a snapshot with a pidfd
+    ["fork", uid, users, doors, parked]       ["forked", pid]    of a snapshot with a pidfd
       with so many descriptors of the shell   ["failed", why]            this time
       (`entry.enter`), output, channel,       ["refused", why]           and will not fork again
       cgroup joins                            ["exited", pid, status]
@@ -91,6 +92,8 @@ class _Zygote:
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, control)
         self._system_calls = system_calls
         self._of_snapshots = of_snapshots
+        self.parked = False
+        """In a process: nobody waits for it yet."""
         self.snapshot: Snapshot | None = None
         """Set in a process that is to become one."""
         self._children: set[int] = set()
@@ -160,7 +163,16 @@ class _Zygote:
             socket.send_fds(self._control, [json.dumps(["forked", pid]).encode()], [pidfd])
             os.close(pidfd)
 
-    def _become(self, order: str, fds: list[int], uid: int = 0, users: bool = False, doors: int = 1) -> None:
+    def _become(
+        self,
+        order: str,
+        fds: list[int],
+        uid: int = 0,
+        users: bool = False,
+        doors: int = 1,
+        parked: bool = False,
+    ) -> None:
+        self.parked = parked
         output = fds[2 if order == "snapshot" else doors]
         try:
             os.setsid()
@@ -206,7 +218,7 @@ def _check_threads() -> None:
         raise Refused(f"it has {threads} threads")
 
 
-def serve() -> Snapshot | None:
+def serve(rehearse: Callable[[], None] = lambda: None) -> Snapshot | None:
     """Returns in a child that has been specialised; never in the zygote."""
     control = socket.socket(fileno=CONTROL_FD)
     filters = [kernel.Filter(control.recv(LONGEST_PACKET)) for _ in range(2)]
@@ -215,6 +227,8 @@ def serve() -> Snapshot | None:
     gc.freeze()
     zygote = _Zygote(control.detach(), *filters)
     zygote.serve()
+    if zygote.parked:
+        rehearse()
     specialise(entry.CHANNEL_FD)
     return zygote.snapshot
 
@@ -224,9 +238,11 @@ def specialise(channel: int) -> None:
     frame = _exactly(channel, int.from_bytes(_exactly(channel, 4), "big"))
     head = 2 + int.from_bytes(frame[:2], "big")
     told = json.loads(frame[head:])
+    zone = os.environ.get("TZ")
     os.environ.clear()
     os.environ.update(told["environment"])
-    time.tzset()
+    if os.environ.get("TZ") != zone:
+        time.tzset()
     os.chdir(told["folder"])
 
 

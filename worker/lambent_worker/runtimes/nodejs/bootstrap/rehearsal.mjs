@@ -2,12 +2,15 @@
 // compiled. The events come from a server of its own; nothing of it is left.
 
 import http from "node:http";
+import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
 import { RuntimeApi } from "./api.mjs";
 import { runsFor } from "./console.mjs";
 import { load } from "./loader.mjs";
 import { Runtime } from "./runtime.mjs";
+
+const require = createRequire(import.meta.url);
 
 /** A rehearsal that fails costs time and nothing else. */
 export async function rehearse() {
@@ -24,6 +27,9 @@ export async function rehearse() {
     // It is as slow as without.
   }
   runsFor(undefined);
+  for (const file of Object.keys(require.cache)) {
+    delete require.cache[file];
+  }
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TOO_LARGE = f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes)."
 
 
-def _load(handler: str) -> Handler:
+def load(handler: str) -> Handler:
     """The function that `module.function` or `folder/module.function` names; raises Fault."""
     try:
         module_name, function_name = handler.rsplit(".", 1)
@@ -71,7 +71,7 @@ def _run(handler: Handler, context: Context, body: bytes) -> bytes:
     return answer
 
 
-def _answer_events(fd: int, handler: Handler) -> None:
+def answer_events(fd: int, handler: Handler) -> None:
     own_pid = os.getpid()
     for (_, request_id, deadline_ms, arn, client_context), body in frames(fd):
         try:
@@ -110,9 +110,9 @@ def main(fd: int, snapshot: Fork | None = None) -> NoReturn:
     send(fd, "initialising")
     try:
         if snapshot is None:
-            handler = _load(os.environ["_HANDLER"])
+            handler = load(os.environ["_HANDLER"])
         else:
-            handler = restored(fd, snapshot, lambda: _load(os.environ["_HANDLER"]))
+            handler = restored(fd, snapshot, lambda: load(os.environ["_HANDLER"]))
     except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
         body = failure(error, "")
         output.flush()
@@ -120,5 +120,5 @@ def main(fd: int, snapshot: Fork | None = None) -> NoReturn:
         sys.exit(1)
     output.flush()
     send(fd, "ready")
-    _answer_events(fd, handler)
+    answer_events(fd, handler)
     sys.exit(0)

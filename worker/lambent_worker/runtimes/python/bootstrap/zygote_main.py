@@ -17,8 +17,9 @@ _folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, _folder)
 _runtime = import_module("lambent_bootstrap.runtime")
 _zygote = import_module("lambent_bootstrap.zygote")
+_rehearsal = import_module("lambent_bootstrap.rehearsal")
 sys.path.remove(_folder)  # what can be imported is the function's own affair
 for _name in COMMON.split():
     import_module(_name)
-_snapshot = _zygote.serve()
+_snapshot = _zygote.serve(_rehearsal.rehearse)
 _runtime.main(3, _snapshot)
