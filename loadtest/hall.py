@@ -24,7 +24,7 @@ from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
 from lambent_worker.runtimes.registry import Runtimes
 from lambent_worker.sandbox import backends
-from lambent_worker.sandbox.api import HostFiles, Parkable
+from lambent_worker.sandbox.api import Backend, HostFiles, Parkable
 from loadtest.fleet import Off
 
 ANSWER_WITHIN_S: Final = 60.0
@@ -37,6 +37,9 @@ class Hall:
     def __init__(self, name: str, store: MemoryStore) -> None:
         self.name = name
         self.host: InstanceHost
+        self.backend: Backend
+        """Beneath the host, for sandboxes that hold no instance."""
+        self.packages: PackageCache
         self._store = store
         self._numbers = itertools.count(1)
         self._ready: dict[InstanceId, asyncio.Future[float]] = {}
@@ -157,18 +160,19 @@ async def hall(
     runtimes.install(mine / "runtimes")
     files = HostFiles(runtimes=mine / "runtimes", prefixes=runtimes.prefixes, scratch=mine / "scratch")
     it = Hall(name, store)
+    it.packages = PackageCache(mine / "packages", store)
     backend = backends.backend(sandbox, files, f"bench-{name}-{folder.name}", _parkables(runtimes, parked))
     async with (
         FunctionLogs(mine / "logs") as logs,
         InstanceHost(
             sandbox=backend,
             runtimes=runtimes.by_name,
-            packages=PackageCache(mine / "packages", store),
+            packages=it.packages,
             logs=logs,
             listener=_Listener(it),
         ) as host,
     ):
-        it.host = host
+        it.host, it.backend = host, backend
         host.extend(clock.monotonic_s() + 3_600)
         yield it
 

@@ -4,22 +4,25 @@ Variants take turns in one run, so that what else the machine does meets all of 
 """
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from lambent_chassis import logs
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.definition import Definition
+from lambent_proto.ids import InstanceId
 from lambent_worker.runtimes.registry import discover
-from lambent_worker.sandbox.api import CannotStart
+from lambent_worker.sandbox.api import CannotStart, SandboxSpec
 from loadtest.figures import percentile
 from loadtest.hall import Hall, hall, zipped
 from loadtest.protections import costs
@@ -138,7 +141,10 @@ class Measured:
     starts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """By function, then by variant."""
     protections_us: dict[str, float] = field(default_factory=dict)
-    per_s: float = 0.0
+    sandboxes_per_s: float = 0.0
+    """Made and destroyed, with nothing in them."""
+    instances_per_s: float = 0.0
+    """Each with its first answer."""
     missing: dict[str, str] = field(default_factory=dict)
     """Variants that this host does not have, and why."""
 
@@ -167,7 +173,8 @@ async def measure(count: int, seconds: float) -> Measured:
                 else:
                     measured.starts[family] = starts
             if PARKED in halls:
-                measured.per_s = await _rate(halls[PARKED], seconds)
+                measured.sandboxes_per_s = await _sandbox_rate(halls[PARKED], seconds)
+                measured.instances_per_s = await _instance_rate(halls[PARKED], seconds)
     if os.geteuid() == 0:
         measured.protections_us = await asyncio.to_thread(costs, count)
     return measured
@@ -193,16 +200,45 @@ async def _starts(halls: dict[str, Hall], family: str, count: int) -> dict[str, 
     return times
 
 
-async def _rate(it: Hall, seconds: float) -> float:
-    """Instances a second, from nothing to nothing, some at a time."""
+async def _sandbox_rate(it: Hall, seconds: float) -> float:
+    """Sandboxes a second, from nothing to nothing, some at a time."""
     runtime, handler, files = function_of("Python")
     definition = await it.deploy(zipped(files), runtime, handler)
+    await it.first_answer_ms(definition)
+    names = itertools.count()
+    with await it.packages.hold(definition.code_sha256) as held:
+
+        async def one() -> None:
+            sandbox = await it.backend.create(
+                SandboxSpec(
+                    instance=InstanceId(f"empty-{next(names)}"),
+                    code=held.code,
+                    layers=None,
+                    memory_mb=definition.memory_mb,
+                    tmp_mb=definition.tmp_mb,
+                    network=False,
+                )
+            )
+            sandbox.destroy()
+            await sandbox.wait()
+
+        return await _rate(one, seconds)
+
+
+async def _instance_rate(it: Hall, seconds: float) -> float:
+    """Instances a second, each with its first answer, from nothing to nothing, some at a time."""
+    runtime, handler, files = function_of("Python")
+    definition = await it.deploy(zipped(files), runtime, handler)
+    return await _rate(lambda: it.first_answer_ms(definition), seconds)
+
+
+async def _rate(make: Callable[[], Coroutine[Any, Any, object]], seconds: float) -> float:
     began = monotonic_s()
 
     async def one_after_another() -> int:
         made = 0
         while monotonic_s() - began < seconds:
-            await it.first_answer_ms(definition)
+            await make()
             made += 1
         return made
 
@@ -215,7 +251,11 @@ def figures_of(measured: Measured) -> Figures:
     p50s = {family: _p50s(times) for family, times in measured.starts.items()}
     python = p50s["Python"]
     bare = python[BARE]
-    figures: Figures = {"bare_start_p50_ms": round(bare, 2), "sandboxes_per_s": round(measured.per_s, 1)}
+    figures: Figures = {
+        "bare_start_p50_ms": round(bare, 2),
+        "sandboxes_per_s": round(measured.sandboxes_per_s, 1),
+        "instances_per_s": round(measured.instances_per_s, 1),
+    }
     for key, name in (("exec", EXEC), ("zygote", ZYGOTE), ("parked", PARKED)):
         if name in python:
             figures[f"sandbox_{key}_p50_ms"] = round(python[name], 2)
@@ -249,7 +289,10 @@ def report(measured: Measured) -> None:
             )
     for name, why in measured.missing.items():
         click.echo(f"  {name}: not on this host: {why}")
-    click.echo(f"{measured.per_s:.0f} sandboxes a second, each with its first answer, {AT_ONCE} at a time.")
+    click.echo(
+        f"{measured.sandboxes_per_s:.0f} sandboxes made and destroyed a second, {AT_ONCE} at a time; "
+        f"{measured.instances_per_s:.0f} instances a second, each with its first answer."
+    )
     if measured.protections_us:
         click.echo("\nWhat each protection takes by itself, us")
     for name, us in measured.protections_us.items():
