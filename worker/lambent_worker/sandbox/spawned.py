@@ -248,3 +248,14 @@ def empty(scratch: Path) -> None:
     """Its own folder alone is emptied: what a worker before this one left in it belongs to nobody."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
+
+
+def in_memory(folder: Path) -> bool:
+    """Whether what is written there is kept in memory alone."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo") as mounts:  # proc(5) has its fields
+        for fields in map(str.split, mounts):
+            if fields[2] == number:
+                return fields[fields.index("-") + 1] in ("tmpfs", "ramfs")
+    return False
