@@ -97,7 +97,8 @@ class Room:
         return cls({"user": user, "net": net, "mount": mount}, socket.socket(fileno=listener), None)
 
     def enter(self) -> tuple[str, ...]:
-        """What runs a program in it, as arguments."""
+        """What runs a program in it, as arguments. The kernel lets who is not root look into this process for
+        that only if it has not changed its user since it was executed."""
         own = f"/proc/{os.getpid()}/fd"
         options = [f"--{name}={own}/{fd}" for name, fd in self._namespaces.items()]
         return ("/usr/bin/nsenter", *options, "--preserve-credentials", "--")

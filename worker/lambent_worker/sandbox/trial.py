@@ -15,7 +15,7 @@ from lambent_worker.sandbox.api import CannotStart, HostFiles, Launch, Process, 
 _TMP_MB: Final = 1
 _BYTES: Final = 10_000_000
 _STEP_LIMIT_S: Final = 10.0
-_NAMESPACES: Final = ("pid", "net", "mnt", "ipc", "uts", "user", "cgroup")
+_NAMESPACES: Final = ("pid", "net", "mnt", "ipc", "user")
 _END: Final = b"end: here\n"
 
 SCRIPT: Final = f"""
@@ -97,6 +97,7 @@ def _judged(seen: Mapping[str, str]) -> list[tuple[str, str, bool]]:
         ("files", "tried it: a file of the host's was read", seen["read"] != "" or "mnt" in shared),
         ("files", "tried it: what is to be read only was written", "write" in seen),
         *((name, open_to, unseen) for name in ("environment", "memory", "events", "worker")),
+        ("memory", "tried it: shared memory is shared with the host", "ipc" in shared),
         ("network", "tried it: its network is the host's", "net" in shared),
         ("syscalls", "tried it: no system call is refused", seen["Seccomp"] != "2" or "call" in seen),
         ("syscalls", "tried it: programs can give it new privileges", seen["NoNewPrivs"] != "1"),
