@@ -123,7 +123,7 @@ def unix(): socket.socket(socket.AF_UNIX).connect("\\0lambent-test-" + os.enviro
 for attempt in (tcp, mptcp, fast_open, fast_open_of_a_message, unix):
     try: attempt()
     except OSError: pass
-    else: print(attempt.__made_)
+    else: print(attempt.__name__)
 """
 
 
