@@ -16,7 +16,8 @@ import asyncio
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -66,10 +67,10 @@ class BwrapPlace(Place):
     ) -> None:
         self.cgroup = cgroup
         self.uid = uid
-        self._uids = backend.uids
         self._room = room
-        self._tmp = backend.tmp_of(spec)
-        self._arguments = tuple(_arguments(backend.files, spec, backend.etc, self._tmp))
+        self._backend = backend
+        self._spec = spec
+        self._arguments = tuple(_arguments(backend, spec))
         self.api = room.listener if spec.runtime_api else None
         if self.api is None:
             room.listener.close()
@@ -97,8 +98,8 @@ class BwrapPlace(Place):
 
     def remove(self) -> None:
         self._room.close()
-        remove_tmp(self._tmp)
-        self._uids.give_back(self.uid)
+        self._backend.remove_tmp(self._spec)
+        self._backend.uids.give_back(self.uid)
 
 
 def _file(name: str, content: bytes) -> int:
@@ -108,7 +109,8 @@ def _file(name: str, content: bytes) -> int:
     return fd
 
 
-def _arguments(files: HostFiles, spec: SandboxSpec, etc: Path, tmp: Path) -> Iterable[str]:
+def _arguments(backend: "BwrapBackend", spec: SandboxSpec) -> Iterable[str]:
+    shown = backend.shown(spec)
     yield from (*NAMESPACES, "--die-with-parent", "--hostname", "sandbox", "--clearenv")
     yield from ("--uid", f"{INSIDE_UID}", "--gid", f"{INSIDE_GID}", "--cap-drop", "ALL")
     yield from ("--seccomp", f"{SECCOMP_FD}")
@@ -117,16 +119,14 @@ def _arguments(files: HostFiles, spec: SandboxSpec, etc: Path, tmp: Path) -> Ite
             yield from ("--symlink", os.readlink(path), path)
         elif os.path.isdir(path):
             yield from ("--ro-bind", path, path)
-    for prefix in files.prefixes:
-        yield from ("--ro-bind", str(prefix), str(prefix))
-    yield from ("--ro-bind", str(etc), "/etc", "--proc", "/proc")
+    yield from ("--proc", "/proc")
     for device in DEVICES:
         yield from ("--dev-bind", device, device)
     for link, target in LINKS.items():
         yield from ("--symlink", target, link)
-    yield from ("--ro-bind", str(files.runtimes), VIEW.runtime_dir, "--bind", str(tmp), VIEW.tmp)
-    yield from ("--ro-bind", str(spec.code), VIEW.task_root)
-    yield from ("--ro-bind", str(spec.layers), VIEW.opt) if spec.layers else ("--dir", VIEW.opt)
+    yield from ("--bind", str(backend.tmp_of(spec)), VIEW.tmp, "--dir", VIEW.opt)
+    for inside, (_, source) in shown.items():
+        yield from ("--ro-bind", source, inside)
     yield from ("--remount-ro", "/")
 
 
@@ -138,6 +138,9 @@ class BwrapBackend:
         self.files = files
         self.etc = files.scratch / "etc"
         self._parent = f"lambent-{name}"
+        self._is_root = os.geteuid() == 0
+        self._place = Path("/run") / self._parent
+        """Where rooms show what their instances' users could not reach; on the host an empty folder."""
         self._made = 0
         self._disks: TmpDisks | None = None
         self._why: dict[str, str] = {"own_kernel": "instances share the host's kernel"}
@@ -152,7 +155,9 @@ class BwrapBackend:
             await asyncio.to_thread(self._cgroups.sweep, self._parent)
         await asyncio.to_thread(empty, self.files.scratch)
         self.files.scratch.chmod(0o711)
-        self.uids = Uids(self.files)
+        self.uids = Uids()
+        if self._is_root:
+            self._place.mkdir(mode=0o755, exist_ok=True)
         self.etc.mkdir()
         await asyncio.to_thread(write_etc, str(self.etc))
         try:
@@ -171,6 +176,8 @@ class BwrapBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._spawner.__aexit__(kind, error, trace)
+        with suppress(OSError):  # another worker of this name uses it, or it was never made
+            self._place.rmdir()
 
     async def _try_out(self) -> None:
         """Raises CannotStart if no process can be started."""
@@ -214,21 +221,36 @@ class BwrapBackend:
                 self._made += 1
                 cgroup = self._cgroups.make(self._parent, f"{self._made}")
                 cgroup.limit(limits(spec.memory_mb, shared_bytes=0))
-            tmp = str(make_tmp(self.files.scratch, spec.instance, uid))
-            place = BwrapPlace(self, spec, cgroup, uid, await self._room(tmp, spec.tmp_mb))
+            place = BwrapPlace(self, spec, cgroup, uid, await self._room(spec))
         except BaseException:
             self.uids.give_back(uid)
             if cgroup is not None:
                 cgroup.remove()
-            remove_tmp(self.tmp_of(spec))
+            self.remove_tmp(spec)
             raise
         return SpawnedSandbox(self._spawner, spec, place)
 
-    async def _room(self, tmp: str, size_mb: int) -> Room:
-        if os.geteuid() != 0:
-            return await Room.as_user(tmp, size_mb)
-        disk = await asyncio.to_thread(self._disks.make, size_mb) if self._disks else None
-        return await asyncio.to_thread(Room.as_root, tmp, size_mb, disk)
+    async def _room(self, spec: SandboxSpec) -> Room:
+        if not self._is_root:
+            return await Room.as_user(str(make_tmp(self.files.scratch, spec.instance)), spec.tmp_mb)
+        disk = await asyncio.to_thread(self._disks.make, spec.tmp_mb) if self._disks else None
+        shown = [path for path, _ in self.shown(spec).values()]
+        return await asyncio.to_thread(Room.as_root, str(self._place), spec.tmp_mb, disk, shown)
+
+    def shown(self, spec: SandboxSpec) -> Mapping[str, tuple[str, str]]:
+        """What an instance reads, by its path there: where the host has it, and where the room."""
+        paths = {"/etc": self.etc, VIEW.runtime_dir: self.files.runtimes, VIEW.task_root: spec.code}
+        if spec.layers is not None:
+            paths[VIEW.opt] = spec.layers
+        paths |= {str(prefix): prefix for prefix in self.files.prefixes}
+        return {
+            inside: (str(path), f"{self._place}/{number}" if self._is_root else str(path))
+            for number, (inside, path) in enumerate(paths.items())
+        }
 
     def tmp_of(self, spec: SandboxSpec) -> Path:
-        return tmp_of(self.files.scratch, spec.instance)
+        return self._place / "tmp" if self._is_root else tmp_of(self.files.scratch, spec.instance)
+
+    def remove_tmp(self, spec: SandboxSpec) -> None:
+        if not self._is_root:
+            remove_tmp(self.tmp_of(spec))

@@ -79,8 +79,8 @@ UIDS: Final = range(720_000, 724_096)
 class Uids:
     """Users of the host's, each given to one instance at a time."""
 
-    def __init__(self, files: HostFiles) -> None:
-        needed = (files.scratch, files.runtimes, *files.prefixes)
+    def __init__(self, *needed: Path) -> None:
+        """They have none if they could not go to one of these folders."""
         hidden = [it for it in needed if not _reachable(it)]
         self.why_not = ""
         """Why instances have no user of their own."""
@@ -174,7 +174,7 @@ class LandlockBackend:
             await asyncio.to_thread(self._cgroups.sweep, self._parent)
         await asyncio.to_thread(empty, self._files.scratch)
         self._files.scratch.chmod(0o711)
-        self._uids = Uids(self._files)
+        self._uids = Uids(self._files.scratch, self._files.runtimes, *self._files.prefixes)
         self._on_disk = not await asyncio.to_thread(in_memory, self._files.scratch)
         self._possible = await self._trial()
         self._spawner = await Spawner(confines=True).__aenter__()

@@ -10,12 +10,13 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from lambent_worker.sandbox import kernel
+from lambent_worker.sandbox.root import bind
 from lambent_worker.sandbox.shell import api_listener, write
 from lambent_worker.sandbox.tmp_disk import discard
 
@@ -38,15 +39,21 @@ class Room:
         self._disk = disk
 
     @classmethod
-    def as_root(cls, tmp: str, size_mb: int, disk: int | None) -> Self:
-        """`disk` is a mount for `/tmp`, which becomes the room's; without one it is in memory. `tmp` is where
-        it is in the room. Raises OSError."""
+    def as_root(cls, place: str, size_mb: int, disk: int | None, shown: Sequence[str]) -> Self:
+        """`place` is an empty folder where every user can go; in the room it has `tmp`, and what is `shown`,
+        to be read only, as `0`, `1`, ... `disk` is a mount for `tmp`, which becomes the room's; without one
+        that is in memory. Raises OSError."""
         made: list[Self | OSError] = []
 
         def make() -> None:
             try:
                 kernel.unshare(_NAMESPACES)
-                listener = _furnish(tmp, size_mb, disk)
+                _mount(place, "size=1m,mode=755")
+                for number, path in enumerate(shown):
+                    os.mkdir(f"{place}/{number}")
+                    bind(path, f"{place}/{number}")
+                os.mkdir(f"{place}/tmp")
+                listener = _furnish(f"{place}/tmp", size_mb, disk)
                 own = "/proc/thread-self/ns"
                 made.append(cls({"net": _open(f"{own}/net"), "mount": _open(f"{own}/mnt")}, listener, disk))
             except OSError as error:
@@ -63,7 +70,7 @@ class Room:
 
     @classmethod
     async def as_user(cls, tmp: str, size_mb: int) -> Self:
-        """The same for who is not root. Raises OSError."""
+        """For who is not root and needs nothing shown; `tmp` is an empty folder. Raises OSError."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             argv = (
@@ -124,13 +131,17 @@ def main() -> None:
         socket.send_fds(given, [b"."], [listener.fileno(), *namespaces])
 
 
-def _furnish(tmp: str, size_mb: int, disk: int | None) -> socket.socket:
+def _mount(target: str, options: str) -> None:
+    """Seen in the room alone."""
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_SLAVE)
+    kernel.mount("lambent", target, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+
+
+def _furnish(tmp: str, size_mb: int, disk: int | None) -> socket.socket:
     if disk is not None:
         kernel.attach(disk, tmp)
     else:
-        options = f"size={size_mb}m,mode=1777,nr_inodes={max(_LEAST_INODES, size_mb * _INODES_A_MB)}"
-        kernel.mount("tmp", tmp, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+        _mount(tmp, f"size={size_mb}m,mode=1777,nr_inodes={max(_LEAST_INODES, size_mb * _INODES_A_MB)}")
     return api_listener()
 
 
