@@ -1,21 +1,25 @@
 """The backend without privileges: Landlock, system call filters and resource limits on plain processes.
 
 An instance sees the host's processes and network devices, and its files lie where the host has them: it can
-only not use them. Where the worker is root each instance also has a user of its own, and a cgroup.
+only not use them. Of the network it has one TCP port, the Runtime API's, and nobody can connect to it. Where
+the worker is root each instance also has a user of its own, and a cgroup. On entry a process that is shut in
+like an instance tries all that is claimed (`attempts.py`).
 """
 
 import asyncio
+import json
 import os
 import platform
 import socket
+import sys
 from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from lambent_worker.sandbox import seccomp, tcp_only
+from lambent_proto.ids import InstanceId
+from lambent_worker.sandbox import attempts, seccomp, tcp_only
 from lambent_worker.sandbox.api import (
     PROTECTIONS,
     CannotStart,
@@ -26,14 +30,14 @@ from lambent_worker.sandbox.api import (
     View,
 )
 from lambent_worker.sandbox.cgroups import Cgroup, Cgroups
-from lambent_worker.sandbox.confine import landlock_version
-from lambent_worker.sandbox.inside import connect_here
+from lambent_worker.sandbox.confine import NET_FROM, landlock_version
 from lambent_worker.sandbox.preparing import PROCESSES, limits
 from lambent_worker.sandbox.spawned import (
     Place,
     SpawnedSandbox,
     Start,
     empty,
+    in_memory,
     loopback_listener,
     make_tmp,
     remove_tmp,
@@ -61,18 +65,22 @@ READ: Final = (
 )
 WRITE: Final = ("/dev/null", "/dev/full")
 
-_LISTEN: Final = "0A"
-"""State of a listening socket in /proc/net/tcp, proc(5)."""
-
 MB: Final = 1024 * 1024
+
+BEYOND_MB: Final = 512
+"""What one process may have beside the function's memory where no cgroup counts that. Much of what runtimes
+ask the kernel for they never touch: a JVM with a heap of 100 MB asks for more than 128."""
+
+TRIAL_LIMIT_S: Final = 20.0
+
 UIDS: Final = range(720_000, 724_096)
 
 
 class Uids:
     """Users of the host's, each given to one instance at a time."""
 
-    def __init__(self, files: HostFiles) -> None:
-        needed = (files.scratch, files.runtimes, *files.prefixes)
+    def __init__(self, *needed: Path) -> None:
+        """They have none if they could not go to one of these folders."""
         hidden = [it for it in needed if not _reachable(it)]
         self.why_not = ""
         """Why instances have no user of their own."""
@@ -100,17 +108,6 @@ def _reachable(folder: Path) -> bool:
     return all(it.stat().st_mode & 0o001 for it in (folder, *folder.parents))
 
 
-def _listeners(port: int) -> set[int]:
-    """The users that have a socket which listens on that port, on any address of this host."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        with suppress(FileNotFoundError), open(f"/proc/self/net/{name}") as table:
-            for fields in map(str.split, table.readlines()[1:]):
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                    found.add(int(fields[7]))
-    return found
-
-
 class LandlockPlace(Place):
     def __init__(self, files: HostFiles, spec: SandboxSpec, cgroup: Cgroup | None, uids: Uids) -> None:
         self.cgroup = cgroup
@@ -126,9 +123,12 @@ class LandlockPlace(Place):
         )
         layers = [str(spec.layers)] if spec.layers else []
         machine = platform.machine()
-        self._confine = {
+        limits = {"RLIMIT_NPROC": PROCESSES, "RLIMIT_CORE": 0, "RLIMIT_FSIZE": spec.tmp_mb * MB}
+        if cgroup is None:
+            limits["RLIMIT_DATA"] = (spec.memory_mb + BEYOND_MB) * MB
+        self.confine = {
             "uid": self._uid,
-            "limits": {"RLIMIT_NPROC": PROCESSES, "RLIMIT_CORE": 0, "RLIMIT_FSIZE": spec.tmp_mb * MB},
+            "limits": limits,
             "read": [*READ, str(spec.code), str(files.runtimes), *layers, *map(str, files.prefixes)],
             "write": [*WRITE, str(self._tmp)],
             "ports": [self.api.getsockname()[1]] if self.api else [],
@@ -143,16 +143,12 @@ class LandlockPlace(Place):
             argv=launch.argv,
             environment=launch.environment,
             folder=launch.folder,
-            confine=self._confine,
+            confine=self.confine,
         )
 
     async def connect(self, port: int) -> socket.socket:
-        """To the instance's own user alone: the loopback is the host's, and other programs listen there."""
-        if self._uid is None:
-            raise PermissionError("without a user of its own it cannot be told what an instance listens on")
-        if _listeners(port) != {self._uid}:
-            raise ConnectionRefusedError(f"the instance does not listen on 127.0.0.1:{port}")
-        return await connect_here(port)
+        """Never possible."""
+        raise PermissionError("with landlock nothing in an instance may listen: choose another sandbox")
 
     def remove(self) -> None:
         remove_tmp(self._tmp)
@@ -170,14 +166,17 @@ class LandlockBackend:
 
     async def __aenter__(self) -> Self:
         """Raises CannotStart where the kernel has no Landlock."""
-        if not landlock_version():
+        self._version = landlock_version()
+        if not self._version:
             raise CannotStart("this kernel has no Landlock, or it is switched off (the lsm= boot parameter)")
         self._cgroups = await asyncio.to_thread(Cgroups.detect)
         if self._cgroups.given:
             await asyncio.to_thread(self._cgroups.sweep, self._parent)
         await asyncio.to_thread(empty, self._files.scratch)
         self._files.scratch.chmod(0o711)
-        self._uids = Uids(self._files)
+        self._uids = Uids(self._files.scratch, self._files.runtimes, *self._files.prefixes)
+        self._on_disk = not await asyncio.to_thread(in_memory, self._files.scratch)
+        self._possible = await self._trial()
         self._spawner = await Spawner(confines=True).__aenter__()
         return self
 
@@ -186,24 +185,52 @@ class LandlockBackend:
     ) -> None:
         await self._spawner.__aexit__(kind, error, trace)
 
+    async def _trial(self) -> Mapping[str, str]:
+        """By protection, what an instance could do in spite of it. Raises CannotStart."""
+        secret = self._files.scratch / "secret"
+        secret.touch()
+        secret.chmod(0o666)
+        spec = SandboxSpec(instance=InstanceId("trial"), code=self._files.runtimes, memory_mb=128)
+        place = LandlockPlace(self._files, spec, None, self._uids)
+        settings = {"confine": place.confine, "secret": str(secret), "worker": os.getpid()}
+        packages = str(Path(attempts.__file__).parents[2])
+        argv = (sys.executable, "-I", "-S", attempts.__file__, packages)
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe, env={})
+        try:
+            async with asyncio.timeout(TRIAL_LIMIT_S):
+                said, why_not = await child.communicate(json.dumps(settings).encode())
+        except TimeoutError:
+            child.kill()
+            raise CannotStart(f"what landlock gives was not tried out within {TRIAL_LIMIT_S:g} s") from None
+        finally:
+            place.remove()
+            secret.unlink()
+        if child.returncode:
+            reason = why_not.decode(errors="replace").strip().rpartition("\n")[2]
+            raise CannotStart(f"a process cannot be shut in by Landlock here: {reason}")
+        found: Mapping[str, str] = json.loads(said)
+        return found
+
     def protections(self) -> Protections:
-        own_user = not self._uids.why_not
-        given = {"files", "environment", "memory", "events", "syscalls", "process_limit", "tmp_on_disk"}
         why = {
             "disk_limit": "Landlock does not count what is written: only one file's size is limited",
             "own_kernel": "instances share the host's kernel",
-            "own_user": self._uids.why_not,
-            "network": "an instance may listen on the host's addresses",
-            "worker": "without a user of its own an instance may change the modes of the worker's files",
         }
-        given |= {"own_user", "worker"} if own_user else set()
+        if self._uids.why_not:
+            why["own_user"] = self._uids.why_not
+        if self._version < NET_FROM:
+            why["network"] = f"Landlock {self._version} knows no TCP ports, {NET_FROM} does"
+        if not self._on_disk:
+            why["tmp_on_disk"] = "the worker's data folder is in memory itself"
+        for name, what in self._possible.items():
+            why.setdefault(name, f"tried it: {what}")
         for capability, protection in OF_CGROUPS.items():
-            if capability in self._cgroups.given:
-                given.add(protection)
-            else:
+            if capability not in self._cgroups.given:
                 why[protection] = self._cgroups.why.get(capability, "no cgroup")
-        missing = {name: why.get(name, "not with Landlock") for name in PROTECTIONS if name not in given}
-        return Protections("landlock", frozenset(given), missing)
+        if "pids" in self._cgroups.given:
+            why.pop("process_limit", None)
+        return Protections("landlock", frozenset(PROTECTIONS) - why.keys(), why)
 
     def extend(self, valid_until: float) -> None:
         self._spawner.extend(valid_until)

@@ -23,6 +23,8 @@ from lambent_worker.sandbox.spawner_client import Spawned, Spawner
 
 _KB_A_MB: Final = 1024
 _MB: Final = 1024 * 1024
+_STRAYS_END_WITHIN_S: Final = 5.0
+_LOOK_AGAIN_S: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ class SpawnedSandbox:
         self._launched: list[Spawned] = []
         self._launches = 0
         self._destroyed = asyncio.Event()
+        self._removing = asyncio.Lock()
         self._removed = False
         self._peak_mb = 0
 
@@ -158,7 +161,7 @@ class SpawnedSandbox:
         for spawned in ended:
             self._spawner.kill(spawned.key)
         await asyncio.gather(*(asyncio.shield(spawned.exited) for spawned in ended))
-        self._kill_strays()
+        await self._end_strays()
 
     def destroy(self) -> None:
         if self._removed:
@@ -168,11 +171,21 @@ class SpawnedSandbox:
         for spawned in self._launched:
             self._spawner.kill(spawned.key)
 
-    def _kill_strays(self) -> None:
-        """Those that left their process groups. The spawner has killed the others, and knows that it did."""
-        if self._place.cgroup is not None and not self._removed:
-            with suppress(OSError):  # its processes are gone already
-                self._place.cgroup.kill()
+    async def _end_strays(self) -> None:
+        """Those that left their process groups. The spawner has killed the others, and knows that it did.
+
+        Raises CannotStart if one does not end.
+        """
+        cgroup = self._place.cgroup
+        if cgroup is None or self._removed:
+            return
+        try:
+            async with asyncio.timeout(_STRAYS_END_WITHIN_S):
+                while cgroup.processes():
+                    cgroup.kill()
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+        except OSError as error:  # TimeoutError is one
+            raise CannotStart(f"a process of {self._spec.instance} does not end: {error}") from error
 
     async def wait(self) -> None:
         """A sandbox without a process in it stands until it is destroyed, or the spawner is lost."""
@@ -182,10 +195,12 @@ class SpawnedSandbox:
         for waiting in (destroyed, lost):
             waiting.cancel()
         await asyncio.gather(*(asyncio.shield(spawned.exited) for spawned in self._launched))
-        if not self._removed:
-            self._kill_strays()
-            self._removed = True
-            await asyncio.to_thread(self._remove)
+        async with self._removing:
+            if not self._removed:
+                with suppress(CannotStart):  # the next worker of this name ends them
+                    await self._end_strays()
+                self._removed = True
+                await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
         if self._place.cgroup is not None:
@@ -231,12 +246,16 @@ def loopback_listener() -> socket.socket:
 
 def make_tmp(scratch: Path, instance: InstanceId, owner: int | None = None) -> Path:
     """An empty folder for `/tmp`, of the user `owner` if there is one. Raises OSError."""
-    tmp = scratch / quote(instance, safe="") / "tmp"
+    tmp = tmp_of(scratch, instance)
     tmp.mkdir(parents=True)
     tmp.chmod(0o1777 if owner is None else 0o700)
     if owner is not None:
         os.chown(tmp, owner, owner)
     return tmp
+
+
+def tmp_of(scratch: Path, instance: InstanceId) -> Path:
+    return scratch / quote(instance, safe="") / "tmp"
 
 
 def remove_tmp(tmp: Path) -> None:
@@ -248,3 +267,14 @@ def empty(scratch: Path) -> None:
     """Its own folder alone is emptied: what a worker before this one left in it belongs to nobody."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
+
+
+def in_memory(folder: Path) -> bool:
+    """Whether what is written there is kept in memory alone."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo") as mounts:  # proc(5) has its fields
+        for fields in map(str.split, mounts):
+            if fields[2] == number:
+                return fields[fields.index("-") + 1] in ("tmpfs", "ramfs")
+    return False
