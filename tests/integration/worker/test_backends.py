@@ -23,6 +23,9 @@ pytestmark = pytest.mark.integration
 PYTHON = os.path.realpath(sys.executable)
 EXITED = Exit(0, killed=False)
 
+LONG = str(os.getpid() * 100)
+"""Seconds that something sleeps, which nobody else on this machine sleeps so long."""
+
 
 class Bench:
     """A backend, and sandboxes of one function in it."""
@@ -63,11 +66,11 @@ class Bench:
         return exit_, printed.decode()
 
     def sleeps(self, sleepers: int, *, launches: int) -> bool:
-        """Whether so many `sleep 600` run. Those in a kernel of their own are not seen: that one is."""
+        """Whether so many `sleep LONG` run. Those in a kernel of their own are not seen: that one is."""
         if self.backend.protections().backend == "gvisor":
             root = f"--root={self.code.parent}".encode()
             return _running(lambda line: root in line and b"\0boot\0" in line) == launches
-        return _running(lambda line: line == b"sleep\0" + b"600\0") == sleepers
+        return _running(lambda line: line == f"sleep\0{LONG}\0".encode()) == sleepers
 
     async def shell(self, sandbox: Sandbox, script: str, **environment: str) -> tuple[Exit, str]:
         return await self.run(sandbox, "/bin/sh", "-c", script, **environment)
@@ -116,8 +119,8 @@ async def test_the_environment_is_what_was_given(bench: Bench) -> None:
 async def test_clear_ends_every_process_and_keeps_tmp(bench: Bench) -> None:
     sandbox = await bench.create()
     await bench.shell(sandbox, 'echo kept > "$TMP/file"')
-    running = asyncio.ensure_future(bench.shell(sandbox, "sleep 600 & sleep 600"))
-    second = asyncio.ensure_future(bench.shell(sandbox, 'touch "$TMP/second"; sleep 600'))
+    running = asyncio.ensure_future(bench.shell(sandbox, f"sleep {LONG} & sleep {LONG}"))
+    second = asyncio.ensure_future(bench.shell(sandbox, f'touch "$TMP/second"; sleep {LONG}'))
     await until(lambda: running.done() or bench.sleeps(3, launches=2))
     await sandbox.clear()
     assert (await running)[0] == (await second)[0] == Exit(-9, killed=True)
@@ -137,7 +140,7 @@ def _running(is_meant: Callable[[bytes], bool]) -> int:
 
 async def test_destroy_ends_everything(bench: Bench) -> None:
     sandbox = await bench.create()
-    running = asyncio.ensure_future(bench.shell(sandbox, "sleep 600 & sleep 600"))
+    running = asyncio.ensure_future(bench.shell(sandbox, f"sleep {LONG} & sleep {LONG}"))
     await until(lambda: bench.sleeps(2, launches=1))
     sandbox.destroy()
     await sandbox.wait()
@@ -155,7 +158,7 @@ async def test_sandboxes_have_a_tmp_of_their_own(bench: Bench) -> None:
 
 async def test_no_sandbox_outlives_the_watchdog(bench: Bench) -> None:
     sandbox = await bench.create()
-    running = asyncio.ensure_future(bench.shell(sandbox, "sleep 600"))
+    running = asyncio.ensure_future(bench.shell(sandbox, f"sleep {LONG}"))
     await until(lambda: bench.sleeps(1, launches=1))
     bench.backend.extend(clock.monotonic_s())
     await sandbox.wait()

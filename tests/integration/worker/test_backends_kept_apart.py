@@ -20,7 +20,7 @@ from lambent_worker.sandbox.api import Launch, Sandbox
 from lambent_worker.sandbox.backends import tried
 from tests.integration.worker import sandboxes
 from tests.integration.worker.scene import alive, children_of, until
-from tests.integration.worker.test_backends import EXITED, PYTHON, Bench, bench
+from tests.integration.worker.test_backends import EXITED, LONG, PYTHON, Bench, bench
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +58,9 @@ async def test_no_other_descriptor_is_open_inside(bench: Bench) -> None:
 async def test_nobody_on_the_host_reads_a_functions_environment(bench: Bench) -> None:
     """It holds secrets, and everybody on a host reads the command lines of all processes."""
     sandbox = await bench.create()
-    running = asyncio.ensure_future(bench.shell(sandbox, 'touch "$TMP/up"; sleep 600', KEY="5ecret-of-mine"))
+    running = asyncio.ensure_future(
+        bench.shell(sandbox, f'touch "$TMP/up"; sleep {LONG}', KEY="5ecret-of-mine")
+    )
     await until(lambda: bench.sleeps(1, launches=1))
     found = _with_command_line(b"5ecret-of-mine")
     await sandbox.clear()
@@ -94,7 +96,7 @@ async def test_clear_leaves_nobody_behind(bench: Bench) -> None:
     sandbox = await bench.create()
     for _ in range(3):
         running = asyncio.ensure_future(
-            bench.shell(sandbox, "setsid sleep 600 & setsid sleep 600 & sleep 600")
+            bench.shell(sandbox, f"setsid sleep {LONG} & setsid sleep {LONG} & sleep {LONG}")
         )
         await until(lambda: bench.sleeps(3, launches=1))
         await sandbox.clear()
@@ -167,7 +169,7 @@ async def test_without_a_cgroup_one_process_takes_no_more_than_its_memory_and_so
 async def test_nothing_outlives_who_started_it(bench: Bench) -> None:
     """Who starts, ends and reaps is killed: its processes end, and the backend says that it is lost."""
     sandbox = await bench.create()
-    running = asyncio.ensure_future(bench.shell(sandbox, "sleep 600 & sleep 600"))
+    running = asyncio.ensure_future(bench.shell(sandbox, f"sleep {LONG} & sleep {LONG}"))
     await until(lambda: bench.sleeps(2, launches=1))
     starters = [pid for pid in children_of(os.getpid()) if _starts(pid)]
     assert len(starters) == 1
@@ -241,7 +243,7 @@ folder, name = Path(sys.argv[1]), sys.argv[2]
 from lambent_chassis import clock
 from lambent_worker.sandbox.api import HostFiles
 from lambent_worker.sandbox.backends import backend
-from tests.integration.worker.test_backends import CONNECT, Bench
+from tests.integration.worker.test_backends import LONG, CONNECT, Bench
 
 async def main():
     files = HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")
