@@ -243,7 +243,7 @@ folder, name = Path(sys.argv[1]), sys.argv[2]
 from lambent_chassis import clock
 from lambent_worker.sandbox.api import HostFiles
 from lambent_worker.sandbox.backends import backend
-from tests.integration.worker.test_backends import LONG, CONNECT, Bench
+from tests.integration.worker.test_backends import CONNECT, Bench
 
 async def main():
     files = HostFiles(runtimes=folder / "runtimes", scratch=folder / "scratch")

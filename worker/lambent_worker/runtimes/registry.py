@@ -5,6 +5,7 @@ import pkgutil
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +64,10 @@ def discover(build: Path) -> Runtimes:
     by_name: dict[str, Runtime] = {}
     unavailable: list[Unavailable] = []
     files: dict[str, tuple[Path, ...]] = {}
-    for family in families():
-        found = _find(family, build / family.name)
+    known = list(families())
+    with ThreadPoolExecutor() as pool:  # they wait for interpreters and compilers
+        all_found = list(pool.map(lambda family: _find(family, build / family.name), known))
+    for family, found in zip(known, all_found, strict=True):
         unavailable += found.unavailable
         if found.available:
             newest = max(found.available, key=_numbers)
