@@ -15,6 +15,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
+from lambent_worker.sandbox import unasked
 
 LONGEST_HEAD: Final = 0xFFFF
 """The head's size is a u16."""
@@ -121,6 +122,7 @@ class Channel:
         self._on_end = on_end
         self._frames = Frames()
         self._unsent: memoryview | None = None
+        self._receive = self._without_descriptors if unasked.may_come(sock) else sock.recv
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
 
@@ -150,13 +152,15 @@ class Channel:
     def _read(self) -> bool:
         """Takes in a chunk of what has arrived; False if there was nothing, or nothing is to come."""
         try:
-            data = self._socket.recv(_FIRST_READ)
+            data = self._receive(_FIRST_READ)
             if len(data) == _FIRST_READ:
                 data += self._more()
         except BlockingIOError:
             return False
         except OSError:
             data = b""
+        except BrokenFrame as broken:
+            return self._break(broken)
         if not data:
             self._loop.remove_reader(self._socket.fileno())
             self._on_end()
@@ -165,16 +169,26 @@ class Channel:
             for head, body in self._frames.feed(data):
                 self._on_frame(head, body)
         except BrokenFrame as broken:
-            self._loop.remove_reader(self._socket.fileno())
-            self._on_broken(str(broken))
-            return False
+            return self._break(broken)
         return True
+
+    def _break(self, broken: BrokenFrame) -> bool:
+        self._loop.remove_reader(self._socket.fileno())
+        self._on_broken(str(broken))
+        return False
 
     def _more(self) -> bytes:
         try:
-            return self._socket.recv(_CHUNK)
+            return self._receive(_CHUNK)
         except OSError:  # nothing more now; what is wrong is said again to the next read
             return b""
+
+    def _without_descriptors(self, size: int) -> bytes:
+        data, fds = unasked.receive(self._socket, size)
+        if fds:
+            unasked.close(fds)
+            raise BrokenFrame("descriptors came with it")
+        return data
 
     def close(self) -> None:
         """Takes in what the instance sent before it ended, then lets go of the socket."""
@@ -183,7 +197,10 @@ class Channel:
                 if not self._read():
                     break
         self._loop.remove_writer(self._socket.fileno())
-        self._socket.close()
+        if self._receive == self._without_descriptors:
+            unasked.end(self._socket)
+        else:
+            self._socket.close()
 
 
 class Output:

@@ -6,11 +6,9 @@ Standard library only: it runs in the fork server and in zygotes as well.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import platform
 import signal
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,8 +63,6 @@ CAP_SETUID: Final = 7
 CAP_SYS_CHROOT: Final = 18
 CAP_SYS_ADMIN: Final = 21
 """From <linux/capability.h>."""
-_SO_PASSRIGHTS: Final = 83
-"""From <asm-generic/socket.h>, since Linux 6.16."""
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 
@@ -177,19 +173,6 @@ def detached(path: str, attributes: int) -> int:
 def attach(fd: int, target: str) -> None:
     result = _move_mount(fd, b"", AT_FDCWD, target.encode(), MOVE_MOUNT_F_EMPTY_PATH)
     _checked(result, "move_mount", target)
-
-
-def refuse_descriptors(sock: socket.socket) -> None:
-    """What the other end of a pair sends takes no descriptors along.
-
-    They would be closed here unseen, and closing can wait for as long as who made them likes: SO_LINGER. A
-    kernel before Linux 6.16 cannot refuse them.
-    """
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
-    except OSError as error:
-        if error.errno != errno.ENOPROTOOPT:
-            raise
 
 
 def set_host_name(name: bytes) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final, Protocol
 
-from . import kernel
+from . import kernel, unasked
 from . import zygote as contract
 from .children import Children
 from .nest import Nest
@@ -128,7 +128,7 @@ class Launcher:
         try:
             if channel:
                 ours, their_channel = socket.socketpair()
-                kernel.refuse_descriptors(ours)
+                unasked.refuse(ours)
                 process.ends.append(ours.detach())
                 theirs.append(their_channel.detach())
         except OSError:
@@ -187,8 +187,7 @@ class Launcher:
             try:
                 self._take(zygote, message, kernel.pid_of(pidfds[0]) if pidfds else 0)
             finally:
-                for fd in pidfds:
-                    os.close(fd)
+                unasked.close(pidfds)
 
     def _take(self, zygote: Zygote, message: Any, host_pid: int) -> None:
         """A snapshot runs a function's code and may say anything: it must not be able to disturb others."""
@@ -292,7 +291,7 @@ class Launcher:
 def _received(control: socket.socket) -> tuple[Any, list[int]]:
     """A message, None at the end, and what came with it; False if it is none. Raises BlockingIOError."""
     try:
-        packet, fds, _, _ = socket.recv_fds(control, contract.LONGEST_PACKET, 1)
+        packet, fds = unasked.receive(control, contract.LONGEST_PACKET)
     except ConnectionError:
         return None, []
     try:

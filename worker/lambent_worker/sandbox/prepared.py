@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from . import kernel
+from . import kernel, unasked
 from . import shell as init
 from .cgroups import Cgroup
 from .nest import Nest, doors
@@ -222,7 +222,7 @@ class Zygote:
 
     def close(self) -> str:
         """Returns the end of what it has printed, which may say why it died."""
-        self.control.close()
+        unasked.end(self.control)
         if self._output is None:
             return ""
         try:

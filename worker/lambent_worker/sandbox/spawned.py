@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from lambent_proto.ids import InstanceId
-from lambent_worker.sandbox import kernel
+from lambent_worker.sandbox import unasked
 from lambent_worker.sandbox.api import CannotStart, Exit, Launch, Memory, SandboxSpec, View
 from lambent_worker.sandbox.cgroups import Cgroup
 from lambent_worker.sandbox.inside import connect_beside
@@ -128,7 +128,7 @@ class SpawnedSandbox:
         start = self._place.start(launch)
         channel, theirs = socket.socketpair() if launch.channel else (None, None)
         if channel is not None:
-            kernel.refuse_descriptors(channel)
+            unasked.refuse(channel)
         output, their_output = os.pipe()
         os.set_blocking(output, False)
         try:
