@@ -3,7 +3,7 @@ BIN := .venv/bin
 SEEDS ?= 20000
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench soak simulate
+.PHONY: setup demo test check proto bench bench-placement soak simulate
 
 setup: $(READY)
 
@@ -34,6 +34,10 @@ proto: setup
 
 bench: setup
 	$(BIN)/python -m loadtest.bench
+
+# The CPU of placement's decisions, from ten nodes to ten thousand.
+bench-placement: setup
+	$(BIN)/python -m loadtest.placement
 
 # Ten thousand instances, and nothing left of them; as root.
 soak: setup

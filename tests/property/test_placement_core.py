@@ -431,7 +431,7 @@ class Fleet(RuleBasedStateMachine):
         books = self.core.books
         exist = Counter(function_of(i.version) for a in self.agents.values() for i in a.instances.values())
         for function, count in exist.items():
-            assert count <= len(books.function(function).instances) + books.unreported()
+            assert count <= len(books.function(function).instances) + books.unreported
 
 
 TestFleet = Fleet.TestCase

@@ -35,7 +35,7 @@ class Acts:
     """How many lease numbers this epoch has given out."""
 
     def grant(self, version: Version, function: Function, frontend: Frontend, node: Node) -> list[Command]:
-        reason = choice.cold_reason(function, version.key, bool(version.idle))
+        reason = choice.cold_reason(function, version)
         number = self._next()
         instance = Instance(
             InstanceId(f"{self.epoch:x}-{self.serial:x}"),
@@ -136,7 +136,7 @@ class Acts:
 
     def void_claims(self) -> list[Command]:
         """Once every worker has reported, a lease on an instance that none has is a lease on nothing."""
-        if self.books.unreported():
+        if self.books.unreported:
             return []
         commands: list[Command] = []
         for frontend in self.books.frontends.values():
@@ -146,11 +146,8 @@ class Acts:
         return commands
 
     def held_by(self, frontend: FrontendId, version: Version | None = None) -> list[Instance]:
-        return [
-            i
-            for i in self.books.instances.values()
-            if i.frontend == frontend and (version is None or i.version == version.key)
-        ]
+        held = self.books.frontend(frontend).held.values()
+        return [i for i in held if version is None or i.version == version.key]
 
     def _next(self) -> LeaseNumber:
         self.serial += 1

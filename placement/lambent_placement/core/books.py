@@ -4,10 +4,12 @@ The books decide nothing. Each change goes through one method here, which keeps 
 step, so that none of them can drift from another.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
 from lambent_placement.core.limits import STARTS, Pool, StartRate
+from lambent_placement.core.node_index import NodeIndex
 from lambent_proto.ids import (
     MIN_MEMORY_MB,
     FrontendId,
@@ -64,6 +66,8 @@ class Node:
     """It has said once to this leader what runs there; all since then was granted by this leader."""
     used_mb: int = 0
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
+    idle: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Ready and leased to nobody, most recently used last."""
     end_at: float = 0.0
     """Its key is gone, its stream stands: until then its instances count."""
     refused_until: float = 0.0
@@ -71,6 +75,11 @@ class Node:
 
     def runs(self, runtime: str) -> bool:
         return runs(self.runtimes, runtime)
+
+    @property
+    def is_open(self) -> bool:
+        """It may be given new instances, if it has the memory."""
+        return self.registered and self.connected
 
     @property
     def free_mb(self) -> int:
@@ -118,6 +127,7 @@ class Frontend:
     forget_at: float = 0.0
     """Not attached: when its leases are taken back in any case."""
     links: set[NodeId] = field(default_factory=set)
+    held: dict[InstanceId, Instance] = field(default_factory=dict)
     claims: dict[InstanceId, LeaseNumber] = field(default_factory=dict)
     """Leases it says it holds on instances that no worker has reported yet."""
 
@@ -127,6 +137,8 @@ class Function:
     name: FunctionName
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     """Of all its versions, in any state: these are what its limit limits."""
+    idle: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Of all its versions: ready and leased to nobody, most recently used last."""
     version: VersionKey | None = None
     """The current one; None if the function does not exist (any more), or is not known yet."""
     memory_mb: int = 0
@@ -148,6 +160,8 @@ class Version:
     key: VersionKey
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Ready and leased to nobody, most recently used last."""
+    count: int = 0
+    """Its instances, in any state."""
     fencing: int = 0
     """FENCING ones that are not known to be busy: they will be free in a moment."""
     making_room: int = 0
@@ -159,6 +173,11 @@ class Version:
 class Books:
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     nodes: dict[NodeId, Node] = field(default_factory=dict)
+    index: NodeIndex = field(init=False)
+    idle: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Of the whole fleet: ready and leased to nobody, most recently used last."""
+    unreported: int = 0
+    """How many instances may exist on workers that have not reported to this leader yet."""
     frontends: dict[FrontendId, Frontend] = field(default_factory=dict)
     functions: dict[FunctionName, Function] = field(default_factory=dict)
     versions: dict[VersionKey, Version] = field(default_factory=dict)
@@ -173,6 +192,43 @@ class Books:
     pool: Pool = field(default_factory=Pool)
     starts: int = STARTS
     """How many instances a function may start in ten seconds."""
+
+    def __post_init__(self) -> None:
+        self.index = NodeIndex(self.nodes)
+
+    def node(self, node_id: NodeId, memory_mb: int) -> Node:
+        found = self.nodes.get(node_id)
+        if found is None:
+            found = self.nodes[node_id] = Node(node_id, memory_mb)
+        return found
+
+    def change_node(
+        self,
+        node: Node,
+        *,
+        registered: bool | None = None,
+        connected: bool | None = None,
+        reported: bool | None = None,
+        runtimes: frozenset[str] | None = None,
+    ) -> None:
+        """The one way to change its part in the fleet; what is not given stays."""
+        self._count(node, -1)
+        node.registered = node.registered if registered is None else registered
+        node.connected = node.connected if connected is None else connected
+        node.reported = node.reported if reported is None else reported
+        node.runtimes = node.runtimes if runtimes is None else runtimes
+        self._count(node, 1)
+        self.index.update(node)
+
+    def _count(self, node: Node, by: int) -> None:
+        if node.registered:
+            self.index.registered[node.runtimes] += by
+            self.unreported += 0 if node.reported else by * node.most_instances
+
+    def forget_node(self, node: Node) -> None:
+        """Nothing runs there any more."""
+        self.change_node(node, registered=False, connected=False)
+        del self.nodes[node.id]
 
     def limit(self, function: Function) -> int:
         """The most instances that may exist of a function."""
@@ -216,7 +272,9 @@ class Books:
         node = self.nodes[instance.node]
         node.instances[instance.id] = instance
         node.used_mb += instance.memory_mb
+        self.index.update(node)
         self.function(function_of(instance.version)).instances[instance.id] = instance
+        self.version(instance.version).count += 1
         self._enter(instance)
 
     def remove(self, instance: Instance) -> None:
@@ -226,6 +284,8 @@ class Books:
         node = self.nodes[instance.node]
         del node.instances[instance.id]
         node.used_mb -= instance.memory_mb
+        self.index.update(node)
+        self.version(instance.version).count -= 1
         del self.function(function_of(instance.version)).instances[instance.id]
         self._make_no_room(instance)
         self.asked.pop(instance.id, None)
@@ -276,18 +336,22 @@ class Books:
             self._runs(instance, instance.state is not State.IDLE)
         version = self.version(instance.version)
         if instance.state is State.IDLE and instance.ready:
-            version.idle[instance.id] = instance
+            for index in self._idle_indexes(instance, version):
+                index[instance.id] = instance
         elif instance.state is State.LEASED and instance.frontend is not None:
             self.wanted(instance.version, instance.frontend).held += 1
+            self.frontend(instance.frontend).held[instance.id] = instance
         elif instance.state is State.FENCING and not instance.busy:
             version.fencing += 1
 
     def _leave(self, instance: Instance) -> None:
         version = self.version(instance.version)
         if instance.state is State.IDLE:
-            version.idle.pop(instance.id, None)
+            for index in self._idle_indexes(instance, version):
+                index.pop(instance.id, None)
         elif instance.state is State.LEASED and instance.frontend is not None:
             self.wanted(instance.version, instance.frontend).held -= 1
+            self.frontend(instance.frontend).held.pop(instance.id, None)
             self.needy[instance.version] = None  # its holder may want another one
         elif instance.state is State.FENCING and not instance.busy:
             version.fencing -= 1
@@ -302,6 +366,8 @@ class Books:
         if function.reserved is None:
             self.pool.used += change
 
-    def unreported(self) -> int:
-        """How many instances may exist on workers that have not reported to this leader yet."""
-        return sum(n.most_instances for n in self.nodes.values() if n.registered and not n.reported)
+    def _idle_indexes(self, instance: Instance, version: Version) -> Iterator[dict[InstanceId, Instance]]:
+        yield version.idle
+        yield self.idle
+        yield self.nodes[instance.node].idle
+        yield self.function(function_of(instance.version)).idle

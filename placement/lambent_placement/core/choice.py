@@ -1,10 +1,22 @@
-"""The choices: which instance, which node, who has to go. Each looks at the books and changes nothing."""
+"""The choices: which instance, which node, who has to go. Each looks at the books and changes nothing.
 
-from collections.abc import Iterable
+None of them looks at all nodes or all instances of the fleet: a decision costs the same at ten nodes and at
+ten thousand. `NodeIndex` has the nodes by their free memory, the books what is idle by its age.
+"""
 
-from lambent_placement.core.books import Frontend, Function, Instance, Node, State, Version
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, Version
 from lambent_placement.core.commands import Reason
-from lambent_proto.ids import NodeId, VersionKey
+from lambent_proto.ids import NodeId
+
+LOOKED_AT: Final = 64
+"""Nodes that may be out of a frontend's reach or have just refused before a search is given up."""
+
+ROOM_ON: Final = 8
+"""Nodes compared when room has to be made, those with the instances that have been idle longest."""
 
 
 def warmest(version: Version, frontend: Frontend) -> Instance | None:
@@ -15,62 +27,82 @@ def warmest(version: Version, frontend: Frontend) -> Instance | None:
     return None
 
 
-def emptiest(nodes: Iterable[Node], frontend: Frontend, function: Function, at: float) -> Node | None:
+def emptiest(books: Books, frontend: Frontend, function: Function, at: float) -> Node | None:
     """The node with most free memory among those that can take a new instance for the frontend."""
-    able = [n for n in _able(nodes, frontend, function, at) if n.free_mb >= function.memory_mb]
-    return max(able, key=lambda n: (n.free_mb, -len(n.instances), n.id), default=None)
+    for node in islice(books.index.emptiest(function.runtime), LOOKED_AT):
+        if node.free_mb < function.memory_mb:
+            return None
+        if _takes(node, frontend, at):
+            return node
+    return None
 
 
-def make_room(nodes: Iterable[Node], frontend: Frontend, function: Function, at: float) -> list[Instance]:
+def make_room(books: Books, frontend: Frontend, function: Function, at: float) -> list[Instance]:
     """Idle instances to evict, all on one node, so that a new instance fits there; empty if nothing helps.
 
     The node is the one whose victims have been idle longest, measured by the most recently used of them.
     """
     best: list[Instance] = []
-    for node in _able(nodes, frontend, function, at):
+    for node in islice(_by_age(books, frontend, function, at), ROOM_ON):
         victims = _victims(node, function.memory_mb)
         if victims and (not best or victims[-1].idle_since < best[-1].idle_since):
             best = victims
     return best
 
 
-def give_way(function: Function, version: Version, nodes: dict[NodeId, Node]) -> Instance | None:
+def _by_age(books: Books, frontend: Frontend, function: Function, at: float) -> Iterator[Node]:
+    """Nodes that could take an instance, those first whose own least recently used one is oldest."""
+    seen: set[NodeId] = set()
+    for instance in books.idle.values():
+        node = books.nodes[instance.node]
+        if node.id in seen:
+            continue
+        seen.add(node.id)
+        if len(seen) > LOOKED_AT:
+            return
+        if node.is_open and node.runs(function.runtime) and _takes(node, frontend, at):
+            yield node
+
+
+def give_way(function: Function, version: Version, books: Books) -> Instance | None:
     """An idle instance to evict so that its function, at its limit, can start one of this version.
 
     First the least recently used one of another version, then one of the same version that nobody who
     waits can reach: that is why it is still idle.
     """
-    idle = [i for i in function.instances.values() if i.state is State.IDLE and i.ready]
-    idle = [i for i in idle if nodes[i.node].connected]
-    others = [i for i in idle if i.version != version.key]
-    return min(others or idle, key=lambda i: (i.idle_since, i.id), default=None)
+    same = None
+    for instance in function.idle.values():
+        if not books.nodes[instance.node].connected:
+            continue
+        if instance.version != version.key:
+            return instance
+        same = same or instance
+    return same
 
 
-def cold_reason(function: Function, version: VersionKey, idle: bool) -> str:
+def cold_reason(function: Function, version: Version) -> str:
     """Why no warm instance could be used."""
-    if idle:
+    if version.idle:
         return Reason.OUT_OF_REACH
-    if any(i.version == version for i in function.instances.values()):
+    if version.count:
         return Reason.ALL_BUSY
     return Reason.OTHER_VERSION if function.instances else Reason.NO_INSTANCE
 
 
-def linked(nodes: Iterable[Node], frontend: Frontend, runtime: str) -> list[Node]:
-    """The nodes with the runtime that both placement and the frontend are connected to."""
-    return [n for n in nodes if n.connected and n.id in frontend.links and n.runs(runtime)]
+def in_reach(books: Books, frontend: Frontend, runtime: str) -> bool:
+    """Whether the frontend is connected to any open node with the runtime."""
+    return any(node.id in frontend.links for node in books.index.emptiest(runtime))
 
 
-def _able(nodes: Iterable[Node], frontend: Frontend, function: Function, at: float) -> list[Node]:
-    near = linked(nodes, frontend, function.runtime)
-    return [n for n in near if n.registered and at >= n.refused_until]
+def _takes(node: Node, frontend: Frontend, at: float) -> bool:
+    return node.id in frontend.links and at >= node.refused_until
 
 
 def _victims(node: Node, memory_mb: int) -> list[Instance]:
     """The least recently used idle instances of a node that have to go for so much memory."""
     missing = memory_mb - node.free_mb
     victims = []
-    idle = (i for i in node.instances.values() if i.state is State.IDLE and i.ready)
-    for instance in sorted(idle, key=lambda i: (i.idle_since, i.id)):
+    for instance in node.idle.values():
         if missing <= 0:
             break
         victims.append(instance)

@@ -17,6 +17,7 @@ def check(books: Books) -> None:
     of_functions = sum(len(f.instances) for f in books.functions.values())
     assert len(books.instances) == on_nodes == of_functions, "an instance is not counted where it belongs"
     _check_versions(books, list(instances))
+    _check_indexes(books, list(instances))
     for instance in instances:
         held_by = instance.frontend is not None
         assert held_by == (instance.state is State.LEASED), f"{instance.id} is {instance.state} and held"
@@ -39,3 +40,30 @@ def _check_versions(books: Books, instances: list[Instance]) -> None:
             assert wanted.held == count, f"{frontend} counts {wanted.held} of {version.key}, holds {count}"
         waiting = any(w.missing and books.frontends[f].attached for f, w in version.wanted.items())
         assert not waiting or version.key in books.needy, f"{version.key} is wanted and nobody looks at it"
+
+
+def _check_indexes(books: Books, instances: list[Instance]) -> None:
+    idle = {i.id for i in instances if i.state is State.IDLE and i.ready}
+    assert set(books.idle) == idle, f"what is idle has drifted: {set(books.idle) ^ idle}"
+    ages = [i.idle_since for i in books.idle.values()]
+    assert ages == sorted(ages), "what is idle is not in the order in which it was used"
+    for node in books.nodes.values():
+        assert set(node.idle) == idle & set(node.instances), f"{node.id}: what is idle there has drifted"
+        place = (node.runtimes, (node.free_mb, -len(node.instances), node.id)) if node.is_open else None
+        assert books.index.places.get(node.id) == place, f"{node.id} has another place among the nodes"
+    for function in books.functions.values():
+        assert set(function.idle) == idle & set(function.instances), (
+            f"{function.name}: idle ones have drifted"
+        )
+    for frontend in books.frontends.values():
+        held = {i.id for i in instances if i.frontend == frontend.id}
+        assert set(frontend.held) == held, f"{frontend.id}: what it holds has drifted"
+    ranked = sorted(rank for ranks in books.index.kinds.values() for rank in ranks)
+    assert ranked == sorted(rank for _, rank in books.index.places.values()), "the nodes' order has drifted"
+    assert all(ranks == sorted(ranks) for ranks in books.index.kinds.values()), "nodes are out of order"
+    unreported = sum(n.most_instances for n in books.nodes.values() if n.registered and not n.reported)
+    assert books.unreported == unreported, f"{books.unreported} instances are unreported, not {unreported}"
+    counts = Counter(i.version for i in instances)
+    assert all(v.count == counts[v.key] for v in books.versions.values()), (
+        "instances of a version are miscounted"
+    )

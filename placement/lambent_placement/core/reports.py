@@ -33,8 +33,8 @@ class Reports:
         """A worker's own report against the books: what runs there is what it says."""
         if event.node in self.books.expired:
             return []
-        node = self.books.nodes.setdefault(event.node, Node(event.node, event.memory_mb))
-        node.connected = node.reported = True
+        node = self.books.node(event.node, event.memory_mb)
+        self.books.change_node(node, connected=True, reported=True)
         if not node.registered:
             # Its key has not been seen, so what it says runs there does not count, and it gets no grant.
             # Either the key is new and on its way: then nothing runs there, for a worker attaches only once
@@ -125,7 +125,7 @@ class Reports:
         node = self.books.nodes.get(event.node)
         if node is None:
             return []
-        node.connected = False
+        self.books.change_node(node, connected=False)
         if not node.registered:
             return self._end(node, event.at)
         commands: list[Command] = []
@@ -145,7 +145,7 @@ class Reports:
         node = self.books.nodes.get(event.node)
         if node is None:
             return []
-        node.registered = False
+        self.books.change_node(node, registered=False)
         node.end_at = event.at + LINGERING_S
         return [] if node.connected and node.instances else self._end(node, event.at)
 
@@ -158,5 +158,5 @@ class Reports:
         commands: list[Command] = []
         for instance in list(node.instances.values()):
             commands += self.acts.remove(instance, "its worker's registration ended", b"", node_lost=True)
-        del self.books.nodes[node.id]
+        self.books.forget_node(node)
         return commands + self.acts.void_claims() + self.supply.serve_needy(at)

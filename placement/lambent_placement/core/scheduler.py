@@ -27,7 +27,6 @@ from lambent_placement.core.books import (
     Books,
     Frontend,
     Function,
-    Node,
     State,
     Version,
 )
@@ -73,6 +72,9 @@ NO_LEASE: Final = LeaseNumber(-1)
 REFUSED_S: Final = 0.5
 """How long a node that refused a grant gets no other."""
 
+PRUNE_S: Final = 1.0
+"""How often what is left of old versions and functions is looked for."""
+
 BACKOFF_S: Final = (0.1, 5.0)
 """First and longest pause between starts that fail through no fault of the function's; doubles each time."""
 
@@ -83,6 +85,7 @@ class Scheduler:
 
     epoch: Epoch
     keep_alive_s: float = 600.0
+    pruned_at: float = 0.0
     books: Books = field(default_factory=Books)
     acts: Acts = field(init=False)
     supply: Supply = field(init=False)
@@ -242,9 +245,8 @@ class Scheduler:
     def _registered(self, event: NodeRegistered) -> list[Command]:
         if event.node in self.books.expired:
             return []
-        node = self.books.nodes.setdefault(event.node, Node(event.node, event.memory_mb))
-        node.registered = True
-        node.runtimes = event.runtimes
+        node = self.books.node(event.node, event.memory_mb)
+        self.books.change_node(node, registered=True, runtimes=event.runtimes)
         return []
 
     def _ready(self, event: InstanceReady) -> list[Command]:
@@ -347,12 +349,10 @@ class Scheduler:
                 for version in self.books.versions.values():
                     version.wanted.pop(frontend.id, None)
         self._give_up_waiting(at)
-        for version in list(self.books.versions.values()):
-            commands += self._expire_idle(version, at)
-            self._prune(version)
-        for name, function in list(self.books.functions.items()):
-            if function.version is None and not function.instances:
-                del self.books.functions[name]
+        commands += self._expire_idle(at)
+        if at - self.pruned_at >= PRUNE_S:
+            self.pruned_at = at
+            self._prune()
         return commands + self.supply.serve_needy(at)
 
     def _give_up_waiting(self, at: float) -> None:
@@ -361,20 +361,27 @@ class Scheduler:
             if at - instance.asked_at >= UNANSWERED_S:
                 self.books.expect_no_more(instance)
 
-    def _expire_idle(self, version: Version, at: float) -> list[Command]:
+    def _expire_idle(self, at: float) -> list[Command]:
         late = []
-        for instance in version.idle.values():
+        for instance in self.books.idle.values():
             if at - instance.idle_since < self.keep_alive_s:
                 break  # least recently used first: the rest is younger
             late.append(instance)
         return [command for instance in late for command in self.acts.evict(instance, "keep_alive")]
 
-    def _prune(self, version: Version) -> None:
+    def _prune(self) -> None:
+        for version in list(self.books.versions.values()):
+            self._prune_version(version)
+        for name, function in list(self.books.functions.items()):
+            if function.version is None and not function.instances:
+                del self.books.functions[name]
+
+    def _prune_version(self, version: Version) -> None:
         """A version that is not current leaves no trace once nothing of it is left."""
         for frontend, wanted in list(version.wanted.items()):
             if not wanted.wanted and not wanted.held and wanted.recall is None and not wanted.unmet:
                 del version.wanted[frontend]
         current = self.books.function(function_of(version.key)).version == version.key
-        rests = version.idle or version.wanted or version.fencing or version.making_room
+        rests = version.count or version.wanted or version.making_room
         if not current and not rests and version.key not in self.books.needy:
             del self.books.versions[version.key]

@@ -74,7 +74,7 @@ class Supply:
     def _may_run_more(self, function: Function) -> bool:
         """Whether the pool has room for one more of its instances; a reserved one is always there."""
         pool = self.books.pool
-        if function.reserved is not None or pool.used + self.books.unreported() < pool.size:
+        if function.reserved is not None or pool.used + self.books.unreported < pool.size:
             return True
         pool.refused = True
         return False
@@ -108,6 +108,8 @@ class Supply:
                 if unmet is not Unmet.NONE:
                     commands += self._tell(version, frontend, wanted, unmet, detail)
                     break
+        if not self._missing(version, needy):
+            return commands
         if self.books.pool.refused:
             commands += self._share_pool(version, missing, at)
         return commands + self._share_out(version, needy, at)
@@ -211,7 +213,7 @@ class Supply:
         function = self.books.function(function_of(version.key))
         if function.version != version.key:
             return [], Unmet.UNKNOWN, "placement does not know this version (yet)"
-        if not self._somewhere(function.runtime):
+        if not self.books.index.somewhere(function.runtime):
             return [], Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {function.runtime}"
         if at < function.start_after:
             return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
@@ -222,12 +224,12 @@ class Supply:
             return [], Unmet.START_RATE, f"'{function.name}' starts {most} at the most"
         count, limit = len(function.instances), self.books.limit(function)
         if count >= limit:
-            victim = choice.give_way(function, version, self.books.nodes)
+            victim = choice.give_way(function, version, self.books)
             if victim is None:
                 unmet = Unmet.FLEET_LIMIT if function.reserved is None else Unmet.LIMIT
                 return [], unmet, f"all {count} instances exist that its limit of {limit} allows"
             return self.acts.evict_for(version, victim, "gives_way", at), Unmet.NONE, ""
-        if count + self.books.unreported() >= limit:
+        if count + self.books.unreported >= limit:
             return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
         return self._start_on_a_node(version, function, frontend, at)
 
@@ -239,23 +241,17 @@ class Supply:
         whole = f"the fleet's concurrency of {pool.concurrency}{reserved}"
         return Unmet.FLEET_LIMIT, f"{pool.used} instances run that share {whole}"
 
-    def _somewhere(self, runtime: str) -> bool:
-        """Whether a worker has the runtime. Where there are no workers at all, that is what is missing."""
-        nodes = [n for n in self.books.nodes.values() if n.registered]
-        return not nodes or any(n.runs(runtime) for n in nodes)
-
     def _start_on_a_node(
         self, version: Version, function: Function, frontend: Frontend, at: float
     ) -> tuple[list[Command], Unmet, str]:
-        nodes = self.books.nodes.values()
-        node = choice.emptiest(nodes, frontend, function, at)
+        node = choice.emptiest(self.books, frontend, function, at)
         if node is not None:
             return self.acts.grant(version, function, frontend, node), Unmet.NONE, ""
-        victims = choice.make_room(nodes, frontend, function, at)
+        victims = choice.make_room(self.books, frontend, function, at)
         if victims:
             commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
             return commands + self.acts.evict_for(version, victims[-1], "memory", at), Unmet.NONE, ""
         with_it = f"worker with the runtime {function.runtime}"
-        if not choice.linked(nodes, frontend, function.runtime):
+        if not choice.in_reach(self.books, frontend, function.runtime):
             return [], Unmet.NO_NODE, f"no {with_it} is connected"
         return [], Unmet.MEMORY, f"no {with_it} has {function.memory_mb} MB free or held by idle instances"

@@ -16,7 +16,8 @@ class Scene:
         self.new = Function(FunctionName("f"), runtime=PYTHON)
         """Whose instance is to be started."""
         for name in (N1, N2, N3):
-            self.books.nodes[name] = Node(name, 1024, registered=True, connected=True, reported=True)
+            node = self.books.node(name, 1024)
+            self.books.change_node(node, registered=True, connected=True, reported=True)
 
     def add(
         self,
@@ -49,15 +50,15 @@ class Scene:
 
     def emptiest(self, memory_mb: int = 256, at: float = 0.0) -> Node | None:
         self.new.memory_mb = memory_mb
-        return choice.emptiest(self.nodes, self.frontend, self.new, at)
+        return choice.emptiest(self.books, self.frontend, self.new, at)
 
     def make_room(self, memory_mb: int, at: float = 0.0) -> list[str]:
         self.new.memory_mb = memory_mb
-        return [i.id for i in choice.make_room(self.nodes, self.frontend, self.new, at)]
+        return [i.id for i in choice.make_room(self.books, self.frontend, self.new, at)]
 
     def give_way(self, version: VersionKey = V) -> str | None:
         function = self.books.function(function_of(V))
-        victim = choice.give_way(function, self.books.version(version), self.books.nodes)
+        victim = choice.give_way(function, self.books.version(version), self.books)
         return victim.id if victim else None
 
 
@@ -96,7 +97,7 @@ def test_the_emptiest_node_is_one_that_can_take_it() -> None:
     scene.add("a", first, memory_mb=128)
     scene.add("b", second, memory_mb=256)
     assert scene.emptiest() is third
-    third.connected = False
+    scene.books.change_node(third, connected=False)
     assert scene.emptiest() is first
     first.refused_until = 0.5
     assert scene.emptiest(at=0.4) is second
@@ -113,11 +114,11 @@ def test_room_is_made_on_one_node_by_those_idle_longest() -> None:
     first, second, third = scene.nodes
     for node in (first, second, third):
         scene.add(f"full-{node.id}", node, memory_mb=512, state=State.LEASED)
-    scene.add("young", first, idle_since=9.0)
-    scene.add("old", first, idle_since=1.0)
     scene.add("older", second, idle_since=0.5)
+    scene.add("old", first, idle_since=1.0)
     scene.add("starting", second, ready=False)
     scene.add("middle", third, idle_since=5.0)
+    scene.add("young", first, idle_since=9.0)
     scene.add("stopping", third, state=State.STOPPING)
     assert scene.make_room(256) == ["older"]
     assert scene.make_room(512) == ["old", "young"]
@@ -130,10 +131,9 @@ def test_room_is_made_where_the_most_recently_used_victim_is_oldest() -> None:
     """One very old victim does not make up for a fresh one."""
     scene = Scene()
     first, second, third = scene.nodes
-    third.connected = False
-    for node, ages in ((first, (0.0, 9.0)), (second, (4.0, 5.0))):
-        for since in ages:
-            scene.add(f"{node.id}-{since}", node, memory_mb=512, idle_since=since)
+    scene.books.change_node(third, connected=False)
+    for node, since in ((first, 0.0), (second, 4.0), (second, 5.0), (first, 9.0)):
+        scene.add(f"{node.id}-{since}", node, memory_mb=512, idle_since=since)
     assert scene.make_room(1024) == ["n2@1-4.0", "n2@1-5.0"]
 
 
@@ -141,14 +141,14 @@ def test_only_a_node_with_the_runtime_is_chosen() -> None:
     """Neither to start there nor to make room; a worker that names none takes any Python and nothing else."""
     scene = Scene()
     first, second, third = scene.nodes
-    first.runtimes = frozenset({NODE_20})
-    second.runtimes = frozenset({PYTHON})
+    scene.books.change_node(first, runtimes=frozenset({NODE_20}))
+    scene.books.change_node(second, runtimes=frozenset({PYTHON}))
     scene.add("idle", first, memory_mb=1024, idle_since=1.0)
     scene.add("used", second, memory_mb=512, state=State.LEASED)
     scene.add("younger", second, memory_mb=512, idle_since=2.0)
     scene.add("youngest", third, memory_mb=1024, idle_since=3.0)
     assert scene.make_room(512) == ["younger"]
-    second.runtimes = frozenset({"python3.12"})
+    scene.books.change_node(second, runtimes=frozenset({"python3.12"}))
     assert scene.make_room(512) == ["youngest"]
     scene.new.runtime = NODE_20
     assert scene.make_room(512) == ["idle"]
@@ -169,13 +169,13 @@ def test_another_version_gives_way_first() -> None:
     scene.add("leased", first, state=State.LEASED)
     scene.add("starting", first, ready=False)
     assert scene.give_way() is None
-    scene.add("same-young", first, idle_since=2.0)
     scene.add("same-old", second, idle_since=1.0)
+    scene.add("same-young", first, idle_since=2.0)
     assert scene.give_way() == "same-old"
-    scene.add("other-young", third, version=W, idle_since=9.0)
     scene.add("other-old", second, version=W, idle_since=8.0)
+    scene.add("other-young", third, version=W, idle_since=9.0)
     assert scene.give_way() == "other-old"
-    second.connected = False
+    scene.books.change_node(second, connected=False)
     assert scene.give_way() == "other-young"
 
 
@@ -183,12 +183,13 @@ def test_the_reason_of_a_cold_start() -> None:
     """What was there, and why it would not do."""
     scene = Scene()
     first, _, _ = scene.nodes
-    function = scene.books.function(function_of(V))
-    assert choice.cold_reason(function, V, idle=False) == Reason.NO_INSTANCE
+    function, version = scene.books.function(function_of(V)), scene.books.version(V)
+    assert choice.cold_reason(function, version) == Reason.NO_INSTANCE
     scene.add("elsewhere", first, version=OTHER)
-    assert choice.cold_reason(function, V, idle=False) == Reason.NO_INSTANCE
+    assert choice.cold_reason(function, version) == Reason.NO_INSTANCE
     scene.add("other", first, version=W)
-    assert choice.cold_reason(function, V, idle=False) == Reason.OTHER_VERSION
+    assert choice.cold_reason(function, version) == Reason.OTHER_VERSION
     scene.add("busy", first, state=State.LEASED)
-    assert choice.cold_reason(function, V, idle=False) == Reason.ALL_BUSY
-    assert choice.cold_reason(function, V, idle=True) == Reason.OUT_OF_REACH
+    assert choice.cold_reason(function, version) == Reason.ALL_BUSY
+    scene.add("idle", first)
+    assert choice.cold_reason(function, version) == Reason.OUT_OF_REACH
