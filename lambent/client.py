@@ -242,6 +242,11 @@ class Client:
     async def nodes(self) -> fleet_pb2.ListNodesResponse:
         return await _answer(self._fleet.ListNodes(fleet_pb2.ListNodesRequest(), timeout=ASK_WITHIN_S))
 
+    async def drain(self, node: str, *, undo: bool = False) -> None:
+        """Has a node emptied; `nodes` says when it is. Raises UnknownNode."""
+        request = fleet_pb2.DrainNodeRequest(node=node, undo=undo)
+        await _answer(self._fleet.DrainNode(request, timeout=ASK_WITHIN_S))
+
     async def instances(self, function_name: str = "") -> list[fleet_pb2.Instance]:
         request = fleet_pb2.ListInstancesRequest(function_name=function_name)
         return list((await _answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))).instances)

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc.aio
 
 from lambent_chassis import grpc_options
+from lambent_chassis.etcd import EtcdError
 from lambent_frontend.calls import Dispatcher
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
 from lambent_frontend.wire import fill_explanation
-from lambent_proto.errors import LambentError, NotReady, UnknownRequest
-from lambent_proto.ids import FrontendId, RequestId, VersionKey, function_of
+from lambent_proto import keys
+from lambent_proto.errors import LambentError, NotReady, UnknownNode, UnknownRequest
+from lambent_proto.ids import FrontendId, NodeId, RequestId, VersionKey, function_of, node_name
 from lambent_proto.internal import control_pb2, control_pb2_grpc
 from lambent_proto.status import abort, errors_as_status
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
@@ -26,6 +28,14 @@ def connect_plain(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL)
 
 
+class Store(Protocol):
+    """What is needed of `lambent_chassis.etcd.Etcd`."""
+
+    async def put(self, key: str, value: bytes) -> int: ...
+
+    async def delete(self, key: str) -> bool: ...
+
+
 class Fleet(fleet_pb2_grpc.FleetServicer):
     """`leader` gives the address of placement's leader, empty while none is known.
 
@@ -37,12 +47,14 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
         leader: Callable[[], str],
         dispatcher: Dispatcher,
         frontend: FrontendId,
+        store: Store,
         *,
         connect: Connect = connect_plain,
     ) -> None:
         self._leader = leader
         self._dispatcher = dispatcher
         self._frontend = frontend
+        self._store = store
         self._connect = connect
 
     @errors_as_status
@@ -64,6 +76,23 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             instances = [instance for instance in instances if instance.function_name == wanted]
         instances.sort(key=lambda instance: (instance.function_name, instance.node, instance.id))
         return fleet_pb2.ListInstancesResponse(instances=instances)
+
+    @errors_as_status
+    async def DrainNode(
+        self, request: fleet_pb2.DrainNodeRequest, context: Context
+    ) -> fleet_pb2.DrainNodeResponse:
+        try:
+            if request.undo:
+                await self._store.delete(keys.drain(request.node))
+                return fleet_pb2.DrainNodeResponse()
+            names = sorted({_name(node.node) for node in (await self._described()).nodes})
+            if request.node not in names:
+                there = ", ".join(names) or "none"
+                raise UnknownNode(f"there is no node {request.node!r}; those that are there: {there}")
+            await self._store.put(keys.drain(request.node), b"")
+        except EtcdError as error:
+            raise NotReady(f"the metadata store does not answer: {error}") from error
+        return fleet_pb2.DrainNodeResponse()
 
     @errors_as_status
     async def Explain(self, request: fleet_pb2.ExplainRequest, context: Context) -> fleet_pb2.ExplainResponse:
@@ -118,8 +147,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
 
 
 def _name(node: str) -> str:
-    """What people call a node: its registration's name without the incarnation."""
-    return node.partition("@")[0]
+    return node_name(NodeId(node))
 
 
 def _node(node: control_pb2.DescribedNode) -> fleet_pb2.Node:

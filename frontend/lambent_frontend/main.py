@@ -46,7 +46,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             Invocations(catalogue, driver, waiting_s=settings.waiting_s),
             Functions(catalogue, packages, layers, limits),
             Layers(layers, packages),
-            Fleet(lambda: placement.leader, driver, frontend),
+            Fleet(lambda: placement.leader, driver, frontend, etcd),
             limits,
         )
         port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")

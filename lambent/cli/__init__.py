@@ -8,6 +8,7 @@ import click
 
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
+from lambent.cli.drain import drain
 from lambent.cli.explain import explain
 from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.fleet import concurrency, nodes, ps
@@ -32,7 +33,7 @@ def lambent() -> None:
     """A self-hosted function fleet: Lambda packages on your own machines."""
 
 
-for command in (up, deploy, function, layer, invoke, logs, ps, nodes, concurrency, runtimes, explain):
+for command in (up, deploy, function, layer, invoke, logs, ps, nodes, drain, concurrency, runtimes, explain):
     lambent.add_command(command)
 for part in (frontend, placement, worker):
     lambent.add_command(part)

@@ -89,6 +89,11 @@ class Driver:
     def _forget(self, name: FunctionName) -> None:
         self._definitions.pop(self._names.pop(name, VersionKey("")), None)
 
+    def drain(self, name: str, draining: bool) -> None:
+        """Of a node, by its name."""
+        self._log.info("draining" if draining else "not_draining", node=name)
+        self.feed(on.NodeDraining(name, draining, monotonic_s()))
+
     def set_concurrency(self, concurrency: int) -> None:
         """Of the whole fleet."""
         self._log.info("concurrency", fleet=concurrency)
@@ -177,7 +182,7 @@ class Driver:
             version=command.version,
             memory_mb=command.memory_mb,
             number=command.number,
-            frontend=command.frontend,
+            frontend=command.frontend or "",
             definition=self._definitions[command.version],
         )
         self._order(command.node, wire.WorkerOrder(grant=grant))

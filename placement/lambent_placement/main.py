@@ -63,11 +63,12 @@ async def _lead(
         keep_alive_s=settings.keep_alive_s,
         starts=settings.starts,
     )
-    known = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
+    known = [asyncio.Event() for _ in range(4)]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_follow_functions(etcd, driver, known[0]))
         tasks.create_task(_follow_nodes(etcd, driver, known[1]))
         tasks.create_task(_follow_concurrency(etcd, driver, known[2]))
+        tasks.create_task(_follow_drains(etcd, driver, known[3]))
         for event in known:
             await event.wait()
         # Not before every limit is known and every worker that an earlier leader may have granted to counts.
@@ -106,6 +107,20 @@ async def _follow_concurrency(etcd: Etcd, driver: Driver, known: asyncio.Event) 
         driver.set_concurrency(
             concurrency.decode(values[-1]) if values and values[-1] else concurrency.DEFAULT
         )
+        known.set()
+
+
+async def _follow_drains(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
+    names: set[str] = set()
+    async for news in etcd.follow_prefix(keys.DRAINS):
+        if isinstance(news, Snapshot):
+            now = {keys.drained_of_key(item.key) for item in news.items}
+        else:
+            changes = {keys.drained_of_key(change.key): change.kind == "put" for change in news}
+            now = names - changes.keys() | {name for name, put in changes.items() if put}
+        for name in names ^ now:
+            driver.drain(name, name in now)
+        names = now
         known.set()
 
 

@@ -105,7 +105,7 @@ def _described_instance(instance: Instance, now: float) -> wire.DescribedInstanc
 
 def _described(driver: Driver, node: Node) -> wire.DescribedNode:
     worker = driver.workers.get(node.id)
-    state = "connected" if node.connected else "disconnected" if node.reported else "unreported"
+    state = _state(node)
     return wire.DescribedNode(
         node=node.id,
         state=state,
@@ -119,6 +119,14 @@ def _described(driver: Driver, node: Node) -> wire.DescribedNode:
         backend=worker.backend if worker else "",
         runtimes=worker.runtimes if worker else [],
     )
+
+
+def _state(node: Node) -> str:
+    if not node.connected:
+        return "disconnected" if node.reported else "unreported"
+    if node.draining:
+        return "draining" if node.instances else "drained"
+    return "connected"
 
 
 def _held(leases: Any) -> list[tuple[InstanceId, LeaseNumber]]:

@@ -7,6 +7,7 @@
     │   ├── BrokenPackage
     │   ├── UnknownFunction
     │   ├── UnknownLayer
+    │   ├── UnknownNode
     │   ├── UnknownRequest
     │   ├── FunctionExists
     │   └── RevisionMismatch
@@ -72,6 +73,13 @@ class UnknownLayer(CallerError):
     """There is no such version of a layer, or no longer."""
 
     reason = "UNKNOWN_LAYER"
+    status = "NOT_FOUND"
+
+
+class UnknownNode(CallerError):
+    """No worker of this name is there."""
+
+    reason = "UNKNOWN_NODE"
     status = "NOT_FOUND"
 
 

@@ -47,6 +47,11 @@ def lease_number(epoch: Epoch, serial: int) -> LeaseNumber:
     return LeaseNumber(epoch << _SERIAL_BITS | serial)
 
 
+def node_name(node: NodeId) -> str:
+    """What people call a node: its registration's name without the incarnation."""
+    return node.partition("@")[0]
+
+
 def function_of(version: VersionKey) -> FunctionName:
     """The function that a version belongs to."""
     return FunctionName(version.split(":", 1)[0])

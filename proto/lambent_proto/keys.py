@@ -22,6 +22,9 @@ NODES: Final = "/lambent/node/"
 CONCURRENCY: Final = "/lambent/concurrency"
 """How many instances may run at one time in the whole fleet; absent: the default. A decimal number."""
 
+DRAINS: Final = "/lambent/drain/"
+"""One for each node, by its name, that is to be emptied; the value says nothing. It outlives the worker."""
+
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease."""
 
@@ -48,6 +51,15 @@ def layer_version(name: str, version: int) -> str:
 
 def node(node_id: NodeId) -> str:
     return NODES + node_id
+
+
+def drain(node_name: str) -> str:
+    return DRAINS + node_name
+
+
+def drained_of_key(key: str) -> str:
+    """The node's name."""
+    return key.removeprefix(DRAINS)
 
 
 def function_of_key(key: str) -> FunctionName:

@@ -7,7 +7,7 @@ from lambent_frontend.core import commands as frontend_said
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core.scheduler import Scheduler
-from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId
+from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, function_of
 from lambent_worker.core import commands as worker_said
 from tests.simulation.network import End, Network, Process, Wire
 from tests.simulation.store import Etcd
@@ -32,6 +32,8 @@ class Placement(Process):
         self.check = check
         self.tell = tell
         self.keep_alive_s = keep_alive_s
+        self.unmet_at: dict[tuple[FunctionName, do.Unmet], float] = {}
+        """When each reason was last told for a function."""
         self.started()
 
     def started(self) -> None:
@@ -104,6 +106,7 @@ class Placement(Process):
             case do.Recall():
                 self._say(command.frontend, "recall", command.version, command.wanted)
             case do.TellUnmet():
+                self.unmet_at[function_of(command.version), command.reason] = self.net.clock.now
                 self._say(command.frontend, "unmet", command.version, command.reason.value, command.detail)
 
     def _order(self, node: NodeId, *message: Any) -> None:
@@ -157,31 +160,32 @@ class Placement(Process):
         self.valid_until = sent + LEASE_TTL_S
         self.core = Scheduler(Epoch(epoch), keep_alive_s=self.keep_alive_s)
 
-        def functions(kind: str, key: str, value: Any) -> None:
+        def changed(kind: str, key: str, value: Any) -> None:
             if self.epoch == epoch:
-                name = FunctionName(key.removeprefix("fn/"))
-                version, limit, memory_mb = value
-                self.feed(on.FunctionDefined(name, version, memory_mb, limit, RUNTIME, self.net.clock.now))
-
-        def nodes(kind: str, key: str, value: Any) -> None:
-            if self.epoch != epoch:
-                return
-            node = NodeId(key.removeprefix("node/"))
-            if kind == "put":
-                self.feed(on.NodeRegistered(node, value[1]))
-            else:
-                self.feed(on.NodeExpired(node, self.net.clock.now))
-
-        def concurrency(kind: str, key: str, value: Any) -> None:
-            if self.epoch == epoch:
-                self.feed(on.ConcurrencySet(value, self.net.clock.now))
+                self.feed(self._event(kind, key, value))
 
         # The lists are read before anything else is done; only the changes come later.
-        watches = {"concurrency": concurrency, "fn/": functions, "node/": nodes}
-        for prefix, notify in watches.items():
+        for prefix in ("concurrency", "drain/", "fn/", "node/"):
             for key in [key for key in self.etcd.keys if key.startswith(prefix)]:
-                notify("put", key, self.etcd.keys[key][0])
-            self.etcd.follow(self, prefix, notify)
+                changed("put", key, self.etcd.keys[key][0])
+            self.etcd.follow(self, prefix, changed)
+
+    def _event(self, kind: str, key: str, value: Any) -> on.Event:
+        """What a change in etcd means to placement."""
+        now = self.net.clock.now
+        what, _, name = key.partition("/")
+        match what, kind:
+            case "fn", _:
+                version, limit, memory_mb = value
+                return on.FunctionDefined(FunctionName(name), version, memory_mb, limit, RUNTIME, now)
+            case "node", "put":
+                return on.NodeRegistered(NodeId(name), value[1])
+            case "node", _:
+                return on.NodeExpired(NodeId(name), now)
+            case "drain", _:
+                return on.NodeDraining(name, kind == "put", now)
+            case _:
+                return on.ConcurrencySet(value, now)
 
     def _step_down(self) -> None:
         self.core = None

@@ -147,6 +147,25 @@ BUGS: Final = [
     ),
     *_of(
         PLACEMENT,
+        ("a node that drains is given new ones", "and not self.draining", "", "table"),
+        (
+            "an idle one does not wait for its stand-in",
+            "self.stand_ins[grant.instance] = instance.id",
+            "return [grant, *self._let_go(instance, at)]",
+            "table",
+        ),
+        (
+            "one in use is evicted at once",
+            "instance.relieved = True\n        if instance.state is State.LEASED:",
+            "instance.relieved = True\n        if instance.state is None:",
+            "table",
+        ),
+        (
+            "a stand-in beyond the limit",
+            "self.books.unreported < self.books.limit(function)",
+            "self.books.unreported <= self.books.limit(function)",
+            "table",
+        ),
         ("the limit is one higher", "else function.reserved\n", "else function.reserved + 1\n", "property"),
         (
             "the pool is one larger",

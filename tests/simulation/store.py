@@ -63,6 +63,10 @@ class Etcd(Process):
             del self.keys[key]
             self._changed("delete", key, None)
 
+    def delete(self, key: str) -> None:
+        if self.keys.pop(key, None):
+            self._changed("delete", key, None)
+
     def put(self, key: str, value: Any, lease: int | None = None) -> bool:
         if lease is not None and lease not in self.expires:
             return False

@@ -7,7 +7,7 @@ from typing import Any
 from lambent_placement.core import invariants
 from lambent_placement.core.commands import Unmet
 from lambent_placement.core.scheduler import Scheduler
-from lambent_proto.ids import FunctionName, RequestId, VersionKey, function_of
+from lambent_proto.ids import FunctionName, RequestId, VersionKey, function_of, node_name
 from tests.simulation.frontend import Frontend
 from tests.simulation.network import Clock, Network, Process
 from tests.simulation.placement import Placement
@@ -172,7 +172,7 @@ class World:
         if self.clock.now >= STORM_S - 0.5:
             return
         self.clock.after(self.dice.expovariate(1.2), self._trouble)
-        kinds = ("kill", "pause", "split", "cut", "etcd", "update", "limit", "worker", "leader")
+        kinds = ("kill", "pause", "split", "cut", "etcd", "update", "limit", "drain", "worker", "leader")
         fault = self.dice.choice(kinds)
         victim = self.dice.choice(self.parts)
         if fault == "worker":
@@ -209,8 +209,18 @@ class World:
                 self._define(function)
             case "limit":
                 self._change_a_limit()
+            case "drain":
+                self._drain(dice.choice(self.workers), seconds)
             case _:
                 pass  # nothing to cut
+
+    def _drain(self, worker: Worker, seconds: float) -> None:
+        """For good if it is for long: then nothing may be left there at the end."""
+        self.story.note(f"drain {worker.name}")
+        self.etcd.put(f"drain/{worker.name}", "")
+        others = [it for it in self.workers if f"drain/{it.name}" not in self.etcd.keys]
+        if seconds < 5.0 or not others:
+            self.clock.after(seconds, lambda: self.etcd.delete(f"drain/{worker.name}"))
 
     def _calm_down(self) -> None:
         self.story.note("calm from here on")
@@ -255,7 +265,8 @@ class World:
         starving = {function_of(version) for version in waiting}
         self.starving_since = {f: self.starving_since.get(f, now) for f in starving}
         for function, since in self.starving_since.items():
-            if now - max(since, self.promises.ran_at.get(function, 0.0)) > STARVES_S:
+            no_memory = [p.unmet_at.get((function, Unmet.MEMORY), 0.0) for p in self.placements]
+            if now - max(since, self.promises.ran_at.get(function, 0.0), *no_memory) > STARVES_S:
                 raise Broken(f"calls of {function} have waited since {since:.2f}, and others run meanwhile")
 
     def _check_the_end(self) -> None:
@@ -268,6 +279,9 @@ class World:
         exist, known = set(self.promises.sandboxes), set(leader.books.instances)
         if exist != known:
             raise Broken(f"promise 7: the books have drifted from the fleet: {exist ^ known}")
+        for node in leader.books.nodes.values():
+            if node.instances and f"drain/{node_name(node.id)}" in self.etcd.keys:
+                raise Broken(f"{node.id} was to be emptied, and has {sorted(node.instances)}")
         for frontend in self.frontends:
             if frontend.core.leases:
                 raise Broken(f"{frontend.id} still holds leases with nothing to do: {frontend.core.leases}")

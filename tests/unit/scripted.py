@@ -99,6 +99,14 @@ class NoLayers(layers_pb2_grpc.LayersServicer):
     GetLayerVersion = ListLayers = ListLayerVersions = DeleteLayerVersion = PublishLayerVersion  # type: ignore[assignment]
 
 
+class NoStore:
+    async def put(self, key: str, value: bytes) -> int:
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> bool:
+        raise NotImplementedError
+
+
 class NoLimits(limits_pb2_grpc.LimitsServicer):
     def GetConcurrency(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
@@ -119,7 +127,7 @@ async def serving(
         Invocations(AnyFunction(), dispatcher, waiting_s=WAITING_S),
         functions or NoFunctions(),
         layers or NoLayers(),
-        fleet or Fleet(lambda: "", dispatcher, FRONTEND),
+        fleet or Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
         limits or NoLimits(),
     )
     port = await server.start("127.0.0.1:0")

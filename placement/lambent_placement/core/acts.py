@@ -54,6 +54,21 @@ class Acts:
             GiveLease(frontend.id, instance.id, number, node.id, version.key, starting=True, reason=reason),
         ]
 
+    def grant_to_nobody(self, version: Version, function: Function, node: Node) -> Grant:
+        """One that will be idle when it is ready."""
+        number = self._next()
+        instance = Instance(
+            InstanceId(f"{self.epoch:x}-{self.serial:x}"),
+            version.key,
+            node.id,
+            function.memory_mb,
+            number,
+            State.IDLE,
+        )
+        self.books.add(instance)
+        function.rate.started()
+        return Grant(node.id, instance.id, version.key, function.memory_mb, number, None)
+
     def give(self, instance: Instance, frontend: FrontendId, reason: str) -> Command:
         number = self._next()
         self.books.change(instance, State.LEASED, frontend=frontend, number=number)
@@ -75,6 +90,8 @@ class Acts:
         function = self.books.function(function_of(instance.version))
         if instance.version != function.version:
             return "other_version"
+        if instance.relieved:
+            return "drained"
         return "limit_lowered" if self.surplus(function) > 0 else ""
 
     def make_ready(self, instance: Instance, event: InstanceReady) -> list[Command]:

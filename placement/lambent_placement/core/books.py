@@ -19,6 +19,7 @@ from lambent_proto.ids import (
     NodeId,
     VersionKey,
     function_of,
+    node_name,
 )
 from lambent_proto.runtimes import runs
 
@@ -49,6 +50,8 @@ class Instance:
     """Somebody holds it, or held it when it was told to stop: an event may run there."""
     idle_since: float = 0.0
     stop_reason: str = ""
+    relieved: bool = False
+    """Its node drains, and it is to go: its stand-in is ready, or there can be none."""
     asked_at: float = 0.0
     """When its worker was last asked to fence or to stop it."""
 
@@ -64,6 +67,8 @@ class Node:
     """Its stream to this leader stands."""
     reported: bool = False
     """It has said once to this leader what runs there; all since then was granted by this leader."""
+    draining: bool = False
+    """It is to be emptied."""
     used_mb: int = 0
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -79,7 +84,7 @@ class Node:
     @property
     def is_open(self) -> bool:
         """It may be given new instances, if it has the memory."""
-        return self.registered and self.connected
+        return self.registered and self.connected and not self.draining
 
     @property
     def free_mb(self) -> int:
@@ -185,6 +190,8 @@ class Books:
     """Versions whose demand may not be met: looked at whenever something becomes free."""
     asked: dict[InstanceId, Instance] = field(default_factory=dict)
     """What workers were asked to free, and may not have answered yet."""
+    draining: set[str] = field(default_factory=set)
+    """Names of nodes that are to be emptied, there or not."""
     expired: set[NodeId] = field(default_factory=set)
     """Registrations that are over for good. A restarted worker is another node, so none comes back."""
     room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
@@ -199,7 +206,8 @@ class Books:
     def node(self, node_id: NodeId, memory_mb: int) -> Node:
         found = self.nodes.get(node_id)
         if found is None:
-            found = self.nodes[node_id] = Node(node_id, memory_mb)
+            draining = node_name(node_id) in self.draining
+            found = self.nodes[node_id] = Node(node_id, memory_mb, draining=draining)
         return found
 
     def change_node(
@@ -209,6 +217,7 @@ class Books:
         registered: bool | None = None,
         connected: bool | None = None,
         reported: bool | None = None,
+        draining: bool | None = None,
         runtimes: frozenset[str] | None = None,
     ) -> None:
         """The one way to change its part in the fleet; what is not given stays."""
@@ -216,6 +225,7 @@ class Books:
         node.registered = node.registered if registered is None else registered
         node.connected = node.connected if connected is None else connected
         node.reported = node.reported if reported is None else reported
+        node.draining = node.draining if draining is None else draining
         node.runtimes = node.runtimes if runtimes is None else runtimes
         self._count(node, 1)
         self.index.update(node)

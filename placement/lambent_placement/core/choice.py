@@ -27,8 +27,8 @@ def warmest(version: Version, frontend: Frontend) -> Instance | None:
     return None
 
 
-def emptiest(books: Books, frontend: Frontend, function: Function, at: float) -> Node | None:
-    """The node with most free memory among those that can take a new instance for the frontend."""
+def emptiest(books: Books, frontend: Frontend | None, function: Function, at: float) -> Node | None:
+    """The node with most free memory among those that can take a new instance, in the frontend's reach."""
     for node in islice(books.index.emptiest(function.runtime), LOOKED_AT):
         if node.free_mb < function.memory_mb:
             return None
@@ -94,8 +94,8 @@ def in_reach(books: Books, frontend: Frontend, runtime: str) -> bool:
     return any(node.id in frontend.links for node in books.index.emptiest(runtime))
 
 
-def _takes(node: Node, frontend: Frontend, at: float) -> bool:
-    return node.id in frontend.links and at >= node.refused_until
+def _takes(node: Node, frontend: Frontend | None, at: float) -> bool:
+    return (frontend is None or node.id in frontend.links) and at >= node.refused_until
 
 
 def _victims(node: Node, memory_mb: int) -> list[Instance]:

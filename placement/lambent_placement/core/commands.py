@@ -34,14 +34,14 @@ class Unmet(Enum):
 
 @message
 class Grant:
-    """Let a worker start an instance, leased to a frontend from the beginning."""
+    """Let a worker start an instance, leased to a frontend from the beginning, or to nobody yet."""
 
     node: NodeId
     instance: InstanceId
     version: VersionKey
     memory_mb: int
     number: LeaseNumber
-    frontend: FrontendId
+    frontend: FrontendId | None
 
 
 @message

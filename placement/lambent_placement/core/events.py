@@ -18,6 +18,15 @@ class FunctionDefined:
 
 
 @message
+class NodeDraining:
+    """A node, by its name, is to be emptied, or no longer is; it need not be there."""
+
+    name: str
+    draining: bool
+    at: float
+
+
+@message
 class ConcurrencySet:
     """How many instances may run at one time in the whole fleet."""
 
@@ -204,4 +213,5 @@ Event = (
     | FunctionDefined
     | FunctionRemoved
     | ConcurrencySet
+    | NodeDraining
 )

@@ -35,6 +35,7 @@ from lambent_placement.core.commands import (
     TellReady,
     VoidLease,
 )
+from lambent_placement.core.drains import Drains
 from lambent_placement.core.events import (
     ConcurrencySet,
     Demanded,
@@ -49,6 +50,7 @@ from lambent_placement.core.events import (
     InstanceReady,
     LinkChanged,
     NodeDisconnected,
+    NodeDraining,
     NodeExpired,
     NodeRegistered,
     NodeReported,
@@ -90,11 +92,13 @@ class Scheduler:
     acts: Acts = field(init=False)
     supply: Supply = field(init=False)
     reports: Reports = field(init=False)
+    drains: Drains = field(init=False)
 
     def __post_init__(self) -> None:
         self.acts = Acts(self.books, self.epoch)
         self.supply = Supply(self.books, self.acts)
         self.reports = Reports(self.books, self.acts, self.supply)
+        self.drains = Drains(self.books, self.acts)
 
     def handle(self, event: Event) -> list[Command]:  # noqa: C901 - the one gate: a case an event
         """Takes one event and returns what must be done. Duplicates and late events have no effect."""
@@ -135,6 +139,8 @@ class Scheduler:
                 return self._function_removed(event)
             case ConcurrencySet():
                 return self._concurrency_set(event)
+            case NodeDraining():
+                return self.drains.changed(event) + self.supply.serve_needy(event.at)
             case _:
                 assert_never(event)
 
@@ -253,7 +259,7 @@ class Scheduler:
         instance = self.books.instances.get(event.instance)
         if instance is None or instance.ready:
             return []
-        commands = self.acts.make_ready(instance, event)
+        commands = self.acts.make_ready(instance, event) + self.drains.ready(instance.id, event.at)
         return commands + self.supply.serve_needy(event.at)
 
     def _gone(self, event: InstanceGone) -> list[Command]:
@@ -350,6 +356,7 @@ class Scheduler:
                     version.wanted.pop(frontend.id, None)
         self._give_up_waiting(at)
         commands += self._expire_idle(at)
+        commands += self.drains.step(at)
         if at - self.pruned_at >= PRUNE_S:
             self.pruned_at = at
             self._prune()

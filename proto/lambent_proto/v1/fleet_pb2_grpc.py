@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FleetStub:
-    """Looks at the fleet. Changes nothing.
+    """Looks at the fleet, and empties nodes.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,11 @@ class FleetStub:
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/lambent.v1.Fleet/DrainNode',
+                request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
         self.ReadLogs = channel.unary_stream(
                 '/lambent.v1.Fleet/ReadLogs',
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.ReadLogsRequest.SerializeToString,
@@ -58,7 +63,7 @@ class FleetStub:
 
 
 class FleetServicer:
-    """Looks at the fleet. Changes nothing.
+    """Looks at the fleet, and empties nodes.
     """
 
     def ListInstances(self, request, context):
@@ -75,6 +80,15 @@ class FleetServicer:
 
     def Explain(self, request, context):
         """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
+        go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
+        there; to undo is always possible.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,6 +119,11 @@ def add_FleetServicer_to_server(servicer, server):
                     request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainResponse.SerializeToString,
             ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeResponse.SerializeToString,
+            ),
             'ReadLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLogs,
                     request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.ReadLogsRequest.FromString,
@@ -119,7 +138,7 @@ def add_FleetServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Fleet:
-    """Looks at the fleet. Changes nothing.
+    """Looks at the fleet, and empties nodes.
     """
 
     @staticmethod
@@ -193,6 +212,33 @@ class Fleet:
             '/lambent.v1.Fleet/Explain',
             lambent__proto_dot_v1_dot_fleet__pb2.ExplainRequest.SerializeToString,
             lambent__proto_dot_v1_dot_fleet__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.Fleet/DrainNode',
+            lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

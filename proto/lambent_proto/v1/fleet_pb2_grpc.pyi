@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FleetStub:
-    """Looks at the fleet. Changes nothing."""
+    """Looks at the fleet, and empties nodes."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,23 +37,33 @@ class FleetStub:
     ListNodes: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListNodesRequest, _fleet_pb2.ListNodesResponse]
     Explain: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ExplainRequest, _fleet_pb2.ExplainResponse]
     """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000)."""
+    DrainNode: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainNodeRequest, _fleet_pb2.DrainNodeResponse]
+    """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
+    go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
+    there; to undo is always possible.
+    """
     ReadLogs: _grpc.UnaryStreamMultiCallable[_fleet_pb2.ReadLogsRequest, _fleet_pb2.ReadLogsResponse]
     """The log of a function over all nodes, oldest line first; with `follow` it goes on until cancelled."""
 
 @_typing.type_check_only
 class FleetAsyncStub(FleetStub):
-    """Looks at the fleet. Changes nothing."""
+    """Looks at the fleet, and empties nodes."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListInstances: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListInstancesRequest, _fleet_pb2.ListInstancesResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListNodesRequest, _fleet_pb2.ListNodesResponse]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ExplainRequest, _fleet_pb2.ExplainResponse]  # type: ignore[assignment]
     """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000)."""
+    DrainNode: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainNodeRequest, _fleet_pb2.DrainNodeResponse]  # type: ignore[assignment]
+    """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
+    go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
+    there; to undo is always possible.
+    """
     ReadLogs: _aio.UnaryStreamMultiCallable[_fleet_pb2.ReadLogsRequest, _fleet_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The log of a function over all nodes, oldest line first; with `follow` it goes on until cancelled."""
 
 class FleetServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at the fleet. Changes nothing."""
+    """Looks at the fleet, and empties nodes."""
 
     @_abc_1.abstractmethod
     def ListInstances(
@@ -76,6 +86,17 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.ExplainResponse, _abc.Awaitable[_fleet_pb2.ExplainResponse]]:
         """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000)."""
+
+    @_abc_1.abstractmethod
+    def DrainNode(
+        self,
+        request: _fleet_pb2.DrainNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.DrainNodeResponse, _abc.Awaitable[_fleet_pb2.DrainNodeResponse]]:
+        """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
+        go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
+        there; to undo is always possible.
+        """
 
     @_abc_1.abstractmethod
     def ReadLogs(

@@ -15,7 +15,7 @@ from lambent_proto.errors import NotReady, UnknownRequest
 from lambent_proto.ids import RequestId
 from lambent_proto.internal import control_pb2, control_pb2_grpc
 from lambent_proto.v1 import invoke_pb2
-from tests.unit.scripted import FRONTEND, ScriptedDispatcher, serving
+from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
 
 
 class Placement(control_pb2_grpc.PlacementServicer):
@@ -93,7 +93,7 @@ async def fleet_of(
 ) -> AsyncIterator[Client]:
     dispatcher = dispatcher or ScriptedDispatcher()
     async with listening(placement) as address:
-        fleet = Fleet(lambda: leader or (address if placement else ""), dispatcher, FRONTEND)
+        fleet = Fleet(lambda: leader or (address if placement else ""), dispatcher, FRONTEND, NoStore())
         async with serving(dispatcher, fleet=fleet) as frontend, Client(frontend) as client:
             yield client
 

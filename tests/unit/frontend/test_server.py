@@ -20,6 +20,7 @@ from tests.unit.scripted import (
     NoFunctions,
     NoLayers,
     NoLimits,
+    NoStore,
     ScriptedDispatcher,
     serving,
 )
@@ -31,7 +32,7 @@ def server() -> PublicServer:
         Invocations(AnyFunction(), dispatcher, waiting_s=1),
         NoFunctions(),
         NoLayers(),
-        Fleet(lambda: "", dispatcher, FRONTEND),
+        Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
         NoLimits(),
     )
 
