@@ -277,6 +277,9 @@ class World:
         if leader is None:
             raise Broken("promise 7: nobody leads")
         exist, known = set(self.promises.sandboxes), set(leader.books.instances)
+        if exist != known:  # the word of one that has just ended may be on its way
+            self._run_until(self.clock.now + 0.1)
+            exist, known = set(self.promises.sandboxes), set(leader.books.instances)
         if exist != known:
             raise Broken(f"promise 7: the books have drifted from the fleet: {exist ^ known}")
         for node in leader.books.nodes.values():
