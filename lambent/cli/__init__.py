@@ -18,6 +18,7 @@ from lambent.cli.layer import layer
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
+from lambent.cli.simulate import simulate
 from lambent.cli.up import up
 
 INTERRUPTED: Final = 130
@@ -33,7 +34,21 @@ def lambent() -> None:
     """A self-hosted function fleet: Lambda packages on your own machines."""
 
 
-for command in (up, deploy, function, layer, invoke, logs, ps, nodes, drain, concurrency, runtimes, explain):
+for command in (
+    up,
+    deploy,
+    function,
+    layer,
+    invoke,
+    logs,
+    ps,
+    nodes,
+    drain,
+    concurrency,
+    runtimes,
+    explain,
+    simulate,
+):
     lambent.add_command(command)
 for part in (frontend, placement, worker):
     lambent.add_command(part)

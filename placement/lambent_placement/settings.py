@@ -11,7 +11,7 @@ class PlacementSettings(Settings):
     port: Port = 0
     starts: int = Field(default=1000, ge=1)
     """How many instances one function may start in ten seconds: Lambda's scaling rate."""
-    keep_alive_s: float = Field(default=600.0, ge=0)
-    """How long an instance that nobody calls is kept."""
+    keep_alive_s: float = Field(default=3600.0, ge=0)
+    """How long an instance that nobody calls is kept, unless its memory is needed: docs/decisions/0011."""
     lease_ttl_s: float = Field(default=5.0, ge=1)
     """How long after the end of a leading placement the next one may lead."""

@@ -86,7 +86,7 @@ class Scheduler:
     """The state may be read by anyone and is changed by `handle` alone."""
 
     epoch: Epoch
-    keep_alive_s: float = 600.0
+    keep_alive_s: float = 3600.0
     pruned_at: float = 0.0
     books: Books = field(default_factory=Books)
     acts: Acts = field(init=False)

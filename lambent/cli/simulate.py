@@ -1,0 +1,135 @@
+"""`lambent simulate`: policies side by side over a trace of invocations."""
+
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lambent.cli.options import json_option
+
+if TYPE_CHECKING:
+    from lambent.simulate.figures import Figures
+
+
+@click.command()
+@click.option(
+    "--trace",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="With invocations.csv, durations.csv and memory.csv; without it one of their shape is made.",
+)
+@click.option("--nodes", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--node-memory", type=click.IntRange(min=128), default=2048, show_default=True, metavar="MB")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="fixed, lru, random or least-loaded; all by default.",
+)
+@click.option("--keep-alive", type=float, default=3600.0, show_default=True, metavar="S", help="Of fixed.")
+@click.option(
+    "--cold", type=float, default=250.0, show_default=True, metavar="MS", help="What a cold start takes."
+)
+@click.option("--minutes", type=click.IntRange(min=1), help="Of the trace; all by default.")
+@click.option("--warm-up", type=float, default=60.0, show_default=True, metavar="MIN", help="Not counted.")
+@click.option(
+    "--functions", type=click.IntRange(min=1), default=100, show_default=True, help="Of a made trace."
+)
+@click.option("--seed", type=int, default=42, show_default=True)
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page with plots."
+)
+@json_option
+def simulate(
+    folder: Path | None,
+    nodes: int,
+    node_memory: int,
+    policies: tuple[str, ...],
+    keep_alive: float,
+    cold: float,
+    minutes: int | None,
+    warm_up: float,
+    functions: int,
+    seed: int,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what policies would make of a trace of invocations.
+
+    `fixed` and `lru` run the very scheduler and dispatcher that run in production, in virtual time. The same
+    seed gives the same run.
+    """
+    from lambent.cli.output import print_json
+    from lambent.simulate.page import page
+    from lambent.simulate.policies import POLICIES, Plan
+    from lambent.simulate.policies import simulate as run
+    from lambent.simulate.trace import BrokenTrace, generated, read
+
+    for policy in policies:
+        if policy not in POLICIES:
+            raise click.BadParameter(f"{policy!r} is none of {', '.join(POLICIES)}", param_hint="--policy")
+    try:
+        trace = read(folder) if folder else generated(functions, minutes or 180, seed)
+    except BrokenTrace as broken:
+        raise click.BadParameter(str(broken), param_hint="--trace") from broken
+    invocations = trace.invocations(seed, minutes)
+    if warm_up * 60 >= (minutes or trace.minutes) * 60:
+        raise click.BadParameter("nothing is left of the trace to be counted", param_hint="--warm-up")
+    plan = Plan(nodes, node_memory, cold / 1000, keep_alive, warm_up * 60, seed)
+    figures = []
+    for policy in policies or tuple(POLICIES):
+        with _progress(len(invocations), policy) as bar:
+            figures.append(run(policy, trace, invocations, plan, partial(_advance, bar)))
+    if html is not None:
+        what = folder.name if folder else f"{functions} made functions"
+        html.write_text(page(f"{what}, {nodes} nodes of {node_memory} MB", figures))
+    if as_json:
+        print_json([asdict(it) for it in figures])
+        return
+    _show(figures)
+
+
+def _show(figures: "list[Figures]") -> None:
+    from lambent.cli.output import print_table
+
+    columns = (
+        "policy",
+        "calls",
+        "warm %",
+        "always cold % of functions",
+        "idle GB·h",
+        "throttled",
+        "wait p50 ms",
+        "wait p99 ms",
+        "decisions/s",
+    )
+    rows = [
+        (
+            it.policy,
+            f"{it.calls:,}",
+            f"{it.warm_percent:.3f}",
+            f"{it.always_cold_percent:.1f}",
+            f"{it.idle_gb_h:.1f}",
+            it.throttled,
+            f"{it.wait_p50_ms:.0f}",
+            f"{it.wait_p99_ms:.0f}",
+            f"{it.decisions_per_s:,.0f}" if it.decisions else "",
+        )
+        for it in figures
+    ]
+    print_table(columns, rows, "")
+
+
+def _progress(length: int, policy: str) -> Any:
+    return click.progressbar(
+        length=length, label=f"{policy:<13}", file=sys.stderr, hidden=not sys.stderr.isatty()
+    )
+
+
+def _advance(bar: Any, done: int) -> None:
+    bar.update(done - bar.pos)

@@ -1,0 +1,78 @@
+"""What a run of a policy over a trace came to."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counted:
+    """Filled by whoever runs the trace. What happens before `from_s` warms up, and does not count."""
+
+    from_s: float
+    functions: int
+    calls: list[int] = field(init=False)
+    """By function."""
+    cold: list[int] = field(init=False)
+    throttled: int = 0
+    waits_s: list[float] = field(default_factory=list)
+    """Of calls that waited at all."""
+    idle_mb_s: float = 0.0
+    """Memory of instances that did nothing, over the whole run."""
+    decisions: int = 0
+    cpu_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.calls = [0] * self.functions
+        self.cold = [0] * self.functions
+
+    def served(self, function: int, at: float, waited_s: float, *, cold: bool) -> None:
+        if at < self.from_s:
+            return
+        self.calls[function] += 1
+        self.cold[function] += cold
+        if waited_s > 0:
+            self.waits_s.append(waited_s)
+
+    def figures(self, policy: str) -> "Figures":
+        calls, cold = sum(self.calls), sum(self.cold)
+        used = [(count, colds) for count, colds in zip(self.calls, self.cold, strict=True) if count]
+        waits = sorted(self.waits_s)
+        return Figures(
+            policy=policy,
+            calls=calls,
+            cold=cold,
+            warm_percent=100 * (1 - cold / calls) if calls else 100.0,
+            always_cold_percent=100 * sum(c == k for c, k in used) / len(used) if used else 0.0,
+            cold_percent_by_function=100 * sum(k / c for c, k in used) / len(used) if used else 0.0,
+            idle_gb_h=self.idle_mb_s / 1024 / 3600,
+            throttled=self.throttled,
+            wait_p50_ms=_at(waits, 0.50),
+            wait_p99_ms=_at(waits, 0.99),
+            decisions=self.decisions,
+            decisions_per_s=self.decisions / self.cpu_s if self.cpu_s else 0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    policy: str
+    calls: int
+    cold: int
+    warm_percent: float
+    """Of calls."""
+    always_cold_percent: float
+    """Of functions."""
+    cold_percent_by_function: float
+    """The mean of the functions' own shares: rare functions count as much as busy ones."""
+    idle_gb_h: float
+    throttled: int
+    wait_p50_ms: float
+    """Of the calls that waited."""
+    wait_p99_ms: float
+    decisions: int
+    """Events that the scheduler took; 0 for policies that are not its own."""
+    decisions_per_s: float
+    """Of CPU time, the frontend's core and the simulation around them included."""
+
+
+def _at(ordered: list[float], share: float) -> float:
+    return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0

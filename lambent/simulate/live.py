@@ -1,0 +1,226 @@
+"""The live cores over a trace: placement's scheduler and the frontend's dispatcher, in virtual time.
+
+The network takes no time, a cold start `cold_s`, a call as long as the trace says.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Final
+
+from lambent.simulate.figures import Counted
+from lambent.simulate.trace import Invocation, Trace
+from lambent_frontend.core import commands as frontend_do
+from lambent_frontend.core import events as frontend_on
+from lambent_frontend.core.dispatcher import Dispatcher
+from lambent_placement.core import commands as do
+from lambent_placement.core import events as on
+from lambent_placement.core.scheduler import Scheduler
+from lambent_proto.ids import (
+    Epoch,
+    FrontendId,
+    FunctionName,
+    InstanceId,
+    LeaseNumber,
+    NodeId,
+    RequestId,
+    VersionKey,
+)
+
+F: Final = FrontendId("frontend@1")
+RUNTIME: Final = "python3.11"
+TICK_S: Final = 0.1
+QUIET_TICK_S: Final = 10.0
+"""While no call runs or waits: an instance is kept so much longer than it should be at the most."""
+PATIENCE_S: Final = 60.0
+"""How long a caller waits for an instance, beside what its call takes."""
+
+
+@dataclass(slots=True)
+class Running:
+    invocation: Invocation
+    cold: bool = False
+    instance: InstanceId | None = None
+
+
+@dataclass(slots=True)
+class Live:
+    trace: Trace
+    counted: Counted
+    nodes: int
+    node_mb: int
+    cold_s: float
+    keep_alive_s: float
+    now: float = 0.0
+    scheduler: Scheduler = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
+    _versions: list[VersionKey] = field(init=False)
+    _later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _serial: Any = field(default_factory=count)
+    _todo: deque[Callable[[], None]] = field(default_factory=deque)
+    _calls: dict[RequestId, Running] = field(default_factory=dict)
+    _busy: dict[InstanceId, RequestId] = field(default_factory=dict)
+    _fenced: dict[InstanceId, LeaseNumber] = field(default_factory=dict)
+    _idle_since: dict[InstanceId, tuple[float, int]] = field(default_factory=dict)
+    """And its memory."""
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(Epoch(1), keep_alive_s=self.keep_alive_s)
+        self.dispatcher = Dispatcher(max_waiting=100_000)
+        self.dispatcher.attached = True
+        names = [NodeId(f"node-{number}@1") for number in range(1, self.nodes + 1)]
+        self._place(on.ConcurrencySet(1_000_000, 0.0))
+        for name in names:
+            self._place(on.NodeRegistered(name, self.node_mb, frozenset({RUNTIME})))
+            self._place(on.NodeReported(name, self.node_mb, [], 0.0))
+            self.dispatcher.handle(frontend_on.LinkUp(name))
+        self._place(on.FrontendAttached(F, [], [], names, 0.0))
+        self._versions = []
+        for number, function in enumerate(self.trace.functions):
+            version = VersionKey(f"f{number}:$LATEST:1")
+            self._versions.append(version)
+            self._place(
+                on.FunctionDefined(
+                    FunctionName(f"f{number}"), version, function.memory_mb, None, RUNTIME, 0.0
+                )
+            )
+            self.dispatcher.handle(frontend_on.VersionDefined(version, None))
+
+    def run(self, invocations: list[Invocation], progress: Callable[[int], None]) -> None:
+        began = time.process_time()
+        tick_at = 0.0
+        for number, invocation in enumerate(invocations):
+            tick_at = self._until(invocation.at, tick_at)
+            self._arrives(RequestId(f"{number}"), invocation)
+            if number % 1000 == 0:
+                progress(number)
+        self._until(self.now + PATIENCE_S, tick_at)
+        for instance in list(self._idle_since):
+            self._stops_idling(instance)
+        self.counted.cpu_s = time.process_time() - began
+
+    def _until(self, end: float, tick_at: float) -> float:
+        """All that is due by then, and the ticks of both cores; returns when the next one is."""
+        while True:
+            at = min(self._later[0][0] if self._later else end, tick_at)
+            if at >= end:
+                self.now = max(self.now, end)
+                return tick_at
+            self.now = max(self.now, at)
+            if at == tick_at:
+                tick_at = self.now + (TICK_S if self._calls or self.dispatcher.leases else QUIET_TICK_S)
+                self._front(frontend_on.Tick(self.now))
+                self._place(on.Tick(self.now))
+            else:
+                heappop(self._later)[2]()
+            self._settle()
+
+    def _arrives(self, request: RequestId, invocation: Invocation) -> None:
+        self._calls[request] = Running(invocation)
+        deadline = self.now + invocation.duration_s + PATIENCE_S
+        version = self._versions[invocation.function]
+        self._front(frontend_on.InvocationArrived(request, version, deadline, self.now))
+        self._settle()
+
+    def _settle(self) -> None:
+        """What one core told the other, until neither has anything more to say."""
+        while self._todo:
+            self._todo.popleft()()
+
+    def _after(self, seconds: float, then: Callable[[], None]) -> None:
+        heappush(self._later, (self.now + seconds, next(self._serial), then))
+
+    def _front(self, event: frontend_on.Event) -> None:
+        for command in self.dispatcher.handle(event):
+            self._of_frontend(command)
+
+    def _place(self, event: on.Event) -> None:
+        self.counted.decisions += 1
+        for command in self.scheduler.handle(event):
+            self._todo.append(partial(self._of_placement, command))
+
+    def _of_frontend(self, command: frontend_do.Command) -> None:
+        match command:
+            case frontend_do.Dispatch():
+                self._runs(command)
+            case frontend_do.Finish():
+                if command.outcome is frontend_do.Outcome.THROTTLED:
+                    self.counted.throttled += 1
+                    del self._calls[command.request]
+            case frontend_do.Demand():
+                wish = on.Wish(command.version, command.wanted, command.oldest_wait_s)
+                self._todo.append(lambda: self._place(on.Demanded(F, wish, self.now)))
+            case frontend_do.Release():
+                self._todo.append(lambda: self._place(on.Released(F, command.leases, command.sure, self.now)))
+            case frontend_do.AnswerRecall():
+                self._todo.append(
+                    lambda: self._place(on.Recalled(F, command.version, command.leases, self.now))
+                )
+            case _:
+                pass  # links and streams stand from the beginning
+
+    def _runs(self, command: frontend_do.Dispatch) -> None:
+        call = self._calls[command.request]
+        invocation = call.invocation
+        self._stops_idling(command.instance)
+        self._busy[command.instance] = command.request
+        self.counted.served(invocation.function, self.now, command.waited_s, cold=command.cold)
+        self._after(invocation.duration_s, lambda: self._answers(command.instance, command.request))
+
+    def _answers(self, instance: InstanceId, request: RequestId) -> None:
+        del self._calls[request]
+        del self._busy[instance]
+        self._idles(instance)
+        self._front(frontend_on.EventAnswered(instance, request, self.now))
+        number = self._fenced.pop(instance, None)
+        if number is not None:
+            self._place(on.InstanceFreed(instance, number, False, self.now))
+
+    def _of_placement(self, command: do.Command) -> None:
+        at = self.now
+        match command:
+            case do.Grant():
+                self._after(self.cold_s, lambda: self._ready(command.instance))
+            case do.GiveLease():
+                told = command.instance, command.number, command.node, command.version
+                self._front(frontend_on.LeaseGiven(*told, command.starting, command.reason, at))
+            case do.TellReady():
+                ready = command.instance, command.number, command.starting_ms, command.init_ms
+                self._front(frontend_on.LeaseReady(*ready, at))
+            case do.VoidLease():
+                void = command.instance, command.number, command.reason, command.node_lost, command.error
+                self._front(frontend_on.LeaseVoided(*void, at))
+            case do.Recall():
+                self._front(frontend_on.RecallAsked(command.version, command.wanted, at))
+            case do.TellUnmet():
+                told_why = command.version, command.reason.value, command.detail
+                self._front(frontend_on.UnmetTold(*told_why))
+            case do.Evict():
+                self._stops_idling(command.instance)
+                self._place(on.InstanceGone(command.instance, command.reason, b"", at))
+            case do.Fence():
+                self._fences(command)
+
+    def _fences(self, command: do.Fence) -> None:
+        busy = command.instance in self._busy
+        if busy:
+            self._fenced[command.instance] = command.number
+        self._place(on.InstanceFreed(command.instance, command.number, busy, self.now))
+
+    def _ready(self, instance: InstanceId) -> None:
+        if instance in self.scheduler.books.instances:
+            self._idles(instance)
+            self._place(on.InstanceReady(instance, 0.0, self.cold_s * 1000, self.now))
+
+    def _idles(self, instance: InstanceId) -> None:
+        known = self.scheduler.books.instances.get(instance)
+        if known is not None:
+            self._idle_since[instance] = self.now, known.memory_mb
+
+    def _stops_idling(self, instance: InstanceId) -> None:
+        since, memory_mb = self._idle_since.pop(instance, (self.now, 0))
+        self.counted.idle_mb_s += (self.now - since) * memory_mb
