@@ -57,6 +57,8 @@ class Plan:
 
     data: Path
     workers: int = 2
+    placements: int = 1
+    """One leads, the others stand by."""
     grpc_host: str = "127.0.0.1"
     grpc_port: int = 50051
     """0 takes a free one."""
@@ -129,7 +131,7 @@ class Fleet:
         try:
             if not self.etcd:
                 await self._start_etcd()
-            await self._start_part("placement", "placement", self.plan.placement)
+            await _all(*(self._start_part("placement", it, self.plan.placement) for it in self._placements()))
             names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
             await _all(
                 *(self._start_part("worker", name, self._worker(name)) for name in names),
@@ -174,6 +176,11 @@ class Fleet:
                 await client.set_concurrency(self.plan.concurrency)
         except LambentError as error:
             raise NotStarted(f"The concurrency cannot be {self.plan.concurrency}: {error}.") from None
+
+    def _placements(self) -> list[str]:
+        if self.plan.placements == 1:
+            return ["placement"]
+        return [f"placement-{number}" for number in range(1, self.plan.placements + 1)]
 
     def _worker(self, name: str) -> dict[str, Any]:
         return {

@@ -57,6 +57,7 @@ async def nodes(client: "Client", as_json: bool) -> None:
     ]
     columns = ("node", "state", "address", "memory MB", "instances", "backend", "isolation", "missing")
     print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")
+    click.echo(f"The placement at {fleet.leader} leads, epoch {fleet.epoch}.", err=True)
 
 
 @click.command()

@@ -30,6 +30,13 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 @click.command()
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option(
+    "--placements",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="One leads, the others stand by.",
+)
+@click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("lambent-data"),
