@@ -216,6 +216,8 @@ class Driver:
             outcome = self._init_failed(pending, command.error)
         else:
             error = _ERRORS[command.outcome](command.detail, command.request)
+            if isinstance(error, Throttled):
+                error.throttle_reason = command.throttle
             self._remember(pending, _OUTCOMES[command.outcome], command.detail)
             outcome = error
         if done is not None:

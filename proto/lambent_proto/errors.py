@@ -107,6 +107,8 @@ class Throttled(PlatformError):
 
     reason = "THROTTLED"
     status = "RESOURCE_EXHAUSTED"
+    throttle_reason: str = ""
+    """Lambda's name for why, such as ConcurrentInvocationLimitExceeded; empty where it has none."""
 
 
 class DeadlinePassed(PlatformError):

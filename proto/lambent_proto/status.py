@@ -60,6 +60,8 @@ async def abort(context: Context, error: LambentError) -> NoReturn:
     if error.request_id:
         info.metadata["request_id"] = error.request_id
         trailing.append((REQUEST_ID_KEY, error.request_id))
+    if isinstance(error, errors.Throttled) and error.throttle_reason:
+        info.metadata["throttle_reason"] = error.throttle_reason
     detail = AnyMessage()
     detail.Pack(info)
     message = error.message.encode()[:_MAX_MESSAGE_BYTES].decode(errors="ignore")
@@ -90,10 +92,15 @@ def fill(service_error: invoke_pb2.ServiceError, error: LambentError) -> None:
     service_error.reason = error.reason
     service_error.message = error.message
     service_error.request_id = error.request_id
+    if isinstance(error, errors.Throttled):
+        service_error.throttle_reason = error.throttle_reason
 
 
 def from_service_error(error: invoke_pb2.ServiceError) -> LambentError:
-    return _BY_REASON.get(error.reason, errors.Internal)(error.message, error.request_id)
+    known = _BY_REASON.get(error.reason, errors.Internal)(error.message, error.request_id)
+    if isinstance(known, errors.Throttled):
+        known.throttle_reason = error.throttle_reason
+    return known
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> LambentError:
@@ -105,8 +112,12 @@ def from_rpc(error: grpc.aio.AioRpcError) -> LambentError:
             for detail in rich.details:
                 info = error_details_pb2.ErrorInfo()
                 if detail.Unpack(info) and info.domain == DOMAIN:
-                    leaf = _BY_REASON.get(info.reason, errors.Internal)
-                    return leaf(said, info.metadata.get("request_id", ""))
+                    known = _BY_REASON.get(info.reason, errors.Internal)(
+                        said, info.metadata.get("request_id", "")
+                    )
+                    if isinstance(known, errors.Throttled):
+                        known.throttle_reason = info.metadata.get("throttle_reason", "")
+                    return known
     return _foreign(error.code(), said)
 
 

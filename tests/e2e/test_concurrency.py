@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lambent.client import Client
-from lambent_proto.errors import InvalidRequest
+from lambent_proto.errors import InvalidRequest, Throttled
 from tests.e2e.by_hand import running
 from tests.e2e.evidence import Evidence, deploy, most_at_once
 from tests.e2e.fleet import Fleet
@@ -65,6 +65,19 @@ async def test_it_changes_under_load(small: Client, name: str, evidence: Evidenc
     runs = sorted(evidence.runs(), key=lambda run: run.begin)
     assert most_at_once((run.begin, run.end) for run in runs) == 6
     assert most_at_once((run.begin, run.end) for run in runs[-20:]) == 3
+
+
+async def test_a_throttled_call_says_why_as_lambda_does(small: Client, name: str, evidence: Evidence) -> None:
+    """By Lambda's name of the reason, one call at a time and in a stream alike."""
+    await deploy(small, name, evidence, concurrency=0)
+    reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+    with pytest.raises(Throttled) as single:
+        await small.invoke(name)
+    assert single.value.throttle_reason == reason
+    async with small.stream() as stream:
+        with pytest.raises(Throttled) as streamed:
+            await stream.invoke(name)
+    assert streamed.value.throttle_reason == reason
 
 
 async def test_a_reservation_leaves_a_part_to_the_others(

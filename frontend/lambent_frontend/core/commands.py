@@ -48,6 +48,8 @@ class Finish:
     outcome: Outcome
     detail: str = ""
     error: bytes = b""
+    throttle: str = ""
+    """Why it was throttled, by Lambda's name; empty if it has none."""
 
 
 @message

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final, assert_never
 
+from lambent_frontend.core import throttles
 from lambent_frontend.core.commands import (
     AnswerRecall,
     Attach,
@@ -134,9 +135,9 @@ class Dispatcher:
             return [Finish(event.request, Outcome.REMOVED, f"function '{function}' was deleted")]
         if line.limit == 0:
             detail = f"function '{function}' is switched off: its concurrency is 0"
-            return [Finish(event.request, Outcome.THROTTLED, detail)]
+            return [self._throttled(event.request, line, detail)]
         if not (line.idle and not line.waiting) and len(line.waiting) >= self.max_waiting:
-            return [Finish(event.request, Outcome.THROTTLED, self._full(line))]
+            return [self._throttled(event.request, line, self._full(line))]
         call = Call(event.request, line.version, event.deadline, event.at)
         self.calls[event.request] = call
         line.waiting[event.request] = call
@@ -409,7 +410,7 @@ class Dispatcher:
             line = self._line(call.version)
             del self.calls[call.request]
             del line.waiting[call.request]
-            return [Finish(call.request, Outcome.THROTTLED, self._waited_in_vain(line, at - call.arrived_at))]
+            return [self._throttled(call.request, line, self._waited_in_vain(line, at - call.arrived_at))]
         if at < call.deadline + GRACE_S:
             return []
         del self.calls[call.request]
@@ -483,6 +484,10 @@ class Dispatcher:
         return line
 
     # Words
+
+    def _throttled(self, request: RequestId, line: Line, detail: str) -> Finish:
+        why = throttles.reason(line.limit, line.unmet if self.attached else "")
+        return Finish(request, Outcome.THROTTLED, detail, throttle=why)
 
     def _full(self, line: Line) -> str:
         function = function_of(line.version)

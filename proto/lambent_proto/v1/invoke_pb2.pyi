@@ -268,12 +268,15 @@ class ServiceError(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    THROTTLE_REASON_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """a google.rpc.Code"""
     reason: _builtins.str
     """from lambent_proto.errors"""
     message: _builtins.str
     request_id: _builtins.str
+    throttle_reason: _builtins.str
+    """of THROTTLED: Lambda's name for it, if it has one"""
     def __init__(
         self,
         *,
@@ -281,10 +284,11 @@ class ServiceError(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        throttle_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "request_id", b"request_id", "throttle_reason", b"throttle_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,8 +99,10 @@ def dispatch(
     )
 
 
-def finish(request: str, outcome: do.Outcome, detail: str = "", error: bytes = b"") -> do.Finish:
-    return do.Finish(RequestId(request), outcome, detail, error)
+def finish(
+    request: str, outcome: do.Outcome, detail: str = "", error: bytes = b"", throttle: str = ""
+) -> do.Finish:
+    return do.Finish(RequestId(request), outcome, detail, error, throttle)
 
 
 def leases(*pairs: tuple[str, int]) -> list[tuple[InstanceId, LeaseNumber]]:

@@ -5,6 +5,7 @@ import pytest
 from lambent_frontend.core import events as on
 from lambent_frontend.core.commands import Command, Demand, Outcome
 from lambent_frontend.core.dispatcher import Dispatcher
+from lambent_frontend.core.throttles import FLEET, RESERVED, reason
 from tests.unit.frontend.dispatcher_rows import (
     CONNECTED,
     DELETED,
@@ -35,7 +36,7 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist")
         pytest.param(
             [given("i1"), on.VersionDefined(V, 0)],
             arrived("r1"),
-            [finish("r1", Outcome.THROTTLED, OFF)],
+            [finish("r1", Outcome.THROTTLED, OFF, throttle=RESERVED)],
             id="1: a function that is switched off throttles at once, whatever is idle",
         ),
         pytest.param(
@@ -78,7 +79,7 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist")
         pytest.param(
             [arrived("r1"), arrived("r2"), LIMIT],
             arrived("r3"),
-            [finish("r3", Outcome.THROTTLED, f"{FULL}; all 4 instances exist")],
+            [finish("r3", Outcome.THROTTLED, f"{FULL}; all 4 instances exist", throttle=RESERVED)],
             id="3: a full line says what placement lacks",
         ),
         pytest.param(
@@ -306,7 +307,10 @@ def test_an_answer_or_refusal(history: list[on.Event], last: on.Event, expected:
         pytest.param(
             [arrived("r1", deadline=1.0), LIMIT],
             on.Tick(1.0),
-            [finish("r1", Outcome.THROTTLED, f"{IN_VAIN}; all 4 instances exist"), Demand(V, 0, 0.0)],
+            [
+                finish("r1", Outcome.THROTTLED, f"{IN_VAIN}; all 4 instances exist", throttle=RESERVED),
+                Demand(V, 0, 0.0),
+            ],
             id="a call throttled at its deadline says what placement lacked",
         ),
         pytest.param(
@@ -358,3 +362,19 @@ def test_waiting_calls_end_only_once() -> None:
         dispatcher.handle(event)
     assert dispatcher.handle(on.Tick(20.0)) == []
     assert not dispatcher.calls
+
+
+@pytest.mark.parametrize(
+    ("limit", "unmet", "expected"),
+    [
+        (0, "", RESERVED),
+        (4, "limit_reached", RESERVED),
+        (None, "fleet_limit_reached", FLEET),
+        (None, "start_rate", FLEET),
+        (None, "no_memory", ""),
+        (4, "", ""),
+    ],
+)
+def test_throttles_have_lambdas_names(limit: int | None, unmet: str, expected: str) -> None:
+    """Where Lambda has one: it knows no fleet without memory."""
+    assert reason(limit, unmet) == expected

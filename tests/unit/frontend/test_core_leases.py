@@ -3,6 +3,7 @@
 import pytest
 
 from lambent_frontend.core import events as on
+from lambent_frontend.core import throttles
 from lambent_frontend.core.commands import AnswerRecall, Attach, Command, Demand, Outcome, ReportLink
 from lambent_frontend.core.dispatcher import Dispatcher
 from lambent_proto.ids import NodeId
@@ -354,7 +355,14 @@ def test_links_and_placement(history: list[on.Event], last: on.Event, expected: 
         pytest.param(
             [arrived("r1"), on.VersionReplaced(V, W, 0, 1.0)],
             arrived("r2", 1.0, version=W),
-            [finish("r2", Outcome.THROTTLED, "function 'f' is switched off: its concurrency is 0")],
+            [
+                finish(
+                    "r2",
+                    Outcome.THROTTLED,
+                    "function 'f' is switched off: its concurrency is 0",
+                    throttle=throttles.RESERVED,
+                )
+            ],
             id="the new version comes with its own limit",
         ),
         pytest.param(
