@@ -152,6 +152,7 @@ class Worker(Process):
         self.lease: int | None = None
         self.registered = False
         self.next_renewal = 0.0
+        self.put_at = 0.0
         self.valid_until = 0.0
         self.watchdog = Watchdog(self, self.node)
         self._ask_lease(self.node)
@@ -170,13 +171,18 @@ class Worker(Process):
                 return
             self.lease = lease
             self._renewed(sent)
-            self.etcd.ask(
-                self,
-                lambda: self.etcd.put("node/" + node, (self.name, self.memory_mb), lease),
-                lambda there: self._registered(node, there),
-            )
+            self._put_registration(node, lease)
 
         self.etcd.ask(self, lambda: self.etcd.grant(LEASE_TTL_S), granted)
+
+    def _put_registration(self, node: NodeId, lease: int) -> None:
+        """Sent again until it is answered, as our etcd client does."""
+        self.put_at = self.net.clock.now
+        self.etcd.ask(
+            self,
+            lambda: self.etcd.put("node/" + node, (self.name, self.memory_mb), lease),
+            lambda there: self._registered(node, there),
+        )
 
     def _registered(self, node: NodeId, there: bool) -> None:
         if self.node != node:
@@ -229,6 +235,8 @@ class Worker(Process):
             self._renew()
         if self.lease is None and now - self.next_renewal > 1.0:
             self._ask_lease(self.node)
+        if self.lease is not None and not self.registered and now - self.put_at > 1.0:
+            self._put_registration(self.node, self.lease)
         if self.control is None and self.leader is not None and now >= self.dialling and self.registered:
             self.dialling = now + 0.3
             self._dial_leader(*self.leader)

@@ -3,7 +3,6 @@
 The order of preference is the numbered one of `scheduler`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +29,9 @@ more than the age of what the parts know of each other."""
 class Supply:
     books: Books
     acts: Acts
+    largest: Function | None = None
+    """The function that ran most of the pool, at `largest_at`."""
+    largest_at: float = -1.0
 
     def serve_needy(self, at: float) -> list[Command]:
         """Looks again at every demand that is not met, the one that has waited longest first."""
@@ -179,15 +181,15 @@ class Supply:
     def _share_pool(self, version: Version, missing: int, at: float) -> list[Command]:
         """The pool is used up: the function that runs most of it gives half the difference to this one.
 
-        Where one runs one more than the other they take turns.
+        With what runs nothing a function shares its only one as well: they take turns.
         """
         function = self.books.function(function_of(version.key))
-        largest = max(self._sharing(), key=lambda f: (f.running, f.name), default=None)
+        largest = self._largest(at)
         if function.reserved is not None or largest is None or largest.version is None:
             return []
         giver = self.books.version(largest.version)
         count = min(missing, (largest.running - function.running) // 2)
-        if not count and largest.running > function.running and largest.turn > function.turn:
+        if not count and not function.running and largest.running:
             count = 1
         frontends = self.books.frontends
         holders = [(w.held, f) for f, w in giver.wanted.items() if w.held and frontends[f].attached]
@@ -196,8 +198,13 @@ class Supply:
         held, holder = max(holders)
         return self._recall(giver, holder, giver.wanted[holder], min(count, held), at)
 
-    def _sharing(self) -> Iterator[Function]:
-        return (f for f in self.books.functions.values() if f.reserved is None and f.running)
+    def _largest(self, at: float) -> Function | None:
+        """Of several the one that has had its own for longest. Looked for once a moment, for all who wait."""
+        if self.largest_at != at:
+            sharing = (f for f in self.books.functions.values() if f.reserved is None and f.running)
+            self.largest = max(sharing, key=lambda f: (f.running, -f.turn), default=None)
+            self.largest_at = at
+        return self.largest
 
     def _tell(
         self, version: Version, frontend: Frontend, wanted: Wanted, unmet: Unmet, detail: str
