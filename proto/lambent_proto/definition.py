@@ -77,7 +77,8 @@ class Definition:
     environment: dict[str, str] = field(default_factory=dict)
     description: str = ""
     concurrency: int | None = None
-    """Most instances over the whole fleet; None takes the fleet's default, 0 switches the function off."""
+    """Its reservation, and the most instances over the whole fleet; None shares what nobody reserves, 0
+    switches the function off."""
     layers: tuple[LayerVersion, ...] = ()
     """At most five, merged at `/opt` in this order: of two files with one name the later layer's stays."""
     tmp_mb: int = DEFAULT_TMP_MB

@@ -35,39 +35,26 @@ class Acts:
     """How many lease numbers this epoch has given out."""
 
     def grant(self, version: Version, function: Function, frontend: Frontend, node: Node) -> list[Command]:
+        """One that is leased to a frontend from the beginning."""
         reason = choice.cold_reason(function, version)
-        number = self._next()
-        instance = Instance(
-            InstanceId(f"{self.epoch:x}-{self.serial:x}"),
-            version.key,
-            node.id,
-            function.memory_mb,
-            number,
-            State.LEASED,
-            frontend.id,
-        )
-        self.books.add(instance)
-        function.rate.started()
+        grant = self._granted(version, function, node, State.LEASED, frontend.id)
         function.turn = self.serial
-        return [
-            Grant(node.id, instance.id, version.key, function.memory_mb, number, frontend.id),
-            GiveLease(frontend.id, instance.id, number, node.id, version.key, starting=True, reason=reason),
-        ]
+        told = frontend.id, grant.instance, grant.number, node.id, version.key
+        return [grant, GiveLease(*told, starting=True, reason=reason)]
 
     def grant_to_nobody(self, version: Version, function: Function, node: Node) -> Grant:
         """One that will be idle when it is ready."""
+        return self._granted(version, function, node, State.IDLE, None)
+
+    def _granted(
+        self, version: Version, function: Function, node: Node, state: State, frontend: FrontendId | None
+    ) -> Grant:
         number = self._next()
-        instance = Instance(
-            InstanceId(f"{self.epoch:x}-{self.serial:x}"),
-            version.key,
-            node.id,
-            function.memory_mb,
-            number,
-            State.IDLE,
-        )
+        name = InstanceId(f"{self.epoch:x}-{self.serial:x}")
+        instance = Instance(name, version.key, node.id, function.memory_mb, number, state, frontend)
         self.books.add(instance)
         function.rate.started()
-        return Grant(node.id, instance.id, version.key, function.memory_mb, number, None)
+        return Grant(node.id, name, version.key, function.memory_mb, number, frontend)
 
     def give(self, instance: Instance, frontend: FrontendId, reason: str) -> Command:
         number = self._next()

@@ -14,6 +14,8 @@ A demand that is not met is served in this order of preference, the longest wait
     7. without free memory, in place of the least recently used idle instances of one such node;
     8. at the limit with every instance in use: recalled from the frontend whose own callers have waited less.
 
+At the end of the pool (`limits`) a function that runs nothing, or less than others, is given of theirs.
+
 Counting. An instance counts from the grant until its worker reports it gone or the worker's key has left
 etcd. While any registered worker has not reported to this leader, as many instances as could possibly run
 there count as well. So the count may be too high for a moment; it is never too low.

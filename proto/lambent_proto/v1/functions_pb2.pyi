@@ -76,7 +76,7 @@ class Function(_message.Message):
     code_size: _builtins.int
     """bytes of the ZIP"""
     concurrency: _builtins.int
-    """most instances over the whole fleet; absent: the fleet's default"""
+    """its reservation, and its most instances; absent: it shares the rest"""
     tmp_mb: _builtins.int
     network: _builtins.bool
     snapstart: _builtins.bool
@@ -316,7 +316,7 @@ class Concurrency(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """absent: back to the fleet's default; 0 switches the function off"""
+    """absent: it shares what nobody reserves; 0 switches the function off"""
     def __init__(
         self,
         *,
