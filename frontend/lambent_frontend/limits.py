@@ -25,7 +25,9 @@ class Store(Protocol):
 
     async def get(self, key: str) -> KeyValue | None: ...
 
-    async def put(self, key: str, value: bytes) -> int: ...
+    async def put_if_not_exists(self, key: str, value: bytes) -> bool: ...
+
+    async def replace(self, key: str, value: bytes, mod_revision: int) -> bool: ...
 
 
 class Limits(limits_pb2_grpc.LimitsServicer):
@@ -75,10 +77,21 @@ class Limits(limits_pb2_grpc.LimitsServicer):
                 "lower their reservations first"
             )
         try:
-            await self._store.put(keys.CONCURRENCY, concurrency.encode(wanted))
+            changed = await self._change(concurrency.encode(wanted))
         except EtcdError as error:
             raise NotReady(f"whether it was changed is not known, look before deciding: {error}") from error
+        if not changed:
+            raise NotReady(
+                "the concurrency was changed by somebody else meanwhile: look at it and decide again"
+            )
         return self._described(wanted)
+
+    async def _change(self, value: bytes) -> bool:
+        """By compare and swap: a change that was held up must not undo a later one."""
+        found = await self._store.get(keys.CONCURRENCY)
+        if found is None:
+            return await self._store.put_if_not_exists(keys.CONCURRENCY, value)
+        return await self._store.replace(keys.CONCURRENCY, value, found.mod_revision)
 
     async def _concurrency(self) -> int:
         try:

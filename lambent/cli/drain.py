@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lambent_proto.v1.fleet_pb2 import Node
 
 LOOK_EVERY_S: Final = 0.2
-NOT_EMPTY: Final = 3
 
 
 @click.command()
@@ -67,6 +66,5 @@ async def _emptied(client: "Client", name: str, timeout_s: float) -> "Node | Non
             return found
     except TimeoutError:
         raise FailedCommand(
-            f"{name} is not empty after {timeout_s:g} s: {left} instances are left, and it goes on draining",
-            NOT_EMPTY,
+            f"{name} is not empty after {timeout_s:g} s: {left} instances are left, and it goes on draining"
         ) from None

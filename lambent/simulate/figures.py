@@ -32,6 +32,9 @@ class Counted:
         if waited_s > 0:
             self.waits_s.append(waited_s)
 
+    def gave_up(self, at: float) -> None:
+        self.throttled += at >= self.from_s
+
     def figures(self, policy: str) -> "Figures":
         calls, cold = sum(self.calls), sum(self.cold)
         used = [(count, colds) for count, colds in zip(self.calls, self.cold, strict=True) if count]

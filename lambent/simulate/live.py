@@ -41,13 +41,6 @@ PATIENCE_S: Final = 60.0
 
 
 @dataclass(slots=True)
-class Running:
-    invocation: Invocation
-    cold: bool = False
-    instance: InstanceId | None = None
-
-
-@dataclass(slots=True)
 class Live:
     trace: Trace
     counted: Counted
@@ -62,7 +55,7 @@ class Live:
     _later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _serial: Any = field(default_factory=count)
     _todo: deque[Callable[[], None]] = field(default_factory=deque)
-    _calls: dict[RequestId, Running] = field(default_factory=dict)
+    _calls: dict[RequestId, Invocation] = field(default_factory=dict)
     _busy: dict[InstanceId, RequestId] = field(default_factory=dict)
     _fenced: dict[InstanceId, LeaseNumber] = field(default_factory=dict)
     _idle_since: dict[InstanceId, tuple[float, int]] = field(default_factory=dict)
@@ -120,7 +113,7 @@ class Live:
             self._settle()
 
     def _arrives(self, request: RequestId, invocation: Invocation) -> None:
-        self._calls[request] = Running(invocation)
+        self._calls[request] = invocation
         deadline = self.now + invocation.duration_s + PATIENCE_S
         version = self._versions[invocation.function]
         self._front(frontend_on.InvocationArrived(request, version, deadline, self.now))
@@ -149,8 +142,7 @@ class Live:
                 self._runs(command)
             case frontend_do.Finish():
                 if command.outcome is frontend_do.Outcome.THROTTLED:
-                    self.counted.throttled += 1
-                    del self._calls[command.request]
+                    self.counted.gave_up(self._calls.pop(command.request).at)
             case frontend_do.Demand():
                 wish = on.Wish(command.version, command.wanted, command.oldest_wait_s)
                 self._todo.append(lambda: self._place(on.Demanded(F, wish, self.now)))
@@ -164,8 +156,7 @@ class Live:
                 pass  # links and streams stand from the beginning
 
     def _runs(self, command: frontend_do.Dispatch) -> None:
-        call = self._calls[command.request]
-        invocation = call.invocation
+        invocation = self._calls[command.request]
         self._stops_idling(command.instance)
         self._busy[command.instance] = command.request
         self.counted.served(invocation.function, self.now, command.waited_s, cold=command.cold)

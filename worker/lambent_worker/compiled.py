@@ -47,7 +47,7 @@ class Compiler:
 
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
-        self._known: set[Job] = set()
+        self._wanted: set[Job] = set()
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
@@ -61,9 +61,9 @@ class Compiler:
         await asyncio.gather(self._working, return_exceptions=True)
 
     def want(self, job: Job) -> None:
-        """Returns at once. The folder has to be in the cache now."""
-        if job not in self._known:
-            self._known.add(job)
+        """Returns at once. Said for every instance: a folder that was given up may be there again."""
+        if job not in self._wanted and not _marker(self._folders.place(job.folder), job).exists():
+            self._wanted.add(job)
             self._jobs.put_nowait(job)
 
     async def finished(self) -> None:
@@ -75,17 +75,17 @@ class Compiler:
             job = await self._jobs.get()
             try:
                 await self._compile(job)
-            except OSError as failed:
+            except (OSError, ValueError) as failed:
                 _log.warning(
                     "package_not_compiled", package=job.folder, python=job.bytecode.python, why=str(failed)
                 )
             finally:
+                self._wanted.discard(job)
                 self._jobs.task_done()
 
     async def _compile(self, job: Job) -> None:
         with self._folders.held_now(job.folder) as folder:
-            marker = folder / f"compiled-{job.bytecode.tag}" if folder else None
-            if folder is None or marker is None or marker.exists():
+            if folder is None or _marker(folder, job).exists():
                 return
             files = folder / "files"
             sources = await asyncio.to_thread(lambda: sorted(_sources(files, job.bytecode.tag)))
@@ -95,7 +95,12 @@ class Compiler:
                     grown = await asyncio.to_thread(_take, Path(made), files, sources, job.bytecode.tag)
                 self._folders.grew(job.folder, grown)
                 _log.info("package_compiled", package=job.folder, tag=job.bytecode.tag, sources=len(sources))
-            marker.touch()
+            _marker(folder, job).touch()
+
+
+def _marker(folder: Path, job: Job) -> Path:
+    """There once it has been compiled, and gone with it."""
+    return folder / f"compiled-{job.bytecode.tag}"
 
 
 def _sources(files: Path, tag: str) -> Iterator[str]:

@@ -65,6 +65,10 @@ class Folders:
                 self._used(name)
         self._make_room()
 
+    def place(self, name: str) -> Path:
+        """Where it is, if it is there, with `files` in it."""
+        return self._root / name
+
     @contextlib.contextmanager
     def held_now(self, name: str) -> Iterator[Path | None]:
         """Its place, with `files` in it, which stays for so long; None if it is not there."""
@@ -73,12 +77,14 @@ class Folders:
             return
         self.hold([name])
         try:
-            yield self._root / name
+            yield self.place(name)
         finally:
             self.let_go([name])
 
     def grew(self, name: str, more: int) -> None:
         """So many bytes were added to its files by whoever holds it."""
+        if name not in self._sizes:
+            return  # somebody has cleaned up by hand
         self._sizes[name] += more
         self.total += more
         (self._root / name / _BYTES).write_text(str(self._sizes[name]))

@@ -18,6 +18,7 @@ def check(books: Books) -> None:
     assert len(books.instances) == on_nodes == of_functions, "an instance is not counted where it belongs"
     _check_versions(books, list(instances))
     _check_indexes(books, list(instances))
+    _check_pool(books, list(instances))
     for instance in instances:
         held_by = instance.frontend is not None
         assert held_by == (instance.state is State.LEASED), f"{instance.id} is {instance.state} and held"
@@ -67,3 +68,21 @@ def _check_indexes(books: Books, instances: list[Instance]) -> None:
     assert all(v.count == counts[v.key] for v in books.versions.values()), (
         "instances of a version are miscounted"
     )
+
+
+def _check_pool(books: Books, instances: list[Instance]) -> None:
+    running = Counter(function_of(i.version) for i in instances if i.running)
+    for instance in instances:
+        held = instance.state in (State.LEASED, State.FENCING)
+        certain = instance.state is not State.STOPPING  # that one may have been either before
+        assert not certain or instance.running == held, (
+            f"{instance.id} is {instance.state}, and counts wrongly"
+        )
+    for function in books.functions.values():
+        count = running[function.name]
+        assert function.running == count, f"{function.name} counts {function.running} running, has {count}"
+    sharing = [f for f in books.functions.values() if f.reserved is None]
+    used = sum(f.running for f in sharing)
+    assert books.pool.used == used, f"the pool counts {books.pool.used}, {used} run of it"
+    reserved = sum(f.reserved or 0 for f in books.functions.values())
+    assert books.pool.reserved == reserved, f"{books.pool.reserved} count as reserved, {reserved} are"

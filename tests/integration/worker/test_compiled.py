@@ -153,3 +153,17 @@ async def test_it_counts_and_is_done_once(cache: Cache, tmp_path: Path) -> None:
     await cache.compile(held)
     assert not (folder / CACHED).exists()
     held.release()
+
+
+async def test_what_was_given_up_is_compiled_when_it_is_there_again(tmp_path: Path) -> None:
+    """The cache has room for nothing: as soon as nobody holds the package it goes, bytecode and all."""
+    cache = Cache(tmp_path / "code")
+    cache.packages = PackageCache(tmp_path / "code", cache.store, limit_bytes=0)
+    cache.compiler = Compiler(cache.packages.folders)
+    async with cache.compiler:
+        for _ in range(2):
+            held = await cache.packages.hold(await cache.put({"app.py": "X = 1\n"}))
+            await cache.compile(held)
+            assert (held.code / CACHED).is_file()
+            held.release()
+            assert not held.code.exists()

@@ -196,6 +196,9 @@ async def test_it_is_as_if_it_had_been_executed(stage: Scene, name: str) -> None
         read = dict(line.split("=", 1) for line in facts["linker"] if line)
         facts["linker"] = {variable: read.get(variable) for variable in INTERPRETED - it.read_late}
     assert parked == executed
+    await stage.logs.flush()
+    lines = [line.text async for batch in stage.logs.read("fn", follow=False) for line in batch]
+    assert not [line for line in lines if "rehears" in line], "a rehearsal that fails says so"
 
 
 async def test_it_does_not_suit_every_function(stage: Scene, name: str) -> None:
