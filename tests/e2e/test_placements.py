@@ -1,6 +1,7 @@
 """Several placements: one leads, and when it goes another does, without a call being lost."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 
@@ -51,7 +52,25 @@ async def test_the_other_one_takes_over(
     assert load.errors == []
     assert (cold.error, cold.answer is not None) == (None, True)
     assert (await client.nodes()).epoch > before
-    await eventually(lambda: _another(two, client, leader), "another placement leads")
+
+
+async def test_one_that_hangs_is_followed_by_the_other_one_and_gives_way(
+    two: Fleet, client: Client, name: str, evidence: Evidence
+) -> None:
+    """Stopped it cannot say that it ends. Woken up it learns that it leads no longer, and stands by again."""
+    await deploy(client, name, evidence)
+    leader = await leads(two, client)
+    before = (await client.nodes()).epoch
+    stopped = two.kill(leader, signal.SIGSTOP)
+    try:
+        cold = await one_call(client, name, timeout_s=20)
+        await eventually(lambda: _another(two, client, leader), "another placement leads")
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert cold.error is None
+    await asyncio.to_thread(two.runs_again, leader, stopped)
+    assert (await client.nodes()).epoch > before
+    assert await leads(two, client) != leader
 
 
 async def _another(fleet: Fleet, client: Client, leader: str) -> bool:

@@ -516,8 +516,11 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _last_number(pid: int) -> int:
-    """Its pid as it counts itself."""
-    status = Path(f"/proc/{pid}/status").read_text()
+    """Its pid as it counts itself; 0 if it has ended meanwhile."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     return int(next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid")))
 
 
