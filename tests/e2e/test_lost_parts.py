@@ -193,8 +193,9 @@ async def test_kill_of_the_frontend(fleet: Fleet, client: Client, name: str, evi
     outcomes = await asyncio.gather(*(one_call(client, name, sleep=SLEEP_S) for _ in range(LIMIT)))
     assert [o.answer.explanation.start for o in outcomes if o.answer] == ["warm"] * LIMIT
     assert evidence.births() == before
-    unsent = [error for error in load.errors if isinstance(error, NotReady)]
-    assert [type(error) for error in load.errors if error not in unsent] == [LostWithWorker] * LIMIT
+    lost = [error for error in load.errors if not isinstance(error, NotReady)]
+    assert {type(error) for error in lost} == {LostWithWorker}
+    assert len(lost) >= LIMIT  # and a next call may have left before its caller's end knew of the end
 
 
 async def test_a_stopped_worker(
