@@ -1,9 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 20000
+SECONDS ?= 600
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench bench-placement soak simulate
+.PHONY: setup demo test check proto bench bench-placement soak simulate chaos
 
 setup: $(READY)
 
@@ -26,7 +27,7 @@ check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not integration and not e2e and not simulation and not escape'
+	$(BIN)/python -m pytest -m 'not integration and not e2e and not simulation and not escape and not chaos'
 
 # Generated code is committed; this renews it.
 proto: setup
@@ -46,3 +47,7 @@ soak: setup
 # The three cores in a hostile network: make simulate SEEDS=100000
 simulate: setup
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+# A whole fleet on hosts of its own, hurt for ten minutes; as root: make chaos SECONDS=60 SEED=7
+chaos: setup
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

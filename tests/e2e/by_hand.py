@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,23 +23,30 @@ GONE_S: Final = 5.0
 class Part:
     """`lambent PART --config FILE`, started by hand, with a file of its own."""
 
-    def __init__(self, kind: str, name: str, config: Path) -> None:
+    def __init__(self, kind: str, name: str, config: Path, within: Sequence[str] = ()) -> None:
+        """`within` is what its command begins with, where it runs on a host of its own."""
         self.name = name
         self.process: subprocess.Popen[str]
         self.addresses: dict[str, str]
         self._kind = kind
         self._config = config
+        self._within = within
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def runs(self) -> bool:
+        """It was started and has not ended."""
+        return hasattr(self, "process") and self.process.poll() is None
 
     def start(self) -> None:
         """Returns when it serves; a part that has ended may be started again."""
         log = self._config.with_suffix(".log")
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "lambent", self._kind, "--config", str(self._config)],
+                [*self._within, sys.executable, "-m", "lambent", self._kind, "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

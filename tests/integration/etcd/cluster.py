@@ -8,19 +8,34 @@ import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Etcd, EtcdBinary, EtcdUnavailable
 
 
+class At(Protocol):
+    """A host to run on."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def within(self) -> Sequence[str]:
+        """What a command begins with that is to run there."""
+
+
 class ClusterMember:
     """One member: a process that comes and goes, and a data folder that stays."""
 
-    def __init__(self, binary: EtcdBinary, name: str, folder: Path, options: Sequence[str]) -> None:
+    def __init__(
+        self, binary: EtcdBinary, name: str, folder: Path, options: Sequence[str], host: At | None
+    ) -> None:
         self.name = name
         self.client_port, self.peer_port = free_ports(2)
-        self.endpoint = f"127.0.0.1:{self.client_port}"
-        self.peer_url = f"http://127.0.0.1:{self.peer_port}"
+        address = host.address if host else "127.0.0.1"
+        self.endpoint = f"{address}:{self.client_port}"
+        self.peer_url = f"http://{address}:{self.peer_port}"
+        self._within = host.within if host else ()
         self._binary = binary
         self._folder = folder
         self._options = options
@@ -40,7 +55,10 @@ class ClusterMember:
         ]
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binary.path, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._within, self._binary.path, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self) -> None:
@@ -64,12 +82,21 @@ class Cluster:
     """Three members, addressed by number."""
 
     def __init__(
-        self, binary: EtcdBinary, folder: Path, *, scheme: str = "http", options: Sequence[str] = ()
+        self,
+        binary: EtcdBinary,
+        folder: Path,
+        *,
+        scheme: str = "http",
+        options: Sequence[str] = (),
+        hosts: Sequence[At | None] = (None, None, None),
     ) -> None:
+        """Each member on its host, or all on this one."""
         folder.mkdir(parents=True, exist_ok=True)
         self._scheme = scheme
         self._etcdctl = etcdctl_path()
-        self.members = [ClusterMember(binary, f"m{number}", folder, options) for number in range(3)]
+        self.members = [
+            ClusterMember(binary, f"m{number}", folder, options, host) for number, host in enumerate(hosts)
+        ]
 
     @property
     def endpoints(self) -> list[str]:

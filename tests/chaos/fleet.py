@@ -1,0 +1,95 @@
+"""Three etcd members, two placements, three workers and two frontends, each on a host of its own.
+
+What ends is started again, as an operator's init system would.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from lambent_chassis.etcd import EtcdBinary
+from tests.chaos.hosts import Hosts
+from tests.e2e.by_hand import Part
+from tests.integration.etcd.cluster import Cluster
+
+MEMBERS: Final = ("etcd-1", "etcd-2", "etcd-3")
+PLACEMENTS: Final = ("placement-1", "placement-2")
+WORKERS: Final = ("worker-1", "worker-2", "worker-3")
+FRONTENDS: Final = ("frontend-1", "frontend-2")
+PARTS: Final = (*PLACEMENTS, *WORKERS, *FRONTENDS)
+
+WORKER_TTL_S: Final = 5
+"""The shortest that a worker takes."""
+
+PAUSE_S: Final = 0.5
+"""Before what has ended is started again."""
+
+
+class Fleet:
+    def __init__(self, folder: Path, hosts: Hosts, binary: EtcdBinary) -> None:
+        self.hosts = hosts
+        self.cluster = Cluster(binary, folder / "etcd", hosts=[hosts[name] for name in MEMBERS])
+        self.parts = {name: self._part(folder, name) for name in PARTS}
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Of the frontends."""
+        return [f"{self.hosts[name].address}:50051" for name in FRONTENDS]
+
+    def at(self, address: str) -> str:
+        """The name of the host with the address `HOST:PORT`."""
+        where = address.rpartition(":")[0]
+        return next(host.name for host in self.hosts.hosts.values() if host.address == where)
+
+    def _part(self, folder: Path, name: str) -> Part:
+        kind = name.partition("-")[0]
+        told: dict[str, object] = {"name": name, "etcd": self.cluster.endpoints}
+        address = self.hosts[name].address
+        packages = str(folder / "packages")
+        if kind == "placement":
+            told |= {"host": address}
+        elif kind == "worker":
+            told |= {"host": address, "data": str(folder / name), "packages": packages, "memory_mb": 1024}
+            told |= {"sandbox": "process", "require_isolation": "none", "lease_ttl_s": WORKER_TTL_S}
+        else:
+            told |= {"grpc_host": address, "packages": packages}
+        config = folder / f"{name}.toml"
+        config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()))
+        return Part(kind, name, config, within=self.hosts[name].within)
+
+    async def keep(self, part: Part) -> None:
+        """Starts it whenever it does not run; for ever."""
+        while True:
+            try:
+                await asyncio.to_thread(part.start)
+            except AssertionError:  # it says so in its log
+                await asyncio.sleep(PAUSE_S)
+                continue
+            while part.runs:
+                await asyncio.sleep(0.05)
+            part.process.communicate()
+            await asyncio.sleep(PAUSE_S)
+
+
+@asynccontextmanager
+async def running(folder: Path, hosts: Hosts, binary: EtcdBinary) -> AsyncIterator[Fleet]:
+    """All of it; what is left at the end is killed."""
+    (folder / "packages").mkdir()
+    fleet = Fleet(folder, hosts, binary)
+    fleet.cluster.start()
+    keepers: list[asyncio.Task[None]] = []
+    try:
+        await fleet.cluster.ready()
+        keepers = [asyncio.create_task(fleet.keep(part)) for part in fleet.parts.values()]
+        yield fleet
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        for part in fleet.parts.values():
+            if hasattr(part, "process"):
+                part.kill()
+        fleet.cluster.kill()

@@ -1,0 +1,96 @@
+"""Hosts of one machine: network namespaces on a bridge, and the ways between them to be cut and mended."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+NETWORK: Final = "10.213.77"
+"""The first three numbers of all addresses; the bridge, where callers are, is number 1."""
+
+
+class CannotMakeHosts(Exception):
+    """This machine lets nobody, or not this user, make network namespaces; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    name: str
+    address: str
+    namespace: str
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """What a command begins with that is to run there."""
+        return ("ip", "netns", "exec", self.namespace)
+
+
+class Hosts:
+    def __init__(self, names: list[str]) -> None:
+        mark = f"lb{os.getpid()}"
+        self.bridge = mark
+        self.hosts = {
+            name: Host(name, f"{NETWORK}.{number}", f"{mark}-{name}")
+            for number, name in enumerate(names, start=11)
+        }
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def make(self) -> None:
+        ip("link", "add", self.bridge, "type", "bridge")
+        ip("addr", "add", f"{NETWORK}.1/24", "dev", self.bridge)
+        ip("link", "set", self.bridge, "up")
+        for number, host in enumerate(self.hosts.values()):
+            outer, inner = f"{self.bridge}o{number}", f"{self.bridge}i{number}"
+            ip("netns", "add", host.namespace)
+            ip("link", "add", outer, "type", "veth", "peer", "name", inner)
+            ip("link", "set", inner, "netns", host.namespace, "name", "eth0")
+            ip("link", "set", outer, "master", self.bridge, "up")
+            ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
+            ip("-n", host.namespace, "link", "set", "eth0", "up")
+            ip("-n", host.namespace, "link", "set", "lo", "up")
+
+    def remove(self) -> None:
+        """Whatever of it is there."""
+        for host in self.hosts.values():
+            subprocess.run(["ip", "netns", "del", host.namespace], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
+
+    def cut(self, one: str, other: str) -> None:
+        """From now on nothing gets from one to the other, nor back; neither is told."""
+        for here, there in ((one, other), (other, one)):
+            ip("-n", self[here].namespace, "route", "add", "blackhole", self[there].address)
+
+    def mend(self, one: str, other: str) -> None:
+        for here, there in ((one, other), (other, one)):
+            ip("-n", self[here].namespace, "route", "del", "blackhole", self[there].address)
+
+    def isolate(self, name: str) -> None:
+        ip("-n", self[name].namespace, "link", "set", "eth0", "down")
+
+    def join(self, name: str) -> None:
+        ip("-n", self[name].namespace, "link", "set", "eth0", "up")
+
+
+@contextmanager
+def hosts(names: list[str]) -> Iterator[Hosts]:
+    """Raises CannotMakeHosts; nothing is left then, nor at the end."""
+    if os.geteuid() or shutil.which("ip") is None:
+        raise CannotMakeHosts("hosts of their own need root and the command `ip` (Debian: iproute2)")
+    made = Hosts(names)
+    try:
+        try:
+            made.make()
+        except subprocess.CalledProcessError as failed:
+            raise CannotMakeHosts(f"{' '.join(failed.cmd)}: {failed.stderr.strip()}") from failed
+        yield made
+    finally:
+        made.remove()
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)

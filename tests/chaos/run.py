@@ -1,0 +1,144 @@
+"""One run: a fleet, callers, faults for so long, then what was promised and what was seen."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from lambent.client import Client
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd import Etcd, EtcdBinary
+from lambent_proto import keys
+from tests.chaos.callers import Call, Callers
+from tests.chaos.faults import Fault, Injector
+from tests.chaos.fleet import FRONTENDS, MEMBERS, PARTS, Fleet, running
+from tests.chaos.hosts import hosts
+from tests.chaos.lives import Watched
+from tests.e2e.load import eventually
+
+LIMITS: Final = {"one": 1, "three": 3, "eight": 8}
+"""Of the functions, by their names. Of each there are callers for half as many again, and two."""
+
+WHOLE_S: Final = 45.0
+"""At the latest so long after the last fault every function is served by every frontend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    broken: list[str]
+    faults: list[Fault]
+    calls: list[Call]
+    starts: int
+    most: dict[str, str]
+    """The most calls of a function that ran at one time, beside its limit."""
+    led_again_s: list[float]
+    """From the loss of a leader to the next epoch."""
+    whole_s: float
+    """From the last mended fault until every function was served by every frontend."""
+
+    def table(self) -> str:
+        kinds = Counter((fault.kind, fault.target.partition("-")[0]) for fault in self.faults)
+        errors = Counter(call.error or "answered" for call in self.calls)
+        lines = [f"{count:>6}  {kind}: {target}" for (kind, target), count in sorted(kinds.items())]
+        lines += ["", *(f"{count:>6}  calls {what}" for what, count in errors.most_common())]
+        lines += [f"{self.starts:>6}  instances started", ""]
+        lines += [f"most of '{name}' at one time: {most}" for name, most in self.most.items()]
+        if self.led_again_s:
+            mid, worst = median(self.led_again_s), max(self.led_again_s)
+            lines.append(f"led again after {mid:.1f} s (median of {len(self.led_again_s)}), {worst:.1f} s")
+        lines.append(f"all served again {self.whole_s:.1f} s after the last fault")
+        return "\n".join([*lines, "", *self.broken, f"{len(self.broken)} promises broken"])
+
+
+async def run(
+    folder: Path, binary: EtcdBinary, seconds: float, seed: int, say: Callable[[str], None]
+) -> Report:
+    """Raises CannotMakeHosts."""
+    dice = random.Random(seed)
+    with hosts([*MEMBERS, *PARTS]) as network:
+        async with running(folder, network, binary) as fleet, AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(Client(endpoint)) for endpoint in fleet.endpoints]
+            etcd = await stack.enter_async_context(Etcd(fleet.cluster.endpoints))
+            functions = [Watched.make(folder, name, limit) for name, limit in LIMITS.items()]
+            await _deployed(clients, functions)
+            return await _hurt(fleet, etcd, clients, functions, dice, seconds, say)
+
+
+async def _deployed(clients: list[Client], functions: list[Watched]) -> None:
+    async def ready() -> bool:
+        try:
+            return all([len((await client.nodes()).nodes) == 3 for client in clients])
+        except Exception:  # noqa: BLE001 - whatever it is, it is not ready
+            return False
+
+    await eventually(ready, "the fleet is up", within_s=60)
+    for function in functions:
+        await function.deploy(clients[0])
+
+
+async def _hurt(
+    fleet: Fleet,
+    etcd: Etcd,
+    clients: list[Client],
+    functions: list[Watched],
+    dice: random.Random,
+    seconds: float,
+    say: Callable[[str], None],
+) -> Report:
+    callers = Callers.of(clients)
+    injector = Injector(fleet, etcd, clients, functions, dice, say)
+    epochs: list[float] = []
+    watching = asyncio.create_task(_epochs(etcd, epochs))
+    async with asyncio.TaskGroup() as tasks:
+        for function in functions:
+            for caller in range(function.limit * 3 // 2 + 2):
+                dice_of_caller = random.Random(dice.random())
+                tasks.create_task(callers.call_again_and_again(function.name, caller, dice_of_caller))
+        try:
+            await injector.run(seconds)
+            mended_at = monotonic_s()
+            whole = await _whole(callers, functions, mended_at)
+        finally:
+            callers.stopping = True
+            watching.cancel()
+    broken = [line for function in functions for line in function.broken(callers.calls)]
+    broken += [f"call {call.id} had no outcome for too long" for call in callers.calls if call.late]
+    broken += [] if whole else [f"not all is served {WHOLE_S:g} s after the last fault"]
+    return Report(
+        broken,
+        injector.done,
+        callers.calls,
+        sum(len(function.evidence.births()) for function in functions),
+        {f.name: f"{f.most_ran()} of {f.limit}" for f in functions},
+        [
+            min(at for at in epochs if at > f.at) - f.at
+            for f in injector.done
+            if f.leader and epochs[-1] > f.at
+        ],
+        monotonic_s() - mended_at,
+    )
+
+
+async def _epochs(etcd: Etcd, epochs: list[float]) -> None:
+    """When each began."""
+    async for _ in etcd.follow_prefix(keys.EPOCH):
+        epochs.append(monotonic_s())
+
+
+async def _whole(callers: Callers, functions: list[Watched], since: float) -> bool:
+    """Waits until each function was served by each frontend to a caller who began after then."""
+
+    def all_served() -> bool:
+        served = {(call.function, call.frontend) for call in callers.calls if call.ok_since(since)}
+        return len(served) == len(functions) * len(FRONTENDS)
+
+    try:
+        await eventually(all_served, "every function is served by every frontend", within_s=WHOLE_S)
+    except AssertionError:
+        return False
+    return True
