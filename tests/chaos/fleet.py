@@ -68,7 +68,7 @@ class Fleet:
             except AssertionError:  # it says so in its log
                 await asyncio.sleep(PAUSE_S)
                 continue
-            while part.runs:
+            while part.runs:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.05)
             part.process.communicate()
             await asyncio.sleep(PAUSE_S)

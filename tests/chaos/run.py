@@ -115,19 +115,20 @@ async def _hurt(
         callers.calls,
         sum(len(function.evidence.births()) for function in functions),
         {f.name: f"{f.most_ran()} of {f.limit}" for f in functions},
-        [
-            min(at for at in epochs if at > f.at) - f.at
-            for f in injector.done
-            if f.leader and epochs[-1] > f.at
-        ],
+        _led_again(injector.done, epochs),
         monotonic_s() - mended_at,
     )
+
+
+def _led_again(faults: list[Fault], epochs: list[float]) -> list[float]:
+    lost = [fault.at for fault in faults if fault.leader]
+    return [min(at for at in epochs if at > since) - since for since in lost if epochs[-1] > since]
 
 
 async def _epochs(etcd: Etcd, epochs: list[float]) -> None:
     """When each began."""
     async for _ in etcd.follow_prefix(keys.EPOCH):
-        epochs.append(monotonic_s())
+        epochs.append(monotonic_s())  # noqa: PERF401 - each at its own time
 
 
 async def _whole(callers: Callers, functions: list[Watched], since: float) -> bool:
