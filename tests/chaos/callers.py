@@ -8,12 +8,14 @@ from itertools import count
 from typing import Final
 
 from lambent.client import Client
+from lambent.invocation_stream import GRACE_S
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.errors import LambentError
 
 DEADLINE_S: Final = 6.0
-LATE_S: Final = 1.0
-"""At the latest so long after its deadline a call has its one outcome."""
+LATE_S: Final = GRACE_S + 1.0
+"""At the latest so long after its deadline a call has its one outcome: where its frontend hangs, the client's
+own. The second is for this process, which shares two cores with the fleet."""
 
 PAUSE_S: Final = 0.05
 """After a call that failed."""
@@ -35,6 +37,10 @@ class Call:
     @property
     def late(self) -> bool:
         return self.end - self.begin > DEADLINE_S + LATE_S
+
+    def told(self) -> str:
+        took = f"{self.end - self.begin:.1f} s of {DEADLINE_S:g}"
+        return f"call {self.id} to frontend {self.frontend + 1} had its outcome late: {took} ({self.error})"
 
     def ok_since(self, at: float) -> bool:
         """It began after then, and was answered."""

@@ -107,7 +107,7 @@ async def _hurt(
             callers.stopping = True
             watching.cancel()
     broken = [line for function in functions for line in function.broken(callers.calls)]
-    broken += [f"call {call.id} had no outcome for too long" for call in callers.calls if call.late]
+    broken += [call.told() for call in callers.calls if call.late]
     broken += [] if whole else [f"not all is served {WHOLE_S:g} s after the last fault"]
     return Report(
         broken,
