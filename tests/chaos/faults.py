@@ -20,6 +20,10 @@ BETWEEN_S: Final = (0.5, 2.5)
 """The shortest and the longest pause before the next fault; two may be under way at a time."""
 
 
+LOSES_THE_LEAD: Final = ("kill -9", "SIGSTOP", "cut from all", "cut from etcd")
+"""Faults that a placement does not go on leading through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     kind: str
@@ -173,9 +177,10 @@ class Injector:
         self.harmed -= set(MEMBERS)
 
     async def _note(self, kind: str, target: str) -> None:
-        leads = target in PLACEMENTS and await self._leader() == target
+        loses = target in PLACEMENTS and kind in LOSES_THE_LEAD
+        leads = loses and await self._leader() == target
         self.done.append(Fault(kind, target, monotonic_s(), leads))
-        self.say(f"{kind}: {target}{' (leads)' if leads else ''}")
+        self.say(f"{kind}: {target}{' (led)' if leads else ''}")
 
     async def _leader(self) -> str:
         held = await self.etcd.get(keys.LEADER)
