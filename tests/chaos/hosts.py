@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-NETWORK: Final = "10.213.77"
-"""The first three numbers of all addresses; the bridge, where callers are, is number 1."""
+NETWORK: Final = f"10.213.{os.getpid() % 250 + 1}"
+"""The first three numbers of all addresses, another one for each run; the bridge, where callers are, is 1."""
 
 
 class CannotMakeHosts(Exception):

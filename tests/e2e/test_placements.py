@@ -46,9 +46,14 @@ async def test_the_other_one_takes_over(
         await load.more(10)
         before = (await client.nodes()).epoch
         leader = await leads(two, client)
-        two.kill(leader, number)
-        cold = await one_call(client, "cold")
-        await load.more(10)
+        two.process.send_signal(signal.SIGSTOP)  # so that it does not start the lost one again, which may win
+        try:
+            two.kill(leader, number)
+            cold = await one_call(client, "cold")
+            await load.more(10)
+            await eventually(lambda: _another(two, client, leader), "another placement leads")
+        finally:
+            two.process.send_signal(signal.SIGCONT)
     assert load.errors == []
     assert (cold.error, cold.answer is not None) == (None, True)
     assert (await client.nodes()).epoch > before

