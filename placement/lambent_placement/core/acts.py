@@ -6,8 +6,9 @@ Nothing here decides whether it should be done.
 from dataclasses import dataclass
 
 from lambent_placement.core import choice
-from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, State, Version
+from lambent_placement.core.books import Books, Frontend, Function, Instance, State, Version
 from lambent_placement.core.commands import (
+    Candidate,
     Command,
     Evict,
     Fence,
@@ -22,6 +23,7 @@ from lambent_proto.ids import (
     FrontendId,
     InstanceId,
     LeaseNumber,
+    NodeId,
     function_of,
     lease_number,
 )
@@ -34,27 +36,30 @@ class Acts:
     serial: int = 0
     """How many lease numbers this epoch has given out."""
 
-    def grant(self, version: Version, function: Function, frontend: Frontend, node: Node) -> list[Command]:
-        """One that is leased to a frontend from the beginning."""
+    def grant(
+        self, version: Version, function: Function, frontend: Frontend, candidates: list[Candidate]
+    ) -> list[Command]:
+        """One on the first of the candidates, leased to a frontend from the beginning."""
         reason = choice.cold_reason(function, version)
+        node = candidates[0].node
         grant = self._granted(version, function, node, State.LEASED, frontend.id)
         function.turn = self.serial
-        told = frontend.id, grant.instance, grant.number, node.id, version.key
-        return [grant, GiveLease(*told, starting=True, reason=reason)]
+        told = frontend.id, grant.instance, grant.number, node, version.key
+        return [grant, GiveLease(*told, starting=True, reason=reason, candidates=candidates)]
 
-    def grant_to_nobody(self, version: Version, function: Function, node: Node) -> Grant:
+    def grant_to_nobody(self, version: Version, function: Function, node: NodeId) -> Grant:
         """One that will be idle when it is ready."""
         return self._granted(version, function, node, State.IDLE, None)
 
     def _granted(
-        self, version: Version, function: Function, node: Node, state: State, frontend: FrontendId | None
+        self, version: Version, function: Function, node: NodeId, state: State, frontend: FrontendId | None
     ) -> Grant:
         number = self._next()
         name = InstanceId(f"{self.epoch:x}-{self.serial:x}")
-        instance = Instance(name, version.key, node.id, function.memory_mb, number, state, frontend)
+        instance = Instance(name, version.key, node, function.memory_mb, number, state, frontend)
         self.books.add(instance)
         function.rate.started()
-        return Grant(node.id, name, version.key, function.memory_mb, number, frontend)
+        return Grant(node, name, version.key, function.memory_mb, number, frontend)
 
     def give(self, instance: Instance, frontend: FrontendId, reason: str) -> Command:
         number = self._next()
@@ -87,7 +92,10 @@ class Acts:
         self.books.change(
             instance, instance.state, frontend=holder, ready=True, busy=instance.busy, idle_since=at
         )
-        self.books.function(function_of(instance.version)).failures = 0
+        function = self.books.function(function_of(instance.version))
+        function.failures = 0
+        if instance.version == function.version:
+            function.has_its_package(instance.node)
         if holder is None:
             return self.settle(instance, at) if instance.state is State.IDLE else []
         how = event.starting_ms, event.init_ms, event.restored

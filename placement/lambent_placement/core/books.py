@@ -7,6 +7,7 @@ step, so that none of them can drift from another.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from lambent_placement.core.limits import STARTS, Pool, StartRate
 from lambent_placement.core.node_index import NodeIndex
@@ -22,6 +23,9 @@ from lambent_proto.ids import (
     node_name,
 )
 from lambent_proto.runtimes import runs
+
+REMEMBERED: Final = 16
+"""Nodes that are known to have a function's package."""
 
 
 class State(Enum):
@@ -61,6 +65,8 @@ class Node:
     id: NodeId
     memory_mb: int
     runtimes: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+    """Each `key=value`."""
     registered: bool = False
     """Its key is in etcd."""
     connected: bool = False
@@ -77,9 +83,6 @@ class Node:
     """Its key is gone, its stream stands: until then its instances count."""
     refused_until: float = 0.0
     """No grants before then: it has just refused one."""
-
-    def runs(self, runtime: str) -> bool:
-        return runs(self.runtimes, runtime)
 
     @property
     def is_open(self) -> bool:
@@ -148,6 +151,17 @@ class Function:
     """The current one; None if the function does not exist (any more), or is not known yet."""
     memory_mb: int = 0
     runtime: str = ""
+    package: str = ""
+    """What its current version's instances need on a node: its code and its layers."""
+    require: frozenset[str] = frozenset()
+    """Labels, without which a node is not taken."""
+    prefer: frozenset[str] = frozenset()
+    apart: bool = False
+    """Its instances are kept on different nodes, as far as that goes."""
+    nodes: dict[NodeId, int] = field(default_factory=dict)
+    """How many of its instances each node has; the node of the newest one last."""
+    had: dict[NodeId, None] = field(default_factory=dict)
+    """Nodes on which an instance with its package was ready; the last of them last."""
     reserved: int | None = None
     """What it has for itself, and its limit; None: it shares the pool. Changed by `Books.reserve` alone."""
     running: int = 0
@@ -158,6 +172,15 @@ class Function:
     failures: int = 0
     """Starts that failed through no fault of the function's, in a row."""
     start_after: float = 0.0
+
+    def has_its_package(self, node: NodeId) -> None:
+        self.had.pop(node, None)
+        self.had[node] = None
+        if len(self.had) > REMEMBERED:
+            del self.had[next(iter(self.had))]
+
+    def may_be_on(self, node: Node) -> bool:
+        return runs(node.runtimes, self.runtime) and self.require <= node.labels
 
 
 @dataclass(slots=True, eq=False)
@@ -197,6 +220,8 @@ class Books:
     room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
     """Instances that are being evicted so that another version can start."""
     pool: Pool = field(default_factory=Pool)
+    pack: bool = False
+    """New instances go to the fullest nodes rather than to the emptiest."""
     starts: int = STARTS
     """How many instances a function may start in ten seconds."""
 
@@ -219,6 +244,7 @@ class Books:
         reported: bool | None = None,
         draining: bool | None = None,
         runtimes: frozenset[str] | None = None,
+        labels: frozenset[str] | None = None,
     ) -> None:
         """The one way to change its part in the fleet; what is not given stays."""
         self._count(node, -1)
@@ -227,12 +253,13 @@ class Books:
         node.reported = node.reported if reported is None else reported
         node.draining = node.draining if draining is None else draining
         node.runtimes = node.runtimes if runtimes is None else runtimes
+        node.labels = node.labels if labels is None else labels
         self._count(node, 1)
         self.index.update(node)
 
     def _count(self, node: Node, by: int) -> None:
         if node.registered:
-            self.index.registered[node.runtimes] += by
+            self.index.registered[node.runtimes, node.labels] += by
             self.unreported += 0 if node.reported else by * node.most_instances
 
     def forget_node(self, node: Node) -> None:
@@ -283,7 +310,9 @@ class Books:
         node.instances[instance.id] = instance
         node.used_mb += instance.memory_mb
         self.index.update(node)
-        self.function(function_of(instance.version)).instances[instance.id] = instance
+        function = self.function(function_of(instance.version))
+        function.instances[instance.id] = instance
+        function.nodes[node.id] = function.nodes.pop(node.id, 0) + 1
         self.version(instance.version).count += 1
         self._enter(instance)
 
@@ -296,7 +325,11 @@ class Books:
         node.used_mb -= instance.memory_mb
         self.index.update(node)
         self.version(instance.version).count -= 1
-        del self.function(function_of(instance.version)).instances[instance.id]
+        function = self.function(function_of(instance.version))
+        del function.instances[instance.id]
+        function.nodes[node.id] -= 1
+        if not function.nodes[node.id]:
+            del function.nodes[node.id]
         self._make_no_room(instance)
         self.asked.pop(instance.id, None)
 

@@ -1,4 +1,4 @@
-"""The choices: which instance, which node, who has to go. Each looks at the books and changes nothing.
+"""The choices: which instance, who has to go. Each looks at the books and changes nothing; `where` has nodes.
 
 None of them looks at all nodes or all instances of the fleet: a decision costs the same at ten nodes and at
 ten thousand. `NodeIndex` has the nodes by their free memory, the books what is idle by its age.
@@ -10,10 +10,8 @@ from typing import Final
 
 from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, Version
 from lambent_placement.core.commands import Reason
+from lambent_placement.core.where import LOOKED_AT
 from lambent_proto.ids import NodeId
-
-LOOKED_AT: Final = 64
-"""Nodes that may be out of a frontend's reach or have just refused before a search is given up."""
 
 ROOM_ON: Final = 8
 """Nodes compared when room has to be made, those with the instances that have been idle longest."""
@@ -24,16 +22,6 @@ def warmest(version: Version, frontend: Frontend) -> Instance | None:
     for instance in reversed(version.idle.values()):
         if instance.node in frontend.links:
             return instance
-    return None
-
-
-def emptiest(books: Books, frontend: Frontend | None, function: Function, at: float) -> Node | None:
-    """The node with most free memory among those that can take a new instance, in the frontend's reach."""
-    for node in islice(books.index.emptiest(function.runtime), LOOKED_AT):
-        if node.free_mb < function.memory_mb:
-            return None
-        if _takes(node, frontend, at):
-            return node
     return None
 
 
@@ -60,7 +48,7 @@ def _by_age(books: Books, frontend: Frontend, function: Function, at: float) -> 
         seen.add(node.id)
         if len(seen) > LOOKED_AT:
             return
-        if node.is_open and node.runs(function.runtime) and _takes(node, frontend, at):
+        if node.is_open and function.may_be_on(node) and _takes(node, frontend, at):
             yield node
 
 
@@ -89,13 +77,14 @@ def cold_reason(function: Function, version: Version) -> str:
     return Reason.OTHER_VERSION if function.instances else Reason.NO_INSTANCE
 
 
-def in_reach(books: Books, frontend: Frontend, runtime: str) -> bool:
-    """Whether the frontend is connected to any open node with the runtime."""
-    return any(node.id in frontend.links for node in books.index.emptiest(runtime))
+def in_reach(books: Books, frontend: Frontend, function: Function) -> bool:
+    """Whether the frontend is connected to any open node that the function may be on."""
+    nodes = books.index.emptiest(function.runtime, function.require)
+    return any(node.id in frontend.links for node in nodes)
 
 
-def _takes(node: Node, frontend: Frontend | None, at: float) -> bool:
-    return (frontend is None or node.id in frontend.links) and at >= node.refused_until
+def _takes(node: Node, frontend: Frontend, at: float) -> bool:
+    return node.id in frontend.links and at >= node.refused_until
 
 
 def _victims(node: Node, memory_mb: int) -> list[Instance]:

@@ -1,5 +1,6 @@
 """What must now be done. The shell carries commands out in the order given and decides nothing."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
@@ -27,9 +28,25 @@ class Unmet(Enum):
     MEMORY = "no_memory"
     NO_NODE = "no_node"
     NO_RUNTIME = "no_node_with_runtime"
+    NO_LABELS = "no_node_with_labels"
     COUNTING = "counting"
     UNKNOWN = "unknown_version"
     STARTS_FAIL = "starts_fail"
+
+
+@message
+class Candidate:
+    """A node that a new instance could go to, and what spoke for it: `where` has the points."""
+
+    node: NodeId
+    points: float
+    preferred: int
+    """How many of the labels it has that the function prefers."""
+    holds: int
+    """How many instances of the function it has."""
+    package: bool
+    free: float
+    """The share of its memory that stays free."""
 
 
 @message
@@ -70,6 +87,8 @@ class GiveLease:
     version: VersionKey
     starting: bool
     reason: str
+    candidates: Sequence[Candidate] = ()
+    """Of a start: the nodes compared, the one that was taken first."""
 
 
 @message

@@ -11,10 +11,10 @@ A stand-in that fails is started again, after the pause that failed starts have.
 
 from dataclasses import dataclass, field
 
-from lambent_placement.core import choice
+from lambent_placement.core import where
 from lambent_placement.core.acts import Acts
 from lambent_placement.core.books import Books, Instance, Node, State
-from lambent_placement.core.commands import Command
+from lambent_placement.core.commands import Candidate, Command
 from lambent_placement.core.events import NodeDraining
 from lambent_proto.ids import InstanceId, function_of, node_name
 
@@ -66,12 +66,12 @@ class Drains:
             return self._let_go(instance, at)
         if function.start_after > at:
             return []
-        node = None
+        candidates: list[Candidate] = []
         if len(function.instances) + self.books.unreported < self.books.limit(function):
-            node = choice.emptiest(self.books, None, function, at)
-        if node is None or not function.rate.may_start(at):
+            candidates = where.candidates(self.books, None, function, at)
+        if not candidates or not function.rate.may_start(at):
             return self._let_go(instance, at)
-        grant = self.acts.grant_to_nobody(version, function, node)
+        grant = self.acts.grant_to_nobody(version, function, candidates[0].node)
         self.stand_ins[grant.instance] = instance.id
         return [grant]
 

@@ -15,6 +15,13 @@ class FunctionDefined:
     """Most instances over the whole fleet, which it has for itself; None: it shares what nobody reserves."""
     runtime: str
     at: float
+    package: str = ""
+    """What its instances need on a node: its code and its layers."""
+    require: frozenset[str] = frozenset()
+    """Labels, each `key=value`, without which a node is not taken."""
+    prefer: frozenset[str] = frozenset()
+    apart: bool = False
+    """Its instances are kept on different nodes, as far as that goes."""
 
 
 @message
@@ -48,6 +55,8 @@ class NodeRegistered:
     memory_mb: int
     runtimes: frozenset[str] = frozenset()
     """Names of those that it can run; empty from a worker of an older release, which runs any Python."""
+    labels: frozenset[str] = frozenset()
+    """Each `key=value`."""
 
 
 @message

@@ -50,15 +50,21 @@ def _check_indexes(books: Books, instances: list[Instance]) -> None:
     assert ages == sorted(ages), "what is idle is not in the order in which it was used"
     for node in books.nodes.values():
         assert set(node.idle) == idle & set(node.instances), f"{node.id}: what is idle there has drifted"
-        place = (node.runtimes, (node.free_mb, -len(node.instances), node.id)) if node.is_open else None
+        kind = node.runtimes, node.labels
+        place = (kind, (node.free_mb, -len(node.instances), node.id)) if node.is_open else None
         assert books.index.places.get(node.id) == place, f"{node.id} has another place among the nodes"
     for function in books.functions.values():
         assert set(function.idle) == idle & set(function.instances), (
             f"{function.name}: idle ones have drifted"
         )
+        on_nodes = Counter(i.node for i in function.instances.values())
+        assert function.nodes == on_nodes, f"{function.name}: its nodes have drifted"
     for frontend in books.frontends.values():
         held = {i.id for i in instances if i.frontend == frontend.id}
         assert set(frontend.held) == held, f"{frontend.id}: what it holds has drifted"
+    open_nodes = [node for node in books.nodes.values() if node.is_open]
+    totals = sum(n.free_mb for n in open_nodes), sum(n.memory_mb for n in open_nodes)
+    assert (books.index.free_mb, books.index.memory_mb) == totals, "the fleet's memory has drifted"
     ranked = sorted(rank for ranks in books.index.kinds.values() for rank in ranks)
     assert ranked == sorted(rank for _, rank in books.index.places.values()), "the nodes' order has drifted"
     assert all(ranks == sorted(ranks) for ranks in books.index.kinds.values()), "nodes are out of order"

@@ -3,12 +3,14 @@
 Only the books change it, whenever a node's memory or its part in the fleet has changed.
 """
 
+import sys
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import merge
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from lambent_proto.ids import NodeId
 from lambent_proto.runtimes import runs
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 Rank = tuple[int, int, NodeId]
 """Free memory, fewest instances, and the id, so that among equals the choice is always the same."""
 
-Kind = frozenset[str]
-"""The runtimes of nodes: those of one fleet have few different sets of them."""
+Labels = frozenset[str]
+NO_LABELS: Final[Labels] = frozenset()
+
+Kind = tuple[frozenset[str], frozenset[str]]
+"""The runtimes and the labels of nodes: those of one fleet have few different sets of them."""
 
 
 @dataclass(slots=True)
@@ -31,35 +36,61 @@ class NodeIndex:
     places: dict[NodeId, tuple[Kind, Rank]] = field(default_factory=dict)
     registered: Counter[Kind] = field(default_factory=Counter)
     """How many registered nodes there are of each kind, open or not."""
+    free_mb: int = 0
+    """Of all open nodes together."""
+    memory_mb: int = 0
 
     def update(self, node: "Node") -> None:
         """After any change of the node. One that is not open has no place."""
         rank = (node.free_mb, -len(node.instances), node.id)
-        place = (node.runtimes, rank) if node.is_open else None
+        place = ((node.runtimes, node.labels), rank) if node.is_open else None
         old = self.places.get(node.id)
         if place == old:
             return
         if old is not None:
-            self._take_out(node.id, *old)
+            self._take_out(node, *old)
         if place is not None:
             self.places[node.id] = place
-            insort(self.kinds.setdefault(node.runtimes, []), rank)
+            self.free_mb += rank[0]
+            self.memory_mb += node.memory_mb
+            insort(self.kinds.setdefault(place[0], []), rank)
 
-    def _take_out(self, node: NodeId, kind: Kind, rank: Rank) -> None:
-        del self.places[node]
+    def _take_out(self, node: "Node", kind: Kind, rank: Rank) -> None:
+        del self.places[node.id]
+        self.free_mb -= rank[0]
+        self.memory_mb -= node.memory_mb
         ranks = self.kinds[kind]
         del ranks[bisect_left(ranks, rank)]
         if not ranks:
             del self.kinds[kind]
 
-    def emptiest(self, runtime: str) -> Iterator["Node"]:
-        """Open nodes with the runtime, the emptiest first."""
-        suitable = [reversed(ranks) for kind, ranks in self.kinds.items() if runs(kind, runtime)]
-        ranks = suitable[0] if len(suitable) == 1 else merge(*suitable, reverse=True)
-        return (self.nodes[node] for _, _, node in ranks)
+    def emptiest(self, runtime: str, labels: Labels, memory_mb: int = 0) -> Iterator["Node"]:
+        """Open nodes with the runtime, the labels and so much free memory, the emptiest first."""
+        kinds = self._suitable(runtime, labels)
+        ranks = reversed(kinds[0]) if len(kinds) == 1 else merge(*map(reversed, kinds), reverse=True)
+        for free_mb, _, node in ranks:
+            if free_mb < memory_mb:
+                return
+            yield self.nodes[node]
 
-    def somewhere(self, runtime: str) -> bool:
-        """Whether a registered node has the runtime; also if there are no nodes: then those are missing."""
-        if any(count and runs(kind, runtime) for kind, count in self.registered.items()):
-            return True
-        return not any(self.registered.values())
+    def fullest(self, runtime: str, labels: Labels, memory_mb: int) -> Iterator["Node"]:
+        """The same nodes, the fullest first."""
+        least = (memory_mb, -sys.maxsize, NodeId(""))
+        fitting = [
+            islice(ranks, bisect_left(ranks, least), None) for ranks in self._suitable(runtime, labels)
+        ]
+        return (self.nodes[node] for _, _, node in merge(*fitting))
+
+    def _suitable(self, runtime: str, labels: Labels) -> list[list[Rank]]:
+        return [
+            ranks for (has, marked), ranks in self.kinds.items() if runs(has, runtime) and labels <= marked
+        ]
+
+    def is_filled(self, node: "Node", most: float) -> bool:
+        """Whether it is used more than the open nodes are on average, times `most`."""
+        return node.used_mb * self.memory_mb > most * (self.memory_mb - self.free_mb) * node.memory_mb
+
+    def somewhere(self, runtime: str, labels: Labels = NO_LABELS) -> bool:
+        """Whether a registered node has them; also if there are no nodes: then those are missing."""
+        kinds = [kind for kind, count in self.registered.items() if count]
+        return not kinds or any(runs(has, runtime) and labels <= marked for has, marked in kinds)

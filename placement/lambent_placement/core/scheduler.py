@@ -9,7 +9,7 @@ A demand that is not met is served in this order of preference, the longest wait
     2. what is already on its way: a fenced instance, a recalled lease, room being made;
     3. an instance held by a frontend that is gone: fenced, then given;
     4. what another frontend holds and does not use: recalled, idle ones come back at once;
-    5. below the function's limit, a new instance on the node with its runtime and most free memory;
+    5. below the function's limit, a new instance on the node that `where` finds best;
     6. at the limit, in place of an idle one of another version, or of one out of reach;
     7. without free memory, in place of the least recently used idle instances of one such node;
     8. at the limit with every instance in use: recalled from the frontend whose own callers have waited less.
@@ -254,7 +254,7 @@ class Scheduler:
         if event.node in self.books.expired:
             return []
         node = self.books.node(event.node, event.memory_mb)
-        self.books.change_node(node, registered=True, runtimes=event.runtimes)
+        self.books.change_node(node, registered=True, runtimes=event.runtimes, labels=event.labels)
         return []
 
     def _ready(self, event: InstanceReady) -> list[Command]:
@@ -302,6 +302,10 @@ class Scheduler:
         function.version = event.version
         function.memory_mb = event.memory_mb
         function.runtime = event.runtime
+        if function.package != event.package:
+            function.package = event.package
+            function.had.clear()
+        function.require, function.prefer, function.apart = event.require, event.prefer, event.apart
         before = self.books.pool.size
         self.books.reserve(function, event.reserved)
         commands = self._retire(function, event.at) + self._pool_changed(before, event.at)

@@ -6,7 +6,7 @@ The order of preference is the numbered one of `scheduler`.
 from dataclasses import dataclass
 from typing import Final
 
-from lambent_placement.core import choice
+from lambent_placement.core import choice, where
 from lambent_placement.core.acts import Acts
 from lambent_placement.core.books import Asked, Books, Frontend, Function, Version, Wanted
 from lambent_placement.core.commands import Command, Reason, Recall, TellUnmet, Unmet
@@ -222,6 +222,9 @@ class Supply:
             return [], Unmet.UNKNOWN, "placement does not know this version (yet)"
         if not self.books.index.somewhere(function.runtime):
             return [], Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {function.runtime}"
+        if not self.books.index.somewhere(function.runtime, function.require):
+            with_it = f"the runtime {function.runtime} has {_listed(function.require)}"
+            return [], Unmet.NO_LABELS, f"no worker of the fleet with {with_it}"
         if at < function.start_after:
             return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
         if not self._may_run_more(function):
@@ -251,14 +254,18 @@ class Supply:
     def _start_on_a_node(
         self, version: Version, function: Function, frontend: Frontend, at: float
     ) -> tuple[list[Command], Unmet, str]:
-        node = choice.emptiest(self.books, frontend, function, at)
-        if node is not None:
-            return self.acts.grant(version, function, frontend, node), Unmet.NONE, ""
+        if candidates := where.candidates(self.books, frontend, function, at):
+            return self.acts.grant(version, function, frontend, candidates), Unmet.NONE, ""
         victims = choice.make_room(self.books, frontend, function, at)
         if victims:
             commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
             return commands + self.acts.evict_for(version, victims[-1], "memory", at), Unmet.NONE, ""
-        with_it = f"worker with the runtime {function.runtime}"
-        if not choice.in_reach(self.books, frontend, function.runtime):
+        labels = f" and {_listed(function.require)}" if function.require else ""
+        with_it = f"worker with the runtime {function.runtime}{labels}"
+        if not choice.in_reach(self.books, frontend, function):
             return [], Unmet.NO_NODE, f"no {with_it} is connected"
         return [], Unmet.MEMORY, f"no {with_it} has {function.memory_mb} MB free or held by idle instances"
+
+
+def _listed(labels: frozenset[str]) -> str:
+    return ", ".join(sorted(labels))

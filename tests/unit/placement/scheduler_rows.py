@@ -3,6 +3,7 @@
 The leader is of epoch 1. Its n-th lease is `number(n)`, and the instance granted with it `instance(n)`.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from lambent_placement.core import commands as do
@@ -71,10 +72,12 @@ def fleet(limit: int | None = 4) -> list[on.Event]:
 
 
 def decide(history: list[on.Event], last: on.Event) -> list[do.Command]:
+    """What is done then. Which nodes were compared has rows of its own."""
     scheduler = Scheduler(Epoch(1), keep_alive_s=600.0)
     for event in history:
         scheduler.handle(event)
-    return scheduler.handle(last)
+    done = scheduler.handle(last)
+    return [replace(it, candidates=()) if isinstance(it, do.GiveLease) else it for it in done]
 
 
 def demanded(

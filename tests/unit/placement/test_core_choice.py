@@ -1,6 +1,6 @@
 """Which instance, which node, who has to go: each choice on books written by hand."""
 
-from lambent_placement.core import choice
+from lambent_placement.core import choice, where
 from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, State
 from lambent_placement.core.commands import Reason
 from lambent_proto.ids import FunctionName, InstanceId, LeaseNumber, VersionKey, function_of
@@ -50,7 +50,8 @@ class Scene:
 
     def emptiest(self, memory_mb: int = 256, at: float = 0.0) -> Node | None:
         self.new.memory_mb = memory_mb
-        return choice.emptiest(self.books, self.frontend, self.new, at)
+        found = where.candidates(self.books, self.frontend, self.new, at)
+        return self.books.nodes[found[0].node] if found else None
 
     def make_room(self, memory_mb: int, at: float = 0.0) -> list[str]:
         self.new.memory_mb = memory_mb
