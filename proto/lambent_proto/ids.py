@@ -1,5 +1,6 @@
 """Identifiers and constants that every part shares. Plain types only: the cores import this module."""
 
+from functools import lru_cache
 from typing import Final, NewType
 
 NodeId = NewType("NodeId", str)
@@ -52,6 +53,7 @@ def node_name(node: NodeId) -> str:
     return node.partition("@")[0]
 
 
+@lru_cache(65_536)
 def function_of(version: VersionKey) -> FunctionName:
     """The function that a version belongs to."""
     return FunctionName(version.split(":", 1)[0])

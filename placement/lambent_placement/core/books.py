@@ -79,8 +79,6 @@ class Node:
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Ready and leased to nobody, most recently used last."""
-    end_at: float = 0.0
-    """Its key is gone, its stream stands: until then its instances count."""
     refused_until: float = 0.0
     """No grants before then: it has just refused one."""
 
@@ -122,7 +120,7 @@ class Wanted:
 
     @property
     def missing(self) -> int:
-        return max(0, self.wanted - self.held)
+        return self.wanted - self.held if self.wanted > self.held else 0
 
 
 @dataclass(slots=True, eq=False)

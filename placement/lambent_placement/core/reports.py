@@ -3,7 +3,7 @@
 What runs on a host is what its worker says; what may run there counts until the worker's key has left etcd.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from lambent_placement.core.acts import Acts
@@ -11,7 +11,7 @@ from lambent_placement.core.books import Books, Instance, Node, State
 from lambent_placement.core.commands import Command, Evict, Fence, TellReady
 from lambent_placement.core.events import InstanceReady, NodeDisconnected, NodeExpired, NodeReported, Reported
 from lambent_placement.core.supply import Supply
-from lambent_proto.ids import FrontendId
+from lambent_proto.ids import FrontendId, NodeId
 
 SETTLE_S: Final = 1.0
 """How long a new leader waits for the holder of a lease to attach before the lease may go to others."""
@@ -28,6 +28,8 @@ class Reports:
     books: Books
     acts: Acts
     supply: Supply
+    lingering: dict[NodeId, float] = field(default_factory=dict)
+    """Nodes whose key is gone while their stream stands: until when their instances count."""
 
     def node_reported(self, event: NodeReported) -> list[Command]:
         """A worker's own report against the books: what runs there is what it says."""
@@ -146,17 +148,20 @@ class Reports:
         if node is None:
             return []
         self.books.change_node(node, registered=False)
-        node.end_at = event.at + LINGERING_S
-        return [] if node.connected and node.instances else self._end(node, event.at)
+        if not (node.connected and node.instances):
+            return self._end(node, event.at)
+        self.lingering[node.id] = event.at + LINGERING_S
+        return []
 
     def overdue(self, at: float) -> list[Command]:
         """Ends what expired long ago with its stream unbroken: a stopped process keeps its connections."""
-        ended = [n for n in self.books.nodes.values() if n.id in self.books.expired and at >= n.end_at]
-        return [command for node in ended for command in self._end(node, at)]
+        ended = [node for node, end_at in self.lingering.items() if at >= end_at]
+        return [command for node in ended for command in self._end(self.books.nodes[node], at)]
 
     def _end(self, node: Node, at: float) -> list[Command]:
         commands: list[Command] = []
         for instance in list(node.instances.values()):
             commands += self.acts.remove(instance, "its worker's registration ended", b"", node_lost=True)
         self.books.forget_node(node)
+        self.lingering.pop(node.id, None)
         return commands + self.acts.void_claims() + self.supply.serve_needy(at)

@@ -84,8 +84,10 @@ class Supply:
     def _needy(self, version: Version) -> list[Frontend]:
         """Who still misses instances of this version, the longest waiting first."""
         frontends = self.books.frontends
-        needy = [f for f, w in version.wanted.items() if w.missing and frontends[f].attached]
-        return [frontends[f] for f in sorted(needy, key=lambda f: (version.wanted[f].oldest_at, f))]
+        needy = [frontends[f] for f, w in version.wanted.items() if w.missing and frontends[f].attached]
+        if len(needy) > 1:
+            needy.sort(key=lambda f: (version.wanted[f.id].oldest_at, f.id))
+        return needy
 
     def _all_met(self, version: Version) -> list[Command]:
         commands: list[Command] = []
@@ -99,7 +101,7 @@ class Supply:
         return commands
 
     def _find_more(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
-        missing = sum(version.wanted[f.id].missing for f in needy)
+        missing = self._missing(version, needy)
         commands = self._reclaim(version, missing, at)
         commands += self._recall_unused(version, missing, at)
         for frontend in needy:
@@ -117,13 +119,19 @@ class Supply:
         return commands + self._share_out(version, needy, at)
 
     def _missing(self, version: Version, needy: list[Frontend]) -> int:
-        return sum(version.wanted[f.id].missing for f in needy)
+        missing = 0
+        for frontend in needy:
+            missing += version.wanted[frontend.id].missing
+        return missing
 
     def _coming(self, version: Version, at: float) -> int:
         """How many instances of a version will be free in a moment without anything more being done."""
-        recalls = (w.recall for w in version.wanted.values() if w.recall and not w.recall.answered)
-        asked = (recall.wanted for recall in recalls if at - recall.sent_at < UNANSWERED_S)
-        return version.fencing + version.making_room + sum(asked)
+        coming = version.fencing + version.making_room
+        for wanted in version.wanted.values():
+            recall = wanted.recall
+            if recall is not None and not recall.answered and at - recall.sent_at < UNANSWERED_S:
+                coming += recall.wanted
+        return coming
 
     def _reclaim(self, version: Version, missing: int, at: float) -> list[Command]:
         """Takes instances back from frontends that are gone."""
@@ -220,11 +228,8 @@ class Supply:
         function = self.books.function(function_of(version.key))
         if function.version != version.key:
             return [], Unmet.UNKNOWN, "placement does not know this version (yet)"
-        if not self.books.index.somewhere(function.runtime):
-            return [], Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {function.runtime}"
         if not self.books.index.somewhere(function.runtime, function.require):
-            with_it = f"the runtime {function.runtime} has {_listed(function.require)}"
-            return [], Unmet.NO_LABELS, f"no worker of the fleet with {with_it}"
+            return [], *self._nowhere(function)
         if at < function.start_after:
             return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
         if not self._may_run_more(function):
@@ -242,6 +247,12 @@ class Supply:
         if count + self.books.unreported >= limit:
             return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
         return self._start_on_a_node(version, function, frontend, at)
+
+    def _nowhere(self, function: Function) -> tuple[Unmet, str]:
+        if not self.books.index.somewhere(function.runtime):
+            return Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {function.runtime}"
+        with_it = f"the runtime {function.runtime} has {_listed(function.require)}"
+        return Unmet.NO_LABELS, f"no worker of the fleet with {with_it}"
 
     def _pool_is_used_up(self) -> tuple[Unmet, str]:
         pool = self.books.pool

@@ -14,7 +14,7 @@ that is filled no more than a quarter above the average, so that nobody is overl
 at all where instances are kept apart. Of nodes with as many points the first in the order of the index wins.
 """
 
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final
 
@@ -40,68 +40,85 @@ LOOKED_AT: Final = 64
 
 def candidates(books: Books, frontend: Frontend | None, function: Function, at: float) -> list[Candidate]:
     """The nodes compared, with their points, the best first; empty if none can take an instance."""
-    found: dict[NodeId, Candidate] = {}
-    for node in _looked_at(books, frontend, function, at):
-        if node.id not in found:
-            found[node.id] = _rated(books, function, node)
-    return sorted(found.values(), key=_points, reverse=True)
+    search = _Search(books, None if frontend is None else frontend.links, function, at)
+    for labels in _wishes(function):
+        search.by_memory(labels)
+    if function.apart and function.nodes:
+        search.by_memory(function.require, fresh=True)
+    if function.nodes or function.had:
+        search.known()
+    return sorted(search.found.values(), key=_points, reverse=True)
 
 
 def _points(candidate: Candidate) -> float:
     return candidate.points
 
 
-def _looked_at(books: Books, frontend: Frontend | None, function: Function, at: float) -> Iterator[Node]:
-    memory_mb = function.memory_mb
-    nodes = books.nodes
-
-    def takes(node: Node) -> bool:
-        in_reach = frontend is None or node.id in frontend.links
-        return in_reach and node.free_mb >= memory_mb and at >= node.refused_until
-
-    def fresh(node: Node) -> bool:
-        return node.id not in function.nodes and takes(node)
-
-    for labels in _wishes(function):
-        yield from _few(_by_memory(books, function, labels), takes)
-    if function.apart:
-        yield from _few(_by_memory(books, function, function.require), fresh)
-    known = chain(islice(reversed(function.nodes), COMPARED), islice(reversed(function.had), COMPARED))
-    for name in known:
-        node = nodes.get(name)
-        if node is not None and node.is_open and function.may_be_on(node) and takes(node):
-            yield node
-
-
-def _few(nodes: Iterator[Node], suits: Callable[[Node], bool]) -> Iterator[Node]:
-    return islice(filter(suits, islice(nodes, LOOKED_AT)), COMPARED)
-
-
-def _by_memory(books: Books, function: Function, labels: frozenset[str]) -> Iterator[Node]:
-    nodes = books.index.fullest if books.pack else books.index.emptiest
-    return nodes(function.runtime, labels, function.memory_mb)
-
-
-def _wishes(function: Function) -> Iterator[frozenset[str]]:
+def _wishes(function: Function) -> tuple[frozenset[str], ...]:
     """The labels to look for: all that it likes, each of these, what it needs."""
-    if function.prefer:
-        yield function.require | function.prefer
-        if len(function.prefer) > 1:
-            yield from (function.require | {label} for label in sorted(function.prefer))
-    yield function.require
+    if not function.prefer:
+        return (function.require,)
+    singles = sorted(function.prefer) if len(function.prefer) > 1 else []
+    each = (function.require | {label} for label in singles)
+    return (function.require | function.prefer, *each, function.require)
 
 
-def _rated(books: Books, function: Function, node: Node) -> Candidate:
-    here = function.nodes.get(node.id, 0)
-    free = (node.free_mb - function.memory_mb) / node.memory_mb
-    points = 1 - free if books.pack else free
-    package = holds = False
-    if function.apart:
-        points -= APART * here / (here + 1)
-    elif books.pack or not books.index.is_filled(node, FILLED):
-        package, holds = node.id in function.had, here > 0
-        points += PACKAGE * package + HOLDS * holds
-    preferred = len(function.prefer & node.labels)
-    if preferred:
-        points += PREFERRED * preferred / len(function.prefer)
-    return Candidate(node.id, points, preferred, here, package, free)
+@dataclass(slots=True)
+class _Search:
+    books: Books
+    links: set[NodeId] | None
+    """The nodes in the frontend's reach; None: all."""
+    function: Function
+    at: float
+    found: dict[NodeId, Candidate] = field(default_factory=dict)
+
+    def by_memory(self, labels: frozenset[str], *, fresh: bool = False) -> None:
+        """A few of the emptiest, or of the fullest; only `fresh` ones: with none of its instances."""
+        index, function = self.books.index, self.function
+        nodes = index.fullest if self.books.pack else index.emptiest
+        suitable = 0
+        for looked, node in enumerate(nodes(function.runtime, labels, function.memory_mb)):
+            if looked == LOOKED_AT or suitable == COMPARED:
+                return
+            if self._takes(node) and not (fresh and node.id in function.nodes):
+                suitable += 1
+                self._rate(node)
+
+    def known(self) -> None:
+        """The last few nodes that were given an instance, or had its package."""
+        function = self.function
+        for name in chain(
+            islice(reversed(function.nodes), COMPARED), islice(reversed(function.had), COMPARED)
+        ):
+            node = self.books.nodes.get(name)
+            if node is None or not node.is_open or node.free_mb < function.memory_mb:
+                continue
+            if self._takes(node) and function.may_be_on(node):
+                self._rate(node)
+
+    def _takes(self, node: Node) -> bool:
+        return (self.links is None or node.id in self.links) and self.at >= node.refused_until
+
+    def _rate(self, node: Node) -> None:
+        name, function = node.id, self.function
+        if name in self.found:
+            return
+        free = 1 - (node.used_mb + function.memory_mb) / node.memory_mb
+        points = 1 - free if self.books.pack else free
+        here, package, preferred = function.nodes.get(name, 0), False, 0
+        if function.apart:
+            points -= APART * here / (here + 1)
+        elif here or name in function.had:
+            package, bonus = self._has(node, here)
+            points += bonus
+        if function.prefer:
+            preferred = len(function.prefer & node.labels)
+            points += PREFERRED * preferred / len(function.prefer)
+        self.found[name] = Candidate(name, points, preferred, here, package, free)
+
+    def _has(self, node: Node, here: int) -> tuple[bool, float]:
+        """Whether it has the package, and the points for that and its instances, unless it is too full."""
+        if not self.books.pack and self.books.index.is_filled(node, FILLED):
+            return False, 0.0
+        package = node.id in self.function.had
+        return package, PACKAGE * package + HOLDS * (here > 0)
