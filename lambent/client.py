@@ -109,8 +109,14 @@ class Client:
         tmp_mb: int | None = None,
         network: bool | None = None,
         snapstart: bool | None = None,
+        require: Sequence[str] | None = None,
+        prefer: Sequence[str] | None = None,
+        apart: bool | None = None,
     ) -> functions_pb2.Function:
-        """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win."""
+        """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win.
+
+        `require` and `prefer` are labels of nodes, each KEY=VALUE.
+        """
         configuration = configuration_of(
             runtime=runtime,
             handler=handler,
@@ -123,6 +129,9 @@ class Client:
             tmp_mb=tmp_mb,
             network=network,
             snapstart=snapstart,
+            require=require,
+            prefer=prefer,
+            apart=apart,
         )
         request = functions_pb2.CreateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration
@@ -145,6 +154,9 @@ class Client:
         tmp_mb: int | None = None,
         network: bool | None = None,
         snapstart: bool | None = None,
+        require: Sequence[str] | None = None,
+        prefer: Sequence[str] | None = None,
+        apart: bool | None = None,
         revision_id: str = "",
     ) -> functions_pb2.Function:
         """Changes what is given; with `revision_id` only if that is the current revision."""
@@ -160,6 +172,9 @@ class Client:
             tmp_mb=tmp_mb,
             network=network,
             snapstart=snapstart,
+            require=require,
+            prefer=prefer,
+            apart=apart,
         )
         request = functions_pb2.UpdateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration, revision_id=revision_id

@@ -72,6 +72,9 @@ def configuration_of(
     tmp_mb: int | None,
     network: bool | None,
     snapstart: bool | None,
+    require: Sequence[str] | None,
+    prefer: Sequence[str] | None,
+    apart: bool | None,
 ) -> functions_pb2.Configuration:
     """None is left as it is; the concurrency `default` goes back to the fleet's."""
     configuration = functions_pb2.Configuration(
@@ -83,6 +86,7 @@ def configuration_of(
         tmp_mb=tmp_mb,
         network=network,
         snapstart=snapstart,
+        apart=apart,
     )
     if environment is not None:
         configuration.environment.CopyFrom(functions_pb2.Environment(variables=environment))
@@ -91,4 +95,8 @@ def configuration_of(
         configuration.concurrency.CopyFrom(functions_pb2.Concurrency(limit=limit))
     if layers is not None:
         configuration.layers.CopyFrom(functions_pb2.LayerList(versions=layers))
+    if require is not None:
+        configuration.require.CopyFrom(functions_pb2.LabelList(labels=require))
+    if prefer is not None:
+        configuration.prefer.CopyFrom(functions_pb2.LabelList(labels=prefer))
     return configuration

@@ -35,8 +35,10 @@ def _split(value: object) -> object:
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0 takes a free one."""
 
-Endpoints = Annotated[list[str], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 """A list in TOML; separated by commas in the environment."""
+
+Endpoints = Annotated[CommaSeparated, Field(min_length=1)]
 
 
 class Settings(BaseSettings):

@@ -1,12 +1,12 @@
 """A call as the public services hand it to the dispatcher, and what they get back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
-from lambent_proto.ids import RequestId
+from lambent_proto.ids import NodeId, RequestId
 
 
 @dataclass(slots=True)
@@ -46,6 +46,17 @@ class Answer:
     """The level of the node that ran it."""
 
 
+class Candidate(NamedTuple):
+    """A node that an instance could have been started on: docs/placement.md has the points."""
+
+    node: NodeId
+    points: float
+    preferred: int
+    instances: int
+    package: bool
+    free: float
+
+
 @dataclass(slots=True)
 class Explained:
     """What is remembered of one finished call. `outcome` is one of those in fleet.proto."""
@@ -65,6 +76,8 @@ class Explained:
     waited_for: str
     isolation: str
     """The level of the node that ran it."""
+    candidates: Sequence[Candidate] = ()
+    """Of a cold start: the nodes that were compared, the one taken first."""
 
 
 class Dispatcher(Protocol):

@@ -5,19 +5,19 @@ core knows requests by their identifiers.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
 from lambent_chassis.clock import monotonic_s
-from lambent_frontend.calls import Answer, Call, Explained
+from lambent_frontend.calls import Answer, Call, Candidate, Explained
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.core.dispatcher import Dispatcher as Core
 from lambent_proto import frames
 from lambent_proto.definition import Definition
 from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, Throttled, UnknownFunction
-from lambent_proto.ids import ACCOUNT, REGION, FunctionName, NodeId, RequestId
+from lambent_proto.ids import ACCOUNT, REGION, FunctionName, InstanceId, NodeId, RequestId
 
 TICK_S: Final = 0.05
 """How often the core looks at deadlines and lingering leases."""
@@ -76,6 +76,7 @@ class Driver:
         self.to_placement: Callable[[ToPlacement], None]
         self._pending: dict[RequestId, _Pending] = {}
         self._finished: OrderedDict[RequestId, _Finished] = OrderedDict()
+        self._candidates: OrderedDict[InstanceId, Sequence[Candidate]] = OrderedDict()
         self._broken = False
 
     # For the public services
@@ -117,9 +118,16 @@ class Driver:
             running_ms,
             sent.waited_for,
             isolation,
+            self._candidates.get(sent.instance, ()) if sent.cold else (),
         )
 
     # For the shells around it
+
+    def chosen(self, instance: InstanceId, candidates: Sequence[Candidate]) -> None:
+        """The nodes that placement compared for a new instance, to be explained if somebody asks."""
+        self._candidates[instance] = candidates
+        if len(self._candidates) > REMEMBERED:
+            self._candidates.popitem(last=False)
 
     def function_changed(self, name: FunctionName, before: Definition | None, now: Definition | None) -> None:
         """The catalogue's news: a version appeared, took another's place, or went away."""

@@ -8,7 +8,7 @@ import grpc.aio
 
 from lambent_chassis import grpc_options
 from lambent_chassis.etcd import EtcdError
-from lambent_frontend.calls import Dispatcher
+from lambent_frontend.calls import Candidate, Dispatcher
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
 from lambent_frontend.wire import fill_explanation
 from lambent_proto import keys
@@ -111,6 +111,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             frontend=self._frontend,
         )
         fill_explanation(response.explanation, explained)
+        response.candidates.extend(_candidate(it) for it in explained.candidates)
         return response
 
     # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
@@ -164,6 +165,18 @@ def _node(node: control_pb2.DescribedNode) -> fleet_pb2.Node:
         missing_protections=node.missing_protections,
         backend=node.backend,
         runtimes=node.runtimes,
+        labels=node.labels,
+    )
+
+
+def _candidate(it: Candidate) -> fleet_pb2.Candidate:
+    return fleet_pb2.Candidate(
+        node=_name(it.node),
+        points=it.points,
+        preferred=it.preferred,
+        instances=it.instances,
+        package=it.package,
+        free=it.free,
     )
 
 

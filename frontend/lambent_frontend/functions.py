@@ -177,6 +177,9 @@ def described(definition: Definition) -> functions_pb2.Function:
         network=definition.network,
         snapstart=definition.snapstart,
         unzipped_size=definition.unzipped_size,
+        require=definition.require,
+        prefer=definition.prefer,
+        apart=definition.apart,
     )
     function.last_modified.FromNanoseconds(int(definition.modified_at * 1e9))
     return function

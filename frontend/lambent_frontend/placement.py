@@ -11,6 +11,7 @@ from lambent_chassis.clock import monotonic_s
 from lambent_chassis.duplex import Outbox, converse
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.followed import while_set
+from lambent_frontend.calls import Candidate
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.driver import Driver, ToPlacement
@@ -66,6 +67,9 @@ class PlacementStream:
             self._outbox.put(_report(command, self._frontend))
 
     def _order(self, order: wire.FrontendOrder) -> None:
+        if order.lease.candidates:
+            instance = InstanceId(order.lease.instance)
+            self._driver.chosen(instance, [_candidate(it) for it in order.lease.candidates])
         event = _event(order, monotonic_s())
         if event is not None:
             self._driver.feed(event)
@@ -101,6 +105,10 @@ def _demand(demand: do.Demand) -> wire.Demand:
 
 def _held(leases: list[tuple[InstanceId, LeaseNumber]]) -> list[wire.HeldLease]:
     return [wire.HeldLease(instance=instance, number=number) for instance, number in leases]
+
+
+def _candidate(it: wire.Candidate) -> Candidate:
+    return Candidate(NodeId(it.node), it.points, it.preferred, it.instances, it.package, it.free)
 
 
 def _event(order: wire.FrontendOrder, at: float) -> on.Event | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from lambent_chassis.zipcheck import MAX_UNZIPPED_BYTES
+from lambent_proto import labels
 from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
@@ -131,6 +132,10 @@ def checked_changes(configuration: functions_pb2.Configuration) -> dict[str, Any
             changes[field] = check(getattr(configuration, field))
     if configuration.HasField("environment"):
         changes["environment"] = _environment(dict(configuration.environment.variables))
+    if configuration.HasField("require"):
+        changes["require"] = _labels("require", configuration.require.labels)
+    if configuration.HasField("prefer"):
+        changes["prefer"] = _labels("prefer", configuration.prefer.labels)
     if configuration.HasField("concurrency"):
         changes["concurrency"] = _concurrency(configuration.concurrency)
     return changes
@@ -198,6 +203,15 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
     return variables
 
 
+def _labels(field: str, given: Sequence[str]) -> tuple[str, ...]:
+    for label in given:
+        if not labels.is_label(label):
+            raise InvalidRequest(f"{field} has {label[:140]!r}, which is not a label: {labels.FORM}")
+    if len(given) > labels.MOST:
+        raise InvalidRequest(f"{field} has {len(given)} labels, {labels.MOST} are allowed")
+    return tuple(sorted(set(given)))
+
+
 def _concurrency(concurrency: functions_pb2.Concurrency) -> int | None:
     if not concurrency.HasField("limit"):
         return None
@@ -215,4 +229,5 @@ _SCALARS: Final[dict[Any, Any]] = {
     "tmp_mb": _tmp,
     "network": bool,
     "snapstart": bool,
+    "apart": bool,
 }

@@ -9,6 +9,7 @@ from lambent.cli.options import json_option
 
 if TYPE_CHECKING:
     from lambent.client import Client
+    from lambent_proto.v1.fleet_pb2 import Candidate
     from lambent_proto.v1.invoke_pb2 import Explanation
 
 
@@ -21,7 +22,7 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
 
     The frontend that served it remembers its last 10,000 calls.
     """
-    from lambent.cli.output import facts, print_facts, print_json
+    from lambent.cli.output import facts, print_facts, print_json, print_table
 
     answer = await client.explain(request_id)
     if as_json:
@@ -43,6 +44,15 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
             "time": _times(told),
         }
     )
+    if answer.candidates:
+        click.echo("\nNodes compared for its instance, the one taken first:")
+        columns = ("node", "points", "preferred labels", "its instances", "its package", "stays free")
+        print_table(columns, [_compared(it) for it in answer.candidates], "")
+
+
+def _compared(it: "Candidate") -> tuple[object, ...]:
+    package = "yes" if it.package else "no"
+    return it.node, f"{it.points:.2f}", it.preferred, it.instances, package, f"{it.free:.0%}"
 
 
 def in_one_line(told: "Explanation") -> str:

@@ -52,10 +52,21 @@ async def nodes(client: "Client", as_json: bool) -> None:
             node.backend,
             node.isolation,
             ", ".join(node.missing_protections) or "nothing",
+            " ".join(node.labels),
         )
         for node in fleet.nodes
     ]
-    columns = ("node", "state", "address", "memory MB", "instances", "backend", "isolation", "missing")
+    columns = (
+        "node",
+        "state",
+        "address",
+        "memory MB",
+        "instances",
+        "backend",
+        "isolation",
+        "missing",
+        "labels",
+    )
     print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")
     click.echo(f"The placement at {fleet.leader} leads, epoch {fleet.epoch}.", err=True)
 

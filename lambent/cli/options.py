@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import click
 
+from lambent_proto import labels
+
 Command = Callable[..., Any]
 
 
@@ -45,8 +47,8 @@ class Concurrency(click.ParamType[Any]):
         return int(value)
 
 
-NO_LAYERS: Final = "none"
-"""In the place of layers: take all of them away."""
+NONE: Final = "none"
+"""In the place of layers or labels: take all of them away."""
 
 _VERSION: Final = re.compile(r"(?:arn:.+:layer:)?([\w-]+):(\d{1,9})", re.ASCII)
 
@@ -59,11 +61,19 @@ def named_version(text: str) -> tuple[str, int]:
 
 
 def _layers(_: click.Context, __: click.Parameter, versions: tuple[str, ...]) -> tuple[str, ...] | None:
-    if versions == (NO_LAYERS,):
+    if versions == (NONE,):
         return ()
     for version in versions:
         named_version(version)
     return versions or None
+
+
+def _labels(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...] | None:
+    if given == (NONE,):
+        return ()
+    if wrong := [label for label in given if not labels.is_label(label)]:
+        raise click.BadParameter(f"{wrong[0]!r} is not {labels.FORM}")
+    return given or None
 
 
 def _variables(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
@@ -100,7 +110,7 @@ def configuration_options(command: Command) -> Command:
                 metavar="NAME:VERSION",
                 callback=_layers,
                 help="A layer's version. May be repeated, at most five, later ones win; "
-                f"together they replace all earlier ones. `{NO_LAYERS}` takes all away.",
+                f"together they replace all earlier ones. `{NONE}` takes all away.",
             ),
             click.option(
                 "--tmp", "tmp_mb", type=int, metavar="MB", help="Of /tmp: 512 to 10240, at first 512."
@@ -114,6 +124,26 @@ def configuration_options(command: Command) -> Command:
                 "--snapstart/--no-snapstart",
                 default=None,
                 help="Whether it is forked from a process that has imported its code; Python only.",
+            ),
+            click.option(
+                "--require",
+                multiple=True,
+                metavar="K=V",
+                callback=_labels,
+                help="A label without which a node is not taken. May be repeated; together they replace all "
+                f"earlier ones. `{NONE}` takes all away.",
+            ),
+            click.option(
+                "--prefer",
+                multiple=True,
+                metavar="K=V",
+                callback=_labels,
+                help="A label that makes a node be taken first. May be repeated, as `--require`.",
+            ),
+            click.option(
+                "--apart/--no-apart",
+                default=None,
+                help="Whether its instances are kept on different nodes, as far as that goes.",
             ),
             click.option("--description", metavar="TEXT"),
         ]

@@ -36,9 +36,10 @@ class Leading:
 
 
 class Driver:
-    def __init__(self, leading: Leading, *, keep_alive_s: float, starts: int) -> None:
+    def __init__(self, leading: Leading, *, keep_alive_s: float, starts: int, pack: bool = False) -> None:
         self.core = Scheduler(leading.epoch, keep_alive_s=keep_alive_s)
         self.core.books.starts = starts
+        self.core.books.pack = pack
         self.workers: dict[NodeId, Worker] = {}
         """The registrations, for people to read."""
         self.over = False
@@ -79,6 +80,10 @@ class Driver:
                 definition.concurrency,
                 definition.runtime,
                 monotonic_s(),
+                definition.package,
+                frozenset(definition.require),
+                frozenset(definition.prefer),
+                definition.apart,
             )
         )
 
@@ -101,7 +106,8 @@ class Driver:
 
     def register(self, worker: Worker) -> None:
         self.workers[worker.node] = worker
-        self.feed(on.NodeRegistered(worker.node, worker.memory_mb, frozenset(worker.runtimes)))
+        has = frozenset(worker.runtimes), frozenset(worker.labels)
+        self.feed(on.NodeRegistered(worker.node, worker.memory_mb, *has))
 
     def expire(self, node: NodeId) -> None:
         self.workers.pop(node, None)
@@ -195,6 +201,7 @@ class Driver:
             version=command.version,
             starting=command.starting,
             reason=command.reason,
+            candidates=[_candidate(it) for it in command.candidates],
         )
         self._tell(command.frontend, wire.FrontendOrder(lease=lease))
 
@@ -216,3 +223,14 @@ class Driver:
     def _tell(self, frontend: FrontendId, order: wire.FrontendOrder) -> None:
         if outbox := self._frontends.get(frontend):
             outbox.put(order)
+
+
+def _candidate(it: do.Candidate) -> wire.Candidate:
+    return wire.Candidate(
+        node=it.node,
+        points=it.points,
+        preferred=it.preferred,
+        instances=it.holds,
+        package=it.package,
+        free=it.free,
+    )

@@ -62,6 +62,7 @@ async def _lead(
         Leading(Epoch(leadership.epoch), lambda: lease.valid_until),
         keep_alive_s=settings.keep_alive_s,
         starts=settings.starts,
+        pack=settings.new_instances == "pack",
     )
     known = [asyncio.Event() for _ in range(4)]
     async with asyncio.TaskGroup() as tasks:

@@ -118,6 +118,7 @@ def _described(driver: Driver, node: Node) -> wire.DescribedNode:
         missing_protections=worker.missing_protections if worker else [],
         backend=worker.backend if worker else "",
         runtimes=worker.runtimes if worker else [],
+        labels=worker.labels if worker else [],
     )
 
 

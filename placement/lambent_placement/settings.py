@@ -1,5 +1,7 @@
 """What a placement is told at its start."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from lambent_chassis.settings import Port, Settings
@@ -13,5 +15,8 @@ class PlacementSettings(Settings):
     """How many instances one function may start in ten seconds: Lambda's scaling rate."""
     keep_alive_s: float = Field(default=3600.0, ge=0)
     """How long an instance that nobody calls is kept, unless its memory is needed: docs/decisions/0011."""
+    new_instances: Literal["spread", "pack"] = "spread"
+    """To the emptiest nodes; or to the fullest that have room, which leaves whole nodes empty. All else being
+    equal: docs/placement.md."""
     lease_ttl_s: float = Field(default=2.0, ge=1)
     """How long after the end of a leading placement the next one may lead; renewed after a third."""

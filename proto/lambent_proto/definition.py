@@ -87,9 +87,20 @@ class Definition:
     """Whether its instances reach the network outside of their host."""
     snapstart: bool = False
     """Whether its instances are forked from one that has imported its code."""
+    require: tuple[str, ...] = ()
+    """Labels without which a node is not taken, sorted."""
+    prefer: tuple[str, ...] = ()
+    """Nodes that have more of these labels are taken first; sorted."""
+    apart: bool = False
+    """Whether its instances are kept on different nodes, as far as that goes."""
     version: str = LATEST
     modified_at: float = 0.0
     """Unix time in seconds."""
+
+    @property
+    def package(self) -> str:
+        """What a node has to fetch for it, code and layers: another package is another text."""
+        return " ".join([self.code_sha256, *(layer.code_sha256 for layer in self.layers)])
 
     @property
     def key(self) -> VersionKey:
@@ -103,4 +114,6 @@ class Definition:
         """Fields of a newer release are ignored, those of an older one take their defaults."""
         fields: dict[str, Any] = msgpack.unpackb(value)
         fields["layers"] = tuple(LayerVersion.known(layer) for layer in fields.get("layers", ()))
+        fields["require"] = tuple(fields.get("require", ()))
+        fields["prefer"] = tuple(fields.get("prefer", ()))
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})

@@ -27,6 +27,7 @@ class Worker:
     missing_protections: list[str] = field(default_factory=list)
     runtimes: list[str] = field(default_factory=list)
     """Names of those that it can run; the bare name of a family stands for the newest of its kind."""
+    labels: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,7 +221,23 @@ BUGS: Final = [
             "        return instance",
             "table",
         ),
-        ("the fullest node is taken", "suitable = [reversed(ranks)", "suitable = [iter(ranks)", "table"),
+        ("the fullest node is taken", "points = 1 - free if", "points = free if", "table"),
+        (
+            "a required label is not asked for",
+            "runs(has, runtime) and labels <= marked\n        ]",
+            "runs(has, runtime)\n        ]",
+            "table",
+        ),
+        ("a preferred label counts little", "PREFERRED: Final = 8.0", "PREFERRED: Final = 3.0", "table"),
+        (
+            "apart is not kept apart",
+            "points -= APART * here / (here + 1)",
+            "points -= APART * (here > 0)",
+            "table",
+        ),
+        ("its package does not matter", "PACKAGE: Final = 2.0", "PACKAGE: Final = 0.5", "table"),
+        ("what holds the function does not matter", "HOLDS: Final = 1.0", "HOLDS: Final = 0.0", "table"),
+        ("a favoured node is overloaded", "FILLED: Final = 1.25", "FILLED: Final = 99.0", "table"),
         (
             "the most recently used one is evicted for memory",
             "for instance in node.idle.values():",
@@ -236,8 +252,8 @@ BUGS: Final = [
         ),
         (
             "who asked last is served first",
-            "return [frontends[f] for f in sorted(needy, key=lambda f: (version.wanted[f].oldest_at, f))]",
-            "return [frontends[f] for f in sorted(needy, key=lambda f: (-version.wanted[f].oldest_at, f))]",
+            "needy.sort(key=lambda f: (version.wanted[f.id].oldest_at, f.id))",
+            "needy.sort(key=lambda f: (-version.wanted[f.id].oldest_at, f.id))",
             "table",
         ),
         (
@@ -308,8 +324,14 @@ BUGS: Final = [
         ),
         (
             "a node that refused is asked again at once",
-            " and at >= node.refused_until",
+            " and self.at >= node.refused_until",
             "",
+            "table",
+        ),
+        (
+            "room is made on a node that has just refused",
+            "links and at >= node.refused_until",
+            "links",
             "table",
         ),
         (

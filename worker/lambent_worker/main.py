@@ -78,6 +78,7 @@ def _registration(
         backend=protections.backend,
         missing_protections=list(protections.missing),
         runtimes=list(runtimes.by_name),
+        labels=settings.labels,
     )
 
 

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from lambent_chassis.settings import Port, Settings
+from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_proto import labels
 from lambent_proto.ids import MIN_MEMORY_MB
 
 _MB: Final = 1024 * 1024
@@ -26,6 +27,14 @@ def memory_for_instances_mb() -> int:
     return min(machine, *groups) * 3 // 4 // _MB
 
 
+def _labels(given: list[str]) -> list[str]:
+    if wrong := [label for label in given if not labels.is_label(label)]:
+        raise ValueError(f"{wrong[0]!r} is not {labels.FORM}")
+    if len(given) > labels.MOST:
+        raise ValueError(f"there are {len(given)} labels, {labels.MOST} are allowed")
+    return sorted(set(given))
+
+
 class WorkerSettings(Settings):
     host: str = "127.0.0.1"
     """Where it listens, and what it tells the other parts to call."""
@@ -38,6 +47,8 @@ class WorkerSettings(Settings):
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     memory_mb: int = Field(default_factory=memory_for_instances_mb, ge=MIN_MEMORY_MB)
     """For all instances together."""
+    labels: Annotated[CommaSeparated, AfterValidator(_labels)] = Field(default=[])
+    """What functions may require or prefer of a node, each `KEY=VALUE`, such as `gpu=true`."""
     code_cache_mb: int = Field(default=10_240, ge=1)
     """For unpacked packages and layers; what instances use stays above it."""
     lease_ttl_s: float = Field(default=10.0, ge=5, le=30)

@@ -266,6 +266,7 @@ class Lease(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     STARTING_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     number: _builtins.int
     node: _builtins.str
@@ -273,6 +274,10 @@ class Lease(_message.Message):
     starting: _builtins.bool
     """true: wait for LeaseReady, or READY on the data connection"""
     reason: _builtins.str
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
+        """of a starting one: the nodes compared, the one taken first"""
+
     def __init__(
         self,
         *,
@@ -282,14 +287,49 @@ class Lease(_message.Message):
         version: _builtins.str = ...,
         starting: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "node", b"node", "number", b"number", "reason", b"reason", "starting", b"starting", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "instance", b"instance", "node", b"node", "number", b"number", "reason", b"reason", "starting", b"starting", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    PREFERRED_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    points: _builtins.float
+    preferred: _builtins.int
+    instances: _builtins.int
+    package: _builtins.bool
+    free: _builtins.float
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        points: _builtins.float = ...,
+        preferred: _builtins.int = ...,
+        instances: _builtins.int = ...,
+        package: _builtins.bool = ...,
+        free: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "instances", b"instances", "node", b"node", "package", b"package", "points", b"points", "preferred", b"preferred"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
 
 @_typing.final
 class LeaseReady(_message.Message):
@@ -799,6 +839,7 @@ class DescribedNode(_message.Message):
     CONTROL_ADDRESS_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     state: _builtins.str
     address: _builtins.str
@@ -812,6 +853,8 @@ class DescribedNode(_message.Message):
     def missing_protections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -826,10 +869,11 @@ class DescribedNode(_message.Message):
         control_address: _builtins.str = ...,
         backend: _builtins.str = ...,
         runtimes: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "control_address", b"control_address", "instances", b"instances", "isolation", b"isolation", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "node", b"node", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "control_address", b"control_address", "instances", b"instances", "isolation", b"isolation", "labels", b"labels", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "node", b"node", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lambent_proto.v1 import invoke_pb2 as lambent__proto_dot_v1_dot_invoke__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clambent_proto/v1/fleet.proto\x12\nlambent.v1\x1a\x1dlambent_proto/v1/invoke.proto\"-\n\x14ListInstancesRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\"\xa5\x01\n\x08Instance\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\x12\x11\n\tmemory_mb\x18\x07 \x01(\x05\x12\x0e\n\x06idle_s\x18\x08 \x01(\x01\x12\x13\n\x0brevision_id\x18\t \x01(\t\"@\n\x15ListInstancesResponse\x12\'\n\tinstances\x18\x01 \x03(\x0b\x32\x14.lambent.v1.Instance\"\x12\n\x10ListNodesRequest\"\xda\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tmemory_mb\x18\x05 \x01(\x05\x12\x16\n\x0ememory_used_mb\x18\x06 \x01(\x05\x12\x11\n\tinstances\x18\x07 \x01(\x05\x12\x11\n\tisolation\x18\x08 \x01(\t\x12\x1b\n\x13missing_protections\x18\t \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\n \x01(\t\x12\x10\n\x08runtimes\x18\x0b \x03(\t\"S\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.lambent.v1.Node\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\".\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"\x13\n\x11\x44rainNodeResponse\"$\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x9e\x01\n\x0f\x45xplainResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12,\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32\x17.lambent.v1.Explanation\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\"8\n\x0fReadLogsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"6\n\x10ReadLogsResponse\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.lambent.v1.LogLine\"W\n\x07LogLine\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t2\xfe\x02\n\x05\x46leet\x12T\n\rListInstances\x12 .lambent.v1.ListInstancesRequest\x1a!.lambent.v1.ListInstancesResponse\x12H\n\tListNodes\x12\x1c.lambent.v1.ListNodesRequest\x1a\x1d.lambent.v1.ListNodesResponse\x12\x42\n\x07\x45xplain\x12\x1a.lambent.v1.ExplainRequest\x1a\x1b.lambent.v1.ExplainResponse\x12H\n\tDrainNode\x12\x1c.lambent.v1.DrainNodeRequest\x1a\x1d.lambent.v1.DrainNodeResponse\x12G\n\x08ReadLogs\x12\x1b.lambent.v1.ReadLogsRequest\x1a\x1c.lambent.v1.ReadLogsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clambent_proto/v1/fleet.proto\x12\nlambent.v1\x1a\x1dlambent_proto/v1/invoke.proto\"-\n\x14ListInstancesRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\"\xa5\x01\n\x08Instance\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\x12\x11\n\tmemory_mb\x18\x07 \x01(\x05\x12\x0e\n\x06idle_s\x18\x08 \x01(\x01\x12\x13\n\x0brevision_id\x18\t \x01(\t\"@\n\x15ListInstancesResponse\x12\'\n\tinstances\x18\x01 \x03(\x0b\x32\x14.lambent.v1.Instance\"\x12\n\x10ListNodesRequest\"\xea\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tmemory_mb\x18\x05 \x01(\x05\x12\x16\n\x0ememory_used_mb\x18\x06 \x01(\x05\x12\x11\n\tinstances\x18\x07 \x01(\x05\x12\x11\n\tisolation\x18\x08 \x01(\t\x12\x1b\n\x13missing_protections\x18\t \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\n \x01(\t\x12\x10\n\x08runtimes\x18\x0b \x03(\t\x12\x0e\n\x06labels\x18\x0c \x03(\t\"S\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.lambent.v1.Node\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\".\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"\x13\n\x11\x44rainNodeResponse\"$\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xc9\x01\n\x0f\x45xplainResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12,\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32\x17.lambent.v1.Explanation\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\x12)\n\ncandidates\x18\x07 \x03(\x0b\x32\x15.lambent.v1.Candidate\"n\n\tCandidate\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\x12\x11\n\tpreferred\x18\x03 \x01(\x05\x12\x11\n\tinstances\x18\x04 \x01(\x05\x12\x0f\n\x07package\x18\x05 \x01(\x08\x12\x0c\n\x04\x66ree\x18\x06 \x01(\x01\"8\n\x0fReadLogsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"6\n\x10ReadLogsResponse\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.lambent.v1.LogLine\"W\n\x07LogLine\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t2\xfe\x02\n\x05\x46leet\x12T\n\rListInstances\x12 .lambent.v1.ListInstancesRequest\x1a!.lambent.v1.ListInstancesResponse\x12H\n\tListNodes\x12\x1c.lambent.v1.ListNodesRequest\x1a\x1d.lambent.v1.ListNodesResponse\x12\x42\n\x07\x45xplain\x12\x1a.lambent.v1.ExplainRequest\x1a\x1b.lambent.v1.ExplainResponse\x12H\n\tDrainNode\x12\x1c.lambent.v1.DrainNodeRequest\x1a\x1d.lambent.v1.DrainNodeResponse\x12G\n\x08ReadLogs\x12\x1b.lambent.v1.ReadLogsRequest\x1a\x1c.lambent.v1.ReadLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,23 +41,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTNODESREQUEST']._serialized_start=356
   _globals['_LISTNODESREQUEST']._serialized_end=374
   _globals['_NODE']._serialized_start=377
-  _globals['_NODE']._serialized_end=595
-  _globals['_LISTNODESRESPONSE']._serialized_start=597
-  _globals['_LISTNODESRESPONSE']._serialized_end=680
-  _globals['_DRAINNODEREQUEST']._serialized_start=682
-  _globals['_DRAINNODEREQUEST']._serialized_end=728
-  _globals['_DRAINNODERESPONSE']._serialized_start=730
-  _globals['_DRAINNODERESPONSE']._serialized_end=749
-  _globals['_EXPLAINREQUEST']._serialized_start=751
-  _globals['_EXPLAINREQUEST']._serialized_end=787
-  _globals['_EXPLAINRESPONSE']._serialized_start=790
-  _globals['_EXPLAINRESPONSE']._serialized_end=948
-  _globals['_READLOGSREQUEST']._serialized_start=950
-  _globals['_READLOGSREQUEST']._serialized_end=1006
-  _globals['_READLOGSRESPONSE']._serialized_start=1008
-  _globals['_READLOGSRESPONSE']._serialized_end=1062
-  _globals['_LOGLINE']._serialized_start=1064
-  _globals['_LOGLINE']._serialized_end=1151
-  _globals['_FLEET']._serialized_start=1154
-  _globals['_FLEET']._serialized_end=1536
+  _globals['_NODE']._serialized_end=611
+  _globals['_LISTNODESRESPONSE']._serialized_start=613
+  _globals['_LISTNODESRESPONSE']._serialized_end=696
+  _globals['_DRAINNODEREQUEST']._serialized_start=698
+  _globals['_DRAINNODEREQUEST']._serialized_end=744
+  _globals['_DRAINNODERESPONSE']._serialized_start=746
+  _globals['_DRAINNODERESPONSE']._serialized_end=765
+  _globals['_EXPLAINREQUEST']._serialized_start=767
+  _globals['_EXPLAINREQUEST']._serialized_end=803
+  _globals['_EXPLAINRESPONSE']._serialized_start=806
+  _globals['_EXPLAINRESPONSE']._serialized_end=1007
+  _globals['_CANDIDATE']._serialized_start=1009
+  _globals['_CANDIDATE']._serialized_end=1119
+  _globals['_READLOGSREQUEST']._serialized_start=1121
+  _globals['_READLOGSREQUEST']._serialized_end=1177
+  _globals['_READLOGSRESPONSE']._serialized_start=1179
+  _globals['_READLOGSRESPONSE']._serialized_end=1233
+  _globals['_LOGLINE']._serialized_start=1235
+  _globals['_LOGLINE']._serialized_end=1322
+  _globals['_FLEET']._serialized_start=1325
+  _globals['_FLEET']._serialized_end=1707
 # @@protoc_insertion_point(module_scope)

@@ -134,6 +134,7 @@ class Node(_message.Message):
     MISSING_PROTECTIONS_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     incarnation: _builtins.str
     state: _builtins.str
@@ -152,6 +153,10 @@ class Node(_message.Message):
     def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """what it can run; empty from a worker of an older release: any Python"""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """KEY=VALUE"""
+
     def __init__(
         self,
         *,
@@ -166,10 +171,11 @@ class Node(_message.Message):
         missing_protections: _abc.Iterable[_builtins.str] | None = ...,
         backend: _builtins.str = ...,
         runtimes: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "incarnation", b"incarnation", "instances", b"instances", "isolation", b"isolation", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "name", b"name", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "incarnation", b"incarnation", "instances", b"instances", "isolation", b"isolation", "labels", b"labels", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "name", b"name", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,6 +274,7 @@ class ExplainResponse(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     FRONTEND_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     function_name: _builtins.str
     outcome: _builtins.str
@@ -276,6 +283,10 @@ class ExplainResponse(_message.Message):
     frontend: _builtins.str
     @_builtins.property
     def explanation(self) -> _invoke_pb2.Explanation: ...
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
+        """The nodes that were compared when its instance was started, the one taken first; of cold starts alone."""
+
     def __init__(
         self,
         *,
@@ -285,14 +296,55 @@ class ExplainResponse(_message.Message):
         message: _builtins.str = ...,
         explanation: _invoke_pb2.Explanation | None = ...,
         frontend: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "frontend", b"frontend", "function_name", b"function_name", "message", b"message", "outcome", b"outcome", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "explanation", b"explanation", "frontend", b"frontend", "function_name", b"function_name", "message", b"message", "outcome", b"outcome", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    """docs/placement.md says what the points are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    PREFERRED_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    points: _builtins.float
+    preferred: _builtins.int
+    """how many of the labels it has that the function prefers"""
+    instances: _builtins.int
+    """of the function, that it had"""
+    package: _builtins.bool
+    """it had an instance with the same package before, and points for it"""
+    free: _builtins.float
+    """the share of its memory that stayed free"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        points: _builtins.float = ...,
+        preferred: _builtins.int = ...,
+        instances: _builtins.int = ...,
+        package: _builtins.bool = ...,
+        free: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "instances", b"instances", "node", b"node", "package", b"package", "points", b"points", "preferred", b"preferred"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
 
 @_typing.final
 class ReadLogsRequest(_message.Message):

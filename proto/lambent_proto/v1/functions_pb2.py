@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lambent_proto/v1/functions.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x04\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0brevision_id\x18\x03 \x01(\t\x12\x0f\n\x07runtime\x18\x04 \x01(\t\x12\x0f\n\x07handler\x18\x05 \x01(\t\x12\x11\n\tmemory_mb\x18\x06 \x01(\x05\x12\x11\n\ttimeout_s\x18\x07 \x01(\x01\x12:\n\x0b\x65nvironment\x18\x08 \x03(\x0b\x32%.lambent.v1.Function.EnvironmentEntry\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\n \x01(\t\x12\x11\n\tcode_size\x18\x0b \x01(\x03\x12\x18\n\x0b\x63oncurrency\x18\x0c \x01(\x05H\x00\x88\x01\x01\x12\x31\n\rlast_modified\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06layers\x18\x0e \x03(\x0b\x32\x19.lambent.v1.FunctionLayer\x12\x0e\n\x06tmp_mb\x18\x0f \x01(\x05\x12\x0f\n\x07network\x18\x10 \x01(\x08\x12\x11\n\tsnapstart\x18\x11 \x01(\x08\x12\x15\n\runzipped_size\x18\x12 \x01(\x03\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_concurrency\"X\n\rFunctionLayer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x11\n\tcode_size\x18\x03 \x01(\x03\x12\x15\n\runzipped_size\x18\x04 \x01(\x03\"\xb4\x03\n\rConfiguration\x12\x14\n\x07runtime\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07handler\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tmemory_mb\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\ttimeout_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12,\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x17.lambent.v1.Environment\x12\x18\n\x0b\x64\x65scription\x18\x06 \x01(\tH\x04\x88\x01\x01\x12,\n\x0b\x63oncurrency\x18\x07 \x01(\x0b\x32\x17.lambent.v1.Concurrency\x12%\n\x06layers\x18\x08 \x01(\x0b\x32\x15.lambent.v1.LayerList\x12\x13\n\x06tmp_mb\x18\t \x01(\x05H\x05\x88\x01\x01\x12\x14\n\x07network\x18\n \x01(\x08H\x06\x88\x01\x01\x12\x16\n\tsnapstart\x18\x0b \x01(\x08H\x07\x88\x01\x01\x42\n\n\x08_runtimeB\n\n\x08_handlerB\x0c\n\n_memory_mbB\x0c\n\n_timeout_sB\x0e\n\x0c_descriptionB\t\n\x07_tmp_mbB\n\n\x08_networkB\x0c\n\n_snapstart\"\x1d\n\tLayerList\x12\x10\n\x08versions\x18\x01 \x03(\t\"z\n\x0b\x45nvironment\x12\x39\n\tvariables\x18\x01 \x03(\x0b\x32&.lambent.v1.Environment.VariablesEntry\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\x0b\x43oncurrency\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_limit\"i\n\x15\x43reateFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08zip_file\x18\x02 \x01(\x0c\x12\x30\n\rconfiguration\x18\x03 \x01(\x0b\x32\x19.lambent.v1.Configuration\"~\n\x15UpdateFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08zip_file\x18\x02 \x01(\x0c\x12\x30\n\rconfiguration\x18\x03 \x01(\x0b\x32\x19.lambent.v1.Configuration\x12\x13\n\x0brevision_id\x18\x04 \x01(\t\"\"\n\x12GetFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x14ListFunctionsRequest\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\"U\n\x15ListFunctionsResponse\x12\'\n\tfunctions\x18\x01 \x03(\x0b\x32\x14.lambent.v1.Function\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\"%\n\x15\x44\x65leteFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteFunctionResponse2\x95\x03\n\tFunctions\x12I\n\x0e\x43reateFunction\x12!.lambent.v1.CreateFunctionRequest\x1a\x14.lambent.v1.Function\x12I\n\x0eUpdateFunction\x12!.lambent.v1.UpdateFunctionRequest\x1a\x14.lambent.v1.Function\x12\x43\n\x0bGetFunction\x12\x1e.lambent.v1.GetFunctionRequest\x1a\x14.lambent.v1.Function\x12T\n\rListFunctions\x12 .lambent.v1.ListFunctionsRequest\x1a!.lambent.v1.ListFunctionsResponse\x12W\n\x0e\x44\x65leteFunction\x12!.lambent.v1.DeleteFunctionRequest\x1a\".lambent.v1.DeleteFunctionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lambent_proto/v1/functions.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x04\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0brevision_id\x18\x03 \x01(\t\x12\x0f\n\x07runtime\x18\x04 \x01(\t\x12\x0f\n\x07handler\x18\x05 \x01(\t\x12\x11\n\tmemory_mb\x18\x06 \x01(\x05\x12\x11\n\ttimeout_s\x18\x07 \x01(\x01\x12:\n\x0b\x65nvironment\x18\x08 \x03(\x0b\x32%.lambent.v1.Function.EnvironmentEntry\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x13\n\x0b\x63ode_sha256\x18\n \x01(\t\x12\x11\n\tcode_size\x18\x0b \x01(\x03\x12\x18\n\x0b\x63oncurrency\x18\x0c \x01(\x05H\x00\x88\x01\x01\x12\x31\n\rlast_modified\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06layers\x18\x0e \x03(\x0b\x32\x19.lambent.v1.FunctionLayer\x12\x0e\n\x06tmp_mb\x18\x0f \x01(\x05\x12\x0f\n\x07network\x18\x10 \x01(\x08\x12\x11\n\tsnapstart\x18\x11 \x01(\x08\x12\x15\n\runzipped_size\x18\x12 \x01(\x03\x12\x0f\n\x07require\x18\x13 \x03(\t\x12\x0e\n\x06prefer\x18\x14 \x03(\t\x12\r\n\x05\x61part\x18\x15 \x01(\x08\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_concurrency\"X\n\rFunctionLayer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x11\n\tcode_size\x18\x03 \x01(\x03\x12\x15\n\runzipped_size\x18\x04 \x01(\x03\"\xa1\x04\n\rConfiguration\x12\x14\n\x07runtime\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07handler\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tmemory_mb\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\ttimeout_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12,\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x17.lambent.v1.Environment\x12\x18\n\x0b\x64\x65scription\x18\x06 \x01(\tH\x04\x88\x01\x01\x12,\n\x0b\x63oncurrency\x18\x07 \x01(\x0b\x32\x17.lambent.v1.Concurrency\x12%\n\x06layers\x18\x08 \x01(\x0b\x32\x15.lambent.v1.LayerList\x12\x13\n\x06tmp_mb\x18\t \x01(\x05H\x05\x88\x01\x01\x12\x14\n\x07network\x18\n \x01(\x08H\x06\x88\x01\x01\x12\x16\n\tsnapstart\x18\x0b \x01(\x08H\x07\x88\x01\x01\x12&\n\x07require\x18\x0c \x01(\x0b\x32\x15.lambent.v1.LabelList\x12%\n\x06prefer\x18\r \x01(\x0b\x32\x15.lambent.v1.LabelList\x12\x12\n\x05\x61part\x18\x0e \x01(\x08H\x08\x88\x01\x01\x42\n\n\x08_runtimeB\n\n\x08_handlerB\x0c\n\n_memory_mbB\x0c\n\n_timeout_sB\x0e\n\x0c_descriptionB\t\n\x07_tmp_mbB\n\n\x08_networkB\x0c\n\n_snapstartB\x08\n\x06_apart\"\x1b\n\tLabelList\x12\x0e\n\x06labels\x18\x01 \x03(\t\"\x1d\n\tLayerList\x12\x10\n\x08versions\x18\x01 \x03(\t\"z\n\x0b\x45nvironment\x12\x39\n\tvariables\x18\x01 \x03(\x0b\x32&.lambent.v1.Environment.VariablesEntry\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\x0b\x43oncurrency\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_limit\"i\n\x15\x43reateFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08zip_file\x18\x02 \x01(\x0c\x12\x30\n\rconfiguration\x18\x03 \x01(\x0b\x32\x19.lambent.v1.Configuration\"~\n\x15UpdateFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08zip_file\x18\x02 \x01(\x0c\x12\x30\n\rconfiguration\x18\x03 \x01(\x0b\x32\x19.lambent.v1.Configuration\x12\x13\n\x0brevision_id\x18\x04 \x01(\t\"\"\n\x12GetFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x14ListFunctionsRequest\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\"U\n\x15ListFunctionsResponse\x12\'\n\tfunctions\x18\x01 \x03(\x0b\x32\x14.lambent.v1.Function\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\"%\n\x15\x44\x65leteFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteFunctionResponse2\x95\x03\n\tFunctions\x12I\n\x0e\x43reateFunction\x12!.lambent.v1.CreateFunctionRequest\x1a\x14.lambent.v1.Function\x12I\n\x0eUpdateFunction\x12!.lambent.v1.UpdateFunctionRequest\x1a\x14.lambent.v1.Function\x12\x43\n\x0bGetFunction\x12\x1e.lambent.v1.GetFunctionRequest\x1a\x14.lambent.v1.Function\x12T\n\rListFunctions\x12 .lambent.v1.ListFunctionsRequest\x1a!.lambent.v1.ListFunctionsResponse\x12W\n\x0e\x44\x65leteFunction\x12!.lambent.v1.DeleteFunctionRequest\x1a\".lambent.v1.DeleteFunctionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,35 +37,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENVIRONMENT_VARIABLESENTRY']._loaded_options = None
   _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_options = b'8\001'
   _globals['_FUNCTION']._serialized_start=82
-  _globals['_FUNCTION']._serialized_end=600
-  _globals['_FUNCTION_ENVIRONMENTENTRY']._serialized_start=534
-  _globals['_FUNCTION_ENVIRONMENTENTRY']._serialized_end=584
-  _globals['_FUNCTIONLAYER']._serialized_start=602
-  _globals['_FUNCTIONLAYER']._serialized_end=690
-  _globals['_CONFIGURATION']._serialized_start=693
-  _globals['_CONFIGURATION']._serialized_end=1129
-  _globals['_LAYERLIST']._serialized_start=1131
-  _globals['_LAYERLIST']._serialized_end=1160
-  _globals['_ENVIRONMENT']._serialized_start=1162
-  _globals['_ENVIRONMENT']._serialized_end=1284
-  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_start=1236
-  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_end=1284
-  _globals['_CONCURRENCY']._serialized_start=1286
-  _globals['_CONCURRENCY']._serialized_end=1329
-  _globals['_CREATEFUNCTIONREQUEST']._serialized_start=1331
-  _globals['_CREATEFUNCTIONREQUEST']._serialized_end=1436
-  _globals['_UPDATEFUNCTIONREQUEST']._serialized_start=1438
-  _globals['_UPDATEFUNCTIONREQUEST']._serialized_end=1564
-  _globals['_GETFUNCTIONREQUEST']._serialized_start=1566
-  _globals['_GETFUNCTIONREQUEST']._serialized_end=1600
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=1602
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=1659
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=1661
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=1746
-  _globals['_DELETEFUNCTIONREQUEST']._serialized_start=1748
-  _globals['_DELETEFUNCTIONREQUEST']._serialized_end=1785
-  _globals['_DELETEFUNCTIONRESPONSE']._serialized_start=1787
-  _globals['_DELETEFUNCTIONRESPONSE']._serialized_end=1811
-  _globals['_FUNCTIONS']._serialized_start=1814
-  _globals['_FUNCTIONS']._serialized_end=2219
+  _globals['_FUNCTION']._serialized_end=648
+  _globals['_FUNCTION_ENVIRONMENTENTRY']._serialized_start=582
+  _globals['_FUNCTION_ENVIRONMENTENTRY']._serialized_end=632
+  _globals['_FUNCTIONLAYER']._serialized_start=650
+  _globals['_FUNCTIONLAYER']._serialized_end=738
+  _globals['_CONFIGURATION']._serialized_start=741
+  _globals['_CONFIGURATION']._serialized_end=1286
+  _globals['_LABELLIST']._serialized_start=1288
+  _globals['_LABELLIST']._serialized_end=1315
+  _globals['_LAYERLIST']._serialized_start=1317
+  _globals['_LAYERLIST']._serialized_end=1346
+  _globals['_ENVIRONMENT']._serialized_start=1348
+  _globals['_ENVIRONMENT']._serialized_end=1470
+  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_start=1422
+  _globals['_ENVIRONMENT_VARIABLESENTRY']._serialized_end=1470
+  _globals['_CONCURRENCY']._serialized_start=1472
+  _globals['_CONCURRENCY']._serialized_end=1515
+  _globals['_CREATEFUNCTIONREQUEST']._serialized_start=1517
+  _globals['_CREATEFUNCTIONREQUEST']._serialized_end=1622
+  _globals['_UPDATEFUNCTIONREQUEST']._serialized_start=1624
+  _globals['_UPDATEFUNCTIONREQUEST']._serialized_end=1750
+  _globals['_GETFUNCTIONREQUEST']._serialized_start=1752
+  _globals['_GETFUNCTIONREQUEST']._serialized_end=1786
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=1788
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=1845
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=1847
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=1932
+  _globals['_DELETEFUNCTIONREQUEST']._serialized_start=1934
+  _globals['_DELETEFUNCTIONREQUEST']._serialized_end=1971
+  _globals['_DELETEFUNCTIONRESPONSE']._serialized_start=1973
+  _globals['_DELETEFUNCTIONRESPONSE']._serialized_end=1997
+  _globals['_FUNCTIONS']._serialized_start=2000
+  _globals['_FUNCTIONS']._serialized_end=2405
 # @@protoc_insertion_point(module_scope)

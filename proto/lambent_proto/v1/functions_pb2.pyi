@@ -61,6 +61,9 @@ class Function(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     SNAPSTART_FIELD_NUMBER: _builtins.int
     UNZIPPED_SIZE_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
+    PREFER_FIELD_NUMBER: _builtins.int
+    APART_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     """"$LATEST" """
@@ -82,6 +85,7 @@ class Function(_message.Message):
     snapstart: _builtins.bool
     unzipped_size: _builtins.int
     """bytes of the ZIP's files, without the layers'"""
+    apart: _builtins.bool
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -90,6 +94,10 @@ class Function(_message.Message):
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionLayer]:
         """merged at /opt in this order, a later one's files win"""
 
+    @_builtins.property
+    def require(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def prefer(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -111,10 +119,13 @@ class Function(_message.Message):
         network: _builtins.bool = ...,
         snapstart: _builtins.bool = ...,
         unzipped_size: _builtins.int = ...,
+        require: _abc.Iterable[_builtins.str] | None = ...,
+        prefer: _abc.Iterable[_builtins.str] | None = ...,
+        apart: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "concurrency", b"concurrency", "last_modified", b"last_modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "revision_id", b"revision_id", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "apart", b"apart", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "prefer", b"prefer", "require", b"require", "revision_id", b"revision_id", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
     _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
@@ -167,6 +178,9 @@ class Configuration(_message.Message):
     TMP_MB_FIELD_NUMBER: _builtins.int
     NETWORK_FIELD_NUMBER: _builtins.int
     SNAPSTART_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
+    PREFER_FIELD_NUMBER: _builtins.int
+    APART_FIELD_NUMBER: _builtins.int
     runtime: _builtins.str
     handler: _builtins.str
     memory_mb: _builtins.int
@@ -180,6 +194,8 @@ class Configuration(_message.Message):
     """whether instances reach the network outside of their host; default false"""
     snapstart: _builtins.bool
     """whether instances are forked from one that has imported the code;"""
+    apart: _builtins.bool
+    """whether its instances are kept on different nodes, as far as that goes"""
     @_builtins.property
     def environment(self) -> Global___Environment:
         """absent: unchanged"""
@@ -191,6 +207,16 @@ class Configuration(_message.Message):
     @_builtins.property
     def layers(self) -> Global___LayerList:
         """absent: unchanged"""
+
+    @_builtins.property
+    def require(self) -> Global___LabelList:
+        """default false, Python only
+        labels without which a node is not taken; absent: unchanged
+        """
+
+    @_builtins.property
+    def prefer(self) -> Global___LabelList:
+        """nodes that have more of these are taken first; absent: unchanged"""
 
     def __init__(
         self,
@@ -206,11 +232,16 @@ class Configuration(_message.Message):
         tmp_mb: _builtins.int | None = ...,
         network: _builtins.bool | None = ...,
         snapstart: _builtins.bool | None = ...,
+        require: Global___LabelList | None = ...,
+        prefer: Global___LabelList | None = ...,
+        apart: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__apart: _TypeAlias = _typing.Literal["apart"]  # noqa: Y015
+    _WhichOneofArgType__apart: _TypeAlias = _typing.Literal["_apart", b"_apart"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__handler: _TypeAlias = _typing.Literal["handler"]  # noqa: Y015
@@ -227,6 +258,8 @@ class Configuration(_message.Message):
     _WhichOneofArgType__timeout_s: _TypeAlias = _typing.Literal["_timeout_s", b"_timeout_s"]  # noqa: Y015
     _WhichOneofReturnType__tmp_mb: _TypeAlias = _typing.Literal["tmp_mb"]  # noqa: Y015
     _WhichOneofArgType__tmp_mb: _TypeAlias = _typing.Literal["_tmp_mb", b"_tmp_mb"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__apart) -> _WhichOneofReturnType__apart | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
@@ -245,6 +278,28 @@ class Configuration(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tmp_mb) -> _WhichOneofReturnType__tmp_mb | None: ...
 
 Global___Configuration: _TypeAlias = Configuration  # noqa: Y015
+
+@_typing.final
+class LabelList(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """KEY=VALUE, at most 16"""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelList: _TypeAlias = LabelList  # noqa: Y015
 
 @_typing.final
 class LayerList(_message.Message):

@@ -1,13 +1,14 @@
 """The frontend's driver over workers that the test plays: what is told and remembered of a call."""
 
-from lambent_frontend.calls import Answer, Call
+from lambent_chassis.clock import monotonic_s
+from lambent_frontend.calls import Answer, Call, Candidate
 from lambent_frontend.core import events as on
 from lambent_frontend.driver import Driver
 from lambent_proto import frames
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
-from lambent_proto.ids import FunctionName, NodeId, RequestId
-from tests.unit.frontend.dispatcher_rows import N1, given
+from lambent_proto.ids import FunctionName, InstanceId, NodeId, RequestId
+from tests.unit.frontend.dispatcher_rows import N1, given, ready, starting
 
 R = RequestId("r-1")
 DEFINITION = Definition(
@@ -63,3 +64,23 @@ async def test_a_call_that_was_never_sent_has_no_level() -> None:
     explained = driver.explain(waiting)
     assert explained is not None
     assert (explained.outcome, explained.isolation) == ("cancelled", "")
+
+
+async def test_a_cold_start_is_explained_with_the_nodes_that_were_compared() -> None:
+    """Those of the instance that was started for it; a warm call was not placed by anybody."""
+    driver, _ = attached()
+    compared = [Candidate(N1, 0.5, 0, 0, False, 0.5)]
+    first, second = RequestId("r-2"), RequestId("r-3")
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    driver.submit(Call(first, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    driver.chosen(InstanceId("i-2"), compared)
+    driver.feed(starting("i-2"))
+    driver.feed(ready("i-2", at=monotonic_s()))
+    driver.answered(frames.Answer(first, False, 1.5, None, b"1"))
+    driver.submit(Call(second, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    driver.answered(frames.Answer(second, False, 1.5, None, b"1"))
+    cold, warm = driver.explain(first), driver.explain(second)
+    assert cold is not None
+    assert warm is not None
+    assert (cold.instance, cold.start, list(cold.candidates)) == ("i-2", "cold", compared)
+    assert (warm.instance, warm.start, list(warm.candidates)) == ("i-2", "warm", [])

@@ -9,12 +9,12 @@ import pytest
 
 from lambent.client import Client
 from lambent_chassis import grpc_options
-from lambent_frontend.calls import Explained
+from lambent_frontend.calls import Candidate, Explained
 from lambent_frontend.fleet import Fleet
 from lambent_proto.errors import NotReady, UnknownRequest
-from lambent_proto.ids import RequestId
+from lambent_proto.ids import NodeId, RequestId
 from lambent_proto.internal import control_pb2, control_pb2_grpc
-from lambent_proto.v1 import invoke_pb2
+from lambent_proto.v1 import fleet_pb2, invoke_pb2
 from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
 
 
@@ -34,6 +34,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
             missing_protections=["cpu_limit"],
             backend="bwrap",
             runtimes=["python3.11", "python"],
+            labels=["zone=a"],
             control_address=control_address,
         )
 
@@ -164,6 +165,7 @@ async def test_a_call_is_explained() -> None:
         4,
         "a new one",
         "none",
+        [Candidate(NodeId("n1@7"), 3.25, 1, 2, True, 0.25)],
     )
     async with fleet_of(None, dispatcher) as client:
         explained = await client.explain("r-1")
@@ -181,6 +183,9 @@ async def test_a_call_is_explained() -> None:
         )
         assert (explained.function_name, explained.outcome) == ("f", "succeeded")
         assert explained.frontend == FRONTEND
+        assert list(explained.candidates) == [
+            fleet_pb2.Candidate(node="n1", points=3.25, preferred=1, instances=2, package=True, free=0.25)
+        ]
         with pytest.raises(UnknownRequest, match="r-2"):
             await client.explain("r-2")
 

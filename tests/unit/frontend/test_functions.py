@@ -93,7 +93,7 @@ async def test_a_created_function_is_shown_as_lambda_shows_it(client: Client, tm
 
 
 async def test_everything_given_is_kept(client: Client) -> None:
-    """Memory, timeout, environment, description, concurrency, `/tmp`, network, SnapStart."""
+    """Memory, timeout, environment, description, concurrency, `/tmp`, network, SnapStart, labels."""
     await created(
         client,
         memory_mb=256,
@@ -104,8 +104,13 @@ async def test_everything_given_is_kept(client: Client) -> None:
         tmp_mb=1024,
         network=True,
         snapstart=True,
+        require=["gpu=true"],
+        prefer=["zone=b", "zone=a"],
+        apart=True,
     )
     function = await client.get_function("f")
+    assert (list(function.require), list(function.prefer)) == (["gpu=true"], ["zone=a", "zone=b"])
+    assert function.apart
     assert (function.tmp_mb, function.network, function.snapstart) == (1024, True, True)
     assert (function.memory_mb, function.timeout_s, dict(function.environment)) == (256, 0.5, {"KEY": "v"})
     assert (function.description, function.concurrency) == ("d", 0)
@@ -119,6 +124,7 @@ REFUSED = [
     pytest.param({"handler": None}, InvalidRequest, id="no handler"),
     pytest.param({"memory_mb": 1}, InvalidRequest, id="memory"),
     pytest.param({"tmp_mb": 511}, InvalidRequest, id="tmp"),
+    pytest.param({"require": ["gpu"]}, InvalidRequest, id="label"),
     pytest.param({"layers": ["nothing:1"]}, UnknownLayer, id="layer"),
     pytest.param({"zip_file": b""}, InvalidRequest, id="no ZIP"),
     pytest.param({"zip_file": bytes(52_428_801)}, InvalidRequest, id="ZIP too large"),

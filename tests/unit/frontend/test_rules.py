@@ -19,7 +19,7 @@ from lambent_frontend.rules import (
 from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import FunctionName
-from lambent_proto.v1.functions_pb2 import Concurrency, Configuration, Environment
+from lambent_proto.v1.functions_pb2 import Concurrency, Configuration, Environment, LabelList
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 
@@ -52,6 +52,9 @@ def test_what_is_given_is_changed_and_nothing_else() -> None:
             tmp_mb=10_240,
             network=True,
             snapstart=False,
+            require=LabelList(labels=["zone=a", "gpu=true", "zone=a"]),
+            prefer=LabelList(),
+            apart=True,
         )
     ) == {
         "runtime": RUNTIME,
@@ -64,12 +67,27 @@ def test_what_is_given_is_changed_and_nothing_else() -> None:
         "tmp_mb": 10_240,
         "network": True,
         "snapstart": False,
+        "require": ("gpu=true", "zone=a"),
+        "prefer": (),
+        "apart": True,
     }
     assert checked_changes(Configuration(concurrency=Concurrency())) == {"concurrency": None}
     assert checked_changes(Configuration(environment=Environment())) == {"environment": {}}
 
 
 BAD: list[Any] = [
+    pytest.param(
+        Configuration(require=LabelList(labels=["gpu"])), "require has 'gpu', which is", id="no label"
+    ),
+    pytest.param(Configuration(prefer=LabelList(labels=["=a"])), "prefer has '=a', which is", id="no key"),
+    pytest.param(Configuration(prefer=LabelList(labels=["a=b c"])), "KEY=VALUE", id="a space in a label"),
+    pytest.param(Configuration(prefer=LabelList(labels=["a=b\n"])), "KEY=VALUE", id="a line end in a label"),
+    pytest.param(Configuration(prefer=LabelList(labels=["k" * 64 + "=b"])), "KEY=VALUE", id="a long label"),
+    pytest.param(
+        Configuration(require=LabelList(labels=[f"k=v{n}" for n in range(17)])),
+        "17 labels, 16 are",
+        id="17 labels",
+    ),
     pytest.param(Configuration(runtime="cobol85"), "'cobol85' is none of: python, python3.N", id="runtime"),
     pytest.param(Configuration(handler=""), "handler", id="no handler"),
     pytest.param(Configuration(handler="app handler"), "handler", id="a space in the handler"),

@@ -124,8 +124,11 @@ def test_room_is_made_on_one_node_by_those_idle_longest() -> None:
     assert scene.make_room(256) == ["older"]
     assert scene.make_room(512) == ["old", "young"]
     assert scene.make_room(513) == []
+    second.refused_until = 0.5
+    assert scene.make_room(256, at=0.4) == ["old"]
+    assert scene.make_room(256, at=0.5) == ["older"]
     scene.frontend.links.discard(N2)
-    assert scene.make_room(256) == ["old"]
+    assert scene.make_room(256, at=0.5) == ["old"]
 
 
 def test_room_is_made_where_the_most_recently_used_victim_is_oldest() -> None:
