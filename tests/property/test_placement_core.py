@@ -40,6 +40,9 @@ RUNTIMES_OF: Final = (
     frozenset({"python3.11", "nodejs20.x", "ruby3.1"}),
 )
 """By slot. The first one's workers are of an older release, and say nothing of it."""
+REQUIRE, PREFER, APART = frozenset({"zone=a"}), frozenset({"disk=ssd"}), FunctionName("g")
+LABELS_OF: Final = (REQUIRE, frozenset[str](), REQUIRE | PREFER)
+"""By slot. `f` requires and prefers, `g` is kept apart."""
 FRONTENDS: Final = [FrontendId("f1"), FrontendId("f2")]
 functions = st.sampled_from(sorted(LIMITS))
 frontends = st.sampled_from(FRONTENDS)
@@ -74,7 +77,8 @@ class Fleet(RuleBasedStateMachine):
             self.attach(frontend, unheard=False)
 
     def register(self, node: NodeId) -> None:
-        self.feed(on.NodeRegistered(node, 768, RUNTIMES_OF[self.slots.index(node)]))
+        slot = self.slots.index(node)
+        self.feed(on.NodeRegistered(node, 768, RUNTIMES_OF[slot], LABELS_OF[slot]))
 
     def join(self) -> NodeId:
         self.incarnation += 1
@@ -100,6 +104,10 @@ class Fleet(RuleBasedStateMachine):
                     runtime = RUNTIMES[function_of(command.version)]
                     taken = RUNTIMES_OF[self.slots.index(command.node)] or {"python3.11"}
                     assert runtime in taken, f"a start on a node without {runtime}"
+                    labels = LABELS_OF[self.slots.index(command.node)]
+                    assert function_of(command.version) == APART or labels >= REQUIRE, (
+                        "a required label is missing"
+                    )
                     self.check_limit(function_of(command.version))
             case do.GiveLease():
                 assert command.frontend in self.attached, "a lease for one that cannot hear of it"
@@ -378,7 +386,10 @@ class Fleet(RuleBasedStateMachine):
 
     def define(self, function: FunctionName) -> None:
         version, limit = self.version(function), LIMITS[function]
-        self.feed(on.FunctionDefined(function, version, 256, limit, RUNTIMES[function], self.now))
+        apart = function == APART
+        wishes = (frozenset[str](), frozenset[str]()) if apart else (REQUIRE, PREFER)
+        what = function, version, 256, limit, RUNTIMES[function], self.now, version
+        self.feed(on.FunctionDefined(*what, *wishes, apart))
 
     @rule(seconds=st.sampled_from([0.05, 0.6, 3.0]))
     def time_passes(self, seconds: float) -> None:
