@@ -78,13 +78,15 @@ class Catalogue:
                 self.ready.set()
             else:
                 for change in news:
-                    name = keys.function_of_key(change.key)
-                    self._set(name, Definition.decode(change.value) if change.kind == "put" else None)
+                    name, kind, _ = keys.of_function_key(change.key)
+                    if kind == "latest":
+                        self._set(name, Definition.decode(change.value) if change.kind == "put" else None)
                     self._revision = max(self._revision, change.mod_revision)
             self._wake()
 
     def _replace_all(self, snapshot: Snapshot) -> None:
-        now = {keys.function_of_key(item.key): Definition.decode(item.value) for item in snapshot.items}
+        keyed = [(keys.of_function_key(item.key), item.value) for item in snapshot.items]
+        now = {key.function: Definition.decode(value) for key, value in keyed if key.kind == "latest"}
         for name in self._view.keys() - now.keys():
             self._set(name, None)
         for name, definition in now.items():
@@ -150,7 +152,7 @@ class Catalogue:
 
     async def _look(self, wanted: Definition | None, key: str, lost: EtcdUnavailable) -> tuple[bool, int]:
         """The answer was lost: was the change made? A revision identifier is never used twice."""
-        name = keys.function_of_key(key)
+        name = keys.of_function_key(key).function
         stored = await self.read(name)
         if wanted is not None and stored is not None and stored.definition == wanted:
             return True, stored.mod_revision

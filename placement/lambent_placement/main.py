@@ -84,16 +84,23 @@ async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) ->
     names: set[FunctionName] = set()
     async for news in etcd.follow_prefix(keys.FUNCTIONS):
         if isinstance(news, Snapshot):
-            now = {keys.function_of_key(item.key) for item in news.items}
-            for item in news.items:
-                driver.define(Definition.decode(item.value))
+            latest = {
+                key.function: item.value
+                for item in news.items
+                if (key := keys.of_function_key(item.key)).kind == "latest"
+            }
+            for value in latest.values():
+                driver.define(Definition.decode(value))
+            now = set(latest)
             for name in names - now:
                 driver.undefine(name)
             names = now
             known.set()
             continue
         for change in news:
-            name = keys.function_of_key(change.key)
+            name, kind, _ = keys.of_function_key(change.key)
+            if kind != "latest":
+                continue
             if change.kind == "put":
                 names.add(name)
                 driver.define(Definition.decode(change.value))

@@ -3,12 +3,20 @@
 Nothing here is written per invocation. `docs/etcd.md` gives the write rate of each key.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from lambent_proto.ids import FunctionName, NodeId
 
 FUNCTIONS: Final = "/lambent/fn/"
-"""One definition a function, compared and swapped on its mod_revision, written on deploy only."""
+"""All that a function is, so that one watch hears of it in the order in which it was changed.
+
+`NAME` is its definition, `NAME/version/N` a published one, which never changes, `NAME/alias/A` an alias,
+`NAME/provisioned/Q` how many instances a version or alias has ready, a decimal number. Compared and swapped
+on their mod_revision, written on deploy only.
+"""
+
+VERSION_NUMBERS: Final = "/lambent/version-number/"
+"""One for each function that ever had a version: the last number given, decimal. It is never deleted."""
 
 LAYERS: Final = "/lambent/layer/"
 """One for each layer that ever had a version: the last number given, decimal. It is never deleted."""
@@ -34,6 +42,27 @@ EPOCH: Final = "/lambent/epoch"
 
 def function(name: FunctionName) -> str:
     return FUNCTIONS + name
+
+
+def of_function(name: FunctionName) -> str:
+    """Prefix of all that belongs to a function but its definition; a function's name has no slash."""
+    return f"{FUNCTIONS}{name}/"
+
+
+def version(name: FunctionName, number: str) -> str:
+    return f"{of_function(name)}version/{number}"
+
+
+def alias(name: FunctionName, alias_name: str) -> str:
+    return f"{of_function(name)}alias/{alias_name}"
+
+
+def provisioned(name: FunctionName, qualifier: str) -> str:
+    return f"{of_function(name)}provisioned/{qualifier}"
+
+
+def version_number(name: FunctionName) -> str:
+    return VERSION_NUMBERS + name
 
 
 def layer(name: str) -> str:
@@ -62,8 +91,20 @@ def drained_of_key(key: str) -> str:
     return key.removeprefix(DRAINS)
 
 
-def function_of_key(key: str) -> FunctionName:
-    return FunctionName(key.removeprefix(FUNCTIONS))
+class OfFunction(NamedTuple):
+    """What a key under FUNCTIONS stands for."""
+
+    function: FunctionName
+    kind: str
+    """`latest`, `version`, `alias` or `provisioned`; others are a newer release's."""
+    name: str
+    """The version's number, the alias's name, the qualifier; empty for `latest`."""
+
+
+def of_function_key(key: str) -> OfFunction:
+    function, _, rest = key.removeprefix(FUNCTIONS).partition("/")
+    kind, _, name = rest.partition("/")
+    return OfFunction(FunctionName(function), kind or "latest", name)
 
 
 def node_of_key(key: str) -> NodeId:
