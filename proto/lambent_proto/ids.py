@@ -57,3 +57,8 @@ def node_name(node: NodeId) -> str:
 def function_of(version: VersionKey) -> FunctionName:
     """The function that a version belongs to."""
     return FunctionName(version.split(":", 1)[0])
+
+
+def qualifier_of(version: VersionKey) -> str:
+    """What it is called within its function: `$LATEST`, or the number it was published under."""
+    return version.split(":", 2)[1]

@@ -396,6 +396,10 @@ class Fleet(RuleBasedStateMachine):
         self.now += seconds
         self.feed(on.Tick(self.now))
 
+    @rule(function=functions, count=st.integers(0, 3))
+    def provision(self, function: FunctionName, count: int) -> None:
+        self.feed(on.ProvisionedSet(self.version(function), count, self.now))
+
     @rule(data=st.data())
     def stray_words(self, data: st.DataObject) -> None:
         """Words about instances that are no more change nothing."""

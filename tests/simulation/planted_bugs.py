@@ -314,7 +314,7 @@ BUGS: Final = [
             "what a frontend does not claim it keeps",
             "if claimed.get(instance.id, NO_LEASE) < instance.number:",
             "if claimed.get(instance.id, instance.number) < instance.number:",
-            "property",
+            "table",
         ),
         (
             "a disconnected node gets grants",

@@ -24,7 +24,6 @@ from lambent_proto.ids import (
     InstanceId,
     LeaseNumber,
     NodeId,
-    function_of,
     lease_number,
 )
 
@@ -36,35 +35,39 @@ class Acts:
     serial: int = 0
     """How many lease numbers this epoch has given out."""
 
-    def grant(
-        self, version: Version, function: Function, frontend: Frontend, candidates: list[Candidate]
-    ) -> list[Command]:
+    def grant(self, version: Version, frontend: Frontend, candidates: list[Candidate]) -> list[Command]:
         """One on the first of the candidates, leased to a frontend from the beginning."""
-        reason = choice.cold_reason(function, version)
+        reason = choice.cold_reason(version)
         node = candidates[0].node
-        grant = self._granted(version, function, node, State.LEASED, frontend.id)
-        function.turn = self.serial
+        grant = self._granted(version, node, State.LEASED, frontend.id)
+        version.function.turn = self.serial
         told = frontend.id, grant.instance, grant.number, node, version.key
         return [grant, GiveLease(*told, starting=True, reason=reason, candidates=candidates)]
 
-    def grant_to_nobody(self, version: Version, function: Function, node: NodeId) -> Grant:
+    def grant_to_nobody(self, version: Version, node: NodeId, *, provisioned: bool = False) -> Grant:
         """One that will be idle when it is ready."""
-        return self._granted(version, function, node, State.IDLE, None)
+        return self._granted(version, node, State.IDLE, None, provisioned)
 
     def _granted(
-        self, version: Version, function: Function, node: NodeId, state: State, frontend: FrontendId | None
+        self,
+        version: Version,
+        node: NodeId,
+        state: State,
+        frontend: FrontendId | None,
+        provisioned: bool = False,
     ) -> Grant:
         number = self._next()
         name = InstanceId(f"{self.epoch:x}-{self.serial:x}")
-        instance = Instance(name, version.key, node, function.memory_mb, number, state, frontend)
+        instance = Instance(name, version.key, node, version.memory_mb, number, state, frontend)
+        instance.provisioned = provisioned
         self.books.add(instance)
-        function.rate.started()
-        return Grant(node, name, version.key, function.memory_mb, number, frontend)
+        version.function.rate.started()
+        return Grant(node, name, version.key, version.memory_mb, number, frontend, provisioned)
 
     def give(self, instance: Instance, frontend: FrontendId, reason: str) -> Command:
         number = self._next()
         self.books.change(instance, State.LEASED, frontend=frontend, number=number)
-        self.books.function(function_of(instance.version)).turn = self.serial
+        self.books.version(instance.version).function.turn = self.serial
         return GiveLease(
             frontend, instance.id, number, instance.node, instance.version, starting=False, reason=reason
         )
@@ -79,12 +82,12 @@ class Acts:
 
     def of_no_use(self, instance: Instance) -> str:
         """Why an instance that nobody holds should go; empty if it should not."""
-        function = self.books.function(function_of(instance.version))
-        if instance.version != function.version:
+        version = self.books.version(instance.version)
+        if not version.current:
             return "other_version"
         if instance.relieved:
             return "drained"
-        return "limit_lowered" if self.surplus(function) > 0 else ""
+        return "limit_lowered" if self.surplus(version.function) > 0 else ""
 
     def make_ready(self, instance: Instance, event: InstanceReady) -> list[Command]:
         at = event.at
@@ -92,10 +95,10 @@ class Acts:
         self.books.change(
             instance, instance.state, frontend=holder, ready=True, busy=instance.busy, idle_since=at
         )
-        function = self.books.function(function_of(instance.version))
-        function.failures = 0
-        if instance.version == function.version:
-            function.has_its_package(instance.node)
+        version = self.books.version(instance.version)
+        version.function.failures = 0
+        if version.current:
+            self.books.has_package(version.package, instance.node)
         if holder is None:
             return self.settle(instance, at) if instance.state is State.IDLE else []
         how = event.starting_ms, event.init_ms, event.restored

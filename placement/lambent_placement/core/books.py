@@ -21,6 +21,7 @@ from lambent_proto.ids import (
     VersionKey,
     function_of,
     node_name,
+    qualifier_of,
 )
 from lambent_proto.runtimes import runs
 
@@ -54,6 +55,8 @@ class Instance:
     """Somebody holds it, or held it when it was told to stop: an event may run there."""
     idle_since: float = 0.0
     stop_reason: str = ""
+    provisioned: bool = False
+    """One of those that its version is to have ready: it does not give way, and does not grow old."""
     relieved: bool = False
     """Its node drains, and it is to go: its stand-in is ready, or there can be none."""
     asked_at: float = 0.0
@@ -145,25 +148,20 @@ class Function:
     """Of all its versions, in any state: these are what its limit limits."""
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Of all its versions: ready and leased to nobody, most recently used last."""
-    version: VersionKey | None = None
-    """The current one; None if the function does not exist (any more), or is not known yet."""
-    memory_mb: int = 0
-    runtime: str = ""
-    package: str = ""
-    """What its current version's instances need on a node: its code and its layers."""
-    require: frozenset[str] = frozenset()
-    """Labels, without which a node is not taken."""
-    prefer: frozenset[str] = frozenset()
-    apart: bool = False
-    """Its instances are kept on different nodes, as far as that goes."""
+    current: dict[str, "Version"] = field(default_factory=dict)
+    """What may be called of it, by version; empty if it does not exist (any more), or is not known yet."""
+    versions: dict[VersionKey, "Version"] = field(default_factory=dict)
+    """All that the books know of it, current or not."""
     nodes: dict[NodeId, int] = field(default_factory=dict)
     """How many of its instances each node has; the node of the newest one last."""
-    had: dict[NodeId, None] = field(default_factory=dict)
-    """Nodes on which an instance with its package was ready; the last of them last."""
     reserved: int | None = None
     """What it has for itself, and its limit; None: it shares the pool. Changed by `Books.reserve` alone."""
     running: int = 0
     """Its running instances."""
+    provisioned: int = 0
+    """How many its versions are to have ready together."""
+    beyond: int = 0
+    """Of its running instances those of each version above what is provisioned: they take from the pool."""
     turn: int = 0
     """When it was last given one, as leases are counted."""
     rate: StartRate = field(default_factory=StartRate)
@@ -171,28 +169,51 @@ class Function:
     """Starts that failed through no fault of the function's, in a row."""
     start_after: float = 0.0
 
-    def has_its_package(self, node: NodeId) -> None:
-        self.had.pop(node, None)
-        self.had[node] = None
-        if len(self.had) > REMEMBERED:
-            del self.had[next(iter(self.had))]
-
-    def may_be_on(self, node: Node) -> bool:
-        return runs(node.runtimes, self.runtime) and self.require <= node.labels
-
 
 @dataclass(slots=True, eq=False)
 class Version:
     key: VersionKey
+    function: Function
+    current: bool = False
+    """It is what its name stands for: the published version, or the newest revision of `$LATEST`."""
+    memory_mb: int = 0
+    runtime: str = ""
+    package: str = ""
+    """What its instances need on a node: its code and its layers."""
+    require: frozenset[str] = frozenset()
+    """Labels, without which a node is not taken."""
+    prefer: frozenset[str] = frozenset()
+    apart: bool = False
+    """The function's instances are kept on different nodes, as far as that goes."""
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Ready and leased to nobody, most recently used last."""
+    kept: dict[InstanceId, Instance] = field(default_factory=dict)
+    """The provisioned ones among those that are ready and leased to nobody, most recently used last."""
     count: int = 0
     """Its instances, in any state."""
+    running: int = 0
+    provisioned: int = 0
+    """How many it is to have ready. Changed by `Books.provision` alone."""
+    marked: dict[InstanceId, Instance] = field(default_factory=dict)
+    """Its provisioned instances that are not being stopped."""
+    provision_after: float = 0.0
+    """No more are started before then: the last one failed."""
+    provision_failures: int = 0
+    provision_error: str = ""
+    """Why it failed; empty once one is ready."""
     fencing: int = 0
     """FENCING ones that are not known to be busy: they will be free in a moment."""
     making_room: int = 0
     """Evictions under way in favour of this version."""
     wanted: dict[FrontendId, Wanted] = field(default_factory=dict)
+
+    @property
+    def beyond(self) -> int:
+        """How many of its instances run that are not provisioned for."""
+        return self.running - self.provisioned if self.running > self.provisioned else 0
+
+    def may_be_on(self, node: Node) -> bool:
+        return runs(node.runtimes, self.runtime) and self.require <= node.labels
 
 
 @dataclass(slots=True)
@@ -207,6 +228,8 @@ class Books:
     frontends: dict[FrontendId, Frontend] = field(default_factory=dict)
     functions: dict[FunctionName, Function] = field(default_factory=dict)
     versions: dict[VersionKey, Version] = field(default_factory=dict)
+    packages: dict[str, dict[NodeId, None]] = field(default_factory=dict)
+    """Nodes on which an instance with a package was ready, by package; the last of them last."""
     needy: dict[VersionKey, None] = field(default_factory=dict)
     """Versions whose demand may not be met: looked at whenever something becomes free."""
     asked: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -217,6 +240,8 @@ class Books:
     """Registrations that are over for good. A restarted worker is another node, so none comes back."""
     room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
     """Instances that are being evicted so that another version can start."""
+    provisioned: dict[VersionKey, Version] = field(default_factory=dict)
+    """Versions that are to have instances ready."""
     pool: Pool = field(default_factory=Pool)
     pack: bool = False
     """New instances go to the fullest nodes rather than to the emptiest."""
@@ -267,14 +292,35 @@ class Books:
 
     def limit(self, function: Function) -> int:
         """The most instances that may exist of a function."""
-        return self.pool.size if function.reserved is None else function.reserved
+        return self.pool.size + function.provisioned if function.reserved is None else function.reserved
 
     def reserve(self, function: Function, reserved: int | None) -> None:
         """Its running instances count where it belongs from here on."""
-        if (function.reserved is None) != (reserved is None):
-            self.pool.used += function.running if reserved is None else -function.running
-        self.pool.reserved += (reserved or 0) - (function.reserved or 0)
+        self._share(function, -1)
         function.reserved = reserved
+        self._share(function, 1)
+
+    def provision(self, version: Version, count: int) -> None:
+        """So many of its instances are to be ready from here on."""
+        function = version.function
+        self._share(function, -1)
+        function.beyond -= version.beyond
+        function.provisioned += count - version.provisioned
+        version.provisioned = count
+        function.beyond += version.beyond
+        self._share(function, 1)
+        if count:
+            self.provisioned[version.key] = version
+        else:
+            self.provisioned.pop(version.key, None)
+
+    def _share(self, function: Function, by: int) -> None:
+        """What the function takes from the pool, running or set aside."""
+        if function.reserved is None:
+            self.pool.used += by * function.beyond
+            self.pool.reserved += by * function.provisioned
+        else:
+            self.pool.reserved += by * function.reserved
 
     def function(self, name: FunctionName) -> Function:
         found = self.functions.get(name)
@@ -285,8 +331,35 @@ class Books:
     def version(self, key: VersionKey) -> Version:
         found = self.versions.get(key)
         if found is None:
-            found = self.versions[key] = Version(key)
+            function = self.function(function_of(key))
+            found = self.versions[key] = function.versions[key] = Version(key, function)
         return found
+
+    def forget_version(self, version: Version) -> None:
+        """Nothing is left of it."""
+        del self.versions[version.key]
+        del version.function.versions[version.key]
+
+    def make_current(self, version: Version) -> None:
+        """From here on it is what its name stands for; what was it before is not."""
+        before = version.function.current.get(qualifier_of(version.key))
+        if before is not None:
+            before.current = False
+        version.current = True
+        version.function.current[qualifier_of(version.key)] = version
+
+    def make_past(self, version: Version) -> None:
+        """It is not called any more."""
+        if version.current:
+            version.current = False
+            del version.function.current[qualifier_of(version.key)]
+
+    def has_package(self, package: str, node: NodeId) -> None:
+        had = self.packages.setdefault(package, {})
+        had.pop(node, None)
+        had[node] = None
+        if len(had) > REMEMBERED:
+            del had[next(iter(had))]
 
     def frontend(self, frontend: FrontendId) -> Frontend:
         found = self.frontends.get(frontend)
@@ -308,22 +381,24 @@ class Books:
         node.instances[instance.id] = instance
         node.used_mb += instance.memory_mb
         self.index.update(node)
-        function = self.function(function_of(instance.version))
+        version = self.version(instance.version)
+        version.count += 1
+        function = version.function
         function.instances[instance.id] = instance
         function.nodes[node.id] = function.nodes.pop(node.id, 0) + 1
-        self.version(instance.version).count += 1
         self._enter(instance)
 
     def remove(self, instance: Instance) -> None:
         self._leave(instance)
-        self._runs(instance, False)
+        self._runs(instance, self.version(instance.version), False)
         del self.instances[instance.id]
         node = self.nodes[instance.node]
         del node.instances[instance.id]
         node.used_mb -= instance.memory_mb
         self.index.update(node)
-        self.version(instance.version).count -= 1
-        function = self.function(function_of(instance.version))
+        version = self.version(instance.version)
+        version.count -= 1
+        function = version.function
         del function.instances[instance.id]
         function.nodes[node.id] -= 1
         if not function.nodes[node.id]:
@@ -373,9 +448,11 @@ class Books:
         self._enter(instance)
 
     def _enter(self, instance: Instance) -> None:
-        if instance.state is not State.STOPPING:
-            self._runs(instance, instance.state is not State.IDLE)
         version = self.version(instance.version)
+        if instance.state is not State.STOPPING:
+            self._runs(instance, version, instance.state is not State.IDLE)
+            if instance.provisioned:
+                version.marked[instance.id] = instance
         if instance.state is State.IDLE and instance.ready:
             for index in self._idle_indexes(instance, version):
                 index[instance.id] = instance
@@ -387,6 +464,7 @@ class Books:
 
     def _leave(self, instance: Instance) -> None:
         version = self.version(instance.version)
+        version.marked.pop(instance.id, None)
         if instance.state is State.IDLE:
             for index in self._idle_indexes(instance, version):
                 index.pop(instance.id, None)
@@ -397,18 +475,33 @@ class Books:
         elif instance.state is State.FENCING and not instance.busy:
             version.fencing -= 1
 
-    def _runs(self, instance: Instance, running: bool) -> None:
+    def mark(self, instance: Instance, provisioned: bool) -> None:
+        """One more of those that its version is to have ready, or one less."""
+        self._leave(instance)
+        instance.provisioned = provisioned
+        if not provisioned and instance.state is State.IDLE and instance.ready:
+            youngest = next(reversed(self.idle.values()), instance)  # it goes behind that one
+            instance.idle_since = max(instance.idle_since, youngest.idle_since)
+        self._enter(instance)
+
+    def _runs(self, instance: Instance, version: Version, running: bool) -> None:
         change = running - instance.running
         if not change:
             return
         instance.running = running
-        function = self.function(function_of(instance.version))
+        function, before = version.function, version.beyond
+        version.running += change
         function.running += change
+        more = version.beyond - before
+        function.beyond += more
         if function.reserved is None:
-            self.pool.used += change
+            self.pool.used += more
 
     def _idle_indexes(self, instance: Instance, version: Version) -> Iterator[dict[InstanceId, Instance]]:
+        if instance.provisioned:
+            yield version.kept
+            return
         yield version.idle
         yield self.idle
         yield self.nodes[instance.node].idle
-        yield self.function(function_of(instance.version)).idle
+        yield version.function.idle

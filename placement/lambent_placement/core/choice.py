@@ -5,10 +5,10 @@ ten thousand. `NodeIndex` has the nodes by their free memory, the books what is 
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
-from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, Version
+from lambent_placement.core.books import Books, Frontend, Instance, Node, Version
 from lambent_placement.core.commands import Reason
 from lambent_placement.core.where import LOOKED_AT
 from lambent_proto.ids import NodeId
@@ -18,27 +18,27 @@ ROOM_ON: Final = 8
 
 
 def warmest(version: Version, frontend: Frontend) -> Instance | None:
-    """The most recently used idle instance that the frontend can reach."""
-    for instance in reversed(version.idle.values()):
+    """The most recently used idle instance that the frontend can reach, a provisioned one before others."""
+    for instance in chain(reversed(version.kept.values()), reversed(version.idle.values())):
         if instance.node in frontend.links:
             return instance
     return None
 
 
-def make_room(books: Books, frontend: Frontend, function: Function, at: float) -> list[Instance]:
+def make_room(books: Books, frontend: Frontend | None, version: Version, at: float) -> list[Instance]:
     """Idle instances to evict, all on one node, so that a new instance fits there; empty if nothing helps.
 
     The node is the one whose victims have been idle longest, measured by the most recently used of them.
     """
     best: list[Instance] = []
-    for node in islice(_by_age(books, frontend, function, at), ROOM_ON):
-        victims = _victims(node, function.memory_mb)
+    for node in islice(_by_age(books, frontend, version, at), ROOM_ON):
+        victims = _victims(node, version.memory_mb)
         if victims and (not best or victims[-1].idle_since < best[-1].idle_since):
             best = victims
     return best
 
 
-def _by_age(books: Books, frontend: Frontend, function: Function, at: float) -> Iterator[Node]:
+def _by_age(books: Books, frontend: Frontend | None, version: Version, at: float) -> Iterator[Node]:
     """Nodes that could take an instance, those first whose own least recently used one is oldest."""
     seen: set[NodeId] = set()
     for instance in books.idle.values():
@@ -48,18 +48,18 @@ def _by_age(books: Books, frontend: Frontend, function: Function, at: float) -> 
         seen.add(node.id)
         if len(seen) > LOOKED_AT:
             return
-        if node.is_open and function.may_be_on(node) and _takes(node, frontend, at):
+        if node.is_open and version.may_be_on(node) and _takes(node, frontend, at):
             yield node
 
 
-def give_way(function: Function, version: Version, books: Books) -> Instance | None:
+def give_way(version: Version, books: Books) -> Instance | None:
     """An idle instance to evict so that its function, at its limit, can start one of this version.
 
     First the least recently used one of another version, then one of the same version that nobody who
     waits can reach: that is why it is still idle.
     """
     same = None
-    for instance in function.idle.values():
+    for instance in version.function.idle.values():
         if not books.nodes[instance.node].connected:
             continue
         if instance.version != version.key:
@@ -68,23 +68,23 @@ def give_way(function: Function, version: Version, books: Books) -> Instance | N
     return same
 
 
-def cold_reason(function: Function, version: Version) -> str:
+def cold_reason(version: Version) -> str:
     """Why no warm instance could be used."""
-    if version.idle:
+    if version.idle or version.kept:
         return Reason.OUT_OF_REACH
     if version.count:
         return Reason.ALL_BUSY
-    return Reason.OTHER_VERSION if function.instances else Reason.NO_INSTANCE
+    return Reason.OTHER_VERSION if version.function.instances else Reason.NO_INSTANCE
 
 
-def in_reach(books: Books, frontend: Frontend, function: Function) -> bool:
-    """Whether the frontend is connected to any open node that the function may be on."""
-    nodes = books.index.emptiest(function.runtime, function.require)
+def in_reach(books: Books, frontend: Frontend, version: Version) -> bool:
+    """Whether the frontend is connected to any open node that the version may be on."""
+    nodes = books.index.emptiest(version.runtime, version.require)
     return any(node.id in frontend.links for node in nodes)
 
 
-def _takes(node: Node, frontend: Frontend, at: float) -> bool:
-    return node.id in frontend.links and at >= node.refused_until
+def _takes(node: Node, frontend: Frontend | None, at: float) -> bool:
+    return (frontend is None or node.id in frontend.links) and at >= node.refused_until
 
 
 def _victims(node: Node, memory_mb: int) -> list[Instance]:

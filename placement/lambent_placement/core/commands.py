@@ -12,6 +12,7 @@ class Reason:
     """Why a lease was given as it was. A closed list, explained in docs/explain.md."""
 
     MOST_RECENTLY_USED: Final = "most_recently_used"
+    PROVISIONED: Final = "provisioned"
     NO_INSTANCE: Final = "no_instance"
     ALL_BUSY: Final = "all_busy"
     OTHER_VERSION: Final = "other_version"
@@ -59,6 +60,7 @@ class Grant:
     memory_mb: int
     number: LeaseNumber
     frontend: FrontendId | None
+    provisioned: bool = False
 
 
 @message

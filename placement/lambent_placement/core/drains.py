@@ -16,7 +16,7 @@ from lambent_placement.core.acts import Acts
 from lambent_placement.core.books import Books, Instance, Node, State
 from lambent_placement.core.commands import Candidate, Command
 from lambent_placement.core.events import NodeDraining
-from lambent_proto.ids import InstanceId, function_of, node_name
+from lambent_proto.ids import InstanceId, node_name
 
 
 @dataclass(slots=True)
@@ -60,18 +60,20 @@ class Drains:
         return commands
 
     def _relieve(self, instance: Instance, at: float) -> list[Command]:
-        function = self.books.function(function_of(instance.version))
         version = self.books.version(instance.version)
-        if function.version != instance.version:
+        function = version.function
+        if not version.current:
             return self._let_go(instance, at)
         if function.start_after > at:
             return []
         candidates: list[Candidate] = []
         if len(function.instances) + self.books.unreported < self.books.limit(function):
-            candidates = where.candidates(self.books, None, function, at)
+            candidates = where.candidates(self.books, None, version, at)
         if not candidates or not function.rate.may_start(at):
             return self._let_go(instance, at)
-        grant = self.acts.grant_to_nobody(version, function, candidates[0].node)
+        grant = self.acts.grant_to_nobody(version, candidates[0].node, provisioned=instance.provisioned)
+        if instance.provisioned:
+            self.books.mark(instance, False)
         self.stand_ins[grant.instance] = instance.id
         return [grant]
 

@@ -6,7 +6,10 @@ from lambent_proto.messages import message
 
 @message
 class FunctionDefined:
-    """A function was created or changed; instances of its other versions are now of no use."""
+    """A version of a function is there from now on: a published one, or `$LATEST` in a new revision.
+
+    Instances of what its name stood for before are of no use any more.
+    """
 
     function: FunctionName
     version: VersionKey
@@ -42,7 +45,26 @@ class ConcurrencySet:
 
 
 @message
+class VersionRemoved:
+    """A published version was deleted."""
+
+    version: VersionKey
+    at: float
+
+
+@message
+class ProvisionedSet:
+    """So many instances of a version are to be ready from now on."""
+
+    version: VersionKey
+    count: int
+    at: float
+
+
+@message
 class FunctionRemoved:
+    """With all its versions."""
+
     function: FunctionName
     at: float
 
@@ -78,6 +100,7 @@ class Reported:
     """starting, idle, busy or stopping."""
     number: LeaseNumber
     frontend: FrontendId | None
+    provisioned: bool = False
 
 
 @message
@@ -220,6 +243,8 @@ Event = (
     | NodeDisconnected
     | NodeExpired
     | FunctionDefined
+    | VersionRemoved
+    | ProvisionedSet
     | FunctionRemoved
     | ConcurrencySet
     | NodeDraining

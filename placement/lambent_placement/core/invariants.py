@@ -17,6 +17,7 @@ def check(books: Books) -> None:
     of_functions = sum(len(f.instances) for f in books.functions.values())
     assert len(books.instances) == on_nodes == of_functions, "an instance is not counted where it belongs"
     _check_versions(books, list(instances))
+    _check_provisioned(books, list(instances))
     _check_indexes(books, list(instances))
     _check_pool(books, list(instances))
     for instance in instances:
@@ -31,9 +32,16 @@ def _check_versions(books: Books, instances: list[Instance]) -> None:
     leased = Counter((i.version, i.frontend) for i in instances if i.state is State.LEASED)
     rooms = Counter(books.room_for.values())
     idle = {i.id for i in instances if i.state is State.IDLE and i.ready}
-    indexed = {i for v in books.versions.values() for i in v.idle}
+    indexed = {i for v in books.versions.values() for i in (*v.idle, *v.kept)}
     assert idle == indexed, f"the warm index has drifted: {idle ^ indexed}"
+    for function in books.functions.values():
+        current = {version.key for version in function.versions.values() if version.current}
+        assert current == {version.key for version in function.current.values()}, (
+            f"{function.name}: its current versions have drifted"
+        )
     for version in books.versions.values():
+        assert version.function is books.functions.get(function_of(version.key)), f"{version.key} is nobody's"
+        assert version.function.versions.get(version.key) is version, f"{version.key} is not its function's"
         assert version.fencing == fencing[version.key], f"{version.key}: fences are miscounted"
         assert version.making_room == rooms[version.key], f"{version.key}: evictions are miscounted"
         for frontend, wanted in version.wanted.items():
@@ -43,8 +51,28 @@ def _check_versions(books: Books, instances: list[Instance]) -> None:
         assert not waiting or version.key in books.needy, f"{version.key} is wanted and nobody looks at it"
 
 
+def _check_provisioned(books: Books, instances: list[Instance]) -> None:
+    stays = {i.id for i in instances if i.provisioned and i.state is not State.STOPPING}
+    marked = {i for v in books.versions.values() for i in v.marked}
+    assert stays == marked, f"what is provisioned has drifted: {stays ^ marked}"
+    for version in books.versions.values():
+        kept = {i for i, it in version.marked.items() if it.state is State.IDLE and it.ready}
+        assert set(version.kept) == kept, f"{version.key}: what is kept ready has drifted"
+        assert len(version.marked) <= version.provisioned, f"{version.key} has more than it is to have ready"
+        assert bool(version.provisioned) == (version.key in books.provisioned)
+    running = Counter(i.version for i in instances if i.running)
+    for function in books.functions.values():
+        versions = function.versions.values()
+        assert all(v.running == running[v.key] for v in versions), f"{function.name}: versions are miscounted"
+        assert function.provisioned == sum(v.provisioned for v in versions), f"{function.name}: provisioned"
+        beyond = sum(max(0, v.running - v.provisioned) for v in versions)
+        assert function.beyond == beyond, (
+            f"{function.name} counts {function.beyond}, takes {beyond} of the pool"
+        )
+
+
 def _check_indexes(books: Books, instances: list[Instance]) -> None:
-    idle = {i.id for i in instances if i.state is State.IDLE and i.ready}
+    idle = {i.id for i in instances if i.state is State.IDLE and i.ready and not i.provisioned}
     assert set(books.idle) == idle, f"what is idle has drifted: {set(books.idle) ^ idle}"
     ages = [i.idle_since for i in books.idle.values()]
     assert ages == sorted(ages), "what is idle is not in the order in which it was used"
@@ -88,7 +116,7 @@ def _check_pool(books: Books, instances: list[Instance]) -> None:
         count = running[function.name]
         assert function.running == count, f"{function.name} counts {function.running} running, has {count}"
     sharing = [f for f in books.functions.values() if f.reserved is None]
-    used = sum(f.running for f in sharing)
+    used = sum(f.beyond for f in sharing)
     assert books.pool.used == used, f"the pool counts {books.pool.used}, {used} run of it"
-    reserved = sum(f.reserved or 0 for f in books.functions.values())
+    reserved = sum(f.provisioned if f.reserved is None else f.reserved for f in books.functions.values())
     assert books.pool.reserved == reserved, f"{books.pool.reserved} count as reserved, {reserved} are"

@@ -67,6 +67,8 @@ class Reports:
             idle_since=at,
         )
         instance.ready = report.state != "starting"
+        version = self.books.version(report.version)
+        instance.provisioned = report.provisioned and len(version.marked) < version.provisioned
         self.books.add(instance)
         if instance.state is State.STOPPING:
             return []

@@ -56,11 +56,14 @@ from lambent_placement.core.events import (
     NodeExpired,
     NodeRegistered,
     NodeReported,
+    ProvisionedSet,
     Recalled,
     Released,
     Tick,
+    VersionRemoved,
     Wish,
 )
+from lambent_placement.core.provision import Provision
 from lambent_placement.core.reports import ORPHAN_S, Reports
 from lambent_placement.core.supply import UNANSWERED_S, Supply
 from lambent_proto.ids import (
@@ -68,7 +71,6 @@ from lambent_proto.ids import (
     FrontendId,
     InstanceId,
     LeaseNumber,
-    function_of,
 )
 
 NO_LEASE: Final = LeaseNumber(-1)
@@ -95,12 +97,14 @@ class Scheduler:
     supply: Supply = field(init=False)
     reports: Reports = field(init=False)
     drains: Drains = field(init=False)
+    provision: Provision = field(init=False)
 
     def __post_init__(self) -> None:
         self.acts = Acts(self.books, self.epoch)
         self.supply = Supply(self.books, self.acts)
         self.reports = Reports(self.books, self.acts, self.supply)
         self.drains = Drains(self.books, self.acts)
+        self.provision = Provision(self.books, self.acts)
 
     def handle(self, event: Event) -> list[Command]:  # noqa: C901 - the one gate: a case an event
         """Takes one event and returns what must be done. Duplicates and late events have no effect."""
@@ -137,6 +141,10 @@ class Scheduler:
                 return self.reports.expired(event)
             case FunctionDefined():
                 return self._defined(event)
+            case ProvisionedSet():
+                return self._provisioned(event)
+            case VersionRemoved():
+                return self._version_removed(event)
             case FunctionRemoved():
                 return self._function_removed(event)
             case ConcurrencySet():
@@ -262,6 +270,7 @@ class Scheduler:
         if instance is None or instance.ready:
             return []
         commands = self.acts.make_ready(instance, event) + self.drains.ready(instance.id, event.at)
+        self.provision.ready(instance)
         return commands + self.supply.serve_needy(event.at)
 
     def _gone(self, event: InstanceGone) -> list[Command]:
@@ -269,8 +278,10 @@ class Scheduler:
         if instance is None:
             return []
         stopping = instance.state is State.STOPPING
+        if instance.provisioned and not instance.ready and not stopping:
+            self.provision.gone(instance, event.error.decode(errors="replace") or event.reason, event.at)
         if not instance.ready and not stopping and not event.error:
-            self._back_off(self.books.function(function_of(instance.version)), event.at)
+            self._back_off(self.books.version(instance.version).function, event.at)
         commands = self.acts.remove(instance, event.reason, event.error)
         return commands + self.supply.serve_needy(event.at)
 
@@ -296,24 +307,35 @@ class Scheduler:
         return self.acts.remove(instance, event.reason, b"") + self.supply.serve_needy(event.at)
 
     def _defined(self, event: FunctionDefined) -> list[Command]:
-        function = self.books.function(event.function)
-        if function.version != event.version:
+        version = self.books.version(event.version)
+        function = version.function
+        if not version.current:
             function.failures, function.start_after = 0, 0.0
-        function.version = event.version
-        function.memory_mb = event.memory_mb
-        function.runtime = event.runtime
-        if function.package != event.package:
-            function.package = event.package
-            function.had.clear()
-        function.require, function.prefer, function.apart = event.require, event.prefer, event.apart
+            self.books.make_current(version)
+        version.memory_mb, version.runtime, version.package = event.memory_mb, event.runtime, event.package
+        version.require, version.prefer, version.apart = event.require, event.prefer, event.apart
         before = self.books.pool.size
         self.books.reserve(function, event.reserved)
         commands = self._retire(function, event.at) + self._pool_changed(before, event.at)
         return commands + self.supply.serve_needy(event.at)
 
+    def _provisioned(self, event: ProvisionedSet) -> list[Command]:
+        before = self.books.pool.size
+        self.provision.set(event.version, event.count)
+        commands = self._pool_changed(before, event.at) + self.provision.step(event.at)
+        return commands + self.supply.serve_needy(event.at)
+
+    def _version_removed(self, event: VersionRemoved) -> list[Command]:
+        version = self.books.versions.get(event.version)
+        if version is None:
+            return []
+        self.books.make_past(version)
+        return self._retire(version.function, event.at) + self.supply.serve_needy(event.at)
+
     def _function_removed(self, event: FunctionRemoved) -> list[Command]:
         function = self.books.function(event.function)
-        function.version = None
+        for version in list(function.current.values()):
+            self.books.make_past(version)
         self.books.reserve(function, None)
         return self._retire(function, event.at) + self.supply.serve_needy(event.at)
 
@@ -330,6 +352,7 @@ class Scheduler:
         commands = [command for function in sharing for command in self._retire(function, at)]
         held = [i for f in sharing for i in f.instances.values() if i.state is State.LEASED and i.ready]
         ending = sum(f.running for f in sharing) - len(held)
+        held = [i for i in held if not i.provisioned]
         surplus = self.books.pool.used - self.books.pool.size - ending
         for instance in held[: max(0, surplus)]:
             commands += self.acts.fence(instance, at)
@@ -340,8 +363,8 @@ class Scheduler:
         no room for, the least recently used first. Those in use are fenced: they go after their event."""
         commands: list[Command] = []
         idle = [i for i in function.instances.values() if i.state is State.IDLE and i.ready]
-        for instance in sorted(idle, key=lambda i: i.idle_since):
-            if instance.version != function.version:
+        for instance in sorted(idle, key=lambda i: (i.provisioned, i.idle_since)):
+            if not self.books.version(instance.version).current:
                 commands += self.acts.evict(instance, "other_version")
             elif self.acts.surplus(function) > 0:
                 commands += self.acts.evict(instance, "limit_lowered")
@@ -362,7 +385,7 @@ class Scheduler:
                     version.wanted.pop(frontend.id, None)
         self._give_up_waiting(at)
         commands += self._expire_idle(at)
-        commands += self.drains.step(at)
+        commands += self.drains.step(at) + self.provision.step(at)
         if at - self.pruned_at >= PRUNE_S:
             self.pruned_at = at
             self._prune()
@@ -386,15 +409,17 @@ class Scheduler:
         for version in list(self.books.versions.values()):
             self._prune_version(version)
         for name, function in list(self.books.functions.items()):
-            if function.version is None and not function.instances:
+            if not function.versions:
                 del self.books.functions[name]
+        wanted = {version.package for version in self.books.versions.values() if version.current}
+        for package in self.books.packages.keys() - wanted:
+            del self.books.packages[package]
 
     def _prune_version(self, version: Version) -> None:
         """A version that is not current leaves no trace once nothing of it is left."""
         for frontend, wanted in list(version.wanted.items()):
             if not wanted.wanted and not wanted.held and wanted.recall is None and not wanted.unmet:
                 del version.wanted[frontend]
-        current = self.books.function(function_of(version.key)).version == version.key
-        rests = version.count or version.wanted or version.making_room
-        if not current and not rests and version.key not in self.books.needy:
-            del self.books.versions[version.key]
+        rests = version.count or version.wanted or version.making_room or version.provisioned
+        if not version.current and not rests and version.key not in self.books.needy:
+            self.books.forget_version(version)

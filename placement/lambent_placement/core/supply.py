@@ -11,7 +11,7 @@ from lambent_placement.core.acts import Acts
 from lambent_placement.core.books import Asked, Books, Frontend, Function, Version, Wanted
 from lambent_placement.core.commands import Command, Reason, Recall, TellUnmet, Unmet
 from lambent_placement.core.limits import STARTS_WITHIN_S
-from lambent_proto.ids import FrontendId, VersionKey, function_of
+from lambent_proto.ids import FrontendId, VersionKey
 
 RECALL_FRESH_S: Final = 0.02
 """How long the answer "nothing idle here" is believed before the same frontend is asked again."""
@@ -46,10 +46,10 @@ class Supply:
 
     def _order(self, key: VersionKey) -> tuple[int, int, float, str]:
         """The longest waiting first. Where the pool is used up, what runs least of it, then by turns."""
-        function = self.books.function(function_of(key))
-        oldest = self._oldest(self.books.version(key))
+        version = self.books.version(key)
+        function, oldest = version.function, self._oldest(version)
         if self.books.pool.refused and function.reserved is None:
-            return function.running, function.turn, oldest, key
+            return function.beyond, function.turn, oldest, key
         return 0, 0, oldest, key
 
     def _oldest(self, version: Version) -> float:
@@ -57,15 +57,15 @@ class Supply:
 
     def serve(self, key: VersionKey, at: float) -> list[Command]:
         version = self.books.version(key)
-        function = self.books.function(function_of(key))
         commands: list[Command] = []
         needy = self._needy(version)
         for frontend in needy:
             wanted = version.wanted[frontend.id]
             while wanted.missing and (instance := choice.warmest(version, frontend)) is not None:
-                if not self._may_run_more(function):
+                if not self._may_run_more(version):
                     break
-                commands.append(self.acts.give(instance, frontend.id, Reason.MOST_RECENTLY_USED))
+                reason = Reason.PROVISIONED if instance.provisioned else Reason.MOST_RECENTLY_USED
+                commands.append(self.acts.give(instance, frontend.id, reason))
         needy = [f for f in needy if version.wanted[f.id].missing]
         if not needy:
             self.books.needy.pop(key, None)
@@ -73,10 +73,13 @@ class Supply:
         self.books.needy[key] = None
         return commands + self._find_more(version, needy, at)
 
-    def _may_run_more(self, function: Function) -> bool:
-        """Whether the pool has room for one more of its instances; a reserved one is always there."""
+    def _may_run_more(self, version: Version) -> bool:
+        """Whether the pool has room for one more of its instances; what is reserved or provisioned is always
+        there."""
         pool = self.books.pool
-        if function.reserved is not None or pool.used + self.books.unreported < pool.size:
+        if version.function.reserved is not None or version.running < version.provisioned:
+            return True
+        if pool.used + self.books.unreported < pool.size:
             return True
         pool.refused = True
         return False
@@ -191,13 +194,13 @@ class Supply:
 
         With what runs nothing a function shares its only one as well: they take turns.
         """
-        function = self.books.function(function_of(version.key))
+        function = version.function
         largest = self._largest(at)
-        if function.reserved is not None or largest is None or largest.version is None:
+        if function.reserved is not None or largest is None:
             return []
-        giver = self.books.version(largest.version)
-        count = min(missing, (largest.running - function.running) // 2)
-        if not count and not function.running and largest.running:
+        giver = max(largest.versions.values(), key=lambda it: sum(w.held for w in it.wanted.values()))
+        count = min(missing, (largest.beyond - function.beyond) // 2)
+        if not count and not function.beyond and largest.beyond:
             count = 1
         frontends = self.books.frontends
         holders = [(w.held, f) for f, w in giver.wanted.items() if w.held and frontends[f].attached]
@@ -209,8 +212,8 @@ class Supply:
     def _largest(self, at: float) -> Function | None:
         """Of several the one that has had its own for longest. Looked for once a moment, for all who wait."""
         if self.largest_at != at:
-            sharing = (f for f in self.books.functions.values() if f.reserved is None and f.running)
-            self.largest = max(sharing, key=lambda f: (f.running, -f.turn), default=None)
+            sharing = (f for f in self.books.functions.values() if f.reserved is None and f.beyond)
+            self.largest = max(sharing, key=lambda f: (f.beyond, -f.turn), default=None)
             self.largest_at = at
         return self.largest
 
@@ -225,33 +228,33 @@ class Supply:
 
     def _start(self, version: Version, frontend: Frontend, at: float) -> tuple[list[Command], Unmet, str]:
         """One more instance for this frontend, or room for one, or why not."""
-        function = self.books.function(function_of(version.key))
-        if function.version != version.key:
+        function = version.function
+        if not version.current:
             return [], Unmet.UNKNOWN, "placement does not know this version (yet)"
-        if not self.books.index.somewhere(function.runtime, function.require):
-            return [], *self._nowhere(function)
+        if not self.books.index.somewhere(version.runtime, version.require):
+            return [], *self._nowhere(version)
         if at < function.start_after:
             return [], Unmet.STARTS_FAIL, f"the last {function.failures} starts of '{function.name}' failed"
-        if not self._may_run_more(function):
+        if not self._may_run_more(version):
             return [], *self._pool_is_used_up()
         if not function.rate.may_start(at):
             most = f"{function.rate.most} instances in {STARTS_WITHIN_S:.0f} s"
             return [], Unmet.START_RATE, f"'{function.name}' starts {most} at the most"
         count, limit = len(function.instances), self.books.limit(function)
         if count >= limit:
-            victim = choice.give_way(function, version, self.books)
+            victim = choice.give_way(version, self.books)
             if victim is None:
                 unmet = Unmet.FLEET_LIMIT if function.reserved is None else Unmet.LIMIT
                 return [], unmet, f"all {count} instances exist that its limit of {limit} allows"
             return self.acts.evict_for(version, victim, "gives_way", at), Unmet.NONE, ""
         if count + self.books.unreported >= limit:
             return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
-        return self._start_on_a_node(version, function, frontend, at)
+        return self._start_on_a_node(version, frontend, at)
 
-    def _nowhere(self, function: Function) -> tuple[Unmet, str]:
-        if not self.books.index.somewhere(function.runtime):
-            return Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {function.runtime}"
-        with_it = f"the runtime {function.runtime} has {_listed(function.require)}"
+    def _nowhere(self, version: Version) -> tuple[Unmet, str]:
+        if not self.books.index.somewhere(version.runtime):
+            return Unmet.NO_RUNTIME, f"no worker of the fleet has the runtime {version.runtime}"
+        with_it = f"the runtime {version.runtime} has {_listed(version.require)}"
         return Unmet.NO_LABELS, f"no worker of the fleet with {with_it}"
 
     def _pool_is_used_up(self) -> tuple[Unmet, str]:
@@ -263,19 +266,19 @@ class Supply:
         return Unmet.FLEET_LIMIT, f"{pool.used} instances run that share {whole}"
 
     def _start_on_a_node(
-        self, version: Version, function: Function, frontend: Frontend, at: float
+        self, version: Version, frontend: Frontend, at: float
     ) -> tuple[list[Command], Unmet, str]:
-        if candidates := where.candidates(self.books, frontend, function, at):
-            return self.acts.grant(version, function, frontend, candidates), Unmet.NONE, ""
-        victims = choice.make_room(self.books, frontend, function, at)
+        if candidates := where.candidates(self.books, frontend, version, at):
+            return self.acts.grant(version, frontend, candidates), Unmet.NONE, ""
+        victims = choice.make_room(self.books, frontend, version, at)
         if victims:
             commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
             return commands + self.acts.evict_for(version, victims[-1], "memory", at), Unmet.NONE, ""
-        labels = f" and {_listed(function.require)}" if function.require else ""
-        with_it = f"worker with the runtime {function.runtime}{labels}"
-        if not choice.in_reach(self.books, frontend, function):
+        labels = f" and {_listed(version.require)}" if version.require else ""
+        with_it = f"worker with the runtime {version.runtime}{labels}"
+        if not choice.in_reach(self.books, frontend, version):
             return [], Unmet.NO_NODE, f"no {with_it} is connected"
-        return [], Unmet.MEMORY, f"no {with_it} has {function.memory_mb} MB free or held by idle instances"
+        return [], Unmet.MEMORY, f"no {with_it} has {version.memory_mb} MB free or held by idle instances"
 
 
 def _listed(labels: frozenset[str]) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final
 
-from lambent_placement.core.books import Books, Frontend, Function, Node
+from lambent_placement.core.books import Books, Frontend, Node, Version
 from lambent_placement.core.commands import Candidate
 from lambent_proto.ids import NodeId
 
@@ -38,15 +38,14 @@ LOOKED_AT: Final = 64
 """Nodes that may be out of a frontend's reach or have just refused before a search is given up."""
 
 
-def candidates(books: Books, frontend: Frontend | None, function: Function, at: float) -> list[Candidate]:
+def candidates(books: Books, frontend: Frontend | None, version: Version, at: float) -> list[Candidate]:
     """The nodes compared, with their points, the best first; empty if none can take an instance."""
-    search = _Search(books, None if frontend is None else frontend.links, function, at)
-    for labels in _wishes(function):
+    search = _Search(books, None if frontend is None else frontend.links, version, at)
+    for labels in _wishes(version):
         search.by_memory(labels)
-    if function.apart and function.nodes:
-        search.by_memory(function.require, fresh=True)
-    if function.nodes or function.had:
-        search.known()
+    if version.apart and version.function.nodes:
+        search.by_memory(version.require, fresh=True)
+    search.known()
     return sorted(search.found.values(), key=_points, reverse=True)
 
 
@@ -54,13 +53,13 @@ def _points(candidate: Candidate) -> float:
     return candidate.points
 
 
-def _wishes(function: Function) -> tuple[frozenset[str], ...]:
+def _wishes(version: Version) -> tuple[frozenset[str], ...]:
     """The labels to look for: all that it likes, each of these, what it needs."""
-    if not function.prefer:
-        return (function.require,)
-    singles = sorted(function.prefer) if len(function.prefer) > 1 else []
-    each = (function.require | {label} for label in singles)
-    return (function.require | function.prefer, *each, function.require)
+    if not version.prefer:
+        return (version.require,)
+    singles = sorted(version.prefer) if len(version.prefer) > 1 else []
+    each = (version.require | {label} for label in singles)
+    return (version.require | version.prefer, *each, version.require)
 
 
 @dataclass(slots=True)
@@ -68,57 +67,56 @@ class _Search:
     books: Books
     links: set[NodeId] | None
     """The nodes in the frontend's reach; None: all."""
-    function: Function
+    version: Version
     at: float
     found: dict[NodeId, Candidate] = field(default_factory=dict)
 
     def by_memory(self, labels: frozenset[str], *, fresh: bool = False) -> None:
         """A few of the emptiest, or of the fullest; only `fresh` ones: with none of its instances."""
-        index, function = self.books.index, self.function
+        index, version = self.books.index, self.version
         nodes = index.fullest if self.books.pack else index.emptiest
         suitable = 0
-        for looked, node in enumerate(nodes(function.runtime, labels, function.memory_mb)):
+        for looked, node in enumerate(nodes(version.runtime, labels, version.memory_mb)):
             if looked == LOOKED_AT or suitable == COMPARED:
                 return
-            if self._takes(node) and not (fresh and node.id in function.nodes):
+            if self._takes(node) and not (fresh and node.id in version.function.nodes):
                 suitable += 1
                 self._rate(node)
 
     def known(self) -> None:
         """The last few nodes that were given an instance, or had its package."""
-        function = self.function
-        for name in chain(
-            islice(reversed(function.nodes), COMPARED), islice(reversed(function.had), COMPARED)
-        ):
+        version = self.version
+        holders, had = version.function.nodes, self.books.packages.get(version.package, {})
+        for name in chain(islice(reversed(holders), COMPARED), islice(reversed(had), COMPARED)):
             node = self.books.nodes.get(name)
-            if node is None or not node.is_open or node.free_mb < function.memory_mb:
+            if node is None or not node.is_open or node.free_mb < version.memory_mb:
                 continue
-            if self._takes(node) and function.may_be_on(node):
+            if self._takes(node) and version.may_be_on(node):
                 self._rate(node)
 
     def _takes(self, node: Node) -> bool:
         return (self.links is None or node.id in self.links) and self.at >= node.refused_until
 
     def _rate(self, node: Node) -> None:
-        name, function = node.id, self.function
+        name, version = node.id, self.version
         if name in self.found:
             return
-        free = 1 - (node.used_mb + function.memory_mb) / node.memory_mb
+        free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
         points = 1 - free if self.books.pack else free
-        here, package, preferred = function.nodes.get(name, 0), False, 0
-        if function.apart:
+        here, package, preferred = version.function.nodes.get(name, 0), False, 0
+        if version.apart:
             points -= APART * here / (here + 1)
-        elif here or name in function.had:
+        else:
             package, bonus = self._has(node, here)
             points += bonus
-        if function.prefer:
-            preferred = len(function.prefer & node.labels)
-            points += PREFERRED * preferred / len(function.prefer)
+        if version.prefer:
+            preferred = len(version.prefer & node.labels)
+            points += PREFERRED * preferred / len(version.prefer)
         self.found[name] = Candidate(name, points, preferred, here, package, free)
 
     def _has(self, node: Node, here: int) -> tuple[bool, float]:
         """Whether it has the package, and the points for that and its instances, unless it is too full."""
-        if not self.books.pack and self.books.index.is_filled(node, FILLED):
+        package = node.id in self.books.packages.get(self.version.package, ())
+        if not (here or package) or (not self.books.pack and self.books.index.is_filled(node, FILLED)):
             return False, 0.0
-        package = node.id in self.function.had
         return package, PACKAGE * package + HOLDS * (here > 0)

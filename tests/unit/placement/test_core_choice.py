@@ -1,9 +1,9 @@
 """Which instance, which node, who has to go: each choice on books written by hand."""
 
 from lambent_placement.core import choice, where
-from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, State
+from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, State, Version
 from lambent_placement.core.commands import Reason
-from lambent_proto.ids import FunctionName, InstanceId, LeaseNumber, VersionKey, function_of
+from lambent_proto.ids import FunctionName, InstanceId, LeaseNumber, VersionKey
 from tests.unit.placement.scheduler_rows import N1, N2, N3, NODE_20, OTHER, PYTHON, F, V, W
 
 
@@ -13,7 +13,7 @@ class Scene:
     def __init__(self) -> None:
         self.books = Books()
         self.frontend = Frontend(F, attached=True, links={N1, N2, N3})
-        self.new = Function(FunctionName("f"), runtime=PYTHON)
+        self.new = Version(VersionKey("new:$LATEST:1"), Function(FunctionName("new")), runtime=PYTHON)
         """Whose instance is to be started."""
         for name in (N1, N2, N3):
             node = self.books.node(name, 1024)
@@ -58,8 +58,7 @@ class Scene:
         return [i.id for i in choice.make_room(self.books, self.frontend, self.new, at)]
 
     def give_way(self, version: VersionKey = V) -> str | None:
-        function = self.books.function(function_of(V))
-        victim = choice.give_way(function, self.books.version(version), self.books)
+        victim = choice.give_way(self.books.version(version), self.books)
         return victim.id if victim else None
 
 
@@ -187,13 +186,13 @@ def test_the_reason_of_a_cold_start() -> None:
     """What was there, and why it would not do."""
     scene = Scene()
     first, _, _ = scene.nodes
-    function, version = scene.books.function(function_of(V)), scene.books.version(V)
-    assert choice.cold_reason(function, version) == Reason.NO_INSTANCE
+    version = scene.books.version(V)
+    assert choice.cold_reason(version) == Reason.NO_INSTANCE
     scene.add("elsewhere", first, version=OTHER)
-    assert choice.cold_reason(function, version) == Reason.NO_INSTANCE
+    assert choice.cold_reason(version) == Reason.NO_INSTANCE
     scene.add("other", first, version=W)
-    assert choice.cold_reason(function, version) == Reason.OTHER_VERSION
+    assert choice.cold_reason(version) == Reason.OTHER_VERSION
     scene.add("busy", first, state=State.LEASED)
-    assert choice.cold_reason(function, version) == Reason.ALL_BUSY
+    assert choice.cold_reason(version) == Reason.ALL_BUSY
     scene.add("idle", first)
-    assert choice.cold_reason(function, version) == Reason.OUT_OF_REACH
+    assert choice.cold_reason(version) == Reason.OUT_OF_REACH

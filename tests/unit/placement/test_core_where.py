@@ -6,8 +6,8 @@ from typing import Final
 import pytest
 
 from lambent_placement.core import where
-from lambent_placement.core.books import Books, Frontend, Function, Instance, State
-from lambent_proto.ids import FunctionName, InstanceId, LeaseNumber, NodeId, VersionKey
+from lambent_placement.core.books import Books, Frontend, Instance, State, Version
+from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, VersionKey
 from tests.unit.placement.scheduler_rows import OTHER, PYTHON, F, V
 
 
@@ -176,8 +176,8 @@ ROWS: Final = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 def test_a_new_instance_goes_to_the_node_with_most_points(row: Row) -> None:
     """The table; and nothing is found where no node can take it."""
-    books, frontend, function = _scene(row)
-    found = where.candidates(books, frontend, function, at=1.0)
+    books, frontend, version = _scene(row)
+    found = where.candidates(books, frontend, version, at=1.0)
     assert (found[0].node if found else "") == row.best
     if row.compared:
         assert tuple(it.node for it in found) == row.compared
@@ -187,9 +187,9 @@ def test_a_new_instance_goes_to_the_node_with_most_points(row: Row) -> None:
 def test_what_spoke_for_a_node_is_said() -> None:
     """Its points are the sum of what a candidate tells: labels, package, instances, memory left."""
     nodes = {"a": At(2, mine=1, package=True, labels="zone=a")}
-    books, frontend, function = _scene(Row("", nodes, Wants(prefer="zone=a disk=ssd")))
+    books, frontend, version = _scene(Row("", nodes, Wants(prefer="zone=a disk=ssd")))
     books.add(_instance("z", NodeId("a"), V))
-    [found] = where.candidates(books, frontend, function, at=1.0)
+    [found] = where.candidates(books, frontend, version, at=1.0)
     assert (found.preferred, found.holds, found.package, found.free) == (1, 2, True, 0.375)
     assert found.points == 8 / 2 + 2 + 1 + 0.375
 
@@ -197,17 +197,17 @@ def test_what_spoke_for_a_node_is_said() -> None:
 def test_few_nodes_are_compared_whatever_the_fleet() -> None:
     """A choice among a thousand nodes looks at three of each kind."""
     row = Row("", {f"n{number:04}": At() for number in range(1000)}, Wants(prefer="zone=a"))
-    books, frontend, function = _scene(row)
-    assert len(where.candidates(books, frontend, function, at=1.0)) == where.COMPARED
+    books, frontend, version = _scene(row)
+    assert len(where.candidates(books, frontend, version, at=1.0)) == where.COMPARED
 
 
-def _scene(row: Row) -> tuple[Books, Frontend, Function]:
+def _scene(row: Row) -> tuple[Books, Frontend, Version]:
     books = Books(pack=row.wants.pack)
     frontend = Frontend(F, attached=True)
-    function = books.function(FunctionName("f"))
-    function.runtime, function.memory_mb, function.apart = PYTHON, row.wants.memory_mb, row.wants.apart
-    function.require = frozenset(row.wants.require.split())
-    function.prefer = frozenset(row.wants.prefer.split())
+    version = books.version(V)
+    version.runtime, version.memory_mb, version.apart = PYTHON, row.wants.memory_mb, row.wants.apart
+    version.require = frozenset(row.wants.require.split())
+    version.prefer = frozenset(row.wants.prefer.split())
     for name, it in row.nodes.items():
         node = books.node(NodeId(name), 1024)
         labels = frozenset(it.labels.split())
@@ -227,8 +227,8 @@ def _scene(row: Row) -> tuple[Books, Frontend, Function]:
         for number in range(it.mine):
             books.add(_instance(f"{name}-m{number}", node.id, V))
         if it.package:
-            function.has_its_package(node.id)
-    return books, frontend, function
+            books.has_package("", node.id)
+    return books, frontend, version
 
 
 def _instance(name: str, node: NodeId, version: VersionKey) -> Instance:
