@@ -80,7 +80,8 @@ class Fleet:
 
     def _defined(self, name: str) -> VersionKey:
         version = VersionKey(f"{name}:$LATEST:1")
-        self.core.handle(on.FunctionDefined(FunctionName(name), version, MEMORY_MB, None, "python3.11", 0.0))
+        what = FunctionName(name), version, MEMORY_MB, None, "python3.11", 0.0
+        self.core.handle(on.FunctionDefined(*what, package=name))
         return version
 
     def _fill(self, instances: int) -> None:

@@ -32,7 +32,9 @@ Kind = tuple[frozenset[str], frozenset[str]]
 class NodeIndex:
     nodes: dict[NodeId, "Node"]
     kinds: dict[Kind, list[Rank]] = field(default_factory=dict)
-    """Of open nodes, the emptiest last."""
+    """Of open nodes, the emptiest last; empty while all nodes of a kind are closed."""
+    suiting: dict[tuple[str, Labels], list[list[Rank]]] = field(default_factory=dict)
+    """Those of `kinds` that have a runtime and labels; looked for anew when there is another kind."""
     places: dict[NodeId, tuple[Kind, Rank]] = field(default_factory=dict)
     registered: Counter[Kind] = field(default_factory=Counter)
     """How many registered nodes there are of each kind, open or not."""
@@ -53,7 +55,10 @@ class NodeIndex:
             self.places[node.id] = place
             self.free_mb += rank[0]
             self.memory_mb += node.memory_mb
-            insort(self.kinds.setdefault(place[0], []), rank)
+            if place[0] not in self.kinds:
+                self.kinds[place[0]] = []
+                self.suiting.clear()
+            insort(self.kinds[place[0]], rank)
 
     def _take_out(self, node: "Node", kind: Kind, rank: Rank) -> None:
         del self.places[node.id]
@@ -61,8 +66,6 @@ class NodeIndex:
         self.memory_mb -= node.memory_mb
         ranks = self.kinds[kind]
         del ranks[bisect_left(ranks, rank)]
-        if not ranks:
-            del self.kinds[kind]
 
     def emptiest(self, runtime: str, labels: Labels, memory_mb: int = 0) -> Iterator["Node"]:
         """Open nodes with the runtime, the labels and so much free memory, the emptiest first."""
@@ -82,9 +85,12 @@ class NodeIndex:
         return (self.nodes[node] for _, _, node in merge(*fitting))
 
     def _suitable(self, runtime: str, labels: Labels) -> list[list[Rank]]:
-        return [
-            ranks for (has, marked), ranks in self.kinds.items() if runs(has, runtime) and labels <= marked
-        ]
+        suiting = self.suiting.get((runtime, labels))
+        if suiting is None:
+            kinds = self.kinds.items()
+            suiting = [ranks for (has, marked), ranks in kinds if runs(has, runtime) and labels <= marked]
+            self.suiting[runtime, labels] = suiting
+        return suiting
 
     def is_filled(self, node: "Node", most: float) -> bool:
         """Whether it is used more than the open nodes are on average, times `most`."""

@@ -37,15 +37,19 @@ COMPARED: Final = 3
 LOOKED_AT: Final = 64
 """Nodes that may be out of a frontend's reach or have just refused before a search is given up."""
 
+NOWHERE: Final[dict[NodeId, None]] = {}
+
 
 def candidates(books: Books, frontend: Frontend | None, version: Version, at: float) -> list[Candidate]:
     """The nodes compared, with their points, the best first; empty if none can take an instance."""
-    search = _Search(books, None if frontend is None else frontend.links, version, at)
+    links = None if frontend is None else frontend.links
+    search = _Search(books, links, version, at, books.packages.get(version.package, NOWHERE))
     for labels in _wishes(version):
         search.by_memory(labels)
     if version.apart and version.function.nodes:
         search.by_memory(version.require, fresh=True)
-    search.known()
+    if search.had or version.function.nodes:
+        search.known()
     return sorted(search.found.values(), key=_points, reverse=True)
 
 
@@ -69,6 +73,8 @@ class _Search:
     """The nodes in the frontend's reach; None: all."""
     version: Version
     at: float
+    had: dict[NodeId, None]
+    """Nodes on which an instance with the package was ready."""
     found: dict[NodeId, Candidate] = field(default_factory=dict)
 
     def by_memory(self, labels: frozenset[str], *, fresh: bool = False) -> None:
@@ -86,8 +92,8 @@ class _Search:
     def known(self) -> None:
         """The last few nodes that were given an instance, or had its package."""
         version = self.version
-        holders, had = version.function.nodes, self.books.packages.get(version.package, {})
-        for name in chain(islice(reversed(holders), COMPARED), islice(reversed(had), COMPARED)):
+        holders = version.function.nodes
+        for name in chain(islice(reversed(holders), COMPARED), islice(reversed(self.had), COMPARED)):
             node = self.books.nodes.get(name)
             if node is None or not node.is_open or node.free_mb < version.memory_mb:
                 continue
@@ -106,17 +112,10 @@ class _Search:
         here, package, preferred = version.function.nodes.get(name, 0), False, 0
         if version.apart:
             points -= APART * here / (here + 1)
-        else:
-            package, bonus = self._has(node, here)
-            points += bonus
+        elif (here or name in self.had) and (self.books.pack or not self.books.index.is_filled(node, FILLED)):
+            package = name in self.had
+            points += PACKAGE * package + HOLDS * (here > 0)
         if version.prefer:
             preferred = len(version.prefer & node.labels)
             points += PREFERRED * preferred / len(version.prefer)
         self.found[name] = Candidate(name, points, preferred, here, package, free)
-
-    def _has(self, node: Node, here: int) -> tuple[bool, float]:
-        """Whether it has the package, and the points for that and its instances, unless it is too full."""
-        package = node.id in self.books.packages.get(self.version.package, ())
-        if not (here or package) or (not self.books.pack and self.books.index.is_filled(node, FILLED)):
-            return False, 0.0
-        return package, PACKAGE * package + HOLDS * (here > 0)
