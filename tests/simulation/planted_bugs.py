@@ -187,7 +187,7 @@ BUGS: Final = [
         ),
         (
             "a reservation stays in the pool",
-            "self.pool.used += function.running if reserved is None else -function.running",
+            "self.pool.used += by * function.beyond",
             "pass",
             "table",
         ),
@@ -211,8 +211,8 @@ BUGS: Final = [
         ),
         (
             "the least recently used instance is given",
-            "in reversed(version.idle.values()):",
-            "in list(version.idle.values()):",
+            "reversed(version.kept.values()), reversed(version.idle.values())",
+            "reversed(version.kept.values()), list(version.idle.values())",
             "table",
         ),
         (
@@ -224,8 +224,62 @@ BUGS: Final = [
         ("the fullest node is taken", "points = 1 - free if", "points = free if", "table"),
         (
             "a required label is not asked for",
-            "runs(has, runtime) and labels <= marked\n        ]",
-            "runs(has, runtime)\n        ]",
+            "runs(has, runtime) and labels <= marked]",
+            "runs(has, runtime)]",
+            "table",
+        ),
+        (
+            "another version than the newest is of no use",
+            "before = version.function.current.get(qualifier_of(version.key))",
+            "before = next(iter(version.function.current.values()), None)",
+            "table",
+        ),
+        (
+            "a provisioned one is given last",
+            "reversed(version.kept.values()), reversed(version.idle.values())",
+            "reversed(version.idle.values()), reversed(version.kept.values())",
+            "table",
+        ),
+        (
+            "a provisioned one grows old",
+            "            yield version.kept\n            return",
+            "            yield version.kept",
+            "table",
+        ),
+        (
+            "what is provisioned is not set aside",
+            "self.pool.reserved += by * function.provisioned",
+            "pass",
+            "table",
+        ),
+        (
+            "the call of a provisioned one takes from the pool",
+            "return self.running - self.provisioned if self.running > self.provisioned else 0",
+            "return self.running",
+            "table",
+        ),
+        (
+            "a failed provisioned start is tried again at once",
+            "version.provision_after = at + min",
+            "_ = at + min",
+            "table",
+        ),
+        (
+            "more are provisioned than the function may have",
+            "if len(function.instances) + self.books.unreported >= self.books.limit(function):",
+            "if False:",
+            "table",
+        ),
+        (
+            "a new leader starts what is provisioned anew",
+            "instance.provisioned = report.provisioned and",
+            "_ =",
+            "table",
+        ),
+        (
+            "a stand-in is not a provisioned one",
+            "provisioned=instance.provisioned)",
+            "provisioned=False)",
             "table",
         ),
         ("a preferred label counts little", "PREFERRED: Final = 8.0", "PREFERRED: Final = 3.0", "table"),
@@ -330,8 +384,8 @@ BUGS: Final = [
         ),
         (
             "room is made on a node that has just refused",
-            "links and at >= node.refused_until",
-            "links",
+            "frontend.links) and at >= node.refused_until",
+            "frontend.links)",
             "table",
         ),
         (
