@@ -46,7 +46,7 @@ class Driver:
         """The leadership has run out, or a fault was met: nothing more is decided."""
         self._leading = leading
         self._definitions: dict[VersionKey, bytes] = {}
-        self._names: dict[FunctionName, VersionKey] = {}
+        self._names: dict[FunctionName, dict[str, VersionKey]] = {}
         self._frontends: dict[FrontendId, FrontendOutbox] = {}
         self._nodes: dict[NodeId, WorkerOutbox] = {}
         self._log = structlog.get_logger()
@@ -68,16 +68,17 @@ class Driver:
 
     # Definitions and registrations
 
-    def define(self, definition: Definition) -> None:
-        self._forget(definition.name)
-        self._names[definition.name] = definition.key
+    def define(self, definition: Definition, concurrency: int | None) -> None:
+        """A version of a function; its concurrency is the function's, as `$LATEST` has it."""
+        self._forget(definition.name, definition.version)
+        self._names.setdefault(definition.name, {})[definition.version] = definition.key
         self._definitions[definition.key] = definition.encode()
         self.feed(
             on.FunctionDefined(
                 definition.name,
                 definition.key,
                 definition.memory_mb,
-                definition.concurrency,
+                concurrency,
                 definition.runtime,
                 monotonic_s(),
                 definition.package,
@@ -88,11 +89,24 @@ class Driver:
         )
 
     def undefine(self, name: FunctionName) -> None:
-        self._forget(name)
+        for version in list(self._names.get(name, {})):
+            self._forget(name, version)
         self.feed(on.FunctionRemoved(name, monotonic_s()))
 
-    def _forget(self, name: FunctionName) -> None:
-        self._definitions.pop(self._names.pop(name, VersionKey("")), None)
+    def undefine_version(self, name: FunctionName, version: str) -> None:
+        key = self._forget(name, version)
+        if key is not None:
+            self.feed(on.VersionRemoved(key, monotonic_s()))
+
+    def _forget(self, name: FunctionName, version: str) -> VersionKey | None:
+        key = self._names.get(name, {}).pop(version, None)
+        if key is not None:
+            self._definitions.pop(key, None)
+        return key
+
+    def provision(self, version: VersionKey, count: int) -> None:
+        self._log.info("provisioned", version=version, count=count)
+        self.feed(on.ProvisionedSet(version, count, monotonic_s()))
 
     def drain(self, name: str, draining: bool) -> None:
         """Of a node, by its name."""
@@ -190,6 +204,7 @@ class Driver:
             number=command.number,
             frontend=command.frontend or "",
             definition=self._definitions[command.version],
+            provisioned=command.provisioned,
         )
         self._order(command.node, wire.WorkerOrder(grant=grant))
 

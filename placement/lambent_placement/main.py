@@ -9,11 +9,11 @@ from lambent_chassis import grpc_options
 from lambent_chassis.etcd import Etcd, EtcdError, Lease, LeaseLost, Snapshot, campaign
 from lambent_chassis.serve import Started
 from lambent_placement.driver import TICK_S, Driver, Leading
+from lambent_placement.functions import Functions
 from lambent_placement.service import Placement
 from lambent_placement.settings import PlacementSettings
 from lambent_proto import concurrency, keys, registrations
-from lambent_proto.definition import Definition
-from lambent_proto.ids import Epoch, FunctionName
+from lambent_proto.ids import Epoch
 from lambent_proto.internal import control_pb2_grpc
 
 _log = structlog.get_logger()
@@ -81,32 +81,15 @@ async def _lead(
 
 
 async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
-    names: set[FunctionName] = set()
+    functions = Functions(driver)
     async for news in etcd.follow_prefix(keys.FUNCTIONS):
         if isinstance(news, Snapshot):
-            latest = {
-                key.function: item.value
-                for item in news.items
-                if (key := keys.of_function_key(item.key)).kind == "latest"
-            }
-            for value in latest.values():
-                driver.define(Definition.decode(value))
-            now = set(latest)
-            for name in names - now:
-                driver.undefine(name)
-            names = now
+            functions.replace({item.key: item.value for item in news.items})
             known.set()
-            continue
-        for change in news:
-            name, kind, _ = keys.of_function_key(change.key)
-            if kind != "latest":
-                continue
-            if change.kind == "put":
-                names.add(name)
-                driver.define(Definition.decode(change.value))
-            else:
-                names.discard(name)
-                driver.undefine(name)
+        else:
+            functions.change(
+                [(change.key, change.value if change.kind == "put" else None) for change in news]
+            )
 
 
 async def _follow_concurrency(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:

@@ -8,7 +8,8 @@ import grpc.aio
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.duplex import Outbox, converse
 from lambent_placement.core import events as on
-from lambent_placement.core.books import Instance, Node, State
+from lambent_placement.core.books import Instance, Node, State, Version
+from lambent_placement.core.provision import allocated, status
 from lambent_placement.driver import Driver
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
 from lambent_proto.internal import control_pb2 as wire
@@ -79,7 +80,10 @@ class Placement(control_pb2_grpc.PlacementServicer):
         books, now = driver.core.books, monotonic_s()
         instances = [_described_instance(instance, now) for instance in books.instances.values()]
         nodes = [_described(driver, node) for node in books.nodes.values()]
-        return wire.DescribeResponse(epoch=driver.core.epoch, nodes=nodes, instances=instances)
+        provisioned = [_described_provisioned(version) for version in books.provisioned.values()]
+        return wire.DescribeResponse(
+            epoch=driver.core.epoch, nodes=nodes, instances=instances, provisioned=provisioned
+        )
 
 
 async def _hello(reports: Any, context: Context) -> Any:
@@ -100,6 +104,17 @@ def _described_instance(instance: Instance, now: float) -> wire.DescribedInstanc
         frontend=instance.frontend or "",
         memory_mb=instance.memory_mb,
         idle_s=max(0.0, now - instance.idle_since) if idle else 0.0,
+        provisioned=instance.provisioned,
+    )
+
+
+def _described_provisioned(version: Version) -> wire.DescribedProvisioned:
+    return wire.DescribedProvisioned(
+        version=version.key,
+        requested=version.provisioned,
+        allocated=allocated(version),
+        status=status(version),
+        reason=version.provision_error,
     )
 
 
@@ -146,6 +161,7 @@ def _reported(instance: wire.HeldInstance) -> on.Reported:
         instance.state,
         LeaseNumber(instance.number),
         FrontendId(instance.frontend) if instance.frontend else None,
+        instance.provisioned,
     )
 
 

@@ -167,7 +167,14 @@ class Fleet(RuleBasedStateMachine):
                 case do.Grant():
                     memory_mb, holder = order.memory_mb, order.frontend
                     grant = told.GrantArrived(
-                        epoch, instance, order.version, memory_mb, number, holder, self.now
+                        epoch,
+                        instance,
+                        order.version,
+                        memory_mb,
+                        number,
+                        holder,
+                        self.now,
+                        order.provisioned,
                     )
                     self.obey(node, grant)
                 case do.Evict():
@@ -238,7 +245,7 @@ class Fleet(RuleBasedStateMachine):
         self.connected.add(node)
         self.obey(node, told.LeaderFollowed(Epoch(self.epoch)))
         reports = [
-            on.Reported(i.id, i.version, i.memory_mb, i.state.value, i.number, i.frontend)
+            on.Reported(i.id, i.version, i.memory_mb, i.state.value, i.number, i.frontend, i.provisioned)
             for i in self.agents[node].instances.values()
         ]
         self.feed(on.NodeReported(node, 768, reports, self.now))

@@ -7,7 +7,7 @@ from lambent_frontend.core import commands as frontend_said
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core.scheduler import Scheduler
-from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, function_of
+from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey, function_of
 from lambent_worker.core import commands as worker_said
 from tests.simulation.network import End, Network, Process, Wire
 from tests.simulation.store import Etcd
@@ -68,6 +68,7 @@ class Placement(Process):
                     command.memory_mb,
                     command.number,
                     command.frontend,
+                    command.provisioned,
                 )
             case do.Evict():
                 self._order(command.node, "evict", command.instance, command.number, command.reason)
@@ -165,7 +166,7 @@ class Placement(Process):
                 self.feed(self._event(kind, key, value))
 
         # The lists are read before anything else is done; only the changes come later.
-        for prefix in ("concurrency", "drain/", "fn/", "node/"):
+        for prefix in ("concurrency", "drain/", "fn/", "provisioned/", "node/"):
             for key in [key for key in self.etcd.keys if key.startswith(prefix)]:
                 changed("put", key, self.etcd.keys[key][0])
             self.etcd.follow(self, prefix, changed)
@@ -182,6 +183,8 @@ class Placement(Process):
                 return on.NodeRegistered(NodeId(name), value[1])
             case "node", _:
                 return on.NodeExpired(NodeId(name), now)
+            case "provisioned", _:
+                return on.ProvisionedSet(VersionKey(name), value, now)
             case "drain", _:
                 return on.NodeDraining(name, kind == "put", now)
             case _:

@@ -333,7 +333,7 @@ class Worker(Process):
             self.control = wire
             self.feed(on.LeaderFollowed(Epoch(epoch)))
             report = [
-                (i.id, i.version, i.memory_mb, i.state.value, i.number, i.frontend)
+                (i.id, i.version, i.memory_mb, i.state.value, i.number, i.frontend, i.provisioned)
                 for i in self.core.instances.values()
             ]
             wire.send(self, ("hello", node, self.memory_mb, report))
@@ -350,9 +350,9 @@ class Worker(Process):
 
     def _order(self, epoch: Epoch, order: Any) -> None:
         match order:
-            case ("grant", instance, version, memory_mb, number, frontend):
-                now = self.net.clock.now
-                self.feed(on.GrantArrived(epoch, instance, version, memory_mb, number, frontend, now))
+            case ("grant", instance, version, memory_mb, number, frontend, provisioned):
+                what = instance, version, memory_mb, number, frontend
+                self.feed(on.GrantArrived(epoch, *what, self.net.clock.now, provisioned))
             case ("evict", instance, number, reason):
                 self.feed(on.EvictArrived(epoch, instance, number, reason))
             case ("fence", instance, number):

@@ -91,6 +91,8 @@ class World:
 
     def _define(self, function: FunctionName) -> None:
         self.revision += 1
+        if self.etcd.keys.get(f"provisioned/{self.versions.get(function)}"):
+            self.etcd.put(f"provisioned/{self.versions[function]}", 0)
         version = VersionKey(f"{function}:$LATEST:{self.revision}")
         self.versions[function] = version
         self._put(function)
@@ -172,7 +174,19 @@ class World:
         if self.clock.now >= STORM_S - 0.5:
             return
         self.clock.after(self.dice.expovariate(1.2), self._trouble)
-        kinds = ("kill", "pause", "split", "cut", "etcd", "update", "limit", "drain", "worker", "leader")
+        kinds = (
+            "kill",
+            "pause",
+            "split",
+            "cut",
+            "etcd",
+            "update",
+            "limit",
+            "drain",
+            "provision",
+            "worker",
+            "leader",
+        )
         fault = self.dice.choice(kinds)
         victim = self.dice.choice(self.parts)
         if fault == "worker":
@@ -209,10 +223,22 @@ class World:
                 self._define(function)
             case "limit":
                 self._change_a_limit()
+            case "provision":
+                self._provision()
             case "drain":
                 self._drain(dice.choice(self.workers), seconds)
             case _:
                 pass  # nothing to cut
+
+    def _provision(self) -> None:
+        """Within its reservation; without one it would take from the pool what others are promised."""
+        reserved = [function for function, limit in self.reserved.items() if limit is not None]
+        if not reserved:
+            return
+        function = self.dice.choice(reserved)
+        count = self.dice.randint(0, self.reserved[function] or 0)
+        self.story.note(f"{function} has {count} ready")
+        self.etcd.put(f"provisioned/{self.versions[function]}", count)
 
     def _drain(self, worker: Worker, seconds: float) -> None:
         """For good if it is for long: then nothing may be left there at the end."""

@@ -138,7 +138,9 @@ class Agent:
                 self._time_out(command)
             case do.Start():
                 self._log.info("instance_starting", instance=command.instance, version=command.version)
-                self.host.start(command.instance, self._definitions[command.version])
+                self.host.start(
+                    command.instance, self._definitions[command.version], provisioned=command.provisioned
+                )
                 self._forget_definitions()
             case do.Kill():
                 self.host.kill(command.instance, graceful=command.reason != FENCED)

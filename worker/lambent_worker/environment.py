@@ -31,10 +31,10 @@ def environment(
     instance: InstanceId,
     at: float,
     *,
-    snapstart: bool = False,
+    initialization: str = "on-demand",
 ) -> dict[str, str]:
-    """`at` is the start in Unix seconds; it is part of the log stream's name. `snapstart`: it is
-    that of a snapshot, or of an instance which is forked of one.
+    """`at` is the start in Unix seconds; it is part of the log stream's name. `initialization` is
+    Lambda's word for how it comes about: `snap-start` of a snapshot and what is forked of one.
 
     Of three layers the later wins: what every instance gets and what its runtime adds, the function's own
     variables, and the reserved ones. `api_address` is empty where the Runtime API is not served.
@@ -52,7 +52,7 @@ def environment(
         "LAMBDA_TASK_ROOT": view.task_root,
         "LAMBDA_RUNTIME_DIR": view.runtime_dir,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime.name}",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if snapstart else "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization,
         "AWS_LAMBDA_FUNCTION_NAME": definition.name,
         "AWS_LAMBDA_FUNCTION_VERSION": definition.version,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(definition.memory_mb),

@@ -89,7 +89,7 @@ class InstanceHost:
         finally:
             await self._sandbox.__aexit__(kind, error, trace)
 
-    def start(self, instance: InstanceId, definition: Definition) -> None:
+    def start(self, instance: InstanceId, definition: Definition, *, provisioned: bool = False) -> None:
         """Fetches the package, starts a sandbox, initialises: `ready` or `exited` follows."""
         if instance in self._instances:
             raise ValueError(f"{instance} was started before")
@@ -99,6 +99,7 @@ class InstanceHost:
             return
         log = self._logs.of(definition, instance)
         it = Instance(instance, definition, runtime, log, self._listener, self._init_limit_s)
+        it.provisioned = provisioned
         self._instances[instance] = it
         self._tasks.create_task(self._live(it))
 

@@ -105,6 +105,8 @@ class Instance:
     ) -> None:
         self.extensions: tuple[str, ...] = ()
         """File names of its external ones; known before `live`."""
+        self.provisioned = False
+        """It is one of those that its version has ready; known before `live`."""
         self.snapshot = ""
         """Name of that which it is forked of, if it is; known before `live`."""
         self.id = id_
@@ -158,6 +160,11 @@ class Instance:
             await self._ended_with_sandbox(self._run)
         return self._gone()
 
+    def _initialization(self) -> str:
+        if self.provisioned:
+            return "provisioned-concurrency"
+        return "snap-start" if self.snapshot else "on-demand"
+
     def without_snapshot(self, why: str) -> str:
         """It is started as others are: there is none, which is said in its log."""
         self._log.line(f"[WARN] SnapStart is not used: {why}")
@@ -186,7 +193,7 @@ class Instance:
                 sandbox.api_address,
                 self.id,
                 clock.unix_s(),
-                snapstart=bool(self.snapshot),
+                initialization=self._initialization(),
             ),
             folder=view.task_root,
             channel=self.runtime.frames,
@@ -330,6 +337,7 @@ class Instance:
             handler=definition.handler,
             memory_mb=definition.memory_mb,
             external=frozenset(self.extensions),
+            initialization=self._initialization(),
         )
 
     def _printed(self, data: bytes) -> None:

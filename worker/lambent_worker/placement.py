@@ -74,6 +74,7 @@ class PlacementStream:
                     state=instance.state.value,
                     number=instance.number,
                     frontend=instance.frontend or "",
+                    provisioned=instance.provisioned,
                 )
                 for instance in core.instances.values()
             ],
@@ -109,6 +110,7 @@ class PlacementStream:
                 LeaseNumber(grant.number),
                 FrontendId(grant.frontend) if grant.frontend else None,
                 monotonic_s(),
+                grant.provisioned,
             ),
         )
 

@@ -136,7 +136,7 @@ class Snapshot:
             "",
             InstanceId(self.name),
             clock.unix_s(),
-            snapstart=True,
+            initialization="snap-start",
         )
         return json.dumps({"environment": told, "folder": sandbox.view.task_root}).encode()
 

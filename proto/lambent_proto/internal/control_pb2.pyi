@@ -528,6 +528,7 @@ class HeldInstance(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     FRONTEND_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     version: _builtins.str
     memory_mb: _builtins.int
@@ -537,6 +538,8 @@ class HeldInstance(_message.Message):
     """newest lease number seen"""
     frontend: _builtins.str
     """who held it last; empty if nobody ever"""
+    provisioned: _builtins.bool
+    """it was started so"""
     def __init__(
         self,
         *,
@@ -546,10 +549,11 @@ class HeldInstance(_message.Message):
         state: _builtins.str = ...,
         number: _builtins.int = ...,
         frontend: _builtins.str = ...,
+        provisioned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frontend", b"frontend", "instance", b"instance", "memory_mb", b"memory_mb", "number", b"number", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frontend", b"frontend", "instance", b"instance", "memory_mb", b"memory_mb", "number", b"number", "provisioned", b"provisioned", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -703,6 +707,7 @@ class Grant(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     FRONTEND_FIELD_NUMBER: _builtins.int
     DEFINITION_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     version: _builtins.str
     memory_mb: _builtins.int
@@ -711,6 +716,8 @@ class Grant(_message.Message):
     """leased to; empty if to nobody yet"""
     definition: _builtins.bytes
     """msgpack, as kept in etcd"""
+    provisioned: _builtins.bool
+    """one of those that its version has ready, whoever calls"""
     def __init__(
         self,
         *,
@@ -720,10 +727,11 @@ class Grant(_message.Message):
         number: _builtins.int = ...,
         frontend: _builtins.str = ...,
         definition: _builtins.bytes = ...,
+        provisioned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "frontend", b"frontend", "instance", b"instance", "memory_mb", b"memory_mb", "number", b"number", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "frontend", b"frontend", "instance", b"instance", "memory_mb", b"memory_mb", "number", b"number", "provisioned", b"provisioned", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -804,21 +812,25 @@ class DescribeResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribedNode]: ...
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribedInstance]: ...
+    @_builtins.property
+    def provisioned(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribedProvisioned]: ...
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
         nodes: _abc.Iterable[Global___DescribedNode] | None = ...,
         instances: _abc.Iterable[Global___DescribedInstance] | None = ...,
+        provisioned: _abc.Iterable[Global___DescribedProvisioned] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "instances", b"instances", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "instances", b"instances", "nodes", b"nodes", "provisioned", b"provisioned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -890,6 +902,7 @@ class DescribedInstance(_message.Message):
     FRONTEND_FIELD_NUMBER: _builtins.int
     MEMORY_MB_FIELD_NUMBER: _builtins.int
     IDLE_S_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     version: _builtins.str
     node: _builtins.str
@@ -897,6 +910,7 @@ class DescribedInstance(_message.Message):
     frontend: _builtins.str
     memory_mb: _builtins.int
     idle_s: _builtins.float
+    provisioned: _builtins.bool
     def __init__(
         self,
         *,
@@ -907,14 +921,50 @@ class DescribedInstance(_message.Message):
         frontend: _builtins.str = ...,
         memory_mb: _builtins.int = ...,
         idle_s: _builtins.float = ...,
+        provisioned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frontend", b"frontend", "idle_s", b"idle_s", "instance", b"instance", "memory_mb", b"memory_mb", "node", b"node", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frontend", b"frontend", "idle_s", b"idle_s", "instance", b"instance", "memory_mb", b"memory_mb", "node", b"node", "provisioned", b"provisioned", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribedInstance: _TypeAlias = DescribedInstance  # noqa: Y015
+
+@_typing.final
+class DescribedProvisioned(_message.Message):
+    """How many instances of a published version are ready, whoever calls it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    REQUESTED_FIELD_NUMBER: _builtins.int
+    ALLOCATED_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    requested: _builtins.int
+    allocated: _builtins.int
+    status: _builtins.str
+    """IN_PROGRESS, READY, FAILED"""
+    reason: _builtins.str
+    """why the last start failed"""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        requested: _builtins.int = ...,
+        allocated: _builtins.int = ...,
+        status: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "reason", b"reason", "requested", b"requested", "status", b"status", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribedProvisioned: _TypeAlias = DescribedProvisioned  # noqa: Y015
 
 @_typing.final
 class ReadWorkerLogsRequest(_message.Message):

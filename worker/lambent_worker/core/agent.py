@@ -85,6 +85,8 @@ class Instance:
     """The newest lease number seen: anything older is refused."""
     frontend: FrontendId | None
     """Who holds that lease, as far as this worker knows."""
+    provisioned: bool = False
+    """One of those that its version has ready, whoever calls; said again to every leader."""
     state: State = State.STARTING
     request: RequestId | None = None
     asked_by: FrontendId | None = None
@@ -228,10 +230,15 @@ class Agent:
             reason = f"{grant.memory_mb} MB asked, {free} MB free"
             return [ReportRefused(grant.instance, reason)]
         self.instances[grant.instance] = Instance(
-            grant.instance, grant.version, grant.memory_mb, grant.number, grant.frontend
+            grant.instance,
+            grant.version,
+            grant.memory_mb,
+            grant.number,
+            grant.frontend,
+            grant.provisioned,
         )
         self.memory_used_mb += grant.memory_mb
-        return [Start(grant.instance, grant.version)]
+        return [Start(grant.instance, grant.version, grant.provisioned)]
 
     def _ready(self, event: InstanceReady) -> list[Command]:
         instance = self.instances.get(event.instance)

@@ -44,6 +44,7 @@ class TimeOut:
 class Start:
     instance: InstanceId
     version: VersionKey
+    provisioned: bool = False
 
 
 @message

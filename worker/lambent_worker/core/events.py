@@ -63,6 +63,7 @@ class GrantArrived:
     number: LeaseNumber
     frontend: FrontendId | None
     at: float
+    provisioned: bool = False
 
 
 @message

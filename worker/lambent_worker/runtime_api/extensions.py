@@ -51,6 +51,8 @@ class Facts:
     memory_mb: int = 0
     external: frozenset[str] = frozenset()
     """File names in /opt/extensions that are launched; all others are internal: parts of the runtime."""
+    initialization: str = "on-demand"
+    """Lambda's word for how its instance comes about."""
     snapstart: bool = False
     """Its runtime is to be copied once it has initialised: only then there is `restore`."""
 

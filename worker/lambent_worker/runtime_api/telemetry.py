@@ -24,7 +24,6 @@ LONGEST_LINE_BYTES: Final = 256 * 1024
 _LEAST_EVENT_BYTES: Final = 300
 """What an event counts while it is kept: a short one costs more than its bytes."""
 
-_INIT: Final = {"initializationType": "on-demand"}
 _FALLEN_BEHIND: Final = "The extension does not take its telemetry as fast as it comes."
 
 
@@ -39,6 +38,7 @@ class Telemetry:
         self._early: deque[tuple[str, bytes]] | None = deque()
         self._early_bytes = 0
         self._phase = "init"
+        self._init = {"initializationType": facts.initialization}
         self._open_lines = {"function": b"", "extension": b""}
         self._subscribing: set[asyncio.Task[None]] = set()
 
@@ -58,10 +58,10 @@ class Telemetry:
         """`phase` is `init`, or `invoke` where that comes out of a call's time."""
         self._phase = phase
         named = {"functionName": self._facts.name, "functionVersion": self._facts.version}
-        self._tell("platform.initStart", {**_INIT, "phase": phase, **named})
+        self._tell("platform.initStart", {**self._init, "phase": phase, **named})
 
     def init_ended(self, status: str, duration_ms: float) -> None:
-        said = {**_INIT, "phase": self._phase, "status": status}
+        said = {**self._init, "phase": self._phase, "status": status}
         self._tell("platform.initRuntimeDone", said)
         for it in self._extensions.all_registered():
             record = {"name": it.name, "state": "Ready", "events": sorted(it.events)}
