@@ -374,7 +374,7 @@ BUGS: Final = [
             "a disconnected node gets grants",
             "return self.registered and self.connected",
             "return self.registered",
-            "property",
+            "table",
         ),
         (
             "a node that refused is asked again at once",
