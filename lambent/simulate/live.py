@@ -176,6 +176,7 @@ class Live:
         at = self.now
         match command:
             case do.Grant():
+                self.counted.starts += 1
                 self._after(self.cold_s, lambda: self._ready(command.instance))
             case do.GiveLease():
                 told = command.instance, command.number, command.node, command.version

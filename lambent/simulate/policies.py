@@ -13,7 +13,7 @@ POLICIES: Final = {
     "fixed": "the live scheduler; an instance is kept for --keep-alive seconds, or until memory is needed",
     "lru": "the live scheduler; an instance is kept until its memory is needed",
     "greedy-dual": "as fixed; under pressure what is rare, large and starts fast gives way first",
-    "histogram": "the live scheduler; each function's idle times say how long, and when one is started ahead",
+    "histogram": "as fixed; each function's idle times say how long, and when one is started ahead",
     "random": "any node, whatever is warm there",
     "least-loaded": "the node with fewest calls, whatever is warm there",
 }

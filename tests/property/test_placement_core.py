@@ -15,7 +15,7 @@ from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core import invariants
 from lambent_placement.core.books import State
-from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -54,8 +54,9 @@ def of(version: VersionKey, function: FunctionName) -> bool:
 
 
 class Fleet(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
+    @initialize(keep=st.sampled_from(sorted(KEEPS)))
+    def begin(self, keep: str) -> None:
+        self.keep = keep
         self.now = 0.0
         self.epoch = 0
         self.calls = 0
@@ -376,7 +377,7 @@ class Fleet(RuleBasedStateMachine):
     def fail_over(self) -> None:
         """Another placement leads: it knows what etcd holds, and nobody is connected to it yet."""
         self.epoch += 1
-        self.core = Scheduler(Epoch(self.epoch), keep_alive_s=5.0)
+        self.core = Scheduler(Epoch(self.epoch), keep=self.keep, keep_alive_s=5.0)
         self.connected.clear()
         self.attached.clear()
         self.told_unmet.clear()
@@ -398,7 +399,7 @@ class Fleet(RuleBasedStateMachine):
         what = function, version, 256, limit, RUNTIMES[function], self.now, version
         self.feed(on.FunctionDefined(*what, *wishes, apart))
 
-    @rule(seconds=st.sampled_from([0.05, 0.6, 3.0]))
+    @rule(seconds=st.sampled_from([0.05, 0.6, 3.0, 130.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.feed(on.Tick(self.now))

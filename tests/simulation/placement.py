@@ -25,12 +25,14 @@ class Placement(Process):
         etcd: Etcd,
         check: Callable[[Scheduler], None],
         tell: Callable[..., None],
+        keep: str,
         keep_alive_s: float,
     ):
         super().__init__(net, name)
         self.etcd = etcd
         self.check = check
         self.tell = tell
+        self.keep = keep
         self.keep_alive_s = keep_alive_s
         self.unmet_at: dict[tuple[FunctionName, do.Unmet], float] = {}
         """When each reason was last told for a function."""
@@ -159,7 +161,7 @@ class Placement(Process):
     def _lead(self, epoch: int, lease: int, sent: float) -> None:
         self.epoch, self.lease = epoch, lease
         self.valid_until = sent + LEASE_TTL_S
-        self.core = Scheduler(Epoch(epoch), keep_alive_s=self.keep_alive_s)
+        self.core = Scheduler(Epoch(epoch), keep=self.keep, keep_alive_s=self.keep_alive_s)
 
         def changed(kind: str, key: str, value: Any) -> None:
             if self.epoch == epoch:

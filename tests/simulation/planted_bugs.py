@@ -294,7 +294,7 @@ BUGS: Final = [
         ("a favoured node is overloaded", "FILLED: Final = 1.25", "FILLED: Final = 99.0", "table"),
         (
             "the most recently used one is evicted for memory",
-            "for instance in node.idle.values():",
+            "for instance in books.keep.on_node(node):",
             "for instance in reversed(node.idle.values()):",
             "table",
         ),

@@ -35,7 +35,9 @@ class Acts:
     serial: int = 0
     """How many lease numbers this epoch has given out."""
 
-    def grant(self, version: Version, frontend: Frontend, candidates: list[Candidate], at: float) -> list[Command]:
+    def grant(
+        self, version: Version, frontend: Frontend, candidates: list[Candidate], at: float
+    ) -> list[Command]:
         """One on the first of the candidates, leased to a frontend from the beginning."""
         reason = choice.cold_reason(version)
         node = candidates[0].node

@@ -166,7 +166,7 @@ class Function:
     turn: int = 0
     """When it was last given one, as leases are counted."""
     calls: int = 0
-    """How often one of its instances was taken up, since it last had none."""
+    """How often one of its instances was taken up."""
     start_ms: float = 0.0
     """What its last start took; 0 until one is seen."""
     rate: StartRate = field(default_factory=StartRate)
@@ -408,8 +408,6 @@ class Books:
         version.count -= 1
         function = version.function
         del function.instances[instance.id]
-        if not function.instances:
-            function.calls = 0
         function.nodes[node.id] -= 1
         if not function.nodes[node.id]:
             del function.nodes[node.id]

@@ -1,7 +1,17 @@
-"""Histograms of idle times.  (experimental draft)"""
+"""Histograms: how long a function was idle before says how long it is kept, and when one is started ahead.
 
-import os
-from collections import Counter
+The policy of "Serverless in the Wild" (ATC 2020), for concurrency: a function's n-th instance is idle from
+when fewer than n run until n run again, whether an instance was kept meanwhile or not. From these idle times,
+counted by the minute, come a head and a tail, `HEAD` and `TAIL` of them being shorter. Once they can be told
+(`Habit.reckon` says when not: then it is as `fixed`),
+
+    1. an idle instance is kept for the tail;
+    2. where the head is not short, what a function has ends as soon as nothing of it runs, and one is started
+       when the head is over, and kept until the tail is.
+
+Memory that is short meanwhile goes as in `fixed`. A new leader has no notes, and learns anew.
+"""
+
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
@@ -13,66 +23,93 @@ from lambent_proto.ids import FunctionName, VersionKey, qualifier_of
 if TYPE_CHECKING:
     from lambent_placement.core.books import Function, Instance, Version
 
-E = os.environ.get
-MINUTES: Final = 240
-HEAD: Final = float(E("HEAD", "0.05"))
-TAIL: Final = float(E("TAIL", "0.99"))
-LEAST: Final = int(E("LEAST", "4"))
-FARTHEST: Final = float(E("FARTHEST", "600"))
-MODE = E("MODE", "paper")
+MINUTE_S: Final = 60.0
+
+LONGEST: Final = 240
+"""Minutes: longer idle times are counted as one. The range of the paper's histograms."""
+
+HEAD: Final = 0.05
+"""The paper's."""
+
+TAIL: Final = 0.999
+"""The paper's is 0.99, which is as many cold starts among a busy function's calls: docs/decisions/0012."""
+
 EARLY, LATE = 0.9, 1.1
-MOST = int(E("MOST", "1000000"))
+"""The margins of the paper, on the head and on the tail."""
+
+SEEN: Final = 3
+"""Fewer idle times say nothing."""
+
+SPREAD: Final = 60
+"""Minutes from head to tail: an instance that waits for longer is no better than one that was kept."""
+
+SHORT: Final = 2
+"""Minutes: what may be called so soon is not ended meanwhile."""
+
+REMEMBERED: Final = 10_000
+"""Idle times after which all counts are halved, so that a new habit shows."""
 
 
 @dataclass(slots=True)
 class Habit:
-    minutes: Counter[int] = field(default_factory=Counter)
+    """When a function is called, and what follows from it."""
+
+    minutes: dict[int, int] = field(default_factory=dict)
+    """How many idle times there were of each length."""
     seen: int = 0
-    fell: dict[int, float] = field(default_factory=dict)
-    freed_at: float = 0.0
-    warm_at: float | None = None
-    look_at: float = inf
-    version: VersionKey = VersionKey("")
+    reckon_at: int = SEEN
+    """With how many the head and the tail are worked out again: each time a twentieth more."""
     head_s: float = 0.0
     tail_s: float | None = None
-    reckon_at: int = LEAST
+    """None: nothing can be told."""
+    version: VersionKey | None = None
+    """What was called last."""
+    fewer_since: dict[int, float] = field(default_factory=dict)
+    """Since when fewer instances run, by how many they were."""
+    freed_at: float | None = None
+    """When the last one was."""
+    warm_at: float | None = None
+    """When one is to be started; until then the function has none."""
+    look_at: float = inf
+    """When it is on the agenda."""
 
     def note(self, idle_s: float) -> None:
-        self.minutes[min(int(idle_s / 60), MINUTES)] += 1
+        minute = min(int(idle_s / MINUTE_S), LONGEST)
+        self.minutes[minute] = self.minutes.get(minute, 0) + 1
         self.seen += 1
+        if self.seen >= REMEMBERED:
+            self.minutes = {minute: count // 2 for minute, count in self.minutes.items() if count > 1}
+            self.seen = self.reckon_at = sum(self.minutes.values())
         if self.seen >= self.reckon_at:
-            self.reckon_at = int(self.seen * 1.05) + 1
+            self.reckon_at = self.seen + 1 + self.seen // 20
             self.reckon()
-        if self.seen >= MOST:
-            self.minutes = Counter({m: (c + 1) // 2 for m, c in self.minutes.items()})
-            self.seen = self.minutes.total()
-            self.reckon_at = self.seen
 
     def reckon(self) -> None:
-        cum = 0
-        head = tail = None
+        """Nothing can be told of few idle times, of long ones, and of what is spread out."""
+        head, tail = self._minute(HEAD), self._minute(TAIL)
+        told = tail < LONGEST and tail - head <= SPREAD
+        self.head_s = EARLY * MINUTE_S * head if told and head >= SHORT else 0.0
+        self.tail_s = LATE * MINUTE_S * (tail + 1) if told else None
+
+    def _minute(self, share: float) -> int:
+        shorter, minute = 0, 0
         for minute in sorted(self.minutes):
-            cum += self.minutes[minute]
-            if head is None and cum > HEAD * self.seen:
-                head = minute
-            if tail is None and cum >= TAIL * self.seen:
-                tail = minute
-        assert head is not None and tail is not None
-        self.tail_s = None
-        if tail >= MINUTES:
-            return
-        self.head_s, self.tail_s = head * 60 * EARLY, (tail + 1) * 60 * LATE
+            shorter += self.minutes[minute]
+            if shorter > share * self.seen:
+                break
+        return minute
 
 
 @dataclass(slots=True)
 class Histogram(Fixed):
     habits: dict[FunctionName, Habit] = field(default_factory=dict)
     agenda: list[tuple[float, FunctionName]] = field(default_factory=list)
+    """When to look at which function next, the soonest first; what its habit does not say is out of date."""
 
     def called(self, instance: "Instance", at: float) -> None:
         function = self.books.version(instance.version).function
         habit = self._habit(function.name)
-        since = habit.fell.pop(function.running, None)
+        since = habit.fewer_since.pop(function.running, None)
         if since is not None:
             habit.note(at - since)
         habit.version, habit.warm_at = instance.version, None
@@ -80,35 +117,20 @@ class Histogram(Fixed):
     def freed(self, instance: "Instance", at: float) -> None:
         function = self.books.version(instance.version).function
         habit = self._habit(function.name)
-        habit.fell[function.running] = habit.freed_at = at
-        if function.running == 1 and habit.tail_s is not None:
-            far = habit.head_s >= FARTHEST
-            if far:
-                habit.warm_at = at + habit.head_s
+        habit.fewer_since[function.running] = habit.freed_at = at
+        if function.running == 1 and habit.head_s:
+            habit.warm_at = at + habit.head_s
 
     def idles(self, instance: "Instance") -> None:
-        function = self.books.version(instance.version).function
-        habit = self._habit(function.name)
-        self._look(function.name, habit, self._end(instance, habit))
-        if habit.warm_at is not None:
-            self._look(function.name, habit, habit.warm_at)
+        name = self.books.version(instance.version).function.name
+        self._look(name, self._end(instance, self._habit(name)))
 
     def _end(self, instance: "Instance", habit: Habit) -> float:
-        since = min(instance.idle_since, habit.freed_at or instance.idle_since)
+        """One that was started ahead is kept no longer than if it had been there since the last call."""
         if habit.tail_s is None:
-            return since + self.keep_alive_s
-        if MODE == "paper":
-            if habit.warm_at is not None:
-                return since
-            return since + habit.tail_s
-        if MODE == "add":
-            if habit.warm_at is not None or habit.head_s < FARTHEST:
-                return since + self.keep_alive_s
-            return max(since + habit.tail_s, instance.idle_since)
-        # longer
-        if habit.warm_at is not None:
-            return since + self.keep_alive_s
-        return since + max(self.keep_alive_s, habit.tail_s)
+            return instance.idle_since + self.keep_alive_s
+        since = instance.idle_since if habit.freed_at is None else min(instance.idle_since, habit.freed_at)
+        return since + (habit.tail_s if habit.warm_at is None else 0.0)
 
     def _habit(self, name: FunctionName) -> Habit:
         found = self.habits.get(name)
@@ -116,7 +138,8 @@ class Histogram(Fixed):
             found = self.habits[name] = Habit()
         return found
 
-    def _look(self, name: FunctionName, habit: Habit, at: float) -> None:
+    def _look(self, name: FunctionName, at: float) -> None:
+        habit = self.habits[name]
         if at < habit.look_at:
             habit.look_at = at
             heappush(self.agenda, (at, name))
@@ -126,26 +149,29 @@ class Histogram(Fixed):
         while self.agenda and self.agenda[0][0] <= at:
             look_at, name = heappop(self.agenda)
             habit = self.habits.get(name)
-            if habit is None or habit.look_at != look_at:
-                continue
-            function = self.books.functions.get(name)
-            if function is None:
-                del self.habits[name]
-                continue
-            habit.look_at = inf
-            if habit.warm_at is not None and habit.warm_at <= at:
-                habit.warm_at = None
-                version = function.current.get(qualifier_of(habit.version))
-                if version is not None:
-                    due.warm.append(version)
-            next_at = at + 60 * MINUTES
-            if habit.warm_at is not None:
-                next_at = habit.warm_at
-            for one in function.idle.values():
-                end = self._end(one, habit)
-                if end > at:
-                    next_at = min(end, next_at)
-                    break
-                due.over.append(one)
-            self._look(name, habit, next_at)
+            if habit is not None and habit.look_at == look_at:
+                habit.look_at = inf
+                self._look_at(name, habit, due, at)
         return due
+
+    def _expected(self, function: "Function", habit: Habit) -> "list[Version]":
+        """What was called last, or what has taken its place."""
+        version = function.current.get(qualifier_of(habit.version)) if habit.version else None
+        return [version] if version else []
+
+    def _look_at(self, name: FunctionName, habit: Habit, due: Due, at: float) -> None:
+        function = self.books.functions.get(name)
+        if function is None:
+            del self.habits[name]
+            return
+        if habit.warm_at is not None and habit.warm_at <= at:
+            habit.warm_at = None
+            due.warm += self._expected(function, habit)
+        next_at = at + LONGEST * MINUTE_S if habit.warm_at is None else habit.warm_at
+        for instance in function.idle.values():
+            end = self._end(instance, habit)
+            if end > at:
+                next_at = min(next_at, end)
+                break  # least recently used first: the rest ends later
+            due.over.append(instance)
+        self._look(name, next_at)

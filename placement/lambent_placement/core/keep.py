@@ -1,4 +1,4 @@
-"""What becomes of idle instances: when they end, in which order they give way, what is started ahead of a call.
+"""What becomes of idle instances: when they end, who gives way first, what is started ahead of a call.
 
 A policy is told what happens and answers from what it has seen; it changes nothing but its own notes, and
 knows no clock. What it says is carried out by others, under the limits that everything is under. No answer

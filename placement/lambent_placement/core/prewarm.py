@@ -19,11 +19,13 @@ class Prewarm:
     acts: Acts
 
     def start(self, versions: list[Version], at: float) -> list[Command]:
-        commands: list[Command] = []
-        for version in versions:
-            if self._may_start(version, at) and (nodes := where.candidates(self.books, None, version, at)):
-                commands.append(self.acts.grant_to_nobody(version, nodes[0].node))
-        return commands
+        return [command for version in versions for command in self._start(version, at)]
+
+    def _start(self, version: Version, at: float) -> list[Command]:
+        if not self._may_start(version, at):
+            return []
+        candidates = where.candidates(self.books, None, version, at)
+        return [self.acts.grant_to_nobody(version, it.node) for it in candidates[:1]]
 
     def _may_start(self, version: Version, at: float) -> bool:
         function, pool = version.function, self.books.pool

@@ -11,7 +11,7 @@ A demand that is not met is served in this order of preference, the longest wait
     4. what another frontend holds and does not use: recalled, idle ones come back at once;
     5. below the function's limit, a new instance on the node that `where` finds best;
     6. at the limit, in place of an idle one of another version, or of one out of reach;
-    7. without free memory, in place of the least recently used idle instances of one such node;
+    7. without free memory, in place of the idle instances of one such node that are worth least (`keep`);
     8. at the limit with every instance in use: recalled from the frontend whose own callers have waited less.
 
 At the end of the pool (`limits`) a function that runs nothing, or less than others, is given of theirs.
