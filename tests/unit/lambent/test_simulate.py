@@ -79,7 +79,7 @@ def test_what_starts_ahead_costs_less_memory_than_what_is_kept() -> None:
 
 
 def test_under_pressure_greedy_dual_keeps_what_is_called_often() -> None:
-    """Four functions of which three fit, one called often, then a round of the rare ones between its calls."""
+    """Three of four functions fit; one was called often before all take turns."""
     trace = Trace([function(name, 256, []) for name in "abcd"])
     often = [Invocation(float(number), 0, 0.1) for number in range(20)]
     rounds = [Invocation(20.0 + 10 * number, (1, 2, 3, 0)[number % 4], 0.1) for number in range(40)]
@@ -87,7 +87,7 @@ def test_under_pressure_greedy_dual_keeps_what_is_called_often() -> None:
         run(it, trace, often + rounds, nodes=1, node_mb=768, keep_alive_s=1e6)
         for it in ("lru", "greedy-dual")
     )
-    assert (lru.cold, dual.cold) == (41, 31)
+    assert (lru.cold, dual.cold) == (41, 37)
 
 
 def test_two_calls_at_once_need_two_instances() -> None:
