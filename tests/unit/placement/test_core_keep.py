@@ -231,13 +231,13 @@ def test_idle_times_are_those_of_a_number_of_instances() -> None:
         pytest.param([on.FunctionRemoved(FunctionName("a"), 0.0)], 0, id="the function is gone"),
         pytest.param([defined(0, A)], 0, id="it is switched off"),
         pytest.param(
-            [defined(None, A), defined(None, B), on.ConcurrencySet(1, 0.0), WANTS_B],
+            [defined(None, A), defined(None, B), on.ConcurrencySet(2, 0.0), WANTS_B],
             0,
             id="the pool is used up",
         ),
         pytest.param([on.NodeDraining("n1", True, 0.0)], 0, id="no node is open"),
         pytest.param([on.NodeRegistered(N2, 512)], 0, id="a worker has not reported what runs there"),
-        pytest.param([on.ProvisionedSet(A, 1, 0.0)], 1, id="it has one already"),
+        pytest.param([defined(None, A), on.ProvisionedSet(A, 1, 0.0)], 1, id="it has one already"),
     ],
 )
 def test_what_is_started_ahead_is_under_every_limit(hindrance: list[on.Event], there: int) -> None:
