@@ -5,7 +5,7 @@ lines of bookkeeping. Leaders follow each other, streams break, words are lost, 
 """
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,6 +15,7 @@ from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core import invariants
 from lambent_placement.core.books import State
+from lambent_placement.core.histogram import Habit, Histogram
 from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import (
     Epoch,
@@ -32,6 +33,8 @@ from lambent_worker.core import events as told
 from lambent_worker.core.agent import Agent
 from lambent_worker.core.agent import State as AgentState
 
+EXPECTED: Final[dict[str, Any]] = {"head_s": 0.4, "tail_s": 2.0, "reckon_at": 1_000_000}
+"""A habit within which instances are started ahead in a few steps."""
 LIMITS: Final = {FunctionName("f"): 2, FunctionName("g"): 3}
 RUNTIMES: Final = {FunctionName("f"): "python3.11", FunctionName("g"): "nodejs20.x"}
 RUNTIMES_OF: Final = (
@@ -316,6 +319,21 @@ class Fleet(RuleBasedStateMachine):
         self.feed(on.Released(frontend, [lease], sure, self.now))
 
     @rule(frontend=frontends, function=functions)
+    def calls_once(self, frontend: FrontendId, function: FunctionName) -> None:
+        """All goes well, and what is not used is given back; then the next call is due."""
+        if frontend not in self.attached:
+            return
+        self.demands(frontend, function, 1, 0, True)
+        self.demands(frontend, function, 0, 0, False)
+        for instance, number in list(self.held[frontend].items()):
+            if not self.runs_for(frontend, instance):
+                del self.held[frontend][instance]
+                self.feed(on.Released(frontend, [(instance, number)], True, self.now))
+        self.time_passes(0.05)
+        self.all_goes_well()
+        self.time_passes(0.6)
+
+    @rule(frontend=frontends, function=functions)
     def has_nothing_idle(self, frontend: FrontendId, function: FunctionName) -> None:
         if frontend in self.attached:
             self.feed(on.Recalled(frontend, self.version(function), [], self.now))
@@ -378,6 +396,8 @@ class Fleet(RuleBasedStateMachine):
         """Another placement leads: it knows what etcd holds, and nobody is connected to it yet."""
         self.epoch += 1
         self.core = Scheduler(Epoch(self.epoch), keep=self.keep, keep_alive_s=5.0)
+        if isinstance(self.core.books.keep, Histogram):
+            self.core.books.keep.habits = {function: Habit(**EXPECTED) for function in LIMITS}
         self.connected.clear()
         self.attached.clear()
         self.told_unmet.clear()

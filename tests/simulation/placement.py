@@ -6,6 +6,7 @@ from typing import Any
 from lambent_frontend.core import commands as frontend_said
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
+from lambent_placement.core.histogram import Habit, Histogram
 from lambent_placement.core.scheduler import Scheduler
 from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey, function_of
 from lambent_worker.core import commands as worker_said
@@ -162,6 +163,12 @@ class Placement(Process):
         self.epoch, self.lease = epoch, lease
         self.valid_until = sent + LEASE_TTL_S
         self.core = Scheduler(Epoch(epoch), keep=self.keep, keep_alive_s=self.keep_alive_s)
+        if isinstance(self.core.books.keep, Histogram):
+            self.core.books.keep.habits = {
+                FunctionName(key.removeprefix("fn/")): Habit(head_s=0.1, tail_s=2.0, reckon_at=1_000_000)
+                for key in self.etcd.keys
+                if key.startswith("fn/")
+            }  # nothing is idle for minutes here, and instances are to be started ahead all the same
 
         def changed(kind: str, key: str, value: Any) -> None:
             if self.epoch == epoch:

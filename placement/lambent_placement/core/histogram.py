@@ -57,7 +57,7 @@ class Habit:
     minutes: dict[int, int] = field(default_factory=dict)
     """How many idle times there were of each length."""
     seen: int = 0
-    reckon_at: int = SEEN
+    reckon_at: int = 0
     """With how many the head and the tail are worked out again: each time a twentieth more."""
     head_s: float = 0.0
     tail_s: float | None = None
@@ -80,7 +80,7 @@ class Habit:
         if self.seen >= REMEMBERED:
             self.minutes = {minute: count // 2 for minute, count in self.minutes.items() if count > 1}
             self.seen = self.reckon_at = sum(self.minutes.values())
-        if self.seen >= self.reckon_at:
+        if self.seen >= max(SEEN, self.reckon_at):
             self.reckon_at = self.seen + 1 + self.seen // 20
             self.reckon()
 

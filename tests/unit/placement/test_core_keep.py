@@ -1,14 +1,16 @@
 """What becomes of idle instances under each policy: who ends, who gives way, what is started ahead."""
 
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 
+from lambent.simulate.policies import POLICIES
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core import invariants
 from lambent_placement.core.histogram import REMEMBERED, Habit
 from lambent_placement.core.scheduler import KEEPS, Scheduler
+from lambent_placement.settings import PlacementSettings
 from lambent_proto.ids import Epoch, FunctionName, InstanceId, LeaseNumber, NodeId, VersionKey
 from tests.unit.placement.scheduler_rows import N1, N2, F, attached, defined, node
 
@@ -271,3 +273,10 @@ def test_a_new_revision_is_started_ahead() -> None:
     fleet.tell(defined(None, new))
     fleet.until(fleet.at + 28 * MINUTE)
     assert (fleet.there(A), fleet.there(new)) == (0, 1)
+
+
+def test_each_policy_can_be_set() -> None:
+    """By the name that `lambent simulate` has for it; and no other can."""
+    names = get_args(PlacementSettings.model_fields["keep_alive"].annotation)
+    assert set(names) == set(KEEPS)
+    assert set(names) <= set(POLICIES)
