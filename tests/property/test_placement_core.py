@@ -5,7 +5,7 @@ lines of bookkeeping. Leaders follow each other, streams break, words are lost, 
 """
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,7 +15,8 @@ from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core import invariants
 from lambent_placement.core.books import State
-from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.histogram import Habit, Histogram
+from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -32,6 +33,8 @@ from lambent_worker.core import events as told
 from lambent_worker.core.agent import Agent
 from lambent_worker.core.agent import State as AgentState
 
+EXPECTED: Final[dict[str, Any]] = {"head_s": 0.4, "tail_s": 2.0, "reckon_at": 1_000_000}
+"""A habit within which instances are started ahead in a few steps."""
 LIMITS: Final = {FunctionName("f"): 2, FunctionName("g"): 3}
 RUNTIMES: Final = {FunctionName("f"): "python3.11", FunctionName("g"): "nodejs20.x"}
 RUNTIMES_OF: Final = (
@@ -54,8 +57,9 @@ def of(version: VersionKey, function: FunctionName) -> bool:
 
 
 class Fleet(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
+    @initialize(keep=st.sampled_from(sorted(KEEPS)))
+    def begin(self, keep: str) -> None:
+        self.keep = keep
         self.now = 0.0
         self.epoch = 0
         self.calls = 0
@@ -315,6 +319,21 @@ class Fleet(RuleBasedStateMachine):
         self.feed(on.Released(frontend, [lease], sure, self.now))
 
     @rule(frontend=frontends, function=functions)
+    def calls_once(self, frontend: FrontendId, function: FunctionName) -> None:
+        """All goes well, and what is not used is given back; then the next call is due."""
+        if frontend not in self.attached:
+            return
+        self.demands(frontend, function, 1, 0, True)
+        self.demands(frontend, function, 0, 0, False)
+        for instance, number in list(self.held[frontend].items()):
+            if not self.runs_for(frontend, instance):
+                del self.held[frontend][instance]
+                self.feed(on.Released(frontend, [(instance, number)], True, self.now))
+        self.time_passes(0.05)
+        self.all_goes_well()
+        self.time_passes(0.6)
+
+    @rule(frontend=frontends, function=functions)
     def has_nothing_idle(self, frontend: FrontendId, function: FunctionName) -> None:
         if frontend in self.attached:
             self.feed(on.Recalled(frontend, self.version(function), [], self.now))
@@ -376,7 +395,9 @@ class Fleet(RuleBasedStateMachine):
     def fail_over(self) -> None:
         """Another placement leads: it knows what etcd holds, and nobody is connected to it yet."""
         self.epoch += 1
-        self.core = Scheduler(Epoch(self.epoch), keep_alive_s=5.0)
+        self.core = Scheduler(Epoch(self.epoch), keep=self.keep, keep_alive_s=5.0)
+        if isinstance(self.core.books.keep, Histogram):
+            self.core.books.keep.habits = {function: Habit(**EXPECTED) for function in LIMITS}
         self.connected.clear()
         self.attached.clear()
         self.told_unmet.clear()
@@ -398,7 +419,7 @@ class Fleet(RuleBasedStateMachine):
         what = function, version, 256, limit, RUNTIMES[function], self.now, version
         self.feed(on.FunctionDefined(*what, *wishes, apart))
 
-    @rule(seconds=st.sampled_from([0.05, 0.6, 3.0]))
+    @rule(seconds=st.sampled_from([0.05, 0.6, 3.0, 130.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.feed(on.Tick(self.now))

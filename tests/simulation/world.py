@@ -6,7 +6,7 @@ from typing import Any
 
 from lambent_placement.core import invariants
 from lambent_placement.core.commands import Unmet
-from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import FunctionName, RequestId, VersionKey, function_of, node_name
 from tests.simulation.frontend import Frontend
 from tests.simulation.network import Clock, Network, Process
@@ -69,9 +69,9 @@ class World:
         for function in self.reserved:
             self._define(function)
         tell = self.story.tell
-        keep_alive_s = dice.choice((0.5, 3.0, 60.0))
+        keep, keep_alive_s = dice.choice(sorted(KEEPS)), dice.choice((0.5, 3.0, 60.0))
         self.placements = [
-            Placement(self.net, f"placement{i}", self.etcd, self._check_books, tell, keep_alive_s)
+            Placement(self.net, f"placement{i}", self.etcd, self._check_books, tell, keep, keep_alive_s)
             for i in range(2)
         ]
         self.workers = [

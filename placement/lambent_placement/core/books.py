@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from lambent_placement.core.keep import Fixed, Keep
 from lambent_placement.core.limits import STARTS, Pool, StartRate
 from lambent_placement.core.node_index import NodeIndex
 from lambent_proto.ids import (
@@ -164,6 +165,10 @@ class Function:
     """Of its running instances those of each version above what is provisioned: they take from the pool."""
     turn: int = 0
     """When it was last given one, as leases are counted."""
+    calls: int = 0
+    """How often one of its instances was taken up."""
+    start_ms: float = 0.0
+    """What its last start took; 0 until one is seen."""
     rate: StartRate = field(default_factory=StartRate)
     failures: int = 0
     """Starts that failed through no fault of the function's, in a row."""
@@ -221,6 +226,8 @@ class Books:
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     index: NodeIndex = field(init=False)
+    keep: Keep = field(init=False)
+    """The policy for what idles, told here so that its notes are in step with the indexes."""
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Of the whole fleet: ready and leased to nobody, most recently used last."""
     unreported: int = 0
@@ -250,6 +257,7 @@ class Books:
 
     def __post_init__(self) -> None:
         self.index = NodeIndex(self.nodes)
+        self.keep = Fixed(self)
 
     def node(self, node_id: NodeId, memory_mb: int) -> Node:
         found = self.nodes.get(node_id)
@@ -456,6 +464,8 @@ class Books:
         if instance.state is State.IDLE and instance.ready:
             for index in self._idle_indexes(instance, version):
                 index[instance.id] = instance
+            if not instance.provisioned:
+                self.keep.idles(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
             self.wanted(instance.version, instance.frontend).held += 1
             self.frontend(instance.frontend).held[instance.id] = instance
@@ -468,6 +478,8 @@ class Books:
         if instance.state is State.IDLE:
             for index in self._idle_indexes(instance, version):
                 index.pop(instance.id, None)
+            if instance.ready and not instance.provisioned:
+                self.keep.idles_no_more(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
             self.wanted(instance.version, instance.frontend).held -= 1
             self.frontend(instance.frontend).held.pop(instance.id, None)
@@ -492,6 +504,7 @@ class Books:
         function, before = version.function, version.beyond
         version.running += change
         function.running += change
+        function.calls += running
         more = version.beyond - before
         function.beyond += more
         if function.reserved is None:
