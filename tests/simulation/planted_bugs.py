@@ -67,8 +67,8 @@ BUGS: Final = [
         ),
         (
             "a void lease takes another event",
-            "            lease.void = True\n",
-            "            lease.void = False\n",
+            "        lease.void = True\n",
+            "        lease.void = False\n",
             "property",
         ),
         (
