@@ -116,7 +116,7 @@ async def _drain(agent: Agent, retired: asyncio.Future[str], drain_s: float) -> 
     _log.info("draining", instances=len(agent.core.instances), at_most_s=drain_s)
     agent.leave()
     await asyncio.wait([retired], timeout=drain_s)
-    _log.info("drained", left=len(agent.core.instances))
+    _log.info("drain_over", left=len(agent.core.instances))
 
 
 @asynccontextmanager
