@@ -66,6 +66,8 @@ class Fleet(RuleBasedStateMachine):
         self.revisions = dict.fromkeys(LIMITS, 1)
         self.agents: dict[NodeId, Agent] = {}
         self.connected: set[NodeId] = set()
+        self.leaving: set[NodeId] = set()
+        """Those of which the leader has heard that they will end."""
         self.orders: dict[NodeId, list[do.Grant | do.Evict | do.Fence]] = {}
         self.attached: set[FrontendId] = set()
         self.links: dict[FrontendId, set[NodeId]] = {frontend: set() for frontend in FRONTENDS}
@@ -105,6 +107,7 @@ class Fleet(RuleBasedStateMachine):
                 assert command.node in self.connected, "an order to a worker that cannot hear it"
                 self.orders[command.node].append(command)
                 if isinstance(command, do.Grant):
+                    assert command.node not in self.leaving, "a start where all is moved away"
                     runtime = RUNTIMES[function_of(command.version)]
                     taken = RUNTIMES_OF[self.slots.index(command.node)] or {"python3.11"}
                     assert runtime in taken, f"a start on a node without {runtime}"
@@ -138,9 +141,9 @@ class Fleet(RuleBasedStateMachine):
             if isinstance(answer, said.Start):
                 self.check_limit(function_of(answer.version))
             if node in self.connected:
-                self.pass_on(answer)
+                self.pass_on(node, answer)
 
-    def pass_on(self, answer: said.Command) -> None:
+    def pass_on(self, node: NodeId, answer: said.Command) -> None:
         match answer:
             case said.ReportReady():
                 self.feed(on.InstanceReady(answer.instance, 1.0, 2.0, self.now))
@@ -150,6 +153,9 @@ class Fleet(RuleBasedStateMachine):
                 self.feed(on.InstanceFreed(answer.instance, answer.number, answer.busy, self.now))
             case said.ReportRefused():
                 self.feed(on.GrantRefused(answer.instance, answer.reason, self.now))
+            case said.ReportLeaving():
+                self.leaving.add(node)
+                self.feed(on.NodeLeaving(node, self.now))
             case _:
                 pass
 
@@ -230,7 +236,10 @@ class Fleet(RuleBasedStateMachine):
             self.orders[node].clear()
             self.feed(on.NodeDisconnected(node, self.now))
 
-    @rule(slot=slots, what=st.sampled_from(["disconnect", "report", "report", "die", "die, stream first"]))
+    @rule(
+        slot=slots,
+        what=st.sampled_from(["disconnect", "report", "report", "leave", "die", "die, stream first"]),
+    )
     def a_worker_comes_or_goes(self, slot: int, what: str) -> None:
         """In one rule, so that it takes one step of many."""
         match what:
@@ -238,6 +247,8 @@ class Fleet(RuleBasedStateMachine):
                 self.disconnect(slot)
             case "report":
                 self.report(slot)
+            case "leave":
+                self.obey(self.slots[slot], told.StopAsked())
             case _:
                 self.dies(slot, stream_first="first" in what)
                 self.report(slot)
@@ -252,7 +263,9 @@ class Fleet(RuleBasedStateMachine):
             on.Reported(i.id, i.version, i.memory_mb, i.state.value, i.number, i.frontend, i.provisioned)
             for i in self.agents[node].instances.values()
         ]
-        self.feed(on.NodeReported(node, 768, reports, self.now))
+        leaving = self.agents[node].leaving
+        self.leaving |= {node} if leaving else set()
+        self.feed(on.NodeReported(node, 768, reports, self.now, leaving))
 
     def dies(self, slot: int, stream_first: bool) -> None:
         """A worker's sandboxes are gone before its key is; another takes its place."""

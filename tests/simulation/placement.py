@@ -264,12 +264,12 @@ class Placement(Process):
     def _from_worker(self, node: NodeId, wire: Wire, said: Any) -> None:
         at = self.net.clock.now
         if isinstance(said, tuple):
-            _, _, memory_mb, instances = said
+            _, _, memory_mb, instances, leaving = said
             old = self.nodes.get(node)
             if old is not None:
                 old.close(self)
             self.nodes[node] = wire
-            self.feed(on.NodeReported(node, memory_mb, [on.Reported(*i) for i in instances], at))
+            self.feed(on.NodeReported(node, memory_mb, [on.Reported(*i) for i in instances], at, leaving))
             return
         if self.nodes.get(node) is not wire:
             return
@@ -282,5 +282,7 @@ class Placement(Process):
                 self.feed(on.InstanceFreed(said.instance, said.number, said.busy, at))
             case worker_said.ReportRefused():
                 self.feed(on.GrantRefused(said.instance, said.reason, at))
+            case worker_said.ReportLeaving():
+                self.feed(on.NodeLeaving(node, at))
             case _:
                 raise AssertionError(f"no worker says {said} to placement")

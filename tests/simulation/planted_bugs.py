@@ -67,8 +67,8 @@ BUGS: Final = [
         ),
         (
             "a void lease takes another event",
-            "            lease.void = True\n",
-            "            lease.void = False\n",
+            "        lease.void = True\n",
+            "        lease.void = False\n",
             "property",
         ),
         (
@@ -119,6 +119,12 @@ BUGS: Final = [
             "if given and not self.attached:",
             "table",
         ),
+        (
+            "a worker that owes an answer is unlinked from",
+            "done = self.leaving - {lease.node for lease in self.leases.values()}",
+            "done = set(self.leaving)",
+            "table",
+        ),
         ("nothing is released", "if not late:", "if late:", "simulation"),
         (
             "the attachment forgets the demands",
@@ -147,7 +153,14 @@ BUGS: Final = [
     ),
     *_of(
         PLACEMENT,
-        ("a node that drains is given new ones", "and not self.draining", "", "table"),
+        ("a node that drains is given new ones", "and not self.is_emptied", "", "table"),
+        (
+            "one whose worker will end stays as it is",
+            "return self.draining or self.leaving",
+            "return self.draining",
+            "table",
+        ),
+        ("a new leader does not hear who will end", ", leaving=event.leaving", "", "table"),
         (
             "an idle one does not wait for its stand-in",
             "self.stand_ins[grant.instance] = instance.id",
@@ -496,6 +509,18 @@ BUGS: Final = [
     ),
     *_of(
         WORKER,
+        (
+            "one that will end says goodbye to what runs there",
+            "if not self.leaving or self.instances or self.said_bye:",
+            "if not self.leaving or self.said_bye:",
+            "table",
+        ),
+        (
+            "one that will end starts more",
+            "        if self.leaving:\n            return [ReportRefused",
+            "        if self.said_bye:\n            return [ReportRefused",
+            "table",
+        ),
         ("a stale lease is served", "if event.number < instance.number:", "if event.number < 0:", "table"),
         (
             "anybody may use a lease number",

@@ -132,6 +132,7 @@ class World:
         self._trouble()
         self._run_until(STORM_S)
         self._calm_down()
+        self.clock.at(STORM_S + CALM_S / 2, lambda: self._leave(self.workers[0]))
         self._run_until(STORM_S + CALM_S)
         self.rate = 0.0
         self._run_until(STORM_S + CALM_S + 6.0)
@@ -183,6 +184,7 @@ class World:
             "update",
             "limit",
             "drain",
+            "leave",
             "provision",
             "worker",
             "leader",
@@ -225,8 +227,8 @@ class World:
                 self._change_a_limit()
             case "provision":
                 self._provision()
-            case "drain":
-                self._drain(dice.choice(self.workers), seconds)
+            case "drain" | "leave":
+                self._empty(fault, dice.choice(self.workers), seconds)
             case _:
                 pass  # nothing to cut
 
@@ -240,6 +242,12 @@ class World:
         self.story.note(f"{function} has {count} ready")
         self.etcd.put(f"provisioned/{self.versions[function]}", count)
 
+    def _empty(self, how: str, worker: Worker, seconds: float) -> None:
+        if how == "leave":
+            self._leave(worker)
+        else:
+            self._drain(worker, seconds)
+
     def _drain(self, worker: Worker, seconds: float) -> None:
         """For good if it is for long: then nothing may be left there at the end."""
         self.story.note(f"drain {worker.name}")
@@ -247,6 +255,11 @@ class World:
         others = [it for it in self.workers if f"drain/{it.name}" not in self.etcd.keys]
         if seconds < 5.0 or not others:
             self.clock.after(seconds, lambda: self.etcd.delete(f"drain/{worker.name}"))
+
+    def _leave(self, worker: Worker) -> None:
+        if worker.alive:
+            self.story.note(f"{worker.name} is told to stop")
+            worker.soon(0.0, worker.leave)
 
     def _calm_down(self) -> None:
         self.story.note("calm from here on")

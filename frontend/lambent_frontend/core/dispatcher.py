@@ -33,6 +33,7 @@ from lambent_frontend.core.commands import (
     Outcome,
     Release,
     ReportLink,
+    Unlink,
 )
 from lambent_frontend.core.events import (
     Event,
@@ -53,6 +54,7 @@ from lambent_frontend.core.events import (
     VersionDefined,
     VersionRemoved,
     VersionReplaced,
+    WorkerLeaves,
 )
 from lambent_frontend.core.line import Call, Hold, Lease, Line
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey, function_of
@@ -76,6 +78,9 @@ class Dispatcher:
     calls: dict[RequestId, Call] = field(default_factory=dict)
     leases: dict[InstanceId, Lease] = field(default_factory=dict)
     links: set[NodeId] = field(default_factory=set)
+    """Workers that events may be sent to."""
+    leaving: set[NodeId] = field(default_factory=set)
+    """Workers that will end, and still owe answers."""
     attached: bool = False
     """A stream to the leading placement stands."""
 
@@ -109,6 +114,8 @@ class Dispatcher:
                 return [ReportLink(event.node, up=True)] if self.attached else []
             case LinkDown():
                 return self._link_down(event)
+            case WorkerLeaves():
+                return self._leaves(event)
             case PlacementAttached():
                 return self._attach(event.at)
             case PlacementLost():
@@ -151,7 +158,7 @@ class Dispatcher:
         if self.calls.pop(event.request, None) is not None:
             commands.append(Finish(event.request, Outcome.ANSWERED))
         line = self._free(lease, event.at)
-        return commands + self._serve(line, event.at)
+        return commands + self._serve(line, event.at) + self._unlink()
 
     def _refused(self, event: EventRefused) -> list[Command]:
         lease = self.leases.get(event.instance)
@@ -168,7 +175,7 @@ class Dispatcher:
             line = self._requeue(call)
             if line.removed:
                 commands += self._end_waiting(line)
-        return commands + self._serve(line, event.at)
+        return commands + self._serve(line, event.at) + self._unlink()
 
     def _abandoned(self, event: InvocationAbandoned) -> list[Command]:
         call = self.calls.pop(event.request, None)
@@ -231,16 +238,14 @@ class Dispatcher:
         commands: list[Command] = []
         if lease.hold is Hold.BUSY and not event.node_lost:
             if not lease.void:
-                lease.void = True
-                line.held -= 1
-                line.busy -= 1
+                self._end(lease)
             return self._ask(line, event.at)
         if lease.request is not None:
             commands += self._lose(lease.request, f"its node is gone ({event.reason})")
         self._drop(lease)
         if event.error:
             commands += self._init_failed(line, event.error)
-        return commands + self._serve(line, event.at)
+        return commands + self._serve(line, event.at) + self._unlink()
 
     def _init_failed(self, line: Line, error: bytes) -> list[Command]:
         """One failed start costs one call, the oldest: as on Lambda, where each call sees its own start."""
@@ -273,8 +278,33 @@ class Dispatcher:
             given.append((lease.instance, lease.number))
         return given
 
+    def _leaves(self, event: WorkerLeaves) -> list[Command]:
+        """No lease there is of use any more, and what was sent there comes back refused."""
+        if event.node not in self.links:
+            return []
+        self.links.discard(event.node)
+        self.leaving.add(event.node)
+        leases = [held for held in self.leases.values() if held.node == event.node and not held.void]
+        commands: list[Command] = []
+        if self.attached:
+            commands.append(ReportLink(event.node, up=False))
+            if leases:
+                commands.append(Release([(lease.instance, lease.number) for lease in leases], sure=False))
+        for line in {lease.version: self._end(lease) for lease in leases}.values():
+            commands += self._serve(line, event.at)
+        return commands + self._unlink()
+
+    def _unlink(self) -> list[Command]:
+        """From workers that leave and owe no answer."""
+        if not self.leaving:
+            return []
+        done = self.leaving - {lease.node for lease in self.leases.values()}
+        self.leaving -= done
+        return [Unlink(node) for node in sorted(done)]
+
     def _link_down(self, event: LinkDown) -> list[Command]:
         self.links.discard(event.node)
+        self.leaving.discard(event.node)
         commands: list[Command] = [ReportLink(event.node, up=False)] if self.attached else []
         touched = {}
         leases = [held for held in self.leases.values() if held.node == event.node]
@@ -305,6 +335,16 @@ class Dispatcher:
         lease.request = None
         lease.idle_since = at
         line.idle.append(lease)
+        return line
+
+    def _end(self, lease: Lease) -> Line:
+        """Nothing more may be sent under this lease; the answer to what was is still welcome."""
+        if lease.hold is not Hold.BUSY:
+            return self._drop(lease)
+        line = self._line(lease.version)
+        lease.void = True
+        line.held -= 1
+        line.busy -= 1
         return line
 
     def _drop(self, lease: Lease) -> Line:

@@ -57,6 +57,14 @@ class LinkDown:
 
 
 @message
+class WorkerLeaves:
+    """Nothing runs on a worker, and nothing will; what was sent there is still answered, with refusals."""
+
+    node: NodeId
+    at: float
+
+
+@message
 class LeaseGiven:
     instance: InstanceId
     number: LeaseNumber
@@ -167,6 +175,7 @@ Event = (
     | LeaseVoided
     | LinkUp
     | LinkDown
+    | WorkerLeaves
     | PlacementAttached
     | PlacementLost
     | VersionDefined

@@ -78,7 +78,9 @@ class Node:
     reported: bool = False
     """It has said once to this leader what runs there; all since then was granted by this leader."""
     draining: bool = False
-    """It is to be emptied."""
+    """Its name is to be emptied."""
+    leaving: bool = False
+    """Its worker will end."""
     used_mb: int = 0
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -89,7 +91,12 @@ class Node:
     @property
     def is_open(self) -> bool:
         """It may be given new instances, if it has the memory."""
-        return self.registered and self.connected and not self.draining
+        return self.registered and self.connected and not self.is_emptied
+
+    @property
+    def is_emptied(self) -> bool:
+        """What runs there is moved away."""
+        return self.draining or self.leaving
 
     @property
     def free_mb(self) -> int:
@@ -243,6 +250,8 @@ class Books:
     """What workers were asked to free, and may not have answered yet."""
     draining: set[str] = field(default_factory=set)
     """Names of nodes that are to be emptied, there or not."""
+    emptied: dict[NodeId, Node] = field(default_factory=dict)
+    """Those that are there, and those whose workers will end."""
     expired: set[NodeId] = field(default_factory=set)
     """Registrations that are over for good. A restarted worker is another node, so none comes back."""
     room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
@@ -263,7 +272,8 @@ class Books:
         found = self.nodes.get(node_id)
         if found is None:
             draining = node_name(node_id) in self.draining
-            found = self.nodes[node_id] = Node(node_id, memory_mb, draining=draining)
+            found = self.nodes[node_id] = Node(node_id, memory_mb)
+            self.change_node(found, draining=draining)
         return found
 
     def change_node(
@@ -274,6 +284,7 @@ class Books:
         connected: bool | None = None,
         reported: bool | None = None,
         draining: bool | None = None,
+        leaving: bool | None = None,
         runtimes: frozenset[str] | None = None,
         labels: frozenset[str] | None = None,
     ) -> None:
@@ -283,10 +294,15 @@ class Books:
         node.connected = node.connected if connected is None else connected
         node.reported = node.reported if reported is None else reported
         node.draining = node.draining if draining is None else draining
+        node.leaving = node.leaving if leaving is None else leaving
         node.runtimes = node.runtimes if runtimes is None else runtimes
         node.labels = node.labels if labels is None else labels
         self._count(node, 1)
         self.index.update(node)
+        if node.is_emptied:
+            self.emptied[node.id] = node
+        else:
+            self.emptied.pop(node.id, None)
 
     def _count(self, node: Node, by: int) -> None:
         if node.registered:
@@ -297,6 +313,7 @@ class Books:
         """Nothing runs there any more."""
         self.change_node(node, registered=False, connected=False)
         del self.nodes[node.id]
+        self.emptied.pop(node.id, None)
 
     def limit(self, function: Function) -> int:
         """The most instances that may exist of a function."""

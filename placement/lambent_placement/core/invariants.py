@@ -98,6 +98,8 @@ def _check_indexes(books: Books, instances: list[Instance]) -> None:
     ranked = sorted(rank for ranks in books.index.kinds.values() for rank in ranks)
     assert ranked == sorted(rank for _, rank in books.index.places.values()), "the nodes' order has drifted"
     assert all(ranks == sorted(ranks) for ranks in books.index.kinds.values()), "nodes are out of order"
+    emptied = {node.id for node in books.nodes.values() if node.is_emptied}
+    assert set(books.emptied) == emptied, f"what is emptied has drifted: {set(books.emptied) ^ emptied}"
     unreported = sum(n.most_instances for n in books.nodes.values() if n.registered and not n.reported)
     assert books.unreported == unreported, f"{books.unreported} instances are unreported, not {unreported}"
     counts = Counter(i.version for i in instances)

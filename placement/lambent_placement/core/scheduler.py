@@ -54,6 +54,7 @@ from lambent_placement.core.events import (
     NodeDisconnected,
     NodeDraining,
     NodeExpired,
+    NodeLeaving,
     NodeRegistered,
     NodeReported,
     ProvisionedSet,
@@ -162,6 +163,8 @@ class Scheduler:
                 return self._concurrency_set(event)
             case NodeDraining():
                 return self.drains.changed(event) + self.supply.serve_needy(event.at)
+            case NodeLeaving():
+                return self.drains.leaving(event)
             case _:
                 assert_never(event)
 
