@@ -22,6 +22,8 @@ class Call:
     """Base64 of JSON; empty if none."""
     deadline_s: float
     """Longest time to wait and run, from now."""
+    qualifier: str = ""
+    """The version or alias that was asked for; empty: none."""
 
 
 @dataclass(slots=True)

@@ -208,7 +208,7 @@ class Driver:
                 command.instance,
                 command.number,
                 int(definition.timeout_s * 1000),
-                f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{definition.name}",
+                _arn(call),
                 call.client_context,
                 call.tail,
                 call.payload,
@@ -265,6 +265,12 @@ class Driver:
         self._finished[request] = function, outcome, message, pending.sent, running_ms, pending.isolation
         if len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
+
+
+def _arn(call: Call) -> str:
+    """The function as it was called, version or alias included."""
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{call.definition.name}"
+    return f"{arn}:{call.qualifier}" if call.qualifier else arn
 
 
 def _kind(sent: do.Dispatch) -> str:

@@ -61,7 +61,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     async def ListNodes(
         self, request: fleet_pb2.ListNodesRequest, context: Context
     ) -> fleet_pb2.ListNodesResponse:
-        fleet = await self._described()
+        fleet = await self.described()
         nodes = sorted(fleet.nodes, key=lambda node: node.node)
         return fleet_pb2.ListNodesResponse(
             nodes=[_node(node) for node in nodes], epoch=fleet.epoch, leader=self._leader()
@@ -71,7 +71,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     async def ListInstances(
         self, request: fleet_pb2.ListInstancesRequest, context: Context
     ) -> fleet_pb2.ListInstancesResponse:
-        instances = [_instance(instance) for instance in (await self._described()).instances]
+        instances = [_instance(instance) for instance in (await self.described()).instances]
         if wanted := request.function_name:
             instances = [instance for instance in instances if instance.function_name == wanted]
         instances.sort(key=lambda instance: (instance.function_name, instance.node, instance.id))
@@ -85,7 +85,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             if request.undo:
                 await self._store.delete(keys.drain(request.node))
                 return fleet_pb2.DrainNodeResponse()
-            names = sorted({_name(node.node) for node in (await self._described()).nodes})
+            names = sorted({_name(node.node) for node in (await self.described()).nodes})
             if request.node not in names:
                 there = ", ".join(names) or "none"
                 raise UnknownNode(f"there is no node {request.node!r}; those that are there: {there}")
@@ -118,7 +118,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     async def ReadLogs(self, request: fleet_pb2.ReadLogsRequest, context: Context) -> None:  # type: ignore[override]
         """The nodes are those that are there when the reading begins."""
         try:
-            fleet = await self._described()
+            fleet = await self.described()
         except LambentError as error:
             await abort(context, error)
         async with AsyncExitStack() as channels:
@@ -131,7 +131,8 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
                 async for lines in batches:
                     await context.write(fleet_pb2.ReadLogsResponse(lines=lines))
 
-    async def _described(self) -> control_pb2.DescribeResponse:
+    async def described(self) -> control_pb2.DescribeResponse:
+        """What placement's leader says of the fleet. Raises NotReady."""
         address = self._leader()
         if not address:
             raise NotReady(

@@ -8,10 +8,11 @@ from typing import Any, Final
 import grpc.aio
 
 from lambent_chassis import clock
-from lambent_frontend.catalogue import Catalogue, Stored
+from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
+from lambent_frontend.registry import Registry, Stored
 from lambent_frontend.rules import check_name, check_whole, checked_changes, named_layers, page_size
 from lambent_proto.definition import Definition
 from lambent_proto.errors import (
@@ -33,10 +34,16 @@ _ATTEMPTS: Final = 5
 
 class Functions(functions_pb2_grpc.FunctionsServicer):
     def __init__(
-        self, catalogue: Catalogue, packages: Packages, layers: LayerCatalogue, limits: Limits
+        self,
+        catalogue: Catalogue,
+        registry: Registry,
+        packages: Packages,
+        layers: LayerCatalogue,
+        limits: Limits,
     ) -> None:
         self._limits = limits
         self._catalogue = catalogue
+        self._registry = registry
         self._packages = packages
         self._layers = layers
 
@@ -52,14 +59,14 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
         if not request.zip_file:
             raise InvalidRequest("there is no zip_file")
         name = FunctionName(request.name)
-        if await self._catalogue.read(name) is not None:
+        if await self._registry.read(name) is not None:
             raise _taken(name)
         changes |= asdict(await self._packages.check(request.zip_file))
         definition = Definition(name=name, revision=uuid.uuid4().hex, modified_at=clock.unix_s(), **changes)
         check_whole(definition)
         await self._limits.check(definition)
         await self._packages.put(request.zip_file, definition.code_sha256)
-        if not await self._catalogue.create(definition):
+        if not await self._registry.create(definition):
             raise _taken(name)
         return described(definition)
 
@@ -79,7 +86,7 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
                 await self._limits.check(definition)
             if request.zip_file:
                 await self._packages.put(request.zip_file, definition.code_sha256)
-            if definition == stored.definition or await self._catalogue.replace(
+            if definition == stored.definition or await self._registry.replace(
                 definition, stored.mod_revision
             ):
                 return described(definition)
@@ -90,9 +97,9 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
     async def GetFunction(
         self, request: functions_pb2.GetFunctionRequest, context: Context
     ) -> functions_pb2.Function:
-        definition = self._catalogue.get(FunctionName(request.name))
+        definition = self._catalogue.resolve(FunctionName(request.name), request.qualifier, 0.0)
         if definition is None:
-            raise _unknown(request.name)
+            raise _unknown(f"{request.name}:{request.qualifier}" if request.qualifier else request.name)
         return described(definition)
 
     @errors_as_status
@@ -113,12 +120,12 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
     ) -> functions_pb2.DeleteFunctionResponse:
         name = FunctionName(request.name)
         for _ in range(_ATTEMPTS):
-            if await self._catalogue.delete(await self._stored(name, "")):
+            if await self._registry.delete(await self._stored(name, "")):
                 return functions_pb2.DeleteFunctionResponse()
         raise _contended(name)
 
     async def _stored(self, name: FunctionName, revision_id: str) -> Stored:
-        stored = await self._catalogue.read(name)
+        stored = await self._registry.read(name)
         if stored is None:
             raise _unknown(name)
         if revision_id and revision_id != stored.definition.revision:

@@ -40,6 +40,12 @@ class Limits(limits_pb2_grpc.LimitsServicer):
 
         Raises InvalidRequest, and NotReady when etcd does not answer.
         """
+        ready = self._provisioned(definition.name)
+        if definition.concurrency is not None and definition.concurrency < ready:
+            raise InvalidRequest(
+                f"a concurrency of {definition.concurrency} for {definition.name!r} is lower than what its "
+                f"versions have provisioned together, {ready}: take some of that away first"
+            )
         if not definition.concurrency:
             return
         fleet = await self._concurrency()
@@ -100,9 +106,38 @@ class Limits(limits_pb2_grpc.LimitsServicer):
             raise NotReady(f"the metadata store does not answer: {error}") from error
         return concurrency.decode(found.value) if found else concurrency.DEFAULT
 
+    async def check_provisioned(self, definition: Definition, more: int) -> None:
+        """Whether the versions of a function may have so many more ready.
+
+        Raises InvalidRequest, and NotReady when etcd does not answer.
+        """
+        wanted = self._provisioned(definition.name) + more
+        if definition.concurrency is not None:
+            if wanted > definition.concurrency:
+                raise InvalidRequest(
+                    "Requested Provisioned Concurrency should not be greater than the "
+                    f"reservedConcurrentExecution for function: {wanted} is more than {definition.concurrency}"
+                )
+            return
+        fleet = await self._concurrency()
+        others, least = self._reserved(without=definition.name), concurrency.least_unreserved(fleet)
+        if fleet - others - wanted < least:
+            raise InvalidRequest(
+                f"{wanted} provisioned for {definition.name!r} would leave {max(fleet - others - wanted, 0)} of "
+                f"the fleet's {fleet} to the others, and {least} must stay: "
+                f"ask for {max(0, fleet - others - least - wanted + more)} at most, or raise the fleet's with "
+                "`lambent concurrency`"
+            )
+
+    def _provisioned(self, name: FunctionName) -> int:
+        return sum(self._catalogue.deployed(name).provisioned.values())
+
     def _reserved(self, without: FunctionName | None = None) -> int:
+        """By all functions but one; what has no reservation takes what it has provisioned."""
         known = (self._catalogue.get(name) for name in self._catalogue.names() if name != without)
-        return sum(definition.concurrency or 0 for definition in known if definition)
+        return sum(
+            self._provisioned(it.name) if it.concurrency is None else it.concurrency for it in known if it
+        )
 
     def _described(self, fleet: int) -> limits_pb2.FleetConcurrency:
         reserved = self._reserved()

@@ -15,9 +15,11 @@ from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_frontend.placement import PlacementStream
+from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.settings import FrontendSettings
+from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
 from lambent_proto.ids import FrontendId
 
@@ -42,11 +44,14 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         packages = Packages(open_store(settings.packages))
         layers = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue)
+        registry = Registry(etcd, catalogue)
+        fleet = Fleet(lambda: placement.leader, driver, frontend, etcd)
         server = PublicServer(
             Invocations(catalogue, driver, waiting_s=settings.waiting_s),
-            Functions(catalogue, packages, layers, limits),
+            Functions(catalogue, registry, packages, layers, limits),
+            Versions(catalogue, registry, limits, fleet.described),
             Layers(layers, packages),
-            Fleet(lambda: placement.leader, driver, frontend, etcd),
+            fleet,
             limits,
         )
         port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")

@@ -1,12 +1,12 @@
 """Lambda's rules for functions and layers. InvalidRequest says what is allowed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lambent_chassis.zipcheck import MAX_UNZIPPED_BYTES
 from lambent_proto import labels
-from lambent_proto.definition import Definition
+from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
 from lambent_proto.runtimes import FORMS, is_runtime
@@ -51,6 +51,7 @@ RESERVED: Final = frozenset(
 """Environment variables that the runtime sets itself."""
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,64}")
+_ALIAS: Final = re.compile(r"(?!\d+$)[a-zA-Z0-9-_]{1,128}")
 _LAYER_NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,140}")
 _LAYER: Final = re.compile(r"(?:arn:[^:\s]+:lambda:[^:\s]*:[^:\s]*:layer:)?([a-zA-Z0-9-_]{1,140}):(\d{1,9})")
 _RUNTIME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
@@ -63,6 +64,28 @@ def check_name(name: str) -> None:
         raise InvalidRequest(
             f"the name {name[:80]!r} is not 1 to 64 of the characters a-z, A-Z, 0-9, - and _"
         )
+
+
+def check_alias_name(name: str) -> None:
+    if not _ALIAS.fullmatch(name):
+        raise InvalidRequest(
+            f"the alias {name[:140]!r} is not 1 to 128 of the characters a-z, A-Z, 0-9, - and _, "
+            "or has digits alone, as versions do"
+        )
+
+
+def checked_weights(version: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """What an alias gives to another version than its own."""
+    if len(weights) > 1:
+        raise InvalidRequest(f"the weights name {len(weights)} versions; an alias takes one beside its own")
+    for other, share in weights.items():
+        if LATEST in (version, other):
+            raise InvalidRequest("$LATEST is not supported for an alias pointing to more than 1 version")
+        if other == version:
+            raise InvalidRequest(f"version {version} is the alias's own: its weight is what the other leaves")
+        if not 0 <= share <= 1:
+            raise InvalidRequest(f"the weight of version {other} is {share}; allowed: 0 to 1")
+    return dict(weights)
 
 
 def check_layer_name(name: str) -> None:

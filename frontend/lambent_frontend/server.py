@@ -18,6 +18,8 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    versions_pb2,
+    versions_pb2_grpc,
 )
 
 SERVICES: Final = tuple(
@@ -25,6 +27,7 @@ SERVICES: Final = tuple(
     for file, name in (
         (invoke_pb2, "Invocations"),
         (functions_pb2, "Functions"),
+        (versions_pb2, "Versions"),
         (layers_pb2, "Layers"),
         (fleet_pb2, "Fleet"),
         (limits_pb2, "Limits"),
@@ -39,6 +42,7 @@ class PublicServer:
         self,
         invocations: invoke_pb2_grpc.InvocationsServicer,
         functions: functions_pb2_grpc.FunctionsServicer,
+        versions: versions_pb2_grpc.VersionsServicer,
         layers: layers_pb2_grpc.LayersServicer,
         fleet: fleet_pb2_grpc.FleetServicer,
         limits: limits_pb2_grpc.LimitsServicer,
@@ -46,6 +50,7 @@ class PublicServer:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
         invoke_pb2_grpc.add_InvocationsServicer_to_server(invocations, self._server)
         functions_pb2_grpc.add_FunctionsServicer_to_server(functions, self._server)
+        versions_pb2_grpc.add_VersionsServicer_to_server(versions, self._server)
         layers_pb2_grpc.add_LayersServicer_to_server(layers, self._server)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, self._server)
         limits_pb2_grpc.add_LimitsServicer_to_server(limits, self._server)

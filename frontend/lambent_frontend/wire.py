@@ -8,7 +8,7 @@ import random
 from typing import Final, Protocol
 
 from lambent_frontend.calls import Answer, Call, Explained
-from lambent_proto.definition import LATEST, Definition
+from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest, PayloadTooLarge, UnknownFunction
 from lambent_proto.ids import MAX_PAYLOAD_BYTES, FunctionName, RequestId
 from lambent_proto.v1 import invoke_pb2
@@ -24,6 +24,9 @@ _ids = (
 class Definitions(Protocol):
     def get(self, name: FunctionName) -> Definition | None:
         """The function as last deployed, or None."""
+
+    def resolve(self, name: FunctionName, qualifier: str, chance: float) -> Definition | None:
+        """What a call of a version or an alias runs, or None; `chance` is at least 0 and below 1."""
 
 
 def new_request_id() -> RequestId:
@@ -66,14 +69,17 @@ def call_of(
     if remaining_s is not None:
         deadline_s = min(deadline_s, max(remaining_s, 0.0))
     tail = request.log_type == invoke_pb2.LOG_TYPE_TAIL
-    return Call(request_id, definition, payload or b"{}", tail, client_context, deadline_s)
+    _, _, qualifier = request.function_name.partition(":")
+    return Call(request_id, definition, payload or b"{}", tail, client_context, deadline_s, qualifier)
 
 
 def _definition(asked: str, request_id: RequestId, definitions: Definitions) -> Definition:
     name, _, qualifier = asked.partition(":")
-    if qualifier and qualifier != LATEST:
-        raise UnknownFunction(f"function {name!r} has no version or alias {qualifier!r}", request_id)
     definition = definitions.get(FunctionName(name))
+    if definition is not None and qualifier:
+        definition = definitions.resolve(FunctionName(name), qualifier, _ids.random())
+        if definition is None:
+            raise UnknownFunction(f"function {name!r} has no version or alias {qualifier!r}", request_id)
     if definition is None:
         raise UnknownFunction(
             f"there is no function {name!r}: deploy it first, or check the name", request_id

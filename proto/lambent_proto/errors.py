@@ -10,6 +10,9 @@
     │   ├── UnknownNode
     │   ├── UnknownRequest
     │   ├── FunctionExists
+    │   ├── AliasExists
+    │   ├── NotProvisioned
+    │   ├── InUse
     │   └── RevisionMismatch
     └── PlatformError      we failed or are full; the same request may succeed later
         ├── Throttled
@@ -93,6 +96,25 @@ class UnknownRequest(CallerError):
 class FunctionExists(CallerError):
     reason = "FUNCTION_EXISTS"
     status = "ALREADY_EXISTS"
+
+
+class AliasExists(CallerError):
+    reason = "ALIAS_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class NotProvisioned(CallerError):
+    """Nothing is kept ready for this version or alias."""
+
+    reason = "NOT_PROVISIONED"
+    status = "NOT_FOUND"
+
+
+class InUse(CallerError):
+    """Something else refers to it."""
+
+    reason = "IN_USE"
+    status = "FAILED_PRECONDITION"
 
 
 class RevisionMismatch(CallerError):

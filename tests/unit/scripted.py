@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from lambent_frontend.calls import Answer, Call, Explained
 from lambent_frontend.fleet import Fleet
@@ -11,7 +12,7 @@ from lambent_frontend.service import Invocations
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
-from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc, limits_pb2_grpc
+from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc, limits_pb2_grpc, versions_pb2_grpc
 
 Done = Callable[[Answer | LambentError], None]
 
@@ -80,6 +81,25 @@ class AnyFunction:
             name=name, revision="r1", runtime="python3.11", handler="a.b", code_sha256="00", code_size=1
         )
 
+    def resolve(self, name: FunctionName, qualifier: str, chance: float) -> Definition | None:
+        """Each has a version 7, and an alias `live`, which points to it."""
+        latest = self.get(name)
+        if latest is None or qualifier == "$LATEST":
+            return latest
+        return replace(latest, version="7") if qualifier in ("7", "live") else None
+
+
+class NoVersions(versions_pb2_grpc.VersionsServicer):
+    """For tests of the other services."""
+
+    def PublishVersion(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    ListVersions = DeleteVersion = PublishVersion  # type: ignore[assignment]
+    CreateAlias = UpdateAlias = GetAlias = ListAliases = DeleteAlias = PublishVersion  # type: ignore[assignment]
+    PutProvisioned = GetProvisioned = ListProvisioned = PublishVersion  # type: ignore[assignment]
+    DeleteProvisioned = PublishVersion  # type: ignore[assignment]
+
 
 class NoFunctions(functions_pb2_grpc.FunctionsServicer):
     """For tests of the other services."""
@@ -121,11 +141,13 @@ async def serving(
     layers: layers_pb2_grpc.LayersServicer | None = None,
     fleet: Fleet | None = None,
     limits: limits_pb2_grpc.LimitsServicer | None = None,
+    versions: versions_pb2_grpc.VersionsServicer | None = None,
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
         Invocations(AnyFunction(), dispatcher, waiting_s=WAITING_S),
         functions or NoFunctions(),
+        versions or NoVersions(),
         layers or NoLayers(),
         fleet or Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
         limits or NoLimits(),

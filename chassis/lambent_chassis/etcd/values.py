@@ -66,9 +66,10 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Deletes one key."""
+    """Deletes one key, or with `prefix` every key that begins so."""
 
     key: str
+    prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +154,7 @@ def _compare(item: Compare) -> wire.Compare:
 def _operation(item: Put | Delete) -> wire.Operation:
     if isinstance(item, Put):
         return wire.Operation(put=put_request(item))
+    if item.prefix:
+        first, end = prefix_range(item.key)
+        return wire.Operation(delete=wire.DeleteRangeRequest(key=first, range_end=end))
     return wire.Operation(delete=wire.DeleteRangeRequest(key=to_bytes(item.key)))

@@ -86,6 +86,16 @@ async def test_of_many_who_swap_each_swap_counts(cluster: Cluster, room: str) ->
     assert int(found.value) == sum(successes) > 0
 
 
+async def test_a_transaction_deletes_a_prefix(etcd: Etcd, room: str) -> None:
+    """Every key under it, and none beside it, in the same revision as the rest."""
+    for key in ("fn/a", "fn/a/1", "fn/a/2", "fn/a-b"):
+        await etcd.put(room + key, b"1")
+    done = await etcd.transaction([], [Delete(room + "fn/a"), Delete(room + "fn/a/", prefix=True)])
+    left = await etcd.get_prefix(room)
+    assert [item.key for item in left.items] == [room + "fn/a-b"]
+    assert left.revision == done.revision
+
+
 async def test_a_transaction_does_all_of_one_branch(etcd: Etcd, room: str) -> None:
     """Both branches carry puts and deletes, in one revision, and the result names it."""
     a, b = room + "a", room + "b"

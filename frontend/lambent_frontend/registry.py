@@ -1,0 +1,212 @@
+"""The only writer of functions, versions, aliases and what is kept ready: each change is one transaction.
+
+Changes are decided on what etcd says, not on the view, and are fenced by what was read: whoever comes second
+is told, and nothing is half written. A change that names a version writes it once more, unchanged, so that it
+and the version's deletion cannot both succeed. Every method raises NotReady when etcd does not answer, and
+says whether anything was changed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from lambent_chassis.etcd import (
+    Compare,
+    Delete,
+    EtcdError,
+    EtcdUnavailable,
+    KeyValue,
+    Put,
+    Snapshot,
+    TransactionResult,
+)
+from lambent_frontend.catalogue import Catalogue
+from lambent_proto import keys
+from lambent_proto.definition import Definition
+from lambent_proto.errors import NotReady
+from lambent_proto.ids import FunctionName
+from lambent_proto.versions import Alias, decode_provisioned, encode_provisioned
+
+_ATTEMPTS: Final = 10
+"""How often a version tries for the next number because somebody else took the one before it."""
+
+
+class Store(Protocol):
+    """What is needed of `lambent_chassis.etcd.Etcd`."""
+
+    async def get(self, key: str) -> KeyValue | None: ...
+
+    async def get_prefix(self, prefix: str) -> Snapshot: ...
+
+    async def transaction(
+        self, compare: Sequence[Compare], success: Sequence[Put | Delete]
+    ) -> TransactionResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A definition as etcd has it."""
+
+    definition: Definition
+    mod_revision: int
+
+
+@dataclass(slots=True)
+class Parts:
+    """What belongs to a function beside `$LATEST`, as etcd has it."""
+
+    versions: dict[str, KeyValue] = field(default_factory=dict)
+    aliases: dict[str, KeyValue] = field(default_factory=dict)
+    provisioned: dict[str, KeyValue] = field(default_factory=dict)
+
+    def alias(self, name: str) -> Alias | None:
+        return Alias.decode(self.aliases[name].value) if name in self.aliases else None
+
+    def newest(self) -> Definition | None:
+        number = max(self.versions, key=int, default=None)
+        return Definition.decode(self.versions[number].value) if number else None
+
+    def counts(self) -> dict[str, int]:
+        return {name: decode_provisioned(it.value) for name, it in self.provisioned.items()}
+
+
+class Registry:
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self._store = store
+        self._catalogue = catalogue
+
+    async def read(self, name: FunctionName) -> Stored | None:
+        """`$LATEST` as etcd has it now."""
+        found = await self._get(keys.function(name))
+        return Stored(Definition.decode(found.value), found.mod_revision) if found else None
+
+    async def parts(self, name: FunctionName) -> Parts:
+        try:
+            items = (await self._store.get_prefix(keys.of_function(name))).items
+        except EtcdError as error:
+            raise NotReady(f"the metadata store does not answer: {error}") from error
+        parts = Parts()
+        for item in items:
+            key = keys.of_function_key(item.key)
+            kinds = {"version": parts.versions, "alias": parts.aliases, "provisioned": parts.provisioned}
+            kinds.get(key.kind, {})[key.name] = item
+        return parts
+
+    # Functions
+
+    async def create(self, definition: Definition) -> bool:
+        """False, and nothing is written, if the name is taken."""
+        key = keys.function(definition.name)
+        return await self._write([Compare.absent(key)], [Put(key, definition.encode())])
+
+    async def replace(self, definition: Definition, mod_revision: int) -> bool:
+        """False, and nothing is written, if it was changed since `mod_revision`."""
+        key = keys.function(definition.name)
+        return await self._write([Compare.mod_revision(key, mod_revision)], [Put(key, definition.encode())])
+
+    async def delete(self, stored: Stored) -> bool:
+        """With its versions and aliases. False, and nothing is deleted, if it was changed since."""
+        name = stored.definition.name
+        key = keys.function(name)
+        changes = [Delete(key), Delete(keys.of_function(name), prefix=True)]
+        return await self._write([Compare.mod_revision(key, stored.mod_revision)], changes)
+
+    # Versions
+
+    async def publish(self, stored: Stored, numbered: Callable[[str], Definition]) -> Definition | None:
+        """Writes `numbered(N)` under the function's next number N. None, and nothing is written, if `$LATEST` was
+        changed since."""
+        name = stored.definition.name
+        latest = Compare.mod_revision(keys.function(name), stored.mod_revision)
+        counter = keys.version_number(name)
+        for _ in range(_ATTEMPTS):
+            last = await self._get(counter)
+            number = int(last.value) + 1 if last else 1
+            fence = Compare.mod_revision(counter, last.mod_revision) if last else Compare.absent(counter)
+            published = numbered(str(number))
+            version = Put(keys.version(name, str(number)), published.encode())
+            if await self._write([latest, fence], [version, Put(counter, b"%d" % number)]):
+                return published
+            now = await self.read(name)
+            if now is None or now.mod_revision != stored.mod_revision:
+                return None
+        raise NotReady(f"others publish versions of {name!r} over and over: nothing was changed, try again")
+
+    async def delete_version(self, name: FunctionName, number: str, parts: Parts) -> bool:
+        """With what is ready of it. False, and nothing is deleted, if something refers to it since `parts`."""
+        version = parts.versions[number]
+        changes = [Delete(version.key), Delete(keys.provisioned(name, number))]
+        return await self._write([Compare.mod_revision(version.key, version.mod_revision)], changes)
+
+    # Aliases, and what is ready
+
+    async def put_alias(self, name: FunctionName, alias: Alias, parts: Parts) -> bool:
+        """False, and nothing is written, if it or one of its versions was changed since `parts`."""
+        key = keys.alias(name, alias.name)
+        numbers = {alias.version, *alias.weights}
+        versions = [parts.versions[number] for number in sorted(numbers) if number in parts.versions]
+        fences = [_unchanged(key, parts.aliases.get(alias.name)), *map(_same, versions)]
+        touched = [Put(it.key, it.value) for it in versions]
+        latest = await self._get(keys.function(name))
+        if latest is None:
+            return False
+        fences.append(Compare.create_revision(latest.key, latest.create_revision))  # for one of $LATEST
+        return await self._write(fences, [Put(key, alias.encode()), *touched])
+
+    async def delete_alias(self, name: FunctionName, alias: str, parts: Parts) -> bool:
+        """With what is ready for it. False, and nothing is deleted, if it was changed since `parts`."""
+        known = parts.aliases[alias]
+        changes = [Delete(known.key), Delete(keys.provisioned(name, alias))]
+        return await self._write([_same(known)], changes)
+
+    async def put_provisioned(self, name: FunctionName, qualifier: str, count: int, parts: Parts) -> bool:
+        """False, and nothing is written, if its version or alias was changed since `parts`."""
+        of = parts.versions.get(qualifier) or parts.aliases[qualifier]
+        key = keys.provisioned(name, qualifier)
+        fences = [_same(of), _unchanged(key, parts.provisioned.get(qualifier))]
+        return await self._write(fences, [Put(key, encode_provisioned(count)), Put(of.key, of.value)])
+
+    async def delete_provisioned(self, known: KeyValue) -> bool:
+        """False, and nothing is deleted, if it was changed since."""
+        return await self._write([_same(known)], [Delete(known.key)])
+
+    # One way to write
+
+    async def _get(self, key: str) -> KeyValue | None:
+        try:
+            return await self._store.get(key)
+        except EtcdError as error:
+            raise NotReady(f"the metadata store does not answer: {error}") from error
+
+    async def _write(self, fences: Sequence[Compare], changes: Sequence[Put | Delete]) -> bool:
+        """The first of the changes shows afterwards whether all were made, when etcd's answer is lost."""
+        try:
+            result = await self._store.transaction(fences, changes)
+            done, revision = result.succeeded, result.revision
+        except EtcdUnavailable as error:
+            if not error.unknown:
+                raise NotReady(f"the metadata store does not answer, nothing was changed: {error}") from error
+            done, revision = True, await self._look(changes[0], error)
+        except EtcdError as error:
+            raise NotReady(f"the metadata store refuses the change: {error}") from error
+        if done:
+            await self._catalogue.until_seen(revision)
+        return done
+
+    async def _look(self, change: Put | Delete, lost: EtcdUnavailable) -> int:
+        """The answer was lost: was the change made? What is written is never written twice the same."""
+        stored = await self._get(change.key)
+        if isinstance(change, Put) and stored is not None and stored.value == change.value:
+            return stored.mod_revision
+        if isinstance(change, Delete) and stored is None:
+            return 0
+        name = keys.of_function_key(change.key).function
+        raise NotReady(f"whether {name!r} was changed is not known: read it again before deciding ({lost})")
+
+
+def _same(known: KeyValue) -> Compare:
+    return Compare.mod_revision(known.key, known.mod_revision)
+
+
+def _unchanged(key: str, known: KeyValue | None) -> Compare:
+    return Compare.absent(key) if known is None else _same(known)
