@@ -9,15 +9,17 @@ invocation is never sent a second time: after LostWithWorker or DeadlinePassed i
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self
 
 import grpc
 import grpc.aio
 
 from lambent.invocation_stream import GRACE_S, InvocationStream
 from lambent.messages import Invocation, configuration_of, fill_request, invocation_of
+from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer
+from lambent.versions import Versions
 from lambent_chassis import grpc_options
 from lambent_proto.status import from_rpc
 from lambent_proto.v1 import (
@@ -31,16 +33,10 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    versions_pb2_grpc,
 )
 
 DEFAULT_ENDPOINT: Final = "127.0.0.1:50051"
-
-ASK_WITHIN_S: Final = 15.0
-"""For everything but invocations, uploads and logs."""
-
-UPLOAD_WITHIN_S: Final = 120.0
-
-T = TypeVar("T")
 
 
 class Client:
@@ -62,6 +58,7 @@ class Client:
         self._layers = layers_pb2_grpc.LayersStub(channel)
         self._limits = limits_pb2_grpc.LimitsStub(channel)
         self._fleet = fleet_pb2_grpc.FleetStub(channel)
+        self.versions = Versions(versions_pb2_grpc.VersionsStub(channel))
         return self
 
     async def __aexit__(
@@ -87,7 +84,7 @@ class Client:
         fill_request(request, name, payload, tail=tail, timeout_s=timeout_s, client_context=client_context)
         # The frontend's own answer says more than a deadline that strikes here.
         within_s = None if timeout_s is None else timeout_s + GRACE_S
-        return invocation_of(await _answer(self._invocations.Invoke(request, timeout=within_s)))
+        return invocation_of(await answer(self._invocations.Invoke(request, timeout=within_s)))
 
     def stream(self) -> InvocationStream:
         """For many invocations: an async context manager whose `invoke` shares one stream."""
@@ -136,7 +133,7 @@ class Client:
         request = functions_pb2.CreateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration
         )
-        return await _answer(self._functions.CreateFunction(request, timeout=UPLOAD_WITHIN_S))
+        return await answer(self._functions.CreateFunction(request, timeout=UPLOAD_WITHIN_S))
 
     async def update_function(
         self,
@@ -179,18 +176,19 @@ class Client:
         request = functions_pb2.UpdateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration, revision_id=revision_id
         )
-        return await _answer(self._functions.UpdateFunction(request, timeout=UPLOAD_WITHIN_S))
+        return await answer(self._functions.UpdateFunction(request, timeout=UPLOAD_WITHIN_S))
 
-    async def get_function(self, name: str) -> functions_pb2.Function:
-        request = functions_pb2.GetFunctionRequest(name=name)
-        return await _answer(self._functions.GetFunction(request, timeout=ASK_WITHIN_S))
+    async def get_function(self, name: str, qualifier: str = "") -> functions_pb2.Function:
+        """`qualifier` is a version or an alias; empty: `$LATEST`."""
+        request = functions_pb2.GetFunctionRequest(name=name, qualifier=qualifier)
+        return await answer(self._functions.GetFunction(request, timeout=ASK_WITHIN_S))
 
     async def list_functions(self) -> list[functions_pb2.Function]:
         """All of them, by name."""
         functions: list[functions_pb2.Function] = []
         request = functions_pb2.ListFunctionsRequest(max_items=1000)
         while True:
-            page = await _answer(self._functions.ListFunctions(request, timeout=ASK_WITHIN_S))
+            page = await answer(self._functions.ListFunctions(request, timeout=ASK_WITHIN_S))
             functions += page.functions
             if not page.next_marker:
                 return functions
@@ -198,7 +196,7 @@ class Client:
 
     async def delete_function(self, name: str) -> None:
         request = functions_pb2.DeleteFunctionRequest(name=name)
-        await _answer(self._functions.DeleteFunction(request, timeout=ASK_WITHIN_S))
+        await answer(self._functions.DeleteFunction(request, timeout=ASK_WITHIN_S))
 
     async def publish_layer_version(
         self,
@@ -212,18 +210,18 @@ class Client:
         request = layers_pb2.PublishLayerVersionRequest(
             name=name, zip_file=zip_file, description=description, compatible_runtimes=compatible_runtimes
         )
-        return await _answer(self._layers.PublishLayerVersion(request, timeout=UPLOAD_WITHIN_S))
+        return await answer(self._layers.PublishLayerVersion(request, timeout=UPLOAD_WITHIN_S))
 
     async def get_layer_version(self, name: str, version: int) -> layers_pb2.LayerVersion:
         request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
-        return await _answer(self._layers.GetLayerVersion(request, timeout=ASK_WITHIN_S))
+        return await answer(self._layers.GetLayerVersion(request, timeout=ASK_WITHIN_S))
 
     async def list_layers(self) -> list[layers_pb2.LayerVersion]:
         """The newest version of each, by name."""
         layers: list[layers_pb2.LayerVersion] = []
         request = layers_pb2.ListLayersRequest(max_items=1000)
         while True:
-            page = await _answer(self._layers.ListLayers(request, timeout=ASK_WITHIN_S))
+            page = await answer(self._layers.ListLayers(request, timeout=ASK_WITHIN_S))
             layers += page.layers
             if not page.next_marker:
                 return layers
@@ -234,7 +232,7 @@ class Client:
         versions: list[layers_pb2.LayerVersion] = []
         request = layers_pb2.ListLayerVersionsRequest(name=name, max_items=1000)
         while True:
-            page = await _answer(self._layers.ListLayerVersions(request, timeout=ASK_WITHIN_S))
+            page = await answer(self._layers.ListLayerVersions(request, timeout=ASK_WITHIN_S))
             versions += page.layer_versions
             if not page.next_marker:
                 return versions
@@ -243,33 +241,33 @@ class Client:
     async def delete_layer_version(self, name: str, version: int) -> None:
         """Functions that use it go on using it."""
         request = layers_pb2.DeleteLayerVersionRequest(name=name, version=version)
-        await _answer(self._layers.DeleteLayerVersion(request, timeout=ASK_WITHIN_S))
+        await answer(self._layers.DeleteLayerVersion(request, timeout=ASK_WITHIN_S))
 
     async def concurrency(self) -> limits_pb2.FleetConcurrency:
         """How many instances may run at one time in the whole fleet."""
         request = limits_pb2.GetConcurrencyRequest()
-        return await _answer(self._limits.GetConcurrency(request, timeout=ASK_WITHIN_S))
+        return await answer(self._limits.GetConcurrency(request, timeout=ASK_WITHIN_S))
 
     async def set_concurrency(self, concurrency: int) -> limits_pb2.FleetConcurrency:
         request = limits_pb2.SetConcurrencyRequest(concurrency=concurrency)
-        return await _answer(self._limits.SetConcurrency(request, timeout=ASK_WITHIN_S))
+        return await answer(self._limits.SetConcurrency(request, timeout=ASK_WITHIN_S))
 
     async def nodes(self) -> fleet_pb2.ListNodesResponse:
-        return await _answer(self._fleet.ListNodes(fleet_pb2.ListNodesRequest(), timeout=ASK_WITHIN_S))
+        return await answer(self._fleet.ListNodes(fleet_pb2.ListNodesRequest(), timeout=ASK_WITHIN_S))
 
     async def drain(self, node: str, *, undo: bool = False) -> None:
         """Has a node emptied; `nodes` says when it is. Raises UnknownNode."""
         request = fleet_pb2.DrainNodeRequest(node=node, undo=undo)
-        await _answer(self._fleet.DrainNode(request, timeout=ASK_WITHIN_S))
+        await answer(self._fleet.DrainNode(request, timeout=ASK_WITHIN_S))
 
     async def instances(self, function_name: str = "") -> list[fleet_pb2.Instance]:
         request = fleet_pb2.ListInstancesRequest(function_name=function_name)
-        return list((await _answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))).instances)
+        return list((await answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))).instances)
 
     async def explain(self, request_id: str) -> fleet_pb2.ExplainResponse:
         """What became of a call and why. Only the frontend that served it knows."""
         request = fleet_pb2.ExplainRequest(request_id=request_id)
-        return await _answer(self._fleet.Explain(request, timeout=ASK_WITHIN_S))
+        return await answer(self._fleet.Explain(request, timeout=ASK_WITHIN_S))
 
     async def logs(self, function_name: str, *, follow: bool = False) -> AsyncIterator[fleet_pb2.LogLine]:
         """The log over all nodes, oldest line first; to follow, it goes on until nobody iterates any more."""
@@ -282,10 +280,3 @@ class Client:
             raise from_rpc(error) from error
         finally:
             call.cancel()
-
-
-async def _answer(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc(error) from error

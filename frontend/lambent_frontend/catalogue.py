@@ -20,8 +20,8 @@ VISIBLE_WITHIN_S: Final = 10.0
 """How long a change waits for the view to have it before the caller is told of the delay."""
 
 Changed = Callable[[FunctionName, Definition | None, Definition | None], None]
-"""Called for each version with the name, the definition before, None if it is new, and the one now, None if it
-is deleted."""
+"""Called for each version with the function's name and the definition before and now: None before it is made,
+and once it is deleted."""
 
 
 class Store(Protocol):
@@ -42,7 +42,7 @@ class Deployed:
     """What is to be ready, by version's number or alias."""
 
     def resolve(self, qualifier: str, chance: float) -> Definition | None:
-        """What a call runs; `chance`, at least 0 and below 1, decides where an alias points to two versions."""
+        """What a call runs; `chance`, 0 to below 1, decides where an alias points to two versions."""
         if qualifier in ("", LATEST):
             return self.latest
         alias = self.aliases.get(qualifier)
@@ -156,7 +156,10 @@ class Catalogue:
         self._waiting = still
 
     async def until_seen(self, revision: int) -> None:
-        """Returns when the view has what etcd had at this revision. Raises NotReady if that takes too long."""
+        """Returns when the view has what etcd had at this revision.
+
+        Raises NotReady if that takes too long.
+        """
         if revision <= self._revision:
             return
         seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()

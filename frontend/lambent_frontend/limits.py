@@ -116,17 +116,18 @@ class Limits(limits_pb2_grpc.LimitsServicer):
             if wanted > definition.concurrency:
                 raise InvalidRequest(
                     "Requested Provisioned Concurrency should not be greater than the "
-                    f"reservedConcurrentExecution for function: {wanted} is more than {definition.concurrency}"
+                    "reservedConcurrentExecution for function: "
+                    f"{wanted} is more than {definition.concurrency}"
                 )
             return
         fleet = await self._concurrency()
         others, least = self._reserved(without=definition.name), concurrency.least_unreserved(fleet)
-        if fleet - others - wanted < least:
+        left = fleet - others - wanted
+        if left < least:
             raise InvalidRequest(
-                f"{wanted} provisioned for {definition.name!r} would leave {max(fleet - others - wanted, 0)} of "
-                f"the fleet's {fleet} to the others, and {least} must stay: "
-                f"ask for {max(0, fleet - others - least - wanted + more)} at most, or raise the fleet's with "
-                "`lambent concurrency`"
+                f"{wanted} provisioned for {definition.name!r} would leave {max(left, 0)} of the fleet's "
+                f"{fleet} to the others, and {least} must stay: ask for {max(0, left - least + more)} at "
+                "most, or raise the fleet's with `lambent concurrency`"
             )
 
     def _provisioned(self, name: FunctionName) -> int:

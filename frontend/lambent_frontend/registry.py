@@ -114,8 +114,10 @@ class Registry:
     # Versions
 
     async def publish(self, stored: Stored, numbered: Callable[[str], Definition]) -> Definition | None:
-        """Writes `numbered(N)` under the function's next number N. None, and nothing is written, if `$LATEST` was
-        changed since."""
+        """Writes `numbered(N)` under the function's next number N.
+
+        None, and nothing is written, if `$LATEST` was changed since.
+        """
         name = stored.definition.name
         latest = Compare.mod_revision(keys.function(name), stored.mod_revision)
         counter = keys.version_number(name)
@@ -133,7 +135,7 @@ class Registry:
         raise NotReady(f"others publish versions of {name!r} over and over: nothing was changed, try again")
 
     async def delete_version(self, name: FunctionName, number: str, parts: Parts) -> bool:
-        """With what is ready of it. False, and nothing is deleted, if something refers to it since `parts`."""
+        """With what is ready of it. False, and nothing is deleted, if something refers to it by now."""
         version = parts.versions[number]
         changes = [Delete(version.key), Delete(keys.provisioned(name, number))]
         return await self._write([Compare.mod_revision(version.key, version.mod_revision)], changes)

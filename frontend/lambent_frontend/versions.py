@@ -59,7 +59,7 @@ class Versions(versions_pb2_grpc.VersionsServicer):
             stored = await self._stored(name)
             _check_guards(stored.definition, request)
             newest = (await self._registry.parts(name)).newest()
-            if newest is not None and newest.revision == stored.definition.revision:
+            if newest is not None and _same_but_for_its_number(newest, stored.definition):
                 return described(newest)
 
             def numbered(number: str, stored: Stored = stored) -> Definition:
@@ -143,11 +143,13 @@ class Versions(versions_pb2_grpc.VersionsServicer):
             before = _known_alias(name, request.name, parts)
             if request.revision_id and request.revision_id != before.revision:
                 raise RevisionMismatch(
-                    f"the alias {request.name!r} is at revision {before.revision}, not {request.revision_id}: "
-                    "somebody changed it; look at it and decide again"
+                    f"the alias {request.name!r} is at revision {before.revision}, not "
+                    f"{request.revision_id}: somebody changed it; look at it and decide again"
                 )
             alias = _changed(before, request)
             _check_versions(name, alias, parts)
+            if alias.name in parts.provisioned:
+                _check_ready(name, alias.name, alias, parts)
             if await self._registry.put_alias(name, alias, parts):
                 return _alias(name, alias)
         raise _contended(name)
@@ -192,7 +194,7 @@ class Versions(versions_pb2_grpc.VersionsServicer):
             raise InvalidRequest(f"the count is {request.count}; allowed: 1 to {PROVISIONED_MOST:,}")
         for _ in range(_ATTEMPTS):
             stored, parts = await self._stored(name), await self._registry.parts(name)
-            _check_qualifier(name, qualifier, parts)
+            _check_ready(name, qualifier, parts.alias(qualifier), parts)
             more = request.count - parts.counts().get(qualifier, 0)
             await self._limits.check_provisioned(stored.definition, more)
             if await self._registry.put_provisioned(name, qualifier, request.count, parts):
@@ -293,9 +295,8 @@ def _check_versions(name: FunctionName, alias: Alias, parts: Parts) -> None:
             raise _no_version(name, number)
 
 
-def _check_qualifier(name: FunctionName, qualifier: str, parts: Parts) -> None:
-    """Raises unless something can be kept ready for it."""
-    alias = parts.alias(qualifier)
+def _check_ready(name: FunctionName, qualifier: str, alias: Alias | None, parts: Parts) -> None:
+    """Raises unless something can be kept ready for a version, or for an alias that is what is given."""
     if qualifier in ("", LATEST) or (alias and alias.version == LATEST):
         raise InvalidRequest(
             "nothing is kept ready of $LATEST: publish a version, and name that or an alias of it"
@@ -352,6 +353,14 @@ def _joined(
         status=worst,
         status_reason=next((it.reason for it in known if it.reason), ""),
     )
+
+
+def _same_but_for_its_number(published: Definition, latest: Definition) -> bool:
+    """A reservation is the function's, so that to change it makes no new version."""
+    if published.revision == latest.revision:
+        return True
+    alike = {name: getattr(latest, name) for name in ("version", "revision", "modified_at", "concurrency")}
+    return replace(published, **alike) == latest
 
 
 def _number(text: str) -> int:

@@ -20,6 +20,7 @@ from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
 from lambent.cli.simulate import simulate
 from lambent.cli.up import up
+from lambent.cli.version import alias, provisioned, version
 
 INTERRUPTED: Final = 130
 """As shells have it: 128 and the number of SIGINT."""
@@ -38,6 +39,9 @@ for command in (
     up,
     deploy,
     function,
+    version,
+    alias,
+    provisioned,
     layer,
     invoke,
     logs,

@@ -39,12 +39,13 @@ async def ls(client: "Client", as_json: bool) -> None:
 
 
 @function.command("get")
-@click.argument("name")
+@click.argument("name", metavar="NAME[:VERSION_OR_ALIAS]")
 @json_option
 @with_client
 async def get(client: "Client", name: str, as_json: bool) -> None:
-    """Show one function."""
-    print_function(await client.get_function(name), as_json=as_json)
+    """Show one function, as it is now or a version of it."""
+    function_name, _, qualifier = name.partition(":")
+    print_function(await client.get_function(function_name, qualifier), as_json=as_json)
 
 
 @function.command("update")

@@ -9,7 +9,8 @@ import pytest
 
 from lambent_chassis.etcd import Compare, Delete, Etcd, EtcdUnavailable, Put, TransactionResult
 from lambent_frontend import catalogue as catalogue_module
-from lambent_frontend.catalogue import Catalogue, Stored
+from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.registry import Registry, Stored
 from lambent_proto import keys
 from lambent_proto.definition import Definition
 from lambent_proto.errors import NotReady
@@ -38,6 +39,7 @@ class Followed:
     def __init__(self, etcd: Etcd) -> None:
         self.told: list[tuple[str, str, str]] = []
         self.catalogue = Catalogue(etcd, self._changed)
+        self.registry = Registry(etcd, self.catalogue)
         self._news = asyncio.Event()
 
     def _changed(self, name: FunctionName, before: Definition | None, now: Definition | None) -> None:
@@ -77,25 +79,25 @@ async def test_what_is_there_is_known_when_ready(etcd: Etcd) -> None:
 async def test_own_writes_are_seen_at_once(etcd: Etcd) -> None:
     """Created, replaced and deleted: the view has it before the call returns, and the driver was told."""
     async with followed(etcd) as it:
-        catalogue = it.catalogue
-        assert await catalogue.create(definition(environment={"KEY": "v"}))
+        catalogue, registry = it.catalogue, it.registry
+        assert await registry.create(definition(environment={"KEY": "v"}))
         assert catalogue.get(F) == definition(environment={"KEY": "v"})
-        stored = await catalogue.read(F)
+        stored = await registry.read(F)
         assert stored is not None
-        assert await catalogue.replace(definition(revision="r2"), stored.mod_revision)
+        assert await registry.replace(definition(revision="r2"), stored.mod_revision)
         assert catalogue.get(F) == definition(revision="r2")
-        stored = await catalogue.read(F)
+        stored = await registry.read(F)
         assert stored is not None
-        assert await catalogue.delete(stored)
+        assert await registry.delete(stored)
         assert catalogue.get(F) is None
-        assert await catalogue.read(F) is None
+        assert await registry.read(F) is None
         assert it.told == [("f", "", "r1"), ("f", "r1", "r2"), ("f", "r2", "")]
 
 
 async def test_others_writes_come_by_themselves(etcd: Etcd) -> None:
     """What another frontend does is told here as well."""
     async with followed(etcd) as it, followed(etcd) as other:
-        await other.catalogue.create(definition())
+        await other.registry.create(definition())
         await it.until_told(1)
         assert it.catalogue.get(F) == definition()
 
@@ -103,14 +105,14 @@ async def test_others_writes_come_by_themselves(etcd: Etcd) -> None:
 async def test_who_comes_second_changes_nothing(etcd: Etcd) -> None:
     """Two creates, two replaces, a delete with old knowledge: one wins, the other hears of it."""
     async with followed(etcd) as it, followed(etcd) as other:
-        assert await it.catalogue.create(definition())
-        assert not await other.catalogue.create(definition(revision="theirs"))
-        old = await other.catalogue.read(F)
+        assert await it.registry.create(definition())
+        assert not await other.registry.create(definition(revision="theirs"))
+        old = await other.registry.read(F)
         assert old is not None
-        assert await it.catalogue.replace(definition(revision="r2"), old.mod_revision)
-        assert not await other.catalogue.replace(definition(revision="theirs"), old.mod_revision)
-        assert not await other.catalogue.delete(old)
-        stored = await it.catalogue.read(F)
+        assert await it.registry.replace(definition(revision="r2"), old.mod_revision)
+        assert not await other.registry.replace(definition(revision="theirs"), old.mod_revision)
+        assert not await other.registry.delete(old)
+        stored = await it.registry.read(F)
         assert stored is not None
         assert stored.definition == definition(revision="r2")
 
@@ -118,9 +120,9 @@ async def test_who_comes_second_changes_nothing(etcd: Etcd) -> None:
 async def test_a_write_that_changes_nothing_is_not_told(etcd: Etcd) -> None:
     """The same value once more is no change for the driver."""
     async with followed(etcd) as it:
-        await it.catalogue.create(definition())
+        await it.registry.create(definition())
         await etcd.put(keys.function(F), definition().encode())
-        await it.catalogue.create(definition("g"))
+        await it.registry.create(definition("g"))
         assert it.told == [("f", "", "r1"), ("g", "", "r1")]
 
 
@@ -144,14 +146,14 @@ class LosesAnswers:
 async def test_a_lost_answer_is_looked_up(etcd: Etcd) -> None:
     """A change that etcd made counts, though its answer never came."""
     async with followed(LosesAnswers(etcd, carried_out=True)) as it:  # type: ignore[arg-type]
-        assert await it.catalogue.create(definition())
-        stored = await it.catalogue.read(F)
+        assert await it.registry.create(definition())
+        stored = await it.registry.read(F)
         assert stored is not None
-        assert await it.catalogue.replace(definition(revision="r2"), stored.mod_revision)
-        stored = await it.catalogue.read(F)
+        assert await it.registry.replace(definition(revision="r2"), stored.mod_revision)
+        stored = await it.registry.read(F)
         assert stored is not None
         assert stored.definition.revision == "r2"
-        assert await it.catalogue.delete(stored)
+        assert await it.registry.delete(stored)
         assert await etcd.get(keys.function(F)) is None
 
 
@@ -159,13 +161,13 @@ async def test_a_change_in_doubt_is_said_to_be(etcd: Etcd) -> None:
     """etcd may still carry it out: the caller must look before deciding."""
     async with followed(LosesAnswers(etcd, carried_out=False)) as it:  # type: ignore[arg-type]
         with pytest.raises(NotReady, match="not known"):
-            await it.catalogue.create(definition())
+            await it.registry.create(definition())
 
 
 async def test_a_view_that_lags_is_said_to(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change that is stored and not seen here is not passed off as done."""
     monkeypatch.setattr(catalogue_module, "VISIBLE_WITHIN_S", 0.1)
-    unfollowed = Catalogue(etcd, lambda *_: None)
+    unfollowed = Registry(etcd, Catalogue(etcd, lambda *_: None))
     with pytest.raises(NotReady, match="is stored"):
         await unfollowed.create(definition())
     assert await unfollowed.read(F) == Stored(definition(), (await etcd.get(keys.function(F))).mod_revision)  # type: ignore[union-attr]
@@ -173,8 +175,9 @@ async def test_a_view_that_lags_is_said_to(etcd: Etcd, monkeypatch: pytest.Monke
 
 async def test_a_session_that_is_over_is_not_ready(etcd: Etcd) -> None:
     """Whatever etcd's client says becomes an error of ours."""
-    catalogue = Catalogue(Etcd(["127.0.0.1:1"]), lambda *_: None)
+    nobody = Etcd(["127.0.0.1:1"])
+    registry = Registry(nobody, Catalogue(nobody, lambda *_: None))
     with pytest.raises(NotReady):
-        await catalogue.read(F)
+        await registry.read(F)
     with pytest.raises(NotReady):
-        await catalogue.create(replace(definition(), revision="r3"))
+        await registry.create(replace(definition(), revision="r3"))

@@ -21,6 +21,7 @@ from lambent_frontend.functions import Functions
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
+from lambent_frontend.registry import Registry
 from lambent_proto import keys
 from lambent_proto.errors import (
     BrokenPackage,
@@ -56,7 +57,13 @@ async def client(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Client]:
     catalogue = Catalogue(etcd, lambda *_: None)
     following = asyncio.create_task(catalogue.follow())
     limits = Limits(etcd, catalogue)
-    functions = Functions(catalogue, Packages(open_store(str(tmp_path))), LayerCatalogue(etcd), limits)
+    functions = Functions(
+        catalogue,
+        Registry(etcd, catalogue),
+        Packages(open_store(str(tmp_path))),
+        LayerCatalogue(etcd),
+        limits,
+    )
     server = serving(ScriptedDispatcher(), functions, limits=limits)
     async with server as address, Client(address) as connected:
         await catalogue.ready.wait()

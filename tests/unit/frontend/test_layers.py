@@ -22,6 +22,7 @@ from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
+from lambent_frontend.registry import Registry
 from lambent_proto import keys
 from lambent_proto.definition import Definition, LayerVersion, PublishedLayer
 from lambent_proto.errors import BrokenPackage, InvalidRequest, LambentError, NotReady, UnknownLayer
@@ -58,7 +59,7 @@ async def client(etcd: Etcd, tmp_path: Path) -> AsyncIterator[Client]:
     async with (
         serving(
             ScriptedDispatcher(),
-            Functions(catalogue, packages, layers, Limits(etcd, catalogue)),
+            Functions(catalogue, Registry(etcd, catalogue), packages, layers, Limits(etcd, catalogue)),
             Layers(layers, packages),
         ) as address,
         Client(address) as connected,

@@ -21,6 +21,7 @@ from tests.unit.scripted import (
     NoLayers,
     NoLimits,
     NoStore,
+    NoVersions,
     ScriptedDispatcher,
     serving,
 )
@@ -31,6 +32,7 @@ def server() -> PublicServer:
     return PublicServer(
         Invocations(AnyFunction(), dispatcher, waiting_s=1),
         NoFunctions(),
+        NoVersions(),
         NoLayers(),
         Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
         NoLimits(),
