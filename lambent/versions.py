@@ -10,7 +10,7 @@ from lambent_proto.v1 import functions_pb2, versions_pb2, versions_pb2_grpc
 
 
 class Versions:
-    def __init__(self, stub: versions_pb2_grpc.VersionsAsyncStub) -> None:
+    def __init__(self, stub: "versions_pb2_grpc.VersionsAsyncStub") -> None:
         self._stub = stub
 
     async def publish(

@@ -6,9 +6,9 @@ and the version's deletion cannot both succeed. Every method raises NotReady whe
 says whether anything was changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from lambent_chassis.etcd import (
     Compare,
@@ -26,9 +26,6 @@ from lambent_proto.definition import Definition
 from lambent_proto.errors import NotReady
 from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned, encode_provisioned
-
-_ATTEMPTS: Final = 10
-"""How often a version tries for the next number because somebody else took the one before it."""
 
 
 class Store(Protocol):
@@ -49,6 +46,14 @@ class Stored:
 
     definition: Definition
     mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastNumber:
+    """The last one that a function's versions were given."""
+
+    number: int
+    known: KeyValue | None
 
 
 @dataclass(slots=True)
@@ -113,26 +118,24 @@ class Registry:
 
     # Versions
 
-    async def publish(self, stored: Stored, numbered: Callable[[str], Definition]) -> Definition | None:
-        """Writes `numbered(N)` under the function's next number N.
+    async def last_number(self, name: FunctionName) -> LastNumber:
+        """Read it before the versions: who publishes by both publishes nothing twice."""
+        found = await self._get(keys.version_number(name))
+        return LastNumber(int(found.value), found) if found else LastNumber(0, None)
 
-        None, and nothing is written, if `$LATEST` was changed since.
+    async def publish(self, stored: Stored, published: Definition, last: LastNumber) -> bool:
+        """Under the number after `last`.
+
+        False, and nothing is written, if another one was given since, or `$LATEST` was changed.
         """
-        name = stored.definition.name
-        latest = Compare.mod_revision(keys.function(name), stored.mod_revision)
+        name, number = stored.definition.name, published.version
         counter = keys.version_number(name)
-        for _ in range(_ATTEMPTS):
-            last = await self._get(counter)
-            number = int(last.value) + 1 if last else 1
-            fence = Compare.mod_revision(counter, last.mod_revision) if last else Compare.absent(counter)
-            published = numbered(str(number))
-            version = Put(keys.version(name, str(number)), published.encode())
-            if await self._write([latest, fence], [version, Put(counter, b"%d" % number)]):
-                return published
-            now = await self.read(name)
-            if now is None or now.mod_revision != stored.mod_revision:
-                return None
-        raise NotReady(f"others publish versions of {name!r} over and over: nothing was changed, try again")
+        fences = [
+            Compare.mod_revision(keys.function(name), stored.mod_revision),
+            _unchanged(counter, last.known),
+        ]
+        version = Put(keys.version(name, number), published.encode())
+        return await self._write(fences, [version, Put(counter, number.encode())])
 
     async def delete_version(self, name: FunctionName, number: str, parts: Parts) -> bool:
         """With what is ready of it. False, and nothing is deleted, if something refers to it by now."""

@@ -56,20 +56,19 @@ class Versions(versions_pb2_grpc.VersionsServicer):
         name = FunctionName(request.function_name)
         check_description(request.description)
         for _ in range(_ATTEMPTS):
-            stored = await self._stored(name)
-            _check_guards(stored.definition, request)
+            last, stored = await self._registry.last_number(name), await self._stored(name)
+            latest = stored.definition
+            _check_guards(latest, request)
             newest = (await self._registry.parts(name)).newest()
-            if newest is not None and _same_but_for_its_number(newest, stored.definition):
+            if newest is not None and _same_but_for_its_number(newest, latest):
                 return described(newest)
-
-            def numbered(number: str, stored: Stored = stored) -> Definition:
-                description = request.description or stored.definition.description
-                return replace(
-                    stored.definition, version=number, description=description, modified_at=clock.unix_s()
-                )
-
-            published = await self._registry.publish(stored, numbered)
-            if published is not None:
+            published = replace(
+                latest,
+                version=str(last.number + 1),
+                description=request.description or latest.description,
+                modified_at=clock.unix_s(),
+            )
+            if await self._registry.publish(stored, published, last):
                 return described(published)
         raise _contended(name)
 
@@ -344,12 +343,15 @@ def _joined(
     keys = [deployed.versions[number].key for number in numbers if number in deployed.versions]
     known = [told[key] for key in keys if key in told]
     states = {it.status for it in known} if len(known) == len(keys) else {"IN_PROGRESS"}
+    allocated = min(requested, sum(it.allocated for it in known))
+    if allocated < requested:
+        states |= {"IN_PROGRESS"}  # placement may not have heard of all yet
     worst = next((state for state in ("FAILED", "IN_PROGRESS") if state in states), "READY")
     return versions_pb2.Provisioned(
         function_name=name,
         qualifier=qualifier,
         requested=requested,
-        allocated=min(requested, sum(it.allocated for it in known)),
+        allocated=allocated,
         status=worst,
         status_reason=next((it.reason for it in known if it.reason), ""),
     )

@@ -69,7 +69,9 @@ def alias() -> None:
     """Names that point to versions of functions."""
 
 
-def _weight(_: click.Context, __: click.Parameter, text: str | None) -> "Mapping[str, float] | None":
+def _weight(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> "Mapping[str, float] | None":
     if text is None:
         return None
     if text == "none":
@@ -172,7 +174,13 @@ async def put_provisioned(client: "Client", name: str, qualifier: str, count: in
     They count towards the function's reserved concurrency, or else towards what the fleet shares. More calls
     than that at a time start instances as usual.
     """
-    _print_provisioned([await client.versions.put_provisioned(name, qualifier, count)], as_json=as_json)
+    from lambent.cli.output import facts, print_json
+
+    known = await client.versions.put_provisioned(name, qualifier, count)
+    if as_json:
+        print_json(facts(known))
+    else:
+        _print_provisioned([known])
 
 
 @provisioned.command("ls")
@@ -181,7 +189,13 @@ async def put_provisioned(client: "Client", name: str, qualifier: str, count: in
 @with_client
 async def ls_provisioned(client: "Client", name: str, as_json: bool) -> None:
     """List what of a function is to be ready, and what is."""
-    _print_provisioned(await client.versions.list_provisioned(name), as_json=as_json)
+    from lambent.cli.output import facts, print_json
+
+    every = await client.versions.list_provisioned(name)
+    if as_json:
+        print_json([facts(it) for it in every])
+    else:
+        _print_provisioned(every)
 
 
 @provisioned.command("delete")
@@ -215,11 +229,8 @@ def _shares(alias: "Alias") -> str:
     return " ".join(f"{number}={share:g}" for number, share in sorted(alias.weights.items()))
 
 
-def _print_provisioned(every: "list[Provisioned]", *, as_json: bool) -> None:
-    from lambent.cli.output import facts, print_json, print_table
+def _print_provisioned(every: "list[Provisioned]") -> None:
+    from lambent.cli.output import print_table
 
-    if as_json:
-        print_json([facts(it) for it in every])
-        return
     rows = [(it.qualifier, it.requested, it.allocated, it.status, it.status_reason) for it in every]
     print_table(("of", "requested", "ready", "status", "reason"), rows, "Nothing is kept ready.")

@@ -118,11 +118,20 @@ async def test_a_function_goes_by_its_name_or_latest(stub: "Stub", name: str) ->
     assert (await stub.Invoke(request(name))).executed_version == "$LATEST"
 
 
+@pytest.mark.parametrize("qualifier", ["7", "live"])
+async def test_a_version_goes_by_its_number_or_an_alias(
+    stub: "Stub", dispatcher: ScriptedDispatcher, qualifier: str
+) -> None:
+    """The version runs; what the caller named is kept for the function's ARN."""
+    assert (await stub.Invoke(request(f"echo:{qualifier}"))).executed_version == "7"
+    assert dispatcher.calls[0].qualifier == qualifier
+
+
 CONTEXT = base64.b64encode(b'{"custom":{"a":1}}').decode()
 
 REFUSED = [
     pytest.param(request("unknown"), "UNKNOWN_FUNCTION", id="no such function"),
-    pytest.param(request("echo:7"), "UNKNOWN_FUNCTION", id="no such version"),
+    pytest.param(request("echo:8"), "UNKNOWN_FUNCTION", id="no such version"),
     pytest.param(request(""), "UNKNOWN_FUNCTION", id="no name"),
     pytest.param(request(payload=bytes(MAX_PAYLOAD_BYTES + 1)), "PAYLOAD_TOO_LARGE", id="payload"),
     pytest.param(request(client_context="%%%"), "INVALID_REQUEST", id="context not base64"),
