@@ -64,7 +64,7 @@ class Live:
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(Epoch(1), keep_alive_s=self.keep_alive_s)
         self.dispatcher = Dispatcher(max_waiting=100_000)
-        self.dispatcher.attached = True
+        self.dispatcher.books.attached = True
         names = [NodeId(f"node-{number}@1") for number in range(1, self.nodes + 1)]
         self._place(on.ConcurrencySet(1_000_000, 0.0))
         for name in names:
@@ -105,7 +105,7 @@ class Live:
                 return tick_at
             self.now = max(self.now, at)
             if at == tick_at:
-                tick_at = self.now + (TICK_S if self._calls or self.dispatcher.leases else QUIET_TICK_S)
+                tick_at = self.now + (TICK_S if self._calls or self.dispatcher.books.leases else QUIET_TICK_S)
                 self._front(frontend_on.Tick(self.now))
                 self._place(on.Tick(self.now))
             else:

@@ -60,12 +60,12 @@ class Frontend(RuleBasedStateMachine):
             case do.Dispatch():
                 assert command.request in self.open, "sent for nobody"
                 assert command.request in self.may_run, "sent a second time without proof"
-                assert command.node in self.core.links, "sent over a broken link"
+                assert command.node in self.core.books.links, "sent over a broken link"
                 assert command.instance not in self.under_way, "two events at a time"
                 assert (command.instance, command.number) in self.usable, "sent under a lease that ended"
                 self.may_run.discard(command.request)
                 came = self.came[command.request]
-                line = self.core.lines[self.usable[command.instance, command.number]]
+                line = self.core.books.lines[self.usable[command.instance, command.number]]
                 assert all(came <= call.arrived_at for call in line.waiting.values()), "not oldest first"
                 self.under_way[command.instance] = command.request
             case do.Finish():
@@ -78,11 +78,11 @@ class Frontend(RuleBasedStateMachine):
                         assert lease[0] not in self.under_way, "gave back a busy one as idle"
             case do.Attach():
                 assert all(lease in self.usable for lease in command.leases)
-                assert set(command.links) == self.core.links
+                assert set(command.links) == self.core.books.links
             case do.Demand():
-                assert self.core.attached, "told to nobody"
+                assert self.core.books.attached, "told to nobody"
             case do.ReportLink():
-                assert self.core.attached, "told to nobody"
+                assert self.core.books.attached, "told to nobody"
 
     # Callers
 
@@ -152,24 +152,24 @@ class Frontend(RuleBasedStateMachine):
         self.serial += 1
         lease = instance, LeaseNumber(self.serial)
         node = node_of(instance)
-        if node in self.core.links:
+        if node in self.core.books.links:
             for older in [key for key in self.usable if key[0] == instance]:
                 if instance not in self.under_way:
                     del self.usable[older]
             self.usable[lease] = version
         self.feed(on.LeaseGiven(*lease, node, version, starting, "no_instance", self.now))
 
-    @precondition(lambda self: self.core.leases)
+    @precondition(lambda self: self.core.books.leases)
     @rule(data=st.data(), behind=st.integers(0, 1))
     def ready(self, data: st.DataObject, behind: int) -> None:
-        lease = self.core.leases[data.draw(st.sampled_from(sorted(self.core.leases)))]
+        lease = self.core.books.leases[data.draw(st.sampled_from(sorted(self.core.books.leases)))]
         number = LeaseNumber(lease.number - behind)
         self.feed(on.LeaseReady(lease.instance, number, 1.0, 2.0, self.now))
 
-    @precondition(lambda self: self.core.leases)
+    @precondition(lambda self: self.core.books.leases)
     @rule(data=st.data(), node_lost=st.booleans(), error=st.sampled_from([b"", b"{}"]))
     def voided(self, data: st.DataObject, node_lost: bool, error: bytes) -> None:
-        lease = self.core.leases[data.draw(st.sampled_from(sorted(self.core.leases)))]
+        lease = self.core.books.leases[data.draw(st.sampled_from(sorted(self.core.books.leases)))]
         self.usable.pop((lease.instance, lease.number), None)
         if node_lost or lease.instance not in self.under_way:
             self.under_way.pop(lease.instance, None)
@@ -197,7 +197,7 @@ class Frontend(RuleBasedStateMachine):
     def placement_attached(self) -> None:
         said = self.feed(on.PlacementAttached(self.now))
         claims = {lease for c in said if isinstance(c, do.Attach) for lease in c.leases}
-        held = {(le.instance, le.number) for le in self.core.leases.values() if not le.void}
+        held = {(le.instance, le.number) for le in self.core.books.leases.values() if not le.void}
         assert claims == held, "the attachment does not say all"
 
     # The world
@@ -213,7 +213,7 @@ class Frontend(RuleBasedStateMachine):
         for instance in [i for i in INSTANCES if node_of(i) == node]:
             self.under_way.pop(instance, None)
         self.feed(on.LinkDown(node, self.now))
-        assert not any(lease.node == node for lease in self.core.leases.values())
+        assert not any(lease.node == node for lease in self.core.books.leases.values())
         self.usable = {key: v for key, v in self.usable.items() if node_of(key[0]) != node}
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0]))
@@ -233,8 +233,10 @@ class Frontend(RuleBasedStateMachine):
 
     @invariant()
     def counts_have_not_drifted(self) -> None:
-        for line in self.core.lines.values():
-            leases = [le for le in self.core.leases.values() if le.version == line.version and not le.void]
+        for line in self.core.books.lines.values():
+            leases = [
+                le for le in self.core.books.leases.values() if le.version == line.version and not le.void
+            ]
             assert line.held == len(leases)
             assert line.busy == sum(le.hold is Hold.BUSY for le in leases)
             idle = {le.instance for le in leases if le.hold is Hold.IDLE}
@@ -243,35 +245,37 @@ class Frontend(RuleBasedStateMachine):
 
     @invariant()
     def what_runs_is_what_was_sent(self) -> None:
-        running = {le.instance: le.request for le in self.core.leases.values() if le.hold is Hold.BUSY}
+        running = {le.instance: le.request for le in self.core.books.leases.values() if le.hold is Hold.BUSY}
         assert running == self.under_way
 
     @invariant()
     def nobody_is_forgotten(self) -> None:
-        assert set(self.core.calls) == set(self.open)
+        assert set(self.core.books.calls) == set(self.open)
         running = set(self.under_way.values())
-        for call in self.core.calls.values():
+        for call in self.core.books.calls.values():
             waiting = (
-                call.request in self.core.lines[call.version].waiting if call.running_on is None else False
+                call.request in self.core.books.lines[call.version].waiting
+                if call.running_on is None
+                else False
             )
             assert waiting != (call.request in running), "a call that neither waits nor runs"
 
     @invariant()
     def no_call_waits_beside_an_idle_instance(self) -> None:
-        for line in self.core.lines.values():
+        for line in self.core.books.lines.values():
             assert not (line.waiting and line.idle)
             assert not (line.removed and (line.waiting or line.idle)), "of use to nobody"
 
     @invariant()
     def oldest_first(self) -> None:
-        for line in self.core.lines.values():
+        for line in self.core.books.lines.values():
             ages = [call.arrived_at for call in line.waiting.values()]
             assert ages == sorted(ages)
 
     @invariant()
     def placement_knows_what_is_missing(self) -> None:
-        for line in self.core.lines.values():
-            if self.core.attached and line.wanted > line.held:
+        for line in self.core.books.lines.values():
+            if self.core.books.attached and line.wanted > line.held:
                 assert line.told >= line.wanted
 
 

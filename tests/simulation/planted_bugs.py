@@ -61,8 +61,8 @@ BUGS: Final = [
         ),
         (
             "the demand is lowered after the release",
-            "return [*self._lower(line, at), Release(given, sure=True)]",
-            "return [Release(given, sure=True), *self._lower(line, at)]",
+            "return [*self.demands.lower(line, at), Release(given, sure=True)]",
+            "return [Release(given, sure=True), *self.demands.lower(line, at)]",
             "table",
         ),
         (
@@ -115,8 +115,8 @@ BUGS: Final = [
         ),
         (
             "a broken link keeps its leases",
-            "if given and self.attached:",
-            "if given and not self.attached:",
+            "if given and self.books.attached:",
+            "if given and not self.books.attached:",
             "table",
         ),
         ("nothing is released", "if not late:", "if late:", "simulation"),

@@ -361,7 +361,7 @@ def test_waiting_calls_end_only_once() -> None:
     for event in [*CONNECTED, arrived("r1", deadline=1.0), on.Tick(1.0)]:
         dispatcher.handle(event)
     assert dispatcher.handle(on.Tick(20.0)) == []
-    assert not dispatcher.calls
+    assert not dispatcher.books.calls
 
 
 @pytest.mark.parametrize(
