@@ -188,7 +188,7 @@ class Live:
             case do.Recall():
                 self._front(frontend_on.RecallAsked(command.version, command.wanted, at))
             case do.TellUnmet():
-                told_why = command.version, command.reason.value, command.detail
+                told_why = command.version, command.reason.value, command.detail, at
                 self._front(frontend_on.UnmetTold(*told_why))
             case do.Evict():
                 self._stops_idling(command.instance)

@@ -8,12 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
+from lambent_frontend.core.call import Call, Priority
 from lambent_frontend.core.dispatcher import GRACE_S, Dispatcher
 from lambent_frontend.core.line import Hold
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey
 
 NODES: Final = [NodeId("n1@1"), NodeId("n2@1")]
 INSTANCES: Final = [InstanceId(f"i{n}") for n in range(4)]
+MAX_BYTES: Final = 12
 nodes = st.sampled_from(NODES)
 instances = st.sampled_from(INSTANCES)
 Key = tuple[InstanceId, LeaseNumber]
@@ -28,14 +30,13 @@ class Frontend(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.core = Dispatcher(max_waiting=4, linger_s=0.1)
+        self.core = Dispatcher(max_waiting=4, max_waiting_bytes=MAX_BYTES, linger_s=0.1)
         self.now = 0.0
         self.revision = 1
         self.serial = 0
         self.accepted = 0
         self.open: dict[RequestId, float] = {}
         """Calls that are owed an outcome, with their deadline."""
-        self.came: dict[RequestId, float] = {}
         self.under_way: dict[InstanceId, RequestId] = {}
         self.may_run: set[RequestId] = set()
         """Never sent, or sent and proven not to have run."""
@@ -64,9 +65,7 @@ class Frontend(RuleBasedStateMachine):
                 assert command.instance not in self.under_way, "two events at a time"
                 assert (command.instance, command.number) in self.usable, "sent under a lease that ended"
                 self.may_run.discard(command.request)
-                came = self.came[command.request]
-                line = self.core.books.lines[self.usable[command.instance, command.number]]
-                assert all(came <= call.arrived_at for call in line.waiting.values()), "not oldest first"
+                self.check_turn(self.core.books.calls[command.request])
                 self.under_way[command.instance] = command.request
             case do.Finish():
                 assert command.request in self.open, "an outcome that nobody is owed"
@@ -84,28 +83,39 @@ class Frontend(RuleBasedStateMachine):
             case do.ReportLink():
                 assert self.core.books.attached, "told to nobody"
 
+    def check_turn(self, sent: Call) -> None:
+        """Of what is left behind nothing had a better right: the rest of the turns has a test of its own."""
+        for call in self.core.books.lines[sent.version].waiting.values():
+            alike = (call.had_turn, call.priority, call.tenant) == (sent.had_turn, sent.priority, sent.tenant)
+            assert not alike or sent.arrived_at <= call.arrived_at, "not oldest first"
+            assert sent.had_turn or not call.had_turn, "one that never ran waits behind a new one"
+
     # Callers
 
     @rule(
         patience=st.sampled_from([0.2, 1.0, 5.0]),
         leased=st.none() | instances,
         burst=st.sampled_from([1, 1, 3]),
+        rights=st.tuples(st.sampled_from(list(Priority)), st.sampled_from(["a", "b"]), st.integers(0, 5)),
     )
-    def arrive(self, patience: float, leased: InstanceId | None, burst: int) -> None:
+    def arrive(
+        self, patience: float, leased: InstanceId | None, burst: int, rights: tuple[Priority, str, int]
+    ) -> None:
         """Calls come, and often an instance for the first of them."""
         for _ in range(burst):
-            self.arrives(patience)
+            self.arrives(patience, rights)
         if leased is not None:
             self.given(leased, starting=False, old_version=False)
 
-    def arrives(self, patience: float) -> None:
+    def arrives(self, patience: float, rights: tuple[Priority, str, int]) -> None:
         self.accepted += 1
         self.now += 0.001
         request = RequestId(f"r{self.accepted}")
         self.open[request] = self.now + patience
         self.may_run.add(request)
-        self.came[request] = self.now
-        self.feed(on.InvocationArrived(request, self.version, self.now + patience, self.now))
+        self.feed(on.InvocationArrived(request, self.version, self.now + patience, self.now, *rights))
+        waiting = [c for c in self.core.books.calls.values() if c.running_on is None and not c.had_turn]
+        assert sum(call.size for call in waiting) <= MAX_BYTES, "more bytes wait than may"
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -185,7 +195,7 @@ class Frontend(RuleBasedStateMachine):
         """In one rule, so that it takes one step of many."""
         match what:
             case "unmet":
-                self.feed(on.UnmetTold(self.version, "limit_reached", "all exist"))
+                self.feed(on.UnmetTold(self.version, "limit_reached", "all exist", self.now))
             case "removed" | "replaced":
                 self.new_version(what == "removed")
             case _:
@@ -271,6 +281,17 @@ class Frontend(RuleBasedStateMachine):
         for line in self.core.books.lines.values():
             ages = [call.arrived_at for call in line.waiting.values()]
             assert ages == sorted(ages)
+
+    @invariant()
+    def the_turns_are_those_of_all_that_wait(self) -> None:
+        for line in self.core.books.lines.values():
+            queues = [queue for rank in line.turns.ranks for queue in rank.queues.values()]
+            assert all(queue.calls for queue in queues), "a tenant without calls has a turn"
+            each = [*line.turns.again, *(request for queue in queues for request in queue.calls)]
+            assert sorted(each) == sorted(line.waiting)
+            assert all(queue.size == sum(c.size for c in queue.calls.values()) for queue in queues)
+        waiting = [c for line in self.core.books.lines.values() for c in line.waiting.values()]
+        assert self.core.books.waiting_bytes == sum(call.size for call in waiting)
 
     @invariant()
     def placement_knows_what_is_missing(self) -> None:

@@ -4,6 +4,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambent_frontend.core.call import Priority
 from lambent_placement.core import invariants
 from lambent_placement.core.commands import Unmet
 from lambent_placement.core.scheduler import Scheduler
@@ -164,7 +165,9 @@ class World:
         self.calls += 1
         request = RequestId(f"r{self.calls}")
         patience = self.dice.uniform(0.3, 3.0)
-        frontend.call(function, request, patience)
+        priority = self.dice.choice(list(Priority))
+        tenant = self.dice.choice(("", "a", "b"))
+        frontend.call(function, request, patience, priority, tenant, self.dice.randint(0, 5))
         if self.dice.random() < 0.05:
             frontend.soon(self.dice.uniform(0.0, patience), lambda: frontend.abandon(request))
 

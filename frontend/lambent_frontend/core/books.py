@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from lambent_frontend.core.line import Call, Hold, Lease, Line
+from lambent_frontend.core.call import Call
+from lambent_frontend.core.line import Hold, Lease, Line
+from lambent_frontend.core.turns import by_age
 from lambent_proto.ids import InstanceId, NodeId, RequestId, VersionKey
 
 
@@ -14,6 +16,28 @@ class Books:
     links: set[NodeId] = field(default_factory=set)
     attached: bool = False
     """A stream to the leading placement stands."""
+    waiting_bytes: int = 0
+    """Of all calls that wait."""
+
+    def join(self, line: Line, call: Call) -> None:
+        if call.had_turn:
+            by_age(line.waiting, call)
+        else:
+            line.waiting[call.request] = call
+        line.turns.join(call)
+        self.waiting_bytes += call.size
+
+    def leave(self, line: Line, call: Call) -> None:
+        del line.waiting[call.request]
+        line.turns.leave(call)
+        self.waiting_bytes -= call.size
+
+    def next(self, line: Line) -> Call:
+        """Takes the call whose turn it is out of the line."""
+        call = line.turns.next()
+        del line.waiting[call.request]
+        self.waiting_bytes -= call.size
+        return call
 
     def line(self, version: VersionKey) -> Line:
         line = self.lines.get(version)
@@ -43,6 +67,8 @@ class Books:
         line.busy -= 1
         lease.hold = Hold.IDLE
         lease.request = None
-        lease.idle_since = at
+        if line.waiting:
+            line.ran(at - lease.since)
+        lease.since = at
         line.idle.append(lease)
         return line

@@ -53,7 +53,7 @@ class Demands:
         for line in self.books.lines.values():
             line.owed = 0
             line.told = 0
-            line.unmet = line.unmet_detail = ""
+            line.tell_unmet("", "", at)
             if line.wanted:
                 demands.append(self._demand(line, line.wanted, at))
         leases = [(lease.instance, lease.number) for lease in self.books.leases.values() if not lease.void]

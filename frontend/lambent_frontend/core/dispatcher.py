@@ -6,20 +6,21 @@ Rule 2: this module knows no clock, no socket and no payload. Events carry the t
 A call that arrives is served in this order of preference:
 
     1. a function that is switched off throttles it at once;
-    2. the most recently used idle instance that we hold a lease on takes it, unless others wait already;
-    3. a full line throttles it;
-    4. it waits, oldest first, for whatever becomes free first: an instance of ours, or one that placement
-       leases to us, warm or new.
+    2. the most recently used idle instance that we hold a lease on takes it: where one is idle nobody waits;
+    3. no room, a deadline that cannot be met, or a full line throttles it, or one that waits (`admission`);
+    4. it waits for its turn (`turns`), and for whatever becomes free first: an instance of ours, or one that
+       placement leases to us, warm or new.
 
 A call is sent a second time only when the worker proves that the runtime never took it (`EventRefused`).
 """
 
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Final, assert_never
 
 from lambent_frontend.core import throttles
+from lambent_frontend.core.admission import Admission
 from lambent_frontend.core.books import Books
+from lambent_frontend.core.call import Call
 from lambent_frontend.core.commands import Command, Finish, Outcome, Release, ReportLink
 from lambent_frontend.core.demands import Demands
 from lambent_frontend.core.events import (
@@ -43,7 +44,7 @@ from lambent_frontend.core.events import (
     VersionReplaced,
 )
 from lambent_frontend.core.leases import Leases
-from lambent_frontend.core.line import Call, Line
+from lambent_frontend.core.line import Line
 from lambent_frontend.core.serving import Serving
 from lambent_proto.ids import RequestId, function_of
 
@@ -58,16 +59,20 @@ class Dispatcher:
 
     max_waiting: int = 1000
     """Calls that may wait for one version; more are throttled."""
+    max_waiting_bytes: int = 256 * 1024 * 1024
+    """Bytes of payload that may wait, for all versions together."""
     linger_s: float = 0.1
     books: Books = field(default_factory=Books)
     demands: Demands = field(init=False)
     serving: Serving = field(init=False)
     leases: Leases = field(init=False)
+    admission: Admission = field(init=False)
 
     def __post_init__(self) -> None:
         self.demands = Demands(self.books)
         self.serving = Serving(self.books, self.demands)
         self.leases = Leases(self.books, self.demands, self.serving, self.linger_s)
+        self.admission = Admission(self.books, self.max_waiting, self.max_waiting_bytes)
 
     def handle(self, event: Event) -> list[Command]:  # noqa: C901 - the one gate: a case an event
         """Takes one event and returns what must be done. Duplicates and late events have no effect."""
@@ -90,7 +95,7 @@ class Dispatcher:
                 return self.leases.recalled(event)
             case UnmetTold():
                 if line := self.books.lines.get(event.version):
-                    line.unmet, line.unmet_detail = event.reason, event.detail
+                    line.tell_unmet(event.reason, event.detail, event.at)
                 return []
             case LeaseVoided():
                 return self.leases.voided(event)
@@ -118,18 +123,17 @@ class Dispatcher:
 
     def _arrived(self, event: InvocationArrived) -> list[Command]:
         line = self.books.line(event.version)
-        function = function_of(line.version)
         if line.removed:
-            return [Finish(event.request, Outcome.REMOVED, f"function '{function}' was deleted")]
+            return [_deleted(event.request, line)]
         if line.limit == 0:
-            detail = f"function '{function}' is switched off: its concurrency is 0"
-            return [self._throttled(event.request, line, detail)]
-        if not (line.idle and not line.waiting) and len(line.waiting) >= self.max_waiting:
-            return [self._throttled(event.request, line, self._full(line))]
-        call = Call(event.request, line.version, event.deadline, event.at)
-        self.books.calls[event.request] = call
-        line.waiting[event.request] = call
-        return self.serving.serve(line, event.at)
+            return [throttles.switched_off(event.request, line)]
+        call = Call(
+            event.request, line.version, event.deadline, event.at, event.priority, event.tenant, event.size
+        )
+        if line.idle:
+            self.books.calls[event.request] = call
+            return [self.serving.send(line, call, event.at), *self.demands.ask(line, event.at)]
+        return self.admission.admit(line, call, event.at) + self.demands.ask(line, event.at)
 
     def _answered(self, event: EventAnswered) -> list[Command]:
         lease = self.books.leases.get(event.instance)
@@ -153,7 +157,9 @@ class Dispatcher:
         if call is not None:
             call.running_on = None
             call.waited_for = event.reason
-            line = self._requeue(call)
+            call.had_turn = True
+            line = self.books.line(call.version)
+            self.books.join(line, call)
             if line.removed:
                 commands += self._end_waiting(line)
         return commands + self.serving.serve(line, event.at)
@@ -163,17 +169,8 @@ class Dispatcher:
         if call is None or call.running_on is not None:
             return []  # if it runs it is finished, and its answer finds nobody
         line = self.books.line(call.version)
-        line.waiting.pop(event.request, None)
+        self.books.leave(line, call)
         return self.demands.ask(line, event.at)
-
-    def _requeue(self, call: Call) -> Line:
-        """Puts a call that never ran back to the head of its line, behind those that came before it."""
-        line = self.books.line(call.version)
-        older = list(takewhile(lambda other: other.arrived_at <= call.arrived_at, line.waiting.values()))
-        line.waiting[call.request] = call
-        for ahead in (call, *reversed(older)):
-            line.waiting.move_to_end(ahead.request, last=False)
-        return line
 
     def _tick(self, at: float) -> list[Command]:
         commands: list[Command] = []
@@ -190,8 +187,10 @@ class Dispatcher:
         if call.running_on is None:
             line = self.books.line(call.version)
             del self.books.calls[call.request]
-            del line.waiting[call.request]
-            return [self._throttled(call.request, line, self._waited_in_vain(line, at - call.arrived_at))]
+            self.books.leave(line, call)
+            function, waited_s = function_of(line.version), at - call.arrived_at
+            detail = f"no instance of function '{function}' became free in {waited_s:.1f} s"
+            return [throttles.throttled(call.request, line, detail, self.books.attached)]
         if at < call.deadline + GRACE_S:
             return []
         del self.books.calls[call.request]
@@ -204,8 +203,9 @@ class Dispatcher:
         for call in self.books.calls.values():
             if call.version == event.old:
                 call.version = event.new  # a running one too: if it is refused it waits for the new version
-        new.waiting.update(old.waiting)
-        old.waiting.clear()
+        for call in list(old.waiting.values()):
+            self.books.leave(old, call)
+            self.books.join(new, call)
         old.removed = True
         return self.serving.serve(old, event.at) + self.serving.serve(new, event.at)
 
@@ -216,26 +216,12 @@ class Dispatcher:
 
     def _end_waiting(self, line: Line) -> list[Command]:
         commands: list[Command] = []
-        for request in line.waiting:
-            del self.books.calls[request]
-            detail = f"function '{function_of(line.version)}' was deleted"
-            commands.append(Finish(request, Outcome.REMOVED, detail))
-        line.waiting.clear()
+        for call in list(line.waiting.values()):
+            self.books.leave(line, call)
+            del self.books.calls[call.request]
+            commands.append(_deleted(call.request, line))
         return commands
 
-    def _throttled(self, request: RequestId, line: Line, detail: str) -> Finish:
-        why = throttles.reason(line.limit, line.unmet if self.books.attached else "")
-        return Finish(request, Outcome.THROTTLED, detail, throttle=why)
 
-    def _full(self, line: Line) -> str:
-        function = function_of(line.version)
-        return f"the line of function '{function}' is full: {len(line.waiting)} calls wait{self._why(line)}"
-
-    def _waited_in_vain(self, line: Line, waited_s: float) -> str:
-        function = function_of(line.version)
-        return f"no instance of function '{function}' became free in {waited_s:.1f} s{self._why(line)}"
-
-    def _why(self, line: Line) -> str:
-        if not self.books.attached:
-            return "; placement cannot be reached, so nothing new can be started"
-        return f"; {line.unmet_detail or line.unmet}" if line.unmet else ""
+def _deleted(request: RequestId, line: Line) -> Finish:
+    return Finish(request, Outcome.REMOVED, f"function '{function_of(line.version)}' was deleted")

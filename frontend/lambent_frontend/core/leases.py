@@ -39,8 +39,10 @@ class Leases:
         self.books.leases[event.instance] = lease
         line = self.books.line(event.version)
         line.held += 1
+        if line.held > line.most:
+            line.most, line.grew_at = line.held, event.at
         if not event.starting:
-            lease.idle_since = event.at
+            lease.since = event.at
             line.idle.append(lease)
         return self.serving.serve(line, event.at)
 
@@ -49,7 +51,7 @@ class Leases:
         if lease is None or lease.number != event.number or lease.hold is not Hold.STARTING:
             return []
         lease.hold = Hold.IDLE
-        lease.ready_at = lease.idle_since = event.at
+        lease.ready_at = lease.since = event.at
         lease.starting_ms, lease.init_ms = event.starting_ms, event.init_ms
         lease.restored = event.restored
         line = self.books.line(lease.version)
@@ -76,10 +78,10 @@ class Leases:
         return commands + self.serving.serve(line, event.at)
 
     def _init_failed(self, line: Line, error: bytes) -> list[Command]:
-        """One failed start costs one call, the oldest: as on Lambda, where each call sees its own start."""
+        """One failed start costs one call, the next: as on Lambda, where each call sees its own start."""
         if not line.waiting:
             return []
-        request, _ = line.waiting.popitem(last=False)
+        request = self.books.next(line).request
         del self.books.calls[request]
         return [Finish(request, Outcome.INIT_FAILED, error=error)]
 
@@ -124,7 +126,7 @@ class Leases:
         if not self.books.attached:
             return []
         late = 0
-        while late < len(line.idle) and at - line.idle[late].idle_since >= self.linger_s:
+        while late < len(line.idle) and at - line.idle[late].since >= self.linger_s:
             late += 1
         if not late:
             return []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lambent_frontend.core.books import Books
+from lambent_frontend.core.call import Call
 from lambent_frontend.core.commands import Command, Dispatch, Release
 from lambent_frontend.core.demands import Demands
 from lambent_frontend.core.line import Hold, Line
@@ -20,17 +21,18 @@ class Serving:
         if line.owed and line.idle and (given := self.give_back(line)):
             commands += [*self.demands.lower(line, at), Release(given, sure=True)]
         while line.waiting and line.idle:
-            commands.append(self._dispatch(line, at))
+            commands.append(self.send(line, self.books.next(line), at))
         if line.removed and line.idle:
             given = self.drop_first(line, len(line.idle))
             commands += [*self.demands.lower(line, at), Release(given, sure=True)]
         return commands + self.demands.ask(line, at)
 
-    def _dispatch(self, line: Line, at: float) -> Command:
+    def send(self, line: Line, call: Call, at: float) -> Command:
+        """To the most recently used idle instance."""
         lease = line.idle.pop()
-        request, call = line.waiting.popitem(last=False)
         lease.hold = Hold.BUSY
-        lease.request = request
+        lease.request = call.request
+        lease.since = at
         line.busy += 1
         call.running_on = lease.instance
         cold = lease.fresh and call.arrived_at < lease.ready_at
@@ -39,7 +41,7 @@ class Serving:
             lease.node,
             lease.instance,
             lease.number,
-            request,
+            call.request,
             cold,
             reason,
             at - call.arrived_at,
