@@ -17,7 +17,7 @@ import click
 
 from lambent_placement.core import events as on
 from lambent_placement.core.commands import Command, GiveLease, Grant
-from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -62,8 +62,8 @@ class Figures:
 
 
 class Fleet:
-    def __init__(self, nodes: int, each: int) -> None:
-        self.core = Scheduler(Epoch(1), keep_alive_s=1e9)
+    def __init__(self, nodes: int, each: int, keep: str) -> None:
+        self.core = Scheduler(Epoch(1), keep=keep, keep_alive_s=1e9)
         self.core.books.starts = 1_000_000_000
         self.at = 0.0
         names = [NodeId(f"node-{number}@1") for number in range(nodes)]
@@ -112,8 +112,8 @@ def given(commands: list[Command]) -> list[Lease]:
     return [(command.instance, command.number) for command in commands if isinstance(command, GiveLease)]
 
 
-def measure(nodes: int, each: int) -> Figures:
-    fleet = Fleet(nodes, each)
+def measure(nodes: int, each: int, keep: str) -> Figures:
+    fleet = Fleet(nodes, each, keep)
     served = [version for version in fleet.warm if fleet.core.books.versions[version].idle]
     rounds = [_round(fleet, served) for _ in range(ROUNDS)]
     warm, release, start, tick = (round(_median(column), 1) for column in zip(*rounds, strict=True))
@@ -169,7 +169,8 @@ def note(figures: list[Figures]) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(as_json: bool) -> None:
+@click.option("--keep", type=click.Choice(sorted(KEEPS)), default="fixed", help="The policy for what idles.")
+def main(as_json: bool, keep: str) -> None:
     """Measure the CPU of placement's decisions at 10, 100, 1,000 and 10,000 nodes."""
     figures = []
     if not as_json:
@@ -177,7 +178,7 @@ def main(as_json: bool) -> None:
     for nodes, each in SIZES:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            it = pool.submit(measure, nodes, each).result()
+            it = pool.submit(measure, nodes, each, keep).result()
         figures.append(it)
         if not as_json:
             what = f"{it.nodes:,} nodes, {it.instances:,} instances"
@@ -185,7 +186,8 @@ def main(as_json: bool) -> None:
                 f"{what:<32}{it.warm_us:>6.1f}{it.release_us:>9.1f}{it.start_us:>9.1f}{it.tick_us:>9.1f}"
                 f"{it.bytes_an_instance:>19,.0f}"
             )
-    note(figures)
+    if keep == "fixed":
+        note(figures)
     if as_json:
         click.echo(json.dumps([asdict(it) for it in figures]))
 

@@ -1,8 +1,8 @@
 """Runs one part as a process: its event loop, its signals, its end.
 
-SIGTERM and SIGINT stop it cleanly, a second SIGINT at once. It is crash-only: whatever fails unexpectedly,
-in the part itself, in a task or in a callback, is logged and ends the process with exit code 1; somebody
-starts it again, and its state comes back from etcd and from the other parts.
+SIGTERM and SIGINT stop it cleanly, a second one of either at once. It is crash-only: whatever fails
+unexpectedly, in the part itself, in a task or in a callback, is logged and ends the process with exit code 1;
+somebody starts it again, and its state comes back from etcd and from the other parts.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from lambent_chassis.settings import Settings
 _log = structlog.get_logger()
 
 FAILED: Final = 1
-INTERRUPTED: Final = 130
-"""As shells have it: 128 and the number of SIGINT."""
+SIGNALLED: Final = 128
+"""As shells have it: this and the number of the signal."""
 
 _PR_SET_PDEATHSIG: Final = 1
 """From <linux/prctl.h>."""
@@ -93,9 +93,7 @@ class _Process:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stopping:
-            if number == signal.SIGINT:
-                os._exit(INTERRUPTED)
-            return
+            os._exit(SIGNALLED + number)
         _log.info("stopping", signal=number.name)
         self._stopping = True
         self._end()

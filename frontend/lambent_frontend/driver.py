@@ -51,6 +51,8 @@ class Workers(Protocol):
 
     def send(self, node: NodeId, event: frames.Event) -> None: ...
 
+    def unlink(self, node: NodeId) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
 class _Pending:
@@ -186,6 +188,8 @@ class Driver:
                 self._dispatch(command)
             case do.Finish():
                 self._finish(command)
+            case do.Unlink():
+                self.workers.unlink(command.node)
             case do.Demand() | do.Release() | do.AnswerRecall() | do.ReportLink() | do.Attach():
                 self.to_placement(command)
             case _:

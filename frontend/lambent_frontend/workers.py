@@ -31,12 +31,18 @@ class Workers:
         self._frontend = frontend
         self.levels: dict[NodeId, str] = {}
         self._links: dict[NodeId, Link] = {}
+        self._left: set[NodeId] = set()
+        """Those that have said goodbye: nobody dials them again."""
         self._dialling: dict[NodeId, asyncio.Task[None]] = {}
         self._log = structlog.get_logger()
         driver.workers = self
 
     def send(self, node: NodeId, event: frames.Event) -> None:
         self._links[node].send(frames.encode(event))
+
+    def unlink(self, node: NodeId) -> None:
+        """Closes the connection; nothing is due on it."""
+        self._links.pop(node).close()
 
     async def run(self) -> None:
         """Never returns. A worker whose key is gone is let go; what ran there is lost with its connection."""
@@ -63,13 +69,14 @@ class Workers:
     def _let_go(self, nodes: set[NodeId]) -> None:
         for node in nodes:
             self.levels.pop(node, None)
+            self._left.discard(node)
             if task := self._dialling.pop(node, None):
                 task.cancel()
 
     async def _stay_linked(self, worker: registrations.Worker) -> None:
         host, _, port = worker.data_address.rpartition(":")
         try:
-            while True:
+            while worker.node not in self._left:
                 lost = asyncio.Event()
                 try:
                     connection = await self._dial(worker.node, host, int(port), lost.set)
@@ -78,6 +85,8 @@ class Workers:
                     continue
                 self._links[worker.node] = connection
                 self._driver.feed(on.LinkUp(worker.node))
+                if worker.node in self._left:  # it said so with its greeting
+                    self._driver.feed(on.WorkerLeaves(worker.node, monotonic_s()))
                 await lost.wait()
                 await asyncio.sleep(REDIAL_S)
         finally:
@@ -105,6 +114,9 @@ class Workers:
                 case frames.Ready():
                     how = frame.starting_ms, frame.init_ms, monotonic_s(), frame.restored
                     self._driver.feed(on.LeaseReady(frame.instance, frame.number, *how))
+                case frames.Bye():
+                    self._left.add(node)
+                    self._driver.feed(on.WorkerLeaves(node, monotonic_s()))
                 case frames.Hello() if frame.sender == node and not greeted.done():
                     greeted.set_result(None)
                 case _:

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     "policies",
     multiple=True,
     metavar="NAME",
-    help="fixed, lru, random or least-loaded; all by default.",
+    help="fixed, lru, greedy-dual, histogram, random or least-loaded; all by default.",
 )
-@click.option("--keep-alive", type=float, default=3600.0, show_default=True, metavar="S", help="Of fixed.")
+@click.option(
+    "--keep-alive", type=float, default=3600.0, show_default=True, metavar="S", help="Of all but lru."
+)
 @click.option(
     "--cold", type=float, default=250.0, show_default=True, metavar="MS", help="What a cold start takes."
 )
@@ -61,8 +63,8 @@ def simulate(
 ) -> None:
     """Say what policies would make of a trace of invocations.
 
-    `fixed` and `lru` run the very scheduler and dispatcher that run in production, in virtual time. The same
-    seed gives the same run.
+    All but `random` and `least-loaded` run the very scheduler and dispatcher that run in production, in
+    virtual time. The same seed gives the same run.
     """
     from lambent.cli.output import print_json
     from lambent.simulate.page import page
@@ -103,6 +105,7 @@ def _show(figures: "list[Figures]") -> None:
         "warm %",
         "always cold % of functions",
         "idle GB·h",
+        "starts",
         "throttled",
         "wait p50 ms",
         "wait p99 ms",
@@ -115,6 +118,7 @@ def _show(figures: "list[Figures]") -> None:
             f"{it.warm_percent:.3f}",
             f"{it.always_cold_percent:.1f}",
             f"{it.idle_gb_h:.1f}",
+            f"{it.starts:,}",
             it.throttled,
             f"{it.wait_p50_ms:.0f}",
             f"{it.wait_p99_ms:.0f}",

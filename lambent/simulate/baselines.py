@@ -71,6 +71,7 @@ class Baseline:
                 return
             node.free_mb -= memory_mb
             self._serial += 1
+            self.counted.starts += 1
             serial, cold_s = self._serial, self.cold_s
         node.busy += 1
         waited_s = now - invocation.at + cold_s

@@ -17,6 +17,8 @@ class Counted:
     """Of calls that waited at all."""
     idle_mb_s: float = 0.0
     """Memory of instances that did nothing, over the whole run."""
+    starts: int = 0
+    """Instances that were started, for a call or ahead of one; over the whole run, like the next two."""
     decisions: int = 0
     cpu_s: float = 0.0
 
@@ -50,6 +52,7 @@ class Counted:
             throttled=self.throttled,
             wait_p50_ms=_at(waits, 0.50),
             wait_p99_ms=_at(waits, 0.99),
+            starts=self.starts,
             decisions=self.decisions,
             decisions_per_s=self.decisions / self.cpu_s if self.cpu_s else 0.0,
         )
@@ -71,6 +74,8 @@ class Figures:
     wait_p50_ms: float
     """Of the calls that waited."""
     wait_p99_ms: float
+    starts: int
+    """Of instances, warming up included."""
     decisions: int
     """Events that the scheduler took; 0 for policies that are not its own."""
     decisions_per_s: float

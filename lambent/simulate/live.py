@@ -48,6 +48,7 @@ class Live:
     node_mb: int
     cold_s: float
     keep_alive_s: float
+    keep: str = "fixed"
     now: float = 0.0
     scheduler: Scheduler = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -62,7 +63,7 @@ class Live:
     """And its memory."""
 
     def __post_init__(self) -> None:
-        self.scheduler = Scheduler(Epoch(1), keep_alive_s=self.keep_alive_s)
+        self.scheduler = Scheduler(Epoch(1), keep=self.keep, keep_alive_s=self.keep_alive_s)
         self.dispatcher = Dispatcher(max_waiting=100_000)
         self.dispatcher.books.attached = True
         names = [NodeId(f"node-{number}@1") for number in range(1, self.nodes + 1)]
@@ -175,6 +176,7 @@ class Live:
         at = self.now
         match command:
             case do.Grant():
+                self.counted.starts += 1
                 self._after(self.cold_s, lambda: self._ready(command.instance))
             case do.GiveLease():
                 told = command.instance, command.number, command.node, command.version

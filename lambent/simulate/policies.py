@@ -12,6 +12,8 @@ from lambent.simulate.trace import Invocation, Trace
 POLICIES: Final = {
     "fixed": "the live scheduler; an instance is kept for --keep-alive seconds, or until memory is needed",
     "lru": "the live scheduler; an instance is kept until its memory is needed",
+    "greedy-dual": "as fixed; under pressure what is rare, large and starts fast gives way first",
+    "histogram": "as fixed; each function's idle times say how long, and when one is started ahead",
     "random": "any node, whatever is warm there",
     "least-loaded": "the node with fewest calls, whatever is warm there",
 }
@@ -36,9 +38,10 @@ def simulate(
     """Raises KeyError for a policy that nobody knows."""
     counted = Counted(plan.warm_up_s, len(trace.functions))
     match policy:
-        case "fixed" | "lru":
-            keep_alive_s = plan.keep_alive_s if policy == "fixed" else FOR_EVER
-            live = Live(trace, counted, plan.nodes, plan.node_mb, plan.cold_s, keep_alive_s)
+        case "fixed" | "lru" | "greedy-dual" | "histogram":
+            keep_alive_s = FOR_EVER if policy == "lru" else plan.keep_alive_s
+            keep = "fixed" if policy == "lru" else policy
+            live = Live(trace, counted, plan.nodes, plan.node_mb, plan.cold_s, keep_alive_s, keep)
             live.run(invocations, progress)
         case "random" | "least-loaded":
             choose = by_chance(plan.seed) if policy == "random" else by_load

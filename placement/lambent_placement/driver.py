@@ -36,8 +36,10 @@ class Leading:
 
 
 class Driver:
-    def __init__(self, leading: Leading, *, keep_alive_s: float, starts: int, pack: bool = False) -> None:
-        self.core = Scheduler(leading.epoch, keep_alive_s=keep_alive_s)
+    def __init__(
+        self, leading: Leading, *, keep_alive_s: float, starts: int, keep: str = "fixed", pack: bool = False
+    ) -> None:
+        self.core = Scheduler(leading.epoch, keep=keep, keep_alive_s=keep_alive_s)
         self.core.books.starts = starts
         self.core.books.pack = pack
         self.workers: dict[NodeId, Worker] = {}

@@ -60,6 +60,7 @@ async def _lead(
     _log.info("leading", epoch=leadership.epoch, address=address)
     driver = Driver(
         Leading(Epoch(leadership.epoch), lambda: lease.valid_until),
+        keep=settings.keep_alive,
         keep_alive_s=settings.keep_alive_s,
         starts=settings.starts,
         pack=settings.new_instances == "pack",

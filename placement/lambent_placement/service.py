@@ -62,11 +62,12 @@ class Placement(control_pb2_grpc.PlacementServicer):
         node = NodeId(hello.node)
         outbox = Outbox[wire.WorkerOrder]()
         instances = [_reported(instance) for instance in hello.instances]
-        driver.worker_attached(on.NodeReported(node, hello.memory_mb, instances, monotonic_s()), outbox)
+        report = on.NodeReported(node, hello.memory_mb, instances, monotonic_s(), hello.leaving)
+        driver.worker_attached(report, outbox)
 
         def take(report: wire.WorkerReport) -> None:
             if driver.is_current_worker(node, outbox):
-                event = _worker_event(report, monotonic_s())
+                event = _worker_event(node, report, monotonic_s())
                 if event is not None:
                     driver.feed(event)
 
@@ -140,7 +141,7 @@ def _described(driver: Driver, node: Node) -> wire.DescribedNode:
 def _state(node: Node) -> str:
     if not node.connected:
         return "disconnected" if node.reported else "unreported"
-    if node.draining:
+    if node.is_emptied:
         return "draining" if node.instances else "drained"
     return "connected"
 
@@ -181,7 +182,7 @@ def _frontend_event(frontend: FrontendId, report: wire.FrontendReport, at: float
             return None
 
 
-def _worker_event(report: wire.WorkerReport, at: float) -> on.Event | None:
+def _worker_event(node: NodeId, report: wire.WorkerReport, at: float) -> on.Event | None:
     """None for a report of a newer release's that this one does not know."""
     match report.WhichOneof("report"):
         case "ready":
@@ -196,5 +197,7 @@ def _worker_event(report: wire.WorkerReport, at: float) -> on.Event | None:
             return on.InstanceFreed(InstanceId(freed.instance), LeaseNumber(freed.number), freed.busy, at)
         case "refused":
             return on.GrantRefused(InstanceId(report.refused.instance), report.refused.reason, at)
+        case "leaving":
+            return on.NodeLeaving(node, at)
         case _:
             return None

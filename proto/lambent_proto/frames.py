@@ -28,12 +28,12 @@ MAX_FRAME_BYTES: Final = 2 + MAX_HEAD_BYTES + PIECE_BYTES
 MAX_PARTIAL_PAYLOADS: Final = 8
 """Most payloads a sender may have begun and not finished on one connection. Further ones wait their turn."""
 
-_HELLO, _EVENT, _ANSWER, _CHUNK, _REFUSED, _READY = 1, 2, 3, 4, 5, 6
+_HELLO, _EVENT, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE = 1, 2, 3, 4, 5, 6, 7
 
 TO_WORKER: Final = frozenset({_HELLO, _EVENT, _CHUNK})
 """The kinds that a worker takes: `Decoder(TO_WORKER)`."""
 
-TO_FRONTEND: Final = frozenset({_HELLO, _ANSWER, _CHUNK, _REFUSED, _READY})
+TO_FRONTEND: Final = frozenset({_HELLO, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE})
 """The kinds that a frontend takes: `Decoder(TO_FRONTEND)`."""
 
 _NAMES: Final = {
@@ -43,6 +43,7 @@ _NAMES: Final = {
     _CHUNK: "CHUNK",
     _REFUSED: "REFUSED",
     _READY: "READY",
+    _BYE: "BYE",
 }
 
 _PREFIX: Final = Struct(">IH")
@@ -111,7 +112,14 @@ class Ready(NamedTuple):
     """It was forked of a snapshot, and not initialised by itself."""
 
 
-Frame = Hello | Event | Answer | Refused | Ready
+class Bye(NamedTuple):
+    """Nothing runs here, and nothing will (worker to frontend).
+
+    Who hears it sends nothing more, and closes the connection once all that was sent has an answer.
+    """
+
+
+Frame = Hello | Event | Answer | Refused | Ready | Bye
 
 
 def encode(frame: Frame) -> bytes | Iterator[bytes]:
@@ -136,7 +144,7 @@ def encode(frame: Frame) -> bytes | Iterator[bytes]:
     return _pieces(head, _pack((_CHUNK, frame.request_id)), payload)
 
 
-def _encode_bare(frame: Hello | Refused | Ready) -> bytes:
+def _encode_bare(frame: Hello | Refused | Ready | Bye) -> bytes:
     if isinstance(frame, Ready):
         times = float(frame.starting_ms), float(frame.init_ms)
         head = _pack((_READY, frame.instance, frame.number, *times, frame.restored))
@@ -144,6 +152,8 @@ def _encode_bare(frame: Hello | Refused | Ready) -> bytes:
         head = _pack((_REFUSED, frame.request_id, frame.reason))
     elif isinstance(frame, Hello):
         head = _pack((_HELLO, frame.protocol, frame.sender))
+    elif isinstance(frame, Bye):
+        head = _pack((_BYE,))
     else:
         assert_never(frame)
     return _PREFIX.pack(2 + len(head), len(head)) + head
@@ -300,10 +310,11 @@ _BARE_TYPES: Final = {
     _HELLO: [int, int, str],
     _REFUSED: [int, str, str],
     _READY: [int, str, int, float, float, bool],
+    _BYE: [int],
 }
 
 
-def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Ready:
+def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Ready | Bye:
     if body or [type(field) for field in fields] != _BARE_TYPES[kind]:
         _refuse_fields(kind)
     if kind == _REFUSED:
@@ -312,6 +323,8 @@ def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Ready:
         if fields[2] < 0:
             _refuse_fields(kind)
         return Ready(*fields[1:])
+    if kind == _BYE:
+        return Bye()
     if fields[1] != PROTOCOL:
         raise BadFrame(f"the peer speaks protocol {fields[1]}, this side {PROTOCOL}: same release on both?")
     return Hello(fields[2], fields[1])

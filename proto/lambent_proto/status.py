@@ -25,8 +25,13 @@ REQUEST_ID_KEY: Final = "lambent-request-id"
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
-_NEVER_SENT: Final = ("failed to connect", "errors resolving", "DNS resolution failed")
-"""gRPC's words for a call that did not leave this machine."""
+_NEVER_TAKEN: Final = (
+    "failed to connect",
+    "errors resolving",
+    "DNS resolution failed",
+    "Stream removed (GOAWAY received",  # "Stream removed (Socket closed (GOAWAY ..." may have been
+)
+"""gRPC's words for a call that did not leave this machine, or that a server left out when it said goodbye."""
 
 # The status travels in HTTP/2 headers twice, once with three bytes for each that is not ASCII, and peers
 # may refuse more than 8 KB of headers.
@@ -124,11 +129,14 @@ def from_rpc(error: grpc.aio.AioRpcError) -> LambentError:
 def _foreign(code: grpc.StatusCode, said: str) -> LambentError:
     """For what gRPC itself, or something between the parties, answered."""
     if code is grpc.StatusCode.UNAVAILABLE:
-        if any(words in said for words in _NEVER_SENT):
+        if any(words in said for words in _NEVER_TAKEN):
             return errors.NotReady(f"nobody answers there: {said}")
         return errors.LostWithWorker(
             f"the connection to the frontend was lost, what was under way may have run: {said}"
         )
+    if code is grpc.StatusCode.CANCELLED:
+        # So gRPC's server ends what it has not handed out when it is stopped. What it has, it ends otherwise.
+        return errors.NotReady("the frontend is being stopped and did not take the call")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlinePassed("the deadline of the call passed before the frontend answered")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Hosts:
             name: Host(name, f"{NETWORK}.{number}", f"{mark}-{name}")
             for number, name in enumerate(names, start=11)
         }
+        self.cuts: Counter[frozenset[str]] = Counter()
+        """How many cuts each two of them are parted by at this moment."""
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -62,12 +65,21 @@ class Hosts:
 
     def cut(self, one: str, other: str) -> None:
         """From now on nothing gets from one to the other, nor back; neither is told."""
-        for here, there in ((one, other), (other, one)):
-            ip("-n", self[here].namespace, "route", "add", "blackhole", self[there].address)
+        pair = frozenset((one, other))
+        self.cuts[pair] += 1
+        if self.cuts[pair] == 1:
+            self._route("add", one, other)
 
     def mend(self, one: str, other: str) -> None:
+        """One of the cuts between them; they hear each other again when none is left."""
+        pair = frozenset((one, other))
+        self.cuts[pair] -= 1
+        if not self.cuts[pair]:
+            self._route("del", one, other)
+
+    def _route(self, change: str, one: str, other: str) -> None:
         for here, there in ((one, other), (other, one)):
-            ip("-n", self[here].namespace, "route", "del", "blackhole", self[there].address)
+            ip("-n", self[here].namespace, "route", change, "blackhole", self[there].address)
 
     def isolate(self, name: str) -> None:
         ip("-n", self[name].namespace, "link", "set", "eth0", "down")

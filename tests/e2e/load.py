@@ -35,6 +35,13 @@ async def eventually(condition: Callable[[], Any], what: str, within_s: float = 
         await asyncio.sleep(LOOK_EVERY_S)
 
 
+async def known_to(client: Client, name: str) -> None:
+    async def listed() -> bool:
+        return name in [function.name for function in await client.list_functions()]
+
+    await eventually(listed, "the frontend knows the function")
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One call as its caller saw it."""

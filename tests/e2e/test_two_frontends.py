@@ -9,7 +9,7 @@ from lambent.client import Client
 from tests.e2e.by_hand import by_hand
 from tests.e2e.evidence import Evidence, deploy, most_at_once
 from tests.e2e.fleet import Fleet
-from tests.e2e.load import calling, eventually, one_call
+from tests.e2e.load import calling, eventually, known_to, one_call
 
 pytestmark = pytest.mark.e2e
 
@@ -25,13 +25,6 @@ def endpoint(shared: Fleet) -> Iterator[str]:
 async def other(endpoint: str) -> AsyncIterator[Client]:
     async with Client(endpoint) as client:
         yield client
-
-
-async def known_to(client: Client, name: str) -> None:
-    async def listed() -> bool:
-        return name in [function.name for function in await client.list_functions()]
-
-    await eventually(listed, "the other frontend knows the function")
 
 
 async def test_one_instance_serves_both(client: Client, other: Client, name: str, evidence: Evidence) -> None:

@@ -14,6 +14,7 @@ from lambent_proto.frames import (
     TO_WORKER,
     Answer,
     BadFrame,
+    Bye,
     Decoder,
     Event,
     Frame,
@@ -35,7 +36,10 @@ payloads = st.binary(max_size=300) | st.builds(
 events = st.builds(Event, ids, ids, unsigned, unsigned, ids, ids, st.booleans(), payloads)
 answers = st.builds(Answer, ids, st.booleans(), milliseconds, st.none() | st.binary(max_size=4096), payloads)
 from_worker = (
-    answers | st.builds(Refused, ids, ids) | st.builds(Ready, ids, unsigned, milliseconds, milliseconds)
+    answers
+    | st.builds(Refused, ids, ids)
+    | st.builds(Ready, ids, unsigned, milliseconds, milliseconds)
+    | st.builds(Bye)
 )
 
 
@@ -73,7 +77,7 @@ def feed_all(decoder: Decoder, parts: list[bytes]) -> None:
     with contextlib.suppress(BadFrame):
         for data in parts:
             for frame in decoder.feed(data):
-                assert isinstance(frame, Hello | Event | Answer | Refused | Ready)
+                assert isinstance(frame, Hello | Event | Answer | Refused | Ready | Bye)
 
 
 damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8)

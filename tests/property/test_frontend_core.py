@@ -40,6 +40,8 @@ class Frontend(RuleBasedStateMachine):
         self.under_way: dict[InstanceId, RequestId] = {}
         self.may_run: set[RequestId] = set()
         """Never sent, or sent and proven not to have run."""
+        self.leaving: set[NodeId] = set()
+        """Workers that said goodbye, and have not been unlinked from."""
         self.usable: dict[Key, VersionKey] = {}
         """Leases that were given and have not ended or been given back."""
         for node in NODES:
@@ -82,6 +84,10 @@ class Frontend(RuleBasedStateMachine):
                 assert self.core.books.attached, "told to nobody"
             case do.ReportLink():
                 assert self.core.books.attached, "told to nobody"
+            case do.Unlink():
+                assert command.node in self.leaving, "unlinked from one that stays"
+                assert not any(node_of(i) == command.node for i in self.under_way), "an answer is still due"
+                self.leaving.discard(command.node)
 
     def check_turn(self, sent: Call) -> None:
         """Of what is left behind nothing had a better right: the rest of the turns has a test of its own."""
@@ -212,14 +218,26 @@ class Frontend(RuleBasedStateMachine):
 
     # The world
 
-    @rule(node=nodes, what=st.sampled_from(["up", "down", "down and up"]))
+    @rule(node=nodes, what=st.sampled_from(["up", "down", "down and up", "leaves"]))
     def link(self, node: NodeId, what: str) -> None:
+        if what == "leaves":
+            self.leaves(node)
         if "down" in what:
             self.link_down(node)
-        if "up" in what:
+        if "up" in what and node not in self.leaving:
             self.feed(on.LinkUp(node))
 
+    def leaves(self, node: NodeId) -> None:
+        if node not in self.core.books.links:
+            return
+        self.leaving.add(node)
+        self.feed(on.WorkerLeaves(node, self.now))
+        assert self.feed(on.WorkerLeaves(node, self.now)) == []
+        assert all(lease.void for lease in self.core.books.leases.values() if lease.node == node)
+        self.usable = {key: v for key, v in self.usable.items() if node_of(key[0]) != node}
+
     def link_down(self, node: NodeId) -> None:
+        self.leaving.discard(node)
         for instance in [i for i in INSTANCES if node_of(i) == node]:
             self.under_way.pop(instance, None)
         self.feed(on.LinkDown(node, self.now))
@@ -257,6 +275,10 @@ class Frontend(RuleBasedStateMachine):
     def what_runs_is_what_was_sent(self) -> None:
         running = {le.instance: le.request for le in self.core.books.leases.values() if le.hold is Hold.BUSY}
         assert running == self.under_way
+
+    @invariant()
+    def nobody_waits_for_a_frontend_to_let_go(self) -> None:
+        assert all(any(node_of(i) == node for i in self.under_way) for node in self.leaving)
 
     @invariant()
     def nobody_is_forgotten(self) -> None:

@@ -5,7 +5,7 @@ lines of bookkeeping. Leaders follow each other, streams break, words are lost, 
 """
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,7 +15,8 @@ from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core import invariants
 from lambent_placement.core.books import State
-from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.histogram import Habit, Histogram
+from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -32,6 +33,8 @@ from lambent_worker.core import events as told
 from lambent_worker.core.agent import Agent
 from lambent_worker.core.agent import State as AgentState
 
+EXPECTED: Final[dict[str, Any]] = {"head_s": 0.4, "tail_s": 2.0, "reckon_at": 1_000_000}
+"""A habit within which instances are started ahead in a few steps."""
 LIMITS: Final = {FunctionName("f"): 2, FunctionName("g"): 3}
 RUNTIMES: Final = {FunctionName("f"): "python3.11", FunctionName("g"): "nodejs20.x"}
 RUNTIMES_OF: Final = (
@@ -54,14 +57,17 @@ def of(version: VersionKey, function: FunctionName) -> bool:
 
 
 class Fleet(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
+    @initialize(keep=st.sampled_from(sorted(KEEPS)))
+    def begin(self, keep: str) -> None:
+        self.keep = keep
         self.now = 0.0
         self.epoch = 0
         self.calls = 0
         self.revisions = dict.fromkeys(LIMITS, 1)
         self.agents: dict[NodeId, Agent] = {}
         self.connected: set[NodeId] = set()
+        self.leaving: set[NodeId] = set()
+        """Those of which the leader has heard that they will end."""
         self.orders: dict[NodeId, list[do.Grant | do.Evict | do.Fence]] = {}
         self.attached: set[FrontendId] = set()
         self.links: dict[FrontendId, set[NodeId]] = {frontend: set() for frontend in FRONTENDS}
@@ -101,6 +107,7 @@ class Fleet(RuleBasedStateMachine):
                 assert command.node in self.connected, "an order to a worker that cannot hear it"
                 self.orders[command.node].append(command)
                 if isinstance(command, do.Grant):
+                    assert command.node not in self.leaving, "a start where all is moved away"
                     runtime = RUNTIMES[function_of(command.version)]
                     taken = RUNTIMES_OF[self.slots.index(command.node)] or {"python3.11"}
                     assert runtime in taken, f"a start on a node without {runtime}"
@@ -134,9 +141,9 @@ class Fleet(RuleBasedStateMachine):
             if isinstance(answer, said.Start):
                 self.check_limit(function_of(answer.version))
             if node in self.connected:
-                self.pass_on(answer)
+                self.pass_on(node, answer)
 
-    def pass_on(self, answer: said.Command) -> None:
+    def pass_on(self, node: NodeId, answer: said.Command) -> None:
         match answer:
             case said.ReportReady():
                 self.feed(on.InstanceReady(answer.instance, 1.0, 2.0, self.now))
@@ -146,6 +153,9 @@ class Fleet(RuleBasedStateMachine):
                 self.feed(on.InstanceFreed(answer.instance, answer.number, answer.busy, self.now))
             case said.ReportRefused():
                 self.feed(on.GrantRefused(answer.instance, answer.reason, self.now))
+            case said.ReportLeaving():
+                self.leaving.add(node)
+                self.feed(on.NodeLeaving(node, self.now))
             case _:
                 pass
 
@@ -226,7 +236,10 @@ class Fleet(RuleBasedStateMachine):
             self.orders[node].clear()
             self.feed(on.NodeDisconnected(node, self.now))
 
-    @rule(slot=slots, what=st.sampled_from(["disconnect", "report", "report", "die", "die, stream first"]))
+    @rule(
+        slot=slots,
+        what=st.sampled_from(["disconnect", "report", "report", "leave", "die", "die, stream first"]),
+    )
     def a_worker_comes_or_goes(self, slot: int, what: str) -> None:
         """In one rule, so that it takes one step of many."""
         match what:
@@ -234,6 +247,8 @@ class Fleet(RuleBasedStateMachine):
                 self.disconnect(slot)
             case "report":
                 self.report(slot)
+            case "leave":
+                self.obey(self.slots[slot], told.StopAsked())
             case _:
                 self.dies(slot, stream_first="first" in what)
                 self.report(slot)
@@ -248,7 +263,9 @@ class Fleet(RuleBasedStateMachine):
             on.Reported(i.id, i.version, i.memory_mb, i.state.value, i.number, i.frontend, i.provisioned)
             for i in self.agents[node].instances.values()
         ]
-        self.feed(on.NodeReported(node, 768, reports, self.now))
+        leaving = self.agents[node].leaving
+        self.leaving |= {node} if leaving else set()
+        self.feed(on.NodeReported(node, 768, reports, self.now, leaving))
 
     def dies(self, slot: int, stream_first: bool) -> None:
         """A worker's sandboxes are gone before its key is; another takes its place."""
@@ -315,6 +332,21 @@ class Fleet(RuleBasedStateMachine):
         self.feed(on.Released(frontend, [lease], sure, self.now))
 
     @rule(frontend=frontends, function=functions)
+    def calls_once(self, frontend: FrontendId, function: FunctionName) -> None:
+        """All goes well, and what is not used is given back; then the next call is due."""
+        if frontend not in self.attached:
+            return
+        self.demands(frontend, function, 1, 0, True)
+        self.demands(frontend, function, 0, 0, False)
+        for instance, number in list(self.held[frontend].items()):
+            if not self.runs_for(frontend, instance):
+                del self.held[frontend][instance]
+                self.feed(on.Released(frontend, [(instance, number)], True, self.now))
+        self.time_passes(0.05)
+        self.all_goes_well()
+        self.time_passes(0.6)
+
+    @rule(frontend=frontends, function=functions)
     def has_nothing_idle(self, frontend: FrontendId, function: FunctionName) -> None:
         if frontend in self.attached:
             self.feed(on.Recalled(frontend, self.version(function), [], self.now))
@@ -376,7 +408,9 @@ class Fleet(RuleBasedStateMachine):
     def fail_over(self) -> None:
         """Another placement leads: it knows what etcd holds, and nobody is connected to it yet."""
         self.epoch += 1
-        self.core = Scheduler(Epoch(self.epoch), keep_alive_s=5.0)
+        self.core = Scheduler(Epoch(self.epoch), keep=self.keep, keep_alive_s=5.0)
+        if isinstance(self.core.books.keep, Histogram):
+            self.core.books.keep.habits = {function: Habit(**EXPECTED) for function in LIMITS}
         self.connected.clear()
         self.attached.clear()
         self.told_unmet.clear()
@@ -398,7 +432,7 @@ class Fleet(RuleBasedStateMachine):
         what = function, version, 256, limit, RUNTIMES[function], self.now, version
         self.feed(on.FunctionDefined(*what, *wishes, apart))
 
-    @rule(seconds=st.sampled_from([0.05, 0.6, 3.0]))
+    @rule(seconds=st.sampled_from([0.05, 0.6, 3.0, 130.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.feed(on.Tick(self.now))

@@ -37,12 +37,13 @@ class Worker(RuleBasedStateMachine):
         self.answers: dict[RequestId, int] = {}
         self.ids: list[InstanceId] = []
         self.retired = 0
+        self.byes = 0
         self.feed(on.RegistrationRenewed(TTL_S))
         self.feed(on.LeaderFollowed(Epoch(1)))
         for _ in range(2):
             self.granted(twice=False, old=0, memory_mb=128, soon_ready=True)
 
-    @precondition(lambda self: self.retired)
+    @precondition(lambda self: self.retired or self.byes)
     @rule()
     def registers_anew(self) -> None:
         self.begin()
@@ -56,6 +57,7 @@ class Worker(RuleBasedStateMachine):
     def carry_out(self, command: do.Command) -> None:
         match command:
             case do.Start():
+                assert not self.agent.leaving, "started while it is about to end"
                 assert self.now < self.valid_until - FENCE_MARGIN_S, "started with no time left"
                 assert command.instance not in self.sandboxes, "started twice"
                 self.sandboxes[command.instance] = "starting"
@@ -80,6 +82,8 @@ class Worker(RuleBasedStateMachine):
                     self.owed_freed.discard(command.instance)
             case do.Retire():
                 self.retired += 1
+            case do.SayBye():
+                self.byes += 1
             case _:
                 pass
 
@@ -216,6 +220,17 @@ class Worker(RuleBasedStateMachine):
     @rule()
     def registration_lost(self) -> None:
         self.feed(on.RegistrationLost("revoked"))
+
+    @precondition(lambda self: self.now > 4.0)
+    @rule()
+    def told_to_stop(self) -> None:
+        said = self.feed(on.StopAsked())
+        assert said[:1] in ([], [do.ReportLeaving()])
+        assert self.feed(on.StopAsked()) == []
+
+    @invariant()
+    def it_says_goodbye_once_and_empty(self) -> None:
+        assert self.byes == int(self.agent.leaving and not self.sandboxes)
 
     @invariant()
     def memory_is_counted(self) -> None:

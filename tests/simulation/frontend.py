@@ -35,6 +35,7 @@ class Frontend(Process):
         )
         self.nodes: dict[NodeId, str] = {}
         self.links: dict[NodeId, Wire] = {}
+        self.left: set[NodeId] = set()
         self.dialling: dict[str, float] = {}
         self.leader: tuple[str, int] | None = None
         self.control: Wire | None = None
@@ -77,6 +78,9 @@ class Frontend(Process):
                 self.links[command.node].send(
                     self, ("event", command.request, command.instance, command.number)
                 )
+            case do.Unlink():
+                wire = self.links.pop(command.node)
+                wire.close(self)
             case do.Finish():
                 self.promises.finished(command.request, command.outcome.value)
             case _:
@@ -87,7 +91,7 @@ class Frontend(Process):
         now = self.net.clock.now
         self.feed(on.Tick(now))
         for node, worker in self.nodes.items():
-            if node not in self.links and now >= self.dialling.get(node, 0.0):
+            if node not in self.links and node not in self.left and now >= self.dialling.get(node, 0.0):
                 self.dialling[node] = now + 0.3
                 self._dial_worker(node, worker)
         if self.control is None and self.leader is not None and now >= self.dialling.get("leader", 0.0):
@@ -134,6 +138,8 @@ class Frontend(Process):
                 return
             self.links[node] = wire
             self.feed(on.LinkUp(node))
+            if node in self.left:
+                self.feed(on.WorkerLeaves(node, self.net.clock.now))
 
         def lost(wire: Wire) -> None:
             if self.links.get(node) is wire:
@@ -153,6 +159,9 @@ class Frontend(Process):
                 self.feed(on.EventRefused(instance, request, reason, now))
             case ("ready", instance, number, starting_ms, init_ms):
                 self.feed(on.LeaseReady(instance, number, starting_ms, init_ms, now))
+            case ("bye", node):
+                self.left.add(node)
+                self.feed(on.WorkerLeaves(node, now))
             case _:
                 raise AssertionError(f"no worker says {message}")
 

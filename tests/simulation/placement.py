@@ -6,6 +6,7 @@ from typing import Any
 from lambent_frontend.core import commands as frontend_said
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
+from lambent_placement.core.histogram import Habit, Histogram
 from lambent_placement.core.scheduler import Scheduler
 from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey, function_of
 from lambent_worker.core import commands as worker_said
@@ -25,12 +26,14 @@ class Placement(Process):
         etcd: Etcd,
         check: Callable[[Scheduler], None],
         tell: Callable[..., None],
+        keep: str,
         keep_alive_s: float,
     ):
         super().__init__(net, name)
         self.etcd = etcd
         self.check = check
         self.tell = tell
+        self.keep = keep
         self.keep_alive_s = keep_alive_s
         self.unmet_at: dict[tuple[FunctionName, do.Unmet], float] = {}
         """When each reason was last told for a function."""
@@ -159,7 +162,13 @@ class Placement(Process):
     def _lead(self, epoch: int, lease: int, sent: float) -> None:
         self.epoch, self.lease = epoch, lease
         self.valid_until = sent + LEASE_TTL_S
-        self.core = Scheduler(Epoch(epoch), keep_alive_s=self.keep_alive_s)
+        self.core = Scheduler(Epoch(epoch), keep=self.keep, keep_alive_s=self.keep_alive_s)
+        if isinstance(self.core.books.keep, Histogram):
+            self.core.books.keep.habits = {
+                FunctionName(key.removeprefix("fn/")): Habit(head_s=0.1, tail_s=2.0, reckon_at=1_000_000)
+                for key in self.etcd.keys
+                if key.startswith("fn/")
+            }  # nothing is idle for minutes here, and instances are to be started ahead all the same
 
         def changed(kind: str, key: str, value: Any) -> None:
             if self.epoch == epoch:
@@ -255,12 +264,12 @@ class Placement(Process):
     def _from_worker(self, node: NodeId, wire: Wire, said: Any) -> None:
         at = self.net.clock.now
         if isinstance(said, tuple):
-            _, _, memory_mb, instances = said
+            _, _, memory_mb, instances, leaving = said
             old = self.nodes.get(node)
             if old is not None:
                 old.close(self)
             self.nodes[node] = wire
-            self.feed(on.NodeReported(node, memory_mb, [on.Reported(*i) for i in instances], at))
+            self.feed(on.NodeReported(node, memory_mb, [on.Reported(*i) for i in instances], at, leaving))
             return
         if self.nodes.get(node) is not wire:
             return
@@ -273,5 +282,7 @@ class Placement(Process):
                 self.feed(on.InstanceFreed(said.instance, said.number, said.busy, at))
             case worker_said.ReportRefused():
                 self.feed(on.GrantRefused(said.instance, said.reason, at))
+            case worker_said.ReportLeaving():
+                self.feed(on.NodeLeaving(node, at))
             case _:
                 raise AssertionError(f"no worker says {said} to placement")

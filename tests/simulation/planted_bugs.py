@@ -199,8 +199,8 @@ BUGS: Final = [
         ),
         (
             "a void lease takes another event",
-            "            lease.void = True\n",
-            "            lease.void = False\n",
+            "        lease.void = True\n",
+            "        lease.void = False\n",
             "property",
         ),
         (
@@ -251,6 +251,12 @@ BUGS: Final = [
             "if given and not self.books.attached:",
             "table",
         ),
+        (
+            "a worker that owes an answer is unlinked from",
+            "done = self.books.leaving - {lease.node for lease in self.books.leases.values()}",
+            "done = set(self.books.leaving)",
+            "table",
+        ),
         ("nothing is released", "if not late:", "if late:", "simulation"),
         (
             "the attachment forgets the demands",
@@ -279,7 +285,14 @@ BUGS: Final = [
     ),
     *_of(
         PLACEMENT,
-        ("a node that drains is given new ones", "and not self.draining", "", "table"),
+        ("a node that drains is given new ones", "and not self.is_emptied", "", "table"),
+        (
+            "one whose worker will end stays as it is",
+            "return self.draining or self.leaving",
+            "return self.draining",
+            "table",
+        ),
+        ("a new leader does not hear who will end", ", leaving=event.leaving", "", "table"),
         (
             "an idle one does not wait for its stand-in",
             "self.stand_ins[grant.instance] = instance.id",
@@ -426,7 +439,7 @@ BUGS: Final = [
         ("a favoured node is overloaded", "FILLED: Final = 1.25", "FILLED: Final = 99.0", "table"),
         (
             "the most recently used one is evicted for memory",
-            "for instance in node.idle.values():",
+            "for instance in books.keep.on_node(node):",
             "for instance in reversed(node.idle.values()):",
             "table",
         ),
@@ -539,6 +552,78 @@ BUGS: Final = [
             "if at < 0:",
             "table",
         ),
+        (
+            "the time from which an instance is kept is forgotten",
+            "since + (habit.tail_s if habit.warm_at is None else 0.0)",
+            "since + habit.tail_s",
+            "table",
+        ),
+        (
+            "one that was started ahead is kept twice as long",
+            "min(instance.idle_since, habit.freed_at)",
+            "instance.idle_since",
+            "table",
+        ),
+        (
+            "a call is awaited without a warm instance",
+            "due.warm += self._expected(function, habit)",
+            "pass",
+            "table",
+        ),
+        (
+            "idle times are those of the function",
+            "habit.fewer_since.pop(function.running, None)",
+            "habit.fewer_since.pop(1, None)",
+            "table",
+        ),
+        ("a few idle times are a habit", "SEEN: Final = 3", "SEEN: Final = 2", "table"),
+        (
+            "whatever is spread out is a habit",
+            "told = tail < LONGEST and tail - head <= SPREAD",
+            "told = tail < LONGEST",
+            "table",
+        ),
+        ("an old habit stays", "if self.seen >= REMEMBERED:", "if False:", "table"),
+        (
+            "nobody looks at a function",
+            "        self._look(name, self._end(instance, self._habit(name)))",
+            "        self._habit(name)",
+            "property",
+        ),
+        (
+            "one is started ahead above the limit",
+            "if self.books.unreported >= self.books.limit(function):",
+            "if False:",
+            "table",
+        ),
+        (
+            "one is started ahead above the pool",
+            "if function.reserved is None and pool.used + self",
+            "if pool.used < 0 and pool.used + self",
+            "table",
+        ),
+        (
+            "one is started ahead beside others",
+            "if not version.current or function.instances or",
+            "if not version.current or",
+            "table",
+        ),
+        ("the clock stands still", "self.clock = max(self.clock, self.worth(instance))", "pass", "table"),
+        ("how often it is called does not matter", "calls * cost_ms / max", "cost_ms / max", "table"),
+        ("what it takes to start does not matter", "calls * cost_ms / max", "calls * 100.0 / max", "table"),
+        ("its memory does not matter", "cost_ms / max(1, instance.memory_mb)", "cost_ms / 256", "table"),
+        (
+            "greedy-dual forgets the first of a node",
+            "        if place == 0:",
+            "        if place < 0:",
+            "property",
+        ),
+        (
+            "more memory is granted than a node has",
+            "if free_mb < memory_mb:",
+            "if free_mb < 0:",
+            "table",
+        ),
         ("why not is told again and again", "if wanted.unmet == told:", "if told is None:", "property"),
         ("memory is not given back", "node.used_mb -= instance.memory_mb", "pass", "property"),
         (
@@ -556,6 +641,18 @@ BUGS: Final = [
     ),
     *_of(
         WORKER,
+        (
+            "one that will end says goodbye to what runs there",
+            "if not self.leaving or self.instances or self.said_bye:",
+            "if not self.leaving or self.said_bye:",
+            "table",
+        ),
+        (
+            "one that will end starts more",
+            "        if self.leaving:\n            return [ReportRefused",
+            "        if self.said_bye:\n            return [ReportRefused",
+            "table",
+        ),
         ("a stale lease is served", "if event.number < instance.number:", "if event.number < 0:", "table"),
         (
             "anybody may use a lease number",

@@ -14,6 +14,7 @@ from tests.simulation.store import Etcd
 TICK_S = 0.05
 LEASE_TTL_S = 4.0
 TIMEOUT_S = 1.0
+DRAIN_S = 4.0
 
 
 class Watchdog:
@@ -248,7 +249,7 @@ class Worker(Process):
             self.tell(self.node, "->", command)
             self._carry_out(command)
 
-    def _carry_out(self, command: do.Command) -> None:
+    def _carry_out(self, command: do.Command) -> None:  # noqa: C901 - a case a command
         assert self.watchdog is not None
         match command:
             case do.Deliver():
@@ -267,7 +268,10 @@ class Worker(Process):
             case do.Announce():
                 self._announce(command)
             case do.Retire():
-                self.soon(0.1, self._retire)
+                self._retire_soon()
+            case do.SayBye():
+                for wire in self._frontends():
+                    wire.send(self, ("bye", self.node))
             case _:
                 if self.control is not None:
                     self.control.send(self, command)
@@ -287,10 +291,40 @@ class Worker(Process):
         wire, instance = self.asked.pop(request)
         wire.send(self, (kind, request, instance, *rest))
 
+    def leave(self) -> None:
+        """SIGTERM, and a new start afterwards. What is left after a while is ended."""
+        node = self.node
+        if self.core.leaving:
+            return
+        self.feed(on.StopAsked())
+
+        def end() -> None:
+            if self.node == node:
+                self._end()
+
+        self.soon(DRAIN_S, end)
+        self._end_if_alone(node)
+
+    def _end_if_alone(self, node: NodeId) -> None:
+        """In order: without frontends nobody waits for what still runs here."""
+        if self.node == node and self.core.leaving and not self._frontends():
+            self._end()
+
+    def _end(self) -> None:
+        assert self.watchdog is not None
+        self.watchdog.kill_all()
+        self._retire_soon()
+
+    def _retire_soon(self) -> None:
+        node = self.node
+        self.soon(0.1, lambda: self._retire() if self.node == node else None)
+
+    def _frontends(self) -> list[Wire]:
+        return [wire for wire in self.wires if wire.tags.get("frontend")]
+
     def _retire(self) -> None:
-        for wire in list(self.wires):
-            if wire.tags.get("frontend"):
-                wire.close(self)
+        for wire in self._frontends():
+            wire.close(self)
         self.links.clear()
         self.asked.clear()
         self._close_control()
@@ -308,6 +342,8 @@ class Worker(Process):
         def opened(wire: Wire) -> None:
             wire.tags["frontend"] = frontend
             self.links[frontend] = wire
+            if self.core.said_bye:
+                wire.send(self, ("bye", node))
 
         def receive(wire: Wire, message: Any) -> None:
             _, request, instance, number = message
@@ -319,6 +355,7 @@ class Worker(Process):
         def lost(wire: Wire) -> None:
             if self.links.get(frontend) is wire:
                 del self.links[frontend]
+            self._end_if_alone(node)
 
         return End(self, opened, receive, lost)
 
@@ -336,7 +373,7 @@ class Worker(Process):
                 (i.id, i.version, i.memory_mb, i.state.value, i.number, i.frontend, i.provisioned)
                 for i in self.core.instances.values()
             ]
-            wire.send(self, ("hello", node, self.memory_mb, report))
+            wire.send(self, ("hello", node, self.memory_mb, report, self.core.leaving))
 
         def lost(wire: Wire) -> None:
             if self.control is wire:

@@ -7,7 +7,7 @@ from typing import Any
 from lambent_frontend.core.call import Priority
 from lambent_placement.core import invariants
 from lambent_placement.core.commands import Unmet
-from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import FunctionName, RequestId, VersionKey, function_of, node_name
 from tests.simulation.frontend import Frontend
 from tests.simulation.network import Clock, Network, Process
@@ -70,9 +70,9 @@ class World:
         for function in self.reserved:
             self._define(function)
         tell = self.story.tell
-        keep_alive_s = dice.choice((0.5, 3.0, 60.0))
+        keep, keep_alive_s = dice.choice(sorted(KEEPS)), dice.choice((0.5, 3.0, 60.0))
         self.placements = [
-            Placement(self.net, f"placement{i}", self.etcd, self._check_books, tell, keep_alive_s)
+            Placement(self.net, f"placement{i}", self.etcd, self._check_books, tell, keep, keep_alive_s)
             for i in range(2)
         ]
         self.workers = [
@@ -133,6 +133,7 @@ class World:
         self._trouble()
         self._run_until(STORM_S)
         self._calm_down()
+        self.clock.at(STORM_S + CALM_S / 2, lambda: self._leave(self.workers[0]))
         self._run_until(STORM_S + CALM_S)
         self.rate = 0.0
         self._run_until(STORM_S + CALM_S + 6.0)
@@ -186,6 +187,7 @@ class World:
             "update",
             "limit",
             "drain",
+            "leave",
             "provision",
             "worker",
             "leader",
@@ -228,8 +230,8 @@ class World:
                 self._change_a_limit()
             case "provision":
                 self._provision()
-            case "drain":
-                self._drain(dice.choice(self.workers), seconds)
+            case "drain" | "leave":
+                self._empty(fault, dice.choice(self.workers), seconds)
             case _:
                 pass  # nothing to cut
 
@@ -243,6 +245,12 @@ class World:
         self.story.note(f"{function} has {count} ready")
         self.etcd.put(f"provisioned/{self.versions[function]}", count)
 
+    def _empty(self, how: str, worker: Worker, seconds: float) -> None:
+        if how == "leave":
+            self._leave(worker)
+        else:
+            self._drain(worker, seconds)
+
     def _drain(self, worker: Worker, seconds: float) -> None:
         """For good if it is for long: then nothing may be left there at the end."""
         self.story.note(f"drain {worker.name}")
@@ -250,6 +258,11 @@ class World:
         others = [it for it in self.workers if f"drain/{it.name}" not in self.etcd.keys]
         if seconds < 5.0 or not others:
             self.clock.after(seconds, lambda: self.etcd.delete(f"drain/{worker.name}"))
+
+    def _leave(self, worker: Worker) -> None:
+        if worker.alive:
+            self.story.note(f"{worker.name} is told to stop")
+            worker.soon(0.0, worker.leave)
 
     def _calm_down(self) -> None:
         self.story.note("calm from here on")

@@ -27,7 +27,7 @@ TICK_S: Final = 0.05
 """How often timeouts and the worker's own lease are looked at."""
 
 Link = link.Link[frames.Frame]
-Report = do.ReportReady | do.ReportGone | do.ReportFreed | do.ReportRefused
+Report = do.ReportReady | do.ReportGone | do.ReportFreed | do.ReportRefused | do.ReportLeaving
 
 
 class Agent:
@@ -58,6 +58,11 @@ class Agent:
     def tick(self) -> None:
         self.feed(on.Tick(monotonic_s()))
 
+    def leave(self) -> None:
+        """`retire` follows once nothing runs here and no frontend is linked any more."""
+        self.feed(on.StopAsked())
+        self._retire_if_alone()
+
     # From frontends
 
     def on_frame(self, connection: Link, frame: frames.Frame) -> None:
@@ -70,6 +75,8 @@ class Agent:
                 self._links[frontend] = connection
                 self._frontends[connection] = frontend
                 self._log.info("frontend_linked", frontend=frontend, peer=connection.peer)
+                if self.core.said_bye:
+                    connection.send(frames.encode(frames.Bye()))
             case _:
                 raise frames.BadFrame("a frontend does not say that")
 
@@ -79,6 +86,12 @@ class Agent:
         if frontend is not None and self._links.get(frontend) is connection:
             del self._links[frontend]
             self._log.info("frontend_unlinked", frontend=frontend, reason=str(fault))
+        self._retire_if_alone()
+
+    def _retire_if_alone(self) -> None:
+        """Without frontends there is nobody whose calls a worker that is to end would wait for."""
+        if self.core.leaving and not self._frontends:
+            self.retire("it was told to stop, and no frontend is linked any more")
 
     def _take(self, connection: Link, event: frames.Event) -> None:
         self._event = event
@@ -126,7 +139,7 @@ class Agent:
 
     # Commands
 
-    def _carry_out(self, command: do.Command) -> None:
+    def _carry_out(self, command: do.Command) -> None:  # noqa: C901 - a case a command
         match command:
             case do.Deliver():
                 self._deliver(command)
@@ -148,7 +161,15 @@ class Agent:
                 self._announce(command)
             case do.Retire():
                 self.retire(command.reason)
-            case do.ReportReady() | do.ReportGone() | do.ReportFreed() | do.ReportRefused():
+            case do.SayBye():
+                self._say_bye()
+            case (
+                do.ReportReady()
+                | do.ReportGone()
+                | do.ReportFreed()
+                | do.ReportRefused()
+                | do.ReportLeaving()
+            ):
                 self.report(command)
             case _:
                 assert_never(command)
@@ -175,6 +196,10 @@ class Agent:
         if connection := self._links.get(command.frontend):
             how = command.starting_ms, command.init_ms, command.restored
             connection.send(frames.encode(frames.Ready(command.instance, command.number, *how)))
+
+    def _say_bye(self) -> None:
+        for connection in self._frontends:
+            connection.send(frames.encode(frames.Bye()))
 
     def _forget_definitions(self) -> None:
         """Only what an instance was started from is worth keeping."""

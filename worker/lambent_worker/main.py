@@ -42,7 +42,10 @@ class Retired(Exception):
 
 
 async def run(settings: WorkerSettings, started: Started) -> None:
-    """Serves until it is cancelled; ends with Retired, in a group, when its lease could not be kept."""
+    """Serves until it is cancelled, and then until its instances have been moved away, `drain_s` at the most.
+
+    Ends with Retired, in a group, when its lease could not be kept.
+    """
     node = NodeId(f"{settings.name}@{secrets.token_hex(4)}")
     agent = Agent(node, settings.memory_mb)
     async with settings.etcd_session() as etcd:
@@ -56,7 +59,8 @@ async def run(settings: WorkerSettings, started: Started) -> None:
                 metrics = Metrics(backend.protections(), agent.core)
                 agent.launched = metrics.launched
                 async with serving(metrics, settings.host, settings.metrics_port) as metrics_address:
-                    await _serve(registration, etcd, lease, agent, partial(started, metrics=metrics_address))
+                    ready = partial(started, metrics=metrics_address)
+                    await _serve(registration, etcd, lease, agent, ready, settings.drain_s)
         finally:
             await _end(lease)  # only now: as long as the key is there, instances may exist
 
@@ -83,7 +87,12 @@ def _registration(
 
 
 async def _serve(
-    registration: registrations.Worker, etcd: Etcd, lease: Lease, agent: Agent, started: Started
+    registration: registrations.Worker,
+    etcd: Etcd,
+    lease: Lease,
+    agent: Agent,
+    started: Started,
+    drain_s: float,
 ) -> None:
     retired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     agent.retire = lambda why: None if retired.done() else retired.set_result(why)
@@ -93,7 +102,21 @@ async def _serve(
         _log.info("registered", node=agent.node, memory_mb=registration.memory_mb)
         tasks.create_task(PlacementStream(etcd, agent).run())
         started(data=registration.data_address, control=registration.control_address)
-        raise Retired(f"{agent.node}: {await retired}")
+        try:
+            await asyncio.wait([retired])  # unlike awaiting it, leaves it as it is for the drain
+        except asyncio.CancelledError:
+            await _drain(agent, retired, drain_s)
+            raise
+        raise Retired(f"{agent.node}: {retired.result()}")
+
+
+async def _drain(agent: Agent, retired: asyncio.Future[str], drain_s: float) -> None:
+    if not drain_s:
+        return
+    _log.info("draining", instances=len(agent.core.instances), at_most_s=drain_s)
+    agent.leave()
+    await asyncio.wait([retired], timeout=drain_s)
+    _log.info("drain_over", left=len(agent.core.instances))
 
 
 @asynccontextmanager

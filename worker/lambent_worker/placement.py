@@ -66,6 +66,7 @@ class PlacementStream:
         return wire.WorkerHello(
             node=self._agent.node,
             memory_mb=core.memory_mb,
+            leaving=core.leaving,
             instances=[
                 wire.HeldInstance(
                     instance=instance.id,
@@ -134,5 +135,7 @@ def _report(report: Report) -> wire.WorkerReport:
         case do.ReportRefused():
             refused = wire.GrantRefused(instance=report.instance, reason=report.reason)
             return wire.WorkerReport(refused=refused)
+        case do.ReportLeaving():
+            return wire.WorkerReport(leaving=wire.Leaving())
         case _:
             assert_never(report)

@@ -57,6 +57,8 @@ class WorkerSettings(Settings):
     It is renewed after a third of the time, and the instances are killed two seconds before its end: below
     five seconds one slow renewal would cost them all.
     """
+    drain_s: float = Field(default=30.0, ge=0)
+    """How long a worker that is told to stop may take until nothing is left on it; then it ends what is."""
     sandbox: Literal["namespaces", "bwrap", "gvisor", "landlock", "process"] = "namespaces"
     """What isolates instances. namespaces: all that a shared kernel can; process: nothing."""
     require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "namespaces"

@@ -14,6 +14,9 @@ class Books:
     calls: dict[RequestId, Call] = field(default_factory=dict)
     leases: dict[InstanceId, Lease] = field(default_factory=dict)
     links: set[NodeId] = field(default_factory=set)
+    """Workers that events may be sent to."""
+    leaving: set[NodeId] = field(default_factory=set)
+    """Workers that will end, and still owe answers."""
     attached: bool = False
     """A stream to the leading placement stands."""
     waiting_bytes: int = 0
@@ -43,6 +46,16 @@ class Books:
         line = self.lines.get(version)
         if line is None:
             line = self.lines[version] = Line(version)
+        return line
+
+    def end(self, lease: Lease) -> Line:
+        """Nothing more may be sent under this lease; the answer to what was is still welcome."""
+        if lease.hold is not Hold.BUSY:
+            return self.drop(lease)
+        line = self.line(lease.version)
+        lease.void = True
+        line.held -= 1
+        line.busy -= 1
         return line
 
     def drop(self, lease: Lease) -> Line:

@@ -53,6 +53,13 @@ class Finish:
 
 
 @message
+class Unlink:
+    """Close the data connection to a worker for good: nothing is under way there."""
+
+    node: NodeId
+
+
+@message
 class Demand:
     """Tell placement how many instances could be used in all: busy ones and waiting calls. A level."""
 
@@ -92,4 +99,4 @@ class Attach:
     links: list[NodeId]
 
 
-Command = Dispatch | Finish | Demand | Release | AnswerRecall | ReportLink | Attach
+Command = Dispatch | Finish | Demand | Release | AnswerRecall | ReportLink | Attach | Unlink

@@ -42,6 +42,7 @@ from lambent_frontend.core.events import (
     VersionDefined,
     VersionRemoved,
     VersionReplaced,
+    WorkerLeaves,
 )
 from lambent_frontend.core.leases import Leases
 from lambent_frontend.core.line import Line
@@ -104,6 +105,8 @@ class Dispatcher:
                 return [ReportLink(event.node, up=True)] if self.books.attached else []
             case LinkDown():
                 return self.leases.link_down(event)
+            case WorkerLeaves():
+                return self.leases.worker_leaves(event)
             case PlacementAttached():
                 return self.demands.attach(event.at)
             case PlacementLost():
@@ -143,7 +146,7 @@ class Dispatcher:
         if self.books.calls.pop(event.request, None) is not None:
             commands.append(Finish(event.request, Outcome.ANSWERED))
         line = self.books.free(lease, event.at)
-        return commands + self.serving.serve(line, event.at)
+        return commands + self.serving.serve(line, event.at) + self.leases.unlink()
 
     def _refused(self, event: EventRefused) -> list[Command]:
         lease = self.books.leases.get(event.instance)
@@ -162,7 +165,7 @@ class Dispatcher:
             self.books.join(line, call)
             if line.removed:
                 commands += self._end_waiting(line)
-        return commands + self.serving.serve(line, event.at)
+        return commands + self.serving.serve(line, event.at) + self.leases.unlink()
 
     def _abandoned(self, event: InvocationAbandoned) -> list[Command]:
         call = self.books.calls.pop(event.request, None)

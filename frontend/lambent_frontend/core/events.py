@@ -62,6 +62,14 @@ class LinkDown:
 
 
 @message
+class WorkerLeaves:
+    """Nothing runs on a worker, and nothing will; what was sent there is still answered, with refusals."""
+
+    node: NodeId
+    at: float
+
+
+@message
 class LeaseGiven:
     instance: InstanceId
     number: LeaseNumber
@@ -173,6 +181,7 @@ Event = (
     | LeaseVoided
     | LinkUp
     | LinkDown
+    | WorkerLeaves
     | PlacementAttached
     | PlacementLost
     | VersionDefined

@@ -7,9 +7,16 @@ leases, idle ones go back at once, busy ones after their event and before our ow
 from dataclasses import dataclass
 
 from lambent_frontend.core.books import Books
-from lambent_frontend.core.commands import AnswerRecall, Command, Finish, Outcome, Release, ReportLink
+from lambent_frontend.core.commands import AnswerRecall, Command, Finish, Outcome, Release, ReportLink, Unlink
 from lambent_frontend.core.demands import Demands
-from lambent_frontend.core.events import LeaseGiven, LeaseReady, LeaseVoided, LinkDown, RecallAsked
+from lambent_frontend.core.events import (
+    LeaseGiven,
+    LeaseReady,
+    LeaseVoided,
+    LinkDown,
+    RecallAsked,
+    WorkerLeaves,
+)
 from lambent_frontend.core.line import Hold, Lease, Line
 from lambent_frontend.core.serving import Serving
 from lambent_proto.ids import RequestId
@@ -66,16 +73,14 @@ class Leases:
         commands: list[Command] = []
         if lease.hold is Hold.BUSY and not event.node_lost:
             if not lease.void:
-                lease.void = True
-                line.held -= 1
-                line.busy -= 1
+                self.books.end(lease)
             return self.demands.ask(line, event.at)
         if lease.request is not None:
             commands += self._lose(lease.request, f"its node is gone ({event.reason})")
         self.books.drop(lease)
         if event.error:
             commands += self._init_failed(line, event.error)
-        return commands + self.serving.serve(line, event.at)
+        return commands + self.serving.serve(line, event.at) + self.unlink()
 
     def _init_failed(self, line: Line, error: bytes) -> list[Command]:
         """One failed start costs one call, the next: as on Lambda, where each call sees its own start."""
@@ -97,8 +102,33 @@ class Leases:
             *self.demands.ask(line, event.at),
         ]
 
+    def worker_leaves(self, event: WorkerLeaves) -> list[Command]:
+        """No lease there is of use any more, and what was sent there comes back refused."""
+        if event.node not in self.books.links:
+            return []
+        self.books.links.discard(event.node)
+        self.books.leaving.add(event.node)
+        leases = [held for held in self.books.leases.values() if held.node == event.node and not held.void]
+        commands: list[Command] = []
+        if self.books.attached:
+            commands.append(ReportLink(event.node, up=False))
+            if leases:
+                commands.append(Release([(lease.instance, lease.number) for lease in leases], sure=False))
+        for line in {lease.version: self.books.end(lease) for lease in leases}.values():
+            commands += self.serving.serve(line, event.at)
+        return commands + self.unlink()
+
+    def unlink(self) -> list[Command]:
+        """From workers that leave and owe no answer."""
+        if not self.books.leaving:
+            return []
+        done = self.books.leaving - {lease.node for lease in self.books.leases.values()}
+        self.books.leaving -= done
+        return [Unlink(node) for node in sorted(done)]
+
     def link_down(self, event: LinkDown) -> list[Command]:
         self.books.links.discard(event.node)
+        self.books.leaving.discard(event.node)
         commands: list[Command] = [ReportLink(event.node, up=False)] if self.books.attached else []
         touched = {}
         leases = [held for held in self.books.leases.values() if held.node == event.node]

@@ -35,12 +35,15 @@ class Acts:
     serial: int = 0
     """How many lease numbers this epoch has given out."""
 
-    def grant(self, version: Version, frontend: Frontend, candidates: list[Candidate]) -> list[Command]:
+    def grant(
+        self, version: Version, frontend: Frontend, candidates: list[Candidate], at: float
+    ) -> list[Command]:
         """One on the first of the candidates, leased to a frontend from the beginning."""
         reason = choice.cold_reason(version)
         node = candidates[0].node
         grant = self._granted(version, node, State.LEASED, frontend.id)
         version.function.turn = self.serial
+        self.books.keep.called(self.books.instances[grant.instance], at)
         told = frontend.id, grant.instance, grant.number, node, version.key
         return [grant, GiveLease(*told, starting=True, reason=reason, candidates=candidates)]
 
@@ -64,16 +67,19 @@ class Acts:
         version.function.rate.started()
         return Grant(node, name, version.key, version.memory_mb, number, frontend, provisioned)
 
-    def give(self, instance: Instance, frontend: FrontendId, reason: str) -> Command:
+    def give(self, instance: Instance, frontend: FrontendId, reason: str, at: float) -> Command:
         number = self._next()
         self.books.change(instance, State.LEASED, frontend=frontend, number=number)
         self.books.version(instance.version).function.turn = self.serial
+        self.books.keep.called(instance, at)
         return GiveLease(
             frontend, instance.id, number, instance.node, instance.version, starting=False, reason=reason
         )
 
     def settle(self, instance: Instance, at: float) -> list[Command]:
         """Nobody holds it and nothing runs there: into the warm index, or away with it if it is of no use."""
+        if instance.running:
+            self.books.keep.freed(instance, at)
         self.books.change(instance, State.IDLE, idle_since=at)
         if not instance.ready or not self.books.nodes[instance.node].connected:
             return []
@@ -97,6 +103,7 @@ class Acts:
         )
         version = self.books.version(instance.version)
         version.function.failures = 0
+        version.function.start_ms = event.starting_ms + event.init_ms or version.function.start_ms
         if version.current:
             self.books.has_package(version.package, instance.node)
         if holder is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from lambent_placement.core.keep import Fixed, Keep
 from lambent_placement.core.limits import STARTS, Pool, StartRate
 from lambent_placement.core.node_index import NodeIndex
 from lambent_proto.ids import (
@@ -77,7 +78,9 @@ class Node:
     reported: bool = False
     """It has said once to this leader what runs there; all since then was granted by this leader."""
     draining: bool = False
-    """It is to be emptied."""
+    """Its name is to be emptied."""
+    leaving: bool = False
+    """Its worker will end."""
     used_mb: int = 0
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
@@ -88,7 +91,12 @@ class Node:
     @property
     def is_open(self) -> bool:
         """It may be given new instances, if it has the memory."""
-        return self.registered and self.connected and not self.draining
+        return self.registered and self.connected and not self.is_emptied
+
+    @property
+    def is_emptied(self) -> bool:
+        """What runs there is moved away."""
+        return self.draining or self.leaving
 
     @property
     def free_mb(self) -> int:
@@ -164,6 +172,10 @@ class Function:
     """Of its running instances those of each version above what is provisioned: they take from the pool."""
     turn: int = 0
     """When it was last given one, as leases are counted."""
+    calls: int = 0
+    """How often one of its instances was taken up."""
+    start_ms: float = 0.0
+    """What its last start took; 0 until one is seen."""
     rate: StartRate = field(default_factory=StartRate)
     failures: int = 0
     """Starts that failed through no fault of the function's, in a row."""
@@ -221,6 +233,8 @@ class Books:
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     index: NodeIndex = field(init=False)
+    keep: Keep = field(init=False)
+    """The policy for what idles, told here so that its notes are in step with the indexes."""
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Of the whole fleet: ready and leased to nobody, most recently used last."""
     unreported: int = 0
@@ -236,6 +250,8 @@ class Books:
     """What workers were asked to free, and may not have answered yet."""
     draining: set[str] = field(default_factory=set)
     """Names of nodes that are to be emptied, there or not."""
+    emptied: dict[NodeId, Node] = field(default_factory=dict)
+    """Those that are there, and those whose workers will end."""
     expired: set[NodeId] = field(default_factory=set)
     """Registrations that are over for good. A restarted worker is another node, so none comes back."""
     room_for: dict[InstanceId, VersionKey] = field(default_factory=dict)
@@ -250,12 +266,14 @@ class Books:
 
     def __post_init__(self) -> None:
         self.index = NodeIndex(self.nodes)
+        self.keep = Fixed(self)
 
     def node(self, node_id: NodeId, memory_mb: int) -> Node:
         found = self.nodes.get(node_id)
         if found is None:
             draining = node_name(node_id) in self.draining
-            found = self.nodes[node_id] = Node(node_id, memory_mb, draining=draining)
+            found = self.nodes[node_id] = Node(node_id, memory_mb)
+            self.change_node(found, draining=draining)
         return found
 
     def change_node(
@@ -266,6 +284,7 @@ class Books:
         connected: bool | None = None,
         reported: bool | None = None,
         draining: bool | None = None,
+        leaving: bool | None = None,
         runtimes: frozenset[str] | None = None,
         labels: frozenset[str] | None = None,
     ) -> None:
@@ -275,10 +294,15 @@ class Books:
         node.connected = node.connected if connected is None else connected
         node.reported = node.reported if reported is None else reported
         node.draining = node.draining if draining is None else draining
+        node.leaving = node.leaving if leaving is None else leaving
         node.runtimes = node.runtimes if runtimes is None else runtimes
         node.labels = node.labels if labels is None else labels
         self._count(node, 1)
         self.index.update(node)
+        if node.is_emptied:
+            self.emptied[node.id] = node
+        else:
+            self.emptied.pop(node.id, None)
 
     def _count(self, node: Node, by: int) -> None:
         if node.registered:
@@ -289,6 +313,7 @@ class Books:
         """Nothing runs there any more."""
         self.change_node(node, registered=False, connected=False)
         del self.nodes[node.id]
+        self.emptied.pop(node.id, None)
 
     def limit(self, function: Function) -> int:
         """The most instances that may exist of a function."""
@@ -456,6 +481,8 @@ class Books:
         if instance.state is State.IDLE and instance.ready:
             for index in self._idle_indexes(instance, version):
                 index[instance.id] = instance
+            if not instance.provisioned:
+                self.keep.idles(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
             self.wanted(instance.version, instance.frontend).held += 1
             self.frontend(instance.frontend).held[instance.id] = instance
@@ -468,6 +495,8 @@ class Books:
         if instance.state is State.IDLE:
             for index in self._idle_indexes(instance, version):
                 index.pop(instance.id, None)
+            if instance.ready and not instance.provisioned:
+                self.keep.idles_no_more(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
             self.wanted(instance.version, instance.frontend).held -= 1
             self.frontend(instance.frontend).held.pop(instance.id, None)
@@ -492,6 +521,7 @@ class Books:
         function, before = version.function, version.beyond
         version.running += change
         function.running += change
+        function.calls += running
         more = version.beyond - before
         function.beyond += more
         if function.reserved is None:

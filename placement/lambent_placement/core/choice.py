@@ -1,7 +1,7 @@
 """The choices: which instance, who has to go. Each looks at the books and changes nothing; `where` has nodes.
 
 None of them looks at all nodes or all instances of the fleet: a decision costs the same at ten nodes and at
-ten thousand. `NodeIndex` has the nodes by their free memory, the books what is idle by its age.
+ten thousand. `NodeIndex` has the nodes by their free memory, `Keep` what is idle in its order.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,9 @@ from typing import Final
 from lambent_placement.core.books import Books, Frontend, Instance, Node, Version
 from lambent_placement.core.commands import Reason
 from lambent_placement.core.where import LOOKED_AT
-from lambent_proto.ids import NodeId
 
 ROOM_ON: Final = 8
-"""Nodes compared when room has to be made, those with the instances that have been idle longest."""
+"""Nodes compared when room has to be made, those with the instances that are worth least."""
 
 
 def warmest(version: Version, frontend: Frontend) -> Instance | None:
@@ -28,26 +27,20 @@ def warmest(version: Version, frontend: Frontend) -> Instance | None:
 def make_room(books: Books, frontend: Frontend | None, version: Version, at: float) -> list[Instance]:
     """Idle instances to evict, all on one node, so that a new instance fits there; empty if nothing helps.
 
-    The node is the one whose victims have been idle longest, measured by the most recently used of them.
+    The policy says which are worth least; the node is the one whose victims are, by the last of them.
     """
     best: list[Instance] = []
-    for node in islice(_by_age(books, frontend, version, at), ROOM_ON):
-        victims = _victims(node, version.memory_mb)
-        if victims and (not best or victims[-1].idle_since < best[-1].idle_since):
+    worth = books.keep.worth
+    for node in islice(_cheapest(books, frontend, version, at), ROOM_ON):
+        victims = _victims(books, node, version.memory_mb)
+        if victims and (not best or worth(victims[-1]) < worth(best[-1])):
             best = victims
     return best
 
 
-def _by_age(books: Books, frontend: Frontend | None, version: Version, at: float) -> Iterator[Node]:
-    """Nodes that could take an instance, those first whose own least recently used one is oldest."""
-    seen: set[NodeId] = set()
-    for instance in books.idle.values():
-        node = books.nodes[instance.node]
-        if node.id in seen:
-            continue
-        seen.add(node.id)
-        if len(seen) > LOOKED_AT:
-            return
+def _cheapest(books: Books, frontend: Frontend | None, version: Version, at: float) -> Iterator[Node]:
+    """Nodes that could take an instance, those first whose own first to give way is worth least."""
+    for node in islice(books.keep.nodes(), LOOKED_AT):
         if node.is_open and version.may_be_on(node) and _takes(node, frontend, at):
             yield node
 
@@ -87,11 +80,11 @@ def _takes(node: Node, frontend: Frontend | None, at: float) -> bool:
     return (frontend is None or node.id in frontend.links) and at >= node.refused_until
 
 
-def _victims(node: Node, memory_mb: int) -> list[Instance]:
-    """The least recently used idle instances of a node that have to go for so much memory."""
+def _victims(books: Books, node: Node, memory_mb: int) -> list[Instance]:
+    """The idle instances of a node that have to go for so much memory, in the order that the policy has."""
     missing = memory_mb - node.free_mb
     victims = []
-    for instance in node.idle.values():
+    for instance in books.keep.on_node(node):
         if missing <= 0:
             break
         victims.append(instance)

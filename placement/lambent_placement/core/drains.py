@@ -1,6 +1,7 @@
 """Emptying nodes so that no call notices: each instance has a stand-in elsewhere before it goes.
 
-A node that drains is given nothing new. Of each instance there
+A node is emptied because somebody has said so of its name, or because its worker was told to end. It is given
+nothing new. Of each instance there
 
     1. that is ready, a stand-in is started elsewhere, for nobody, within the function's limit and memory;
     2. when the stand-in is ready the instance goes: idle at once, in use when its event has ended;
@@ -15,7 +16,7 @@ from lambent_placement.core import where
 from lambent_placement.core.acts import Acts
 from lambent_placement.core.books import Books, Instance, Node, State
 from lambent_placement.core.commands import Candidate, Command
-from lambent_placement.core.events import NodeDraining
+from lambent_placement.core.events import NodeDraining, NodeLeaving
 from lambent_proto.ids import InstanceId, node_name
 
 
@@ -34,8 +35,15 @@ class Drains:
         for node in list(self.books.nodes.values()):
             if node_name(node.id) == event.name:
                 self.books.change_node(node, draining=event.draining)
-                if not event.draining:
+                if not node.is_emptied:
                     self._stay(node)
+        return self.step(event.at)
+
+    def leaving(self, event: NodeLeaving) -> list[Command]:
+        node = self.books.nodes.get(event.node)
+        if node is None:
+            return []
+        self.books.change_node(node, leaving=True)
         return self.step(event.at)
 
     def _stay(self, node: Node) -> None:
@@ -44,15 +52,15 @@ class Drains:
         self.stand_ins = {new: old for new, old in self.stand_ins.items() if old not in node.instances}
 
     def step(self, at: float) -> list[Command]:
-        """Goes on with all nodes that drain."""
+        """Goes on with all nodes that are emptied."""
         commands: list[Command] = []
-        if not self.books.draining:
+        if not self.books.emptied:
             return commands
         instances = self.books.instances
         self.stand_ins = {new: old for new, old in self.stand_ins.items() if new in instances}
         waiting = set(self.stand_ins.values())
-        for node in self.books.nodes.values():
-            if node.draining and node.connected:
+        for node in self.books.emptied.values():
+            if node.connected:
                 for instance in list(node.instances.values()):
                     held = instance.state in (State.IDLE, State.LEASED)
                     if instance.ready and held and not instance.relieved and instance.id not in waiting:

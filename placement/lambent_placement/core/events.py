@@ -37,6 +37,15 @@ class NodeDraining:
 
 
 @message
+class NodeLeaving:
+    """A worker was told to end, and asks for its instances to be moved away. Nothing takes it back: one that
+    is started again is another node."""
+
+    node: NodeId
+    at: float
+
+
+@message
 class ConcurrencySet:
     """How many instances may run at one time in the whole fleet."""
 
@@ -111,6 +120,8 @@ class NodeReported:
     memory_mb: int
     instances: list[Reported]
     at: float
+    leaving: bool = False
+    """It was told to end."""
 
 
 @message
@@ -248,4 +259,5 @@ Event = (
     | FunctionRemoved
     | ConcurrencySet
     | NodeDraining
+    | NodeLeaving
 )

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from lambent_placement.core.books import Books, Instance, State
+from lambent_placement.core.histogram import Histogram
 from lambent_proto.ids import function_of
 
 
@@ -12,7 +13,7 @@ def check(books: Books) -> None:
     for node in books.nodes.values():
         held = sum(i.memory_mb for i in node.instances.values())
         assert node.used_mb == held, f"{node.id} counts {node.used_mb} MB, its instances take {held} MB"
-        assert node.used_mb <= max(node.memory_mb, 0), f"{node.id} is given more memory than it has"
+        assert node.used_mb <= node.memory_mb, f"{node.id} is given more memory than it has"
     on_nodes = sum(len(n.instances) for n in books.nodes.values())
     of_functions = sum(len(f.instances) for f in books.functions.values())
     assert len(books.instances) == on_nodes == of_functions, "an instance is not counted where it belongs"
@@ -20,6 +21,7 @@ def check(books: Books) -> None:
     _check_provisioned(books, list(instances))
     _check_indexes(books, list(instances))
     _check_pool(books, list(instances))
+    _check_keep(books)
     for instance in instances:
         held_by = instance.frontend is not None
         assert held_by == (instance.state is State.LEASED), f"{instance.id} is {instance.state} and held"
@@ -96,6 +98,8 @@ def _check_indexes(books: Books, instances: list[Instance]) -> None:
     ranked = sorted(rank for ranks in books.index.kinds.values() for rank in ranks)
     assert ranked == sorted(rank for _, rank in books.index.places.values()), "the nodes' order has drifted"
     assert all(ranks == sorted(ranks) for ranks in books.index.kinds.values()), "nodes are out of order"
+    emptied = {node.id for node in books.nodes.values() if node.is_emptied}
+    assert set(books.emptied) == emptied, f"what is emptied has drifted: {set(books.emptied) ^ emptied}"
     unreported = sum(n.most_instances for n in books.nodes.values() if n.registered and not n.reported)
     assert books.unreported == unreported, f"{books.unreported} instances are unreported, not {unreported}"
     counts = Counter(i.version for i in instances)
@@ -120,3 +124,22 @@ def _check_pool(books: Books, instances: list[Instance]) -> None:
     assert books.pool.used == used, f"the pool counts {books.pool.used}, {used} run of it"
     reserved = sum(f.provisioned if f.reserved is None else f.reserved for f in books.functions.values())
     assert books.pool.reserved == reserved, f"{books.pool.reserved} count as reserved, {reserved} are"
+
+
+def _check_keep(books: Books) -> None:
+    """The policy knows all that idles and nothing else, in its own order."""
+    keep = books.keep
+    nodes = list(keep.nodes())
+    with_idle = sorted(node.id for node in books.nodes.values() if node.idle)
+    assert sorted(node.id for node in nodes) == with_idle, "nodes with idle instances are unknown to keep"
+    for node in books.nodes.values():
+        order = list(keep.on_node(node))
+        assert sorted(i.id for i in order) == sorted(node.idle), f"{node.id}: what keep has there has drifted"
+        assert order == sorted(order, key=keep.worth), f"{node.id}: not in the order in which it gives way"
+    firsts = [keep.worth(next(iter(keep.on_node(node)))) for node in nodes]
+    assert firsts == sorted(firsts), "nodes are not in the order in which they give way"
+    if isinstance(keep, Histogram):
+        for function in books.functions.values():
+            if function.idle:
+                looked_at = keep.habits[function.name].look_at, function.name
+                assert looked_at in keep.agenda, f"{function.name} is kept for ever"

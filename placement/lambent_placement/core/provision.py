@@ -74,6 +74,8 @@ class Provision:
         if version.making_room:
             return []
         victims = choice.make_room(self.books, None, version, at)
+        for victim in victims:
+            self.books.keep.gives_way(victim)
         return [c for victim in victims for c in self.acts.evict_for(version, victim, "memory", at)]
 
     def ready(self, instance: Instance) -> None:

@@ -36,7 +36,7 @@ class Reports:
         if event.node in self.books.expired:
             return []
         node = self.books.node(event.node, event.memory_mb)
-        self.books.change_node(node, connected=True, reported=True)
+        self.books.change_node(node, connected=True, reported=True, leaving=event.leaving)
         if not node.registered:
             # Its key has not been seen, so what it says runs there does not count, and it gets no grant.
             # Either the key is new and on its way: then nothing runs there, for a worker attaches only once

@@ -11,7 +11,7 @@ A demand that is not met is served in this order of preference, the longest wait
     4. what another frontend holds and does not use: recalled, idle ones come back at once;
     5. below the function's limit, a new instance on the node that `where` finds best;
     6. at the limit, in place of an idle one of another version, or of one out of reach;
-    7. without free memory, in place of the least recently used idle instances of one such node;
+    7. without free memory, in place of the idle instances of one such node that are worth least (`keep`);
     8. at the limit with every instance in use: recalled from the frontend whose own callers have waited less.
 
 At the end of the pool (`limits`) a function that runs nothing, or less than others, is given of theirs.
@@ -54,6 +54,7 @@ from lambent_placement.core.events import (
     NodeDisconnected,
     NodeDraining,
     NodeExpired,
+    NodeLeaving,
     NodeRegistered,
     NodeReported,
     ProvisionedSet,
@@ -63,6 +64,10 @@ from lambent_placement.core.events import (
     VersionRemoved,
     Wish,
 )
+from lambent_placement.core.greedy_dual import GreedyDual
+from lambent_placement.core.histogram import Histogram
+from lambent_placement.core.keep import KEPT_S, Fixed
+from lambent_placement.core.prewarm import Prewarm
 from lambent_placement.core.provision import Provision
 from lambent_placement.core.reports import ORPHAN_S, Reports
 from lambent_placement.core.supply import UNANSWERED_S, Supply
@@ -72,6 +77,8 @@ from lambent_proto.ids import (
     InstanceId,
     LeaseNumber,
 )
+
+KEEPS: Final = {"fixed": Fixed, "greedy-dual": GreedyDual, "histogram": Histogram}
 
 NO_LEASE: Final = LeaseNumber(-1)
 
@@ -90,7 +97,9 @@ class Scheduler:
     """The state may be read by anyone and is changed by `handle` alone."""
 
     epoch: Epoch
-    keep_alive_s: float = 3600.0
+    keep: str = "fixed"
+    """Which policy says what becomes of idle instances: one of KEEPS."""
+    keep_alive_s: float = KEPT_S
     pruned_at: float = 0.0
     books: Books = field(default_factory=Books)
     acts: Acts = field(init=False)
@@ -98,13 +107,16 @@ class Scheduler:
     reports: Reports = field(init=False)
     drains: Drains = field(init=False)
     provision: Provision = field(init=False)
+    prewarm: Prewarm = field(init=False)
 
     def __post_init__(self) -> None:
+        self.books.keep = KEEPS[self.keep](self.books, self.keep_alive_s)
         self.acts = Acts(self.books, self.epoch)
         self.supply = Supply(self.books, self.acts)
         self.reports = Reports(self.books, self.acts, self.supply)
         self.drains = Drains(self.books, self.acts)
         self.provision = Provision(self.books, self.acts)
+        self.prewarm = Prewarm(self.books, self.acts)
 
     def handle(self, event: Event) -> list[Command]:  # noqa: C901 - the one gate: a case an event
         """Takes one event and returns what must be done. Duplicates and late events have no effect."""
@@ -151,6 +163,8 @@ class Scheduler:
                 return self._concurrency_set(event)
             case NodeDraining():
                 return self.drains.changed(event) + self.supply.serve_needy(event.at)
+            case NodeLeaving():
+                return self.drains.leaving(event)
             case _:
                 assert_never(event)
 
@@ -384,8 +398,9 @@ class Scheduler:
                 for version in self.books.versions.values():
                     version.wanted.pop(frontend.id, None)
         self._give_up_waiting(at)
-        commands += self._expire_idle(at)
-        commands += self.drains.step(at) + self.provision.step(at)
+        due = self.books.keep.due(at)
+        commands += [command for one in due.over for command in self.acts.evict(one, "keep_alive")]
+        commands += self.drains.step(at) + self.provision.step(at) + self.prewarm.start(due.warm, at)
         if at - self.pruned_at >= PRUNE_S:
             self.pruned_at = at
             self._prune()
@@ -396,14 +411,6 @@ class Scheduler:
         for instance in list(self.books.asked.values()):
             if at - instance.asked_at >= UNANSWERED_S:
                 self.books.expect_no_more(instance)
-
-    def _expire_idle(self, at: float) -> list[Command]:
-        late = []
-        for instance in self.books.idle.values():
-            if at - instance.idle_since < self.keep_alive_s:
-                break  # least recently used first: the rest is younger
-            late.append(instance)
-        return [command for instance in late for command in self.acts.evict(instance, "keep_alive")]
 
     def _prune(self) -> None:
         for version in list(self.books.versions.values()):

@@ -65,7 +65,7 @@ class Supply:
                 if not self._may_run_more(version):
                     break
                 reason = Reason.PROVISIONED if instance.provisioned else Reason.MOST_RECENTLY_USED
-                commands.append(self.acts.give(instance, frontend.id, reason))
+                commands.append(self.acts.give(instance, frontend.id, reason, at))
         needy = [f for f in needy if version.wanted[f.id].missing]
         if not needy:
             self.books.needy.pop(key, None)
@@ -269,9 +269,11 @@ class Supply:
         self, version: Version, frontend: Frontend, at: float
     ) -> tuple[list[Command], Unmet, str]:
         if candidates := where.candidates(self.books, frontend, version, at):
-            return self.acts.grant(version, frontend, candidates), Unmet.NONE, ""
+            return self.acts.grant(version, frontend, candidates, at), Unmet.NONE, ""
         victims = choice.make_room(self.books, frontend, version, at)
         if victims:
+            for victim in victims:
+                self.books.keep.gives_way(victim)
             commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
             return commands + self.acts.evict_for(version, victims[-1], "memory", at), Unmet.NONE, ""
         labels = f" and {_listed(version.require)}" if version.require else ""

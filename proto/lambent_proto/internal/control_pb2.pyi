@@ -461,6 +461,7 @@ class WorkerReport(_message.Message):
     GONE_FIELD_NUMBER: _builtins.int
     FREED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___WorkerHello:
         """always the first"""
@@ -473,6 +474,8 @@ class WorkerReport(_message.Message):
     def freed(self) -> Global___InstanceFreed: ...
     @_builtins.property
     def refused(self) -> Global___GrantRefused: ...
+    @_builtins.property
+    def leaving(self) -> Global___Leaving: ...
     def __init__(
         self,
         *,
@@ -481,12 +484,13 @@ class WorkerReport(_message.Message):
         gone: Global___InstanceGone | None = ...,
         freed: Global___InstanceFreed | None = ...,
         refused: Global___GrantRefused | None = ...,
+        leaving: Global___Leaving | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["freed", b"freed", "gone", b"gone", "hello", b"hello", "ready", b"ready", "refused", b"refused", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freed", b"freed", "gone", b"gone", "hello", b"hello", "leaving", b"leaving", "ready", b"ready", "refused", b"refused", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed", b"freed", "gone", b"gone", "hello", b"hello", "ready", b"ready", "refused", b"refused", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed", b"freed", "gone", b"gone", "hello", b"hello", "leaving", b"leaving", "ready", b"ready", "refused", b"refused", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "ready", "gone", "freed", "refused"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "ready", "gone", "freed", "refused", "leaving"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -499,8 +503,11 @@ class WorkerHello(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     MEMORY_MB_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     memory_mb: _builtins.int
+    leaving: _builtins.bool
+    """as Leaving, said again to every leader"""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldInstance]: ...
     def __init__(
@@ -509,10 +516,11 @@ class WorkerHello(_message.Message):
         node: _builtins.str = ...,
         memory_mb: _builtins.int = ...,
         instances: _abc.Iterable[Global___HeldInstance] | None = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "memory_mb", b"memory_mb", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "leaving", b"leaving", "memory_mb", b"memory_mb", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,6 +669,23 @@ class GrantRefused(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GrantRefused: _TypeAlias = GrantRefused  # noqa: Y015
+
+@_typing.final
+class Leaving(_message.Message):
+    """The worker was told to end: what runs there is to be moved away. It ends when nothing is left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Leaving: _TypeAlias = Leaving  # noqa: Y015
 
 @_typing.final
 class WorkerOrder(_message.Message):

@@ -69,8 +69,9 @@ def test_stops_cleanly(start: Start, number: signal.Signals) -> None:
     assert (process.returncode, out) == (0, "cleaned up\n")
 
 
-def test_second_interrupt_ends_at_once(start: Start) -> None:
-    """Ctrl-C twice ends a part that does not manage to stop."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(start: Start, number: signal.Signals) -> None:
+    """Whoever does not want to wait until a part has stopped cleanly, as with Ctrl-C twice, need not."""
     process = start(
         """
         started()
@@ -82,10 +83,10 @@ def test_second_interrupt_ends_at_once(start: Start) -> None:
         """
     )
     first_line(process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     assert first_line(process) == "stopping\n"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 130
+    process.send_signal(number)
+    assert process.wait(timeout=20) == 128 + number
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from lambent_frontend.core import events as on
 from lambent_frontend.core import throttles
-from lambent_frontend.core.commands import AnswerRecall, Attach, Command, Demand, Outcome, ReportLink
+from lambent_frontend.core.commands import AnswerRecall, Attach, Command, Demand, Outcome, ReportLink, Unlink
 from lambent_frontend.core.dispatcher import Dispatcher
 from lambent_proto.ids import NodeId
 from tests.unit.frontend.dispatcher_rows import (
@@ -293,6 +293,43 @@ def test_a_void_lease(history: list[on.Event], last: on.Event, expected: list[Co
             [dispatch("i2", "r2", 2, node=N2, waited_s=2.0)],
             id="a call that waits outlives a broken link",
         ),
+        pytest.param(
+            [given("i1"), given("i2", 2, node=N2)],
+            on.WorkerLeaves(N2, 1.0),
+            [ReportLink(N2, False), release(("i2", 2), sure=False), Unlink(N2)],
+            id="a worker that leaves and owes nothing is unlinked at once, and its leases go back",
+        ),
+        pytest.param(
+            [given("i1"), arrived("r1")],
+            on.WorkerLeaves(N1, 1.0),
+            [ReportLink(N1, False), release(("i1", 1), sure=False)],
+            id="one that still owes an answer is not",
+        ),
+        pytest.param(
+            [given("i1"), arrived("r1"), on.WorkerLeaves(N1, 1.0)],
+            refused("i1", "r1", 2.0, "gone"),
+            [Demand(V, 1, 2.0), Unlink(N1)],
+            id="what was sent to it comes back and waits, and nothing is due there any more",
+        ),
+        pytest.param(
+            [given("i1"), arrived("r1"), on.WorkerLeaves(N1, 1.0)],
+            answered("i1", "r1", 2.0),
+            [finish("r1", Outcome.ANSWERED), Unlink(N1)],
+            id="a late answer of its is welcome",
+        ),
+        pytest.param(
+            [arrived("r1"), on.WorkerLeaves(N1, 1.0)],
+            given("i1", at=2.0),
+            [],
+            id="a lease on it that was under way is of no use",
+        ),
+        pytest.param(
+            [given("i1"), arrived("r1"), on.WorkerLeaves(N1, 1.0), on.LinkDown(N1, 1.5)],
+            on.Tick(2.0),
+            [],
+            id="one whose link broke meanwhile is not unlinked from",
+        ),
+        pytest.param([on.WorkerLeaves(N1, 1.0)], on.WorkerLeaves(N1, 2.0), [], id="it leaves once"),
         pytest.param(
             [given("i1"), arrived("r1"), starting("i2", 2), arrived("r2", 0.2), on.PlacementLost()],
             on.PlacementAttached(1.0),

@@ -24,6 +24,9 @@ class Workers:
     def send(self, node: NodeId, event: frames.Event) -> None:
         self.sent.append(event.request_id)
 
+    def unlink(self, node: NodeId) -> None:
+        del self.levels[node]
+
 
 def attached() -> tuple[Driver, Workers]:
     """With one idle instance of the function on N1."""

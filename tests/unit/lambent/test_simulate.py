@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from lambent.cli import lambent
 from lambent.simulate.figures import Figures
-from lambent.simulate.policies import Plan, simulate
+from lambent.simulate.policies import POLICIES, Plan, simulate
 from lambent.simulate.trace import BrokenTrace, Invocation, Trace, TracedFunction, generated, read
 
 MINUTES = 60
@@ -53,8 +53,41 @@ def test_memory_that_is_needed_is_taken_from_the_least_recently_used() -> None:
     """Two functions of which one fits at a time, on one node: each call is cold, under any policy."""
     trace = Trace([function("a", 600, []), function("b", 600, [])])
     calls = [Invocation(10.0 * number, number % 2, 0.1) for number in range(20)]
-    for policy in ("fixed", "lru", "random", "least-loaded"):
+    for policy in POLICIES:
         assert run(policy, trace, calls, nodes=1).cold == 20, policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "cold"),
+    [
+        pytest.param("fixed", 10, id="kept for less than it is idle: each"),
+        pytest.param("histogram", 4, id="started ahead, once three idle times are known"),
+    ],
+)
+def test_a_function_that_is_called_at_intervals(policy: str, cold: int) -> None:
+    """Every 20 minutes, with instances kept for 10 where nothing better is known."""
+    figures = run(policy, ONE, each(1200.0, 10))
+    assert (figures.cold, figures.starts) == (cold, 10)
+
+
+def test_what_starts_ahead_costs_less_memory_than_what_is_kept() -> None:
+    """For as many warm calls."""
+    calls = each(1200.0, 30)
+    kept, ahead = (run(policy, ONE, calls, keep_alive_s=3600.0) for policy in ("fixed", "histogram"))
+    assert (kept.cold, ahead.cold) == (1, 1)
+    assert ahead.idle_gb_h < kept.idle_gb_h / 2
+
+
+def test_under_pressure_greedy_dual_keeps_what_is_called_often() -> None:
+    """Three of four functions fit; one was called often before all take turns."""
+    trace = Trace([function(name, 256, []) for name in "abcd"])
+    often = [Invocation(float(number), 0, 0.1) for number in range(20)]
+    rounds = [Invocation(20.0 + 10 * number, (1, 2, 3, 0)[number % 4], 0.1) for number in range(40)]
+    lru, dual = (
+        run(it, trace, often + rounds, nodes=1, node_mb=768, keep_alive_s=1e6)
+        for it in ("lru", "greedy-dual")
+    )
+    assert (lru.cold, dual.cold) == (41, 37)
 
 
 def test_two_calls_at_once_need_two_instances() -> None:
@@ -146,4 +179,4 @@ def test_the_command_prints_figures_and_writes_a_page(tmp_path: Path) -> None:
 def test_a_policy_that_nobody_knows() -> None:
     done = CliRunner().invoke(lambent, ["simulate", "--policy", "best"])
     assert done.exit_code == 2
-    assert "fixed, lru, random, least-loaded" in done.output
+    assert "fixed, lru, greedy-dual, histogram, random, least-loaded" in done.output

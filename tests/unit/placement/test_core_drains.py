@@ -15,8 +15,10 @@ from tests.unit.placement.scheduler_rows import (
     gone,
     instance,
     node,
+    number,
     ready,
     released,
+    report,
 )
 
 
@@ -39,6 +41,10 @@ class Drained:
 
     def drain(self, draining: bool = True) -> list[Command]:
         return self.say(on.NodeDraining("n2", draining, 2.0))
+
+    def leave(self) -> list[Command]:
+        """The node's worker was told to end."""
+        return self.say(on.NodeLeaving(N2, 2.0))
 
     def freed(self, name: int, at: float) -> list[Command]:
         """Its event has ended, and its worker says so."""
@@ -137,3 +143,56 @@ def test_what_was_to_go_stays_when_it_is_undone() -> None:
     fleet.drain(False)
     commands = fleet.say(ready(3, at=2.5)) + fleet.say(ready(4, at=2.5)) + fleet.say(on.Tick(3.0))
     assert (evicted(commands), fenced(commands)) == ([], [])
+
+
+def test_a_worker_that_will_end_is_emptied_alike() -> None:
+    """Stand-ins first, then what is idle, and after its event what is in use."""
+    fleet = Drained()
+    assert grants(fleet.leave()) == [N1, N1]
+    commands = fleet.say(ready(3, at=2.5)) + fleet.say(ready(4, at=2.5))
+    assert (evicted(commands), fenced(commands)) == ([instance(1)], [instance(2)])
+    assert evicted(fleet.freed(2, 3.0)) == [instance(2)]
+
+
+def test_one_that_has_nowhere_to_move_them_is_emptied_at_once() -> None:
+    """As when all workers of a fleet are stopped together: nobody waits for anything but running events."""
+    fleet = Drained()
+    fleet.say(on.NodeLeaving(N1, 2.0))
+    commands = fleet.leave()
+    assert (evicted(commands), fenced(commands)) == ([instance(1)], [instance(2)])
+
+
+def test_a_new_leader_hears_of_it() -> None:
+    """With all that the worker says of itself, and grants nothing there."""
+    core = Scheduler(Epoch(2))
+    for event in (defined(10), on.NodeRegistered(N2, 4096), attached(F), *node(N1)):
+        core.handle(event)
+    held = report(instance(1), "idle", number(1), frontend=None)
+    core.handle(on.NodeReported(N2, 4096, [held], 1.0, leaving=True))
+    assert not core.books.nodes[N2].is_open
+    assert grants(core.handle(on.Tick(1.1))) == [N1]
+
+
+def test_its_name_is_not_what_leaves() -> None:
+    """Its worker was started again: that is another node, and takes new instances."""
+    fleet = Drained()
+    fleet.leave()
+    again = NodeId("n2@2")
+    for event in node(again, 4096):
+        fleet.say(event)
+    assert fleet.core.books.nodes[again].is_open
+
+
+def test_nothing_takes_it_back() -> None:
+    """Nor does `--undo` of a drain of its name."""
+    fleet = Drained()
+    fleet.leave()
+    fleet.drain()
+    fleet.drain(False)
+    commands = fleet.say(ready(3, at=2.5)) + fleet.say(ready(4, at=2.5))
+    assert (evicted(commands), fenced(commands)) == ([instance(1)], [instance(2)])
+
+
+def test_a_node_that_is_not_known_may_leave() -> None:
+    """The word of one whose registration is over comes late."""
+    assert Drained().say(on.NodeLeaving(NodeId("n9@1"), 2.0)) == []

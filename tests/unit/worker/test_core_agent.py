@@ -68,6 +68,7 @@ def freed(number: int, *, busy: bool = False) -> do.ReportFreed:
     return do.ReportFreed(I1, LeaseNumber(number), busy)
 
 
+STOP, LEAVING = on.StopAsked(), do.ReportLeaving()
 IDLE: list[on.Event] = [RENEWED, granted(), ready()]
 BUSY: list[on.Event] = [*IDLE, event()]
 TIMED_OUT: list[do.Command] = [do.TimeOut(F, R1, I1, 3.0)]
@@ -349,6 +350,34 @@ LOST = on.RegistrationLost("it is being stopped")
             granted(I2, 2, at=9.0),
             [do.ReportRefused(I2, "the worker is fenced")],
             id="a renewal that comes too late does not bring it back",
+        ),
+        pytest.param([RENEWED], STOP, [LEAVING, do.SayBye()], id="an empty worker leaves at once"),
+        pytest.param(IDLE, STOP, [LEAVING], id="one with instances asks for them to be moved away"),
+        pytest.param([*IDLE, STOP], STOP, [], id="it is told to stop once"),
+        pytest.param([*IDLE, STOP], event(), [do.Deliver(I1, R1)], id="it serves on meanwhile"),
+        pytest.param(
+            [*BUSY, STOP, evict()],
+            answered(),
+            [do.Answer(F, R1), do.Kill(I1, "keep_alive")],
+            id="what runs is finished",
+        ),
+        pytest.param(
+            [*IDLE, STOP, evict()],
+            exited(),
+            [gone("keep_alive"), do.SayBye()],
+            id="when the last one has gone it says goodbye",
+        ),
+        pytest.param(
+            [*IDLE, STOP, evict(), exited()],
+            event(),
+            [refuse(Refusal.GONE)],
+            id="what was sent before that was heard comes back",
+        ),
+        pytest.param(
+            [*IDLE, STOP],
+            granted(I2),
+            [do.ReportRefused(I2, "the worker is about to end")],
+            id="it starts nothing any more",
         ),
         pytest.param([RENEWED], LOST, [do.Retire("it is being stopped")], id="an empty worker retires"),
         pytest.param(

@@ -16,6 +16,9 @@ sandbox with the next event.
 Lease numbers only grow. A frame or order that carries an older number than the newest one seen is refused,
 so a lease can be handed on without asking its old holder. A worker whose own etcd lease is about to run out
 kills all it has *before* that moment: once etcd has dropped the key, its instances are certainly gone.
+
+A worker that is to end asks placement to move everything away, and serves on meanwhile. When nothing is left
+it says goodbye to the frontends, once: an event that was sent before one of them heard it is still refused.
 """
 
 from collections.abc import Callable
@@ -33,9 +36,11 @@ from lambent_worker.core.commands import (
     Refuse,
     ReportFreed,
     ReportGone,
+    ReportLeaving,
     ReportReady,
     ReportRefused,
     Retire,
+    SayBye,
     Start,
     TimeOut,
 )
@@ -53,6 +58,7 @@ from lambent_worker.core.events import (
     Refusal,
     RegistrationLost,
     RegistrationRenewed,
+    StopAsked,
     Tick,
 )
 
@@ -111,6 +117,9 @@ class Agent:
     fenced: str = ""
     """Why this worker takes no work any more; empty while it does."""
     retired: bool = False
+    leaving: bool = False
+    """It was told to end, and starts nothing any more."""
+    said_bye: bool = False
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     memory_used_mb: int = 0
 
@@ -141,6 +150,8 @@ class Agent:
                 return []
             case RegistrationLost():
                 return self._stop_all(event.reason)
+            case StopAsked():
+                return self._leave()
             case _:
                 assert_never(event)
 
@@ -225,6 +236,8 @@ class Agent:
             return []
         if self._out_of_time(grant.at):
             return [ReportRefused(grant.instance, "the worker is fenced")]
+        if self.leaving:
+            return [ReportRefused(grant.instance, "the worker is about to end")]
         free = self.memory_mb - self.memory_used_mb
         if grant.memory_mb > free:
             reason = f"{grant.memory_mb} MB asked, {free} MB free"
@@ -261,7 +274,19 @@ class Agent:
         if instance.state is State.STOPPING and reason == ExitReason.KILLED:
             reason = instance.evict or reason
         commands: list[Command] = [ReportGone(instance.id, reason, event.error)]
-        return commands + self._retire_if_empty()
+        return commands + self._retire_if_empty() + self._say_bye_if_empty()
+
+    def _leave(self) -> list[Command]:
+        if self.leaving:
+            return []
+        self.leaving = True
+        return [ReportLeaving(), *self._say_bye_if_empty()]
+
+    def _say_bye_if_empty(self) -> list[Command]:
+        if not self.leaving or self.instances or self.said_bye:
+            return []
+        self.said_bye = True
+        return [SayBye()]
 
     def _fence(self, fence: FenceArrived) -> list[Command]:
         instance = self.instances.get(fence.instance)

@@ -98,6 +98,16 @@ class ReportRefused:
 
 
 @message
+class ReportLeaving:
+    """Ask placement to move everything away."""
+
+
+@message
+class SayBye:
+    """Nothing runs here, and nothing will: tell every frontend to let go when it has all its answers."""
+
+
+@message
 class Retire:
     """Fenced, and nothing runs here any more: this registration is over."""
 
@@ -116,5 +126,7 @@ Command = (
     | ReportGone
     | ReportFreed
     | ReportRefused
+    | ReportLeaving
+    | SayBye
     | Retire
 )

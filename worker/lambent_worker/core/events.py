@@ -115,6 +115,11 @@ class RegistrationLost:
 
 
 @message
+class StopAsked:
+    """The worker is to end, once nothing runs here any more."""
+
+
+@message
 class Tick:
     at: float
 
@@ -131,4 +136,5 @@ Event = (
     | EvictArrived
     | LeaderFollowed
     | RegistrationLost
+    | StopAsked
 )
