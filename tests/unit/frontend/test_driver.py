@@ -30,7 +30,7 @@ class Workers:
 
 def attached() -> tuple[Driver, Workers]:
     """With one idle instance of the function on N1."""
-    driver, workers = Driver(max_waiting=1, linger_s=0.1), Workers()
+    driver, workers = Driver(max_waiting=1, max_waiting_bytes=1000, linger_s=0.1), Workers()
     driver.workers = workers
     driver.to_placement = lambda command: None
     driver.feed(on.PlacementAttached(0.0))
