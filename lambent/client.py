@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from lambent.invocation_stream import GRACE_S, InvocationStream
-from lambent.messages import Invocation, configuration_of, fill_request, invocation_of
+from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
 from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
@@ -74,14 +74,26 @@ class Client:
         tail: bool = False,
         timeout_s: float | None = None,
         client_context: Mapping[str, object] | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
     ) -> Invocation:
         """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
 
         `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
-        timeout. Raises a LambentError.
+        timeout. Of calls that wait for the same function those of a higher `priority` are served first, and
+        in one class the tenants take turns. Raises a LambentError.
         """
         request = invoke_pb2.InvokeRequest()
-        fill_request(request, name, payload, tail=tail, timeout_s=timeout_s, client_context=client_context)
+        fill_request(
+            request,
+            name,
+            payload,
+            tail=tail,
+            timeout_s=timeout_s,
+            client_context=client_context,
+            priority=priority,
+            tenant=tenant,
+        )
         # The frontend's own answer says more than a deadline that strikes here.
         within_s = None if timeout_s is None else timeout_s + GRACE_S
         return invocation_of(await answer(self._invocations.Invoke(request, timeout=within_s)))

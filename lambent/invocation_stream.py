@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import grpc.aio
 
-from lambent.messages import Invocation, fill_request, invocation_of
+from lambent.messages import Invocation, Priority, fill_request, invocation_of
 from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, NotReady
 from lambent_proto.status import from_rpc, from_service_error
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
@@ -57,13 +57,24 @@ class InvocationStream:
         tail: bool = False,
         timeout_s: float | None = None,
         client_context: Mapping[str, object] | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
     ) -> Invocation:
         """As `Client.invoke`. Giving up on it (cancelling) does not stop a function that runs."""
         if self._over is not None:
             raise NotReady(f"the stream is over, open another one: {self._over}")
         number = next(self._numbers)
         request = invoke_pb2.InvokeRequest()
-        fill_request(request, name, payload, tail=tail, timeout_s=timeout_s, client_context=client_context)
+        fill_request(
+            request,
+            name,
+            payload,
+            tail=tail,
+            timeout_s=timeout_s,
+            client_context=client_context,
+            priority=priority,
+            tenant=tenant,
+        )
         self._next_message().invocations.add(id=number, request=request)
         self._gathered_bytes += len(request.payload)
         answer: asyncio.Future[Invocation] = self._loop.create_future()

@@ -4,9 +4,17 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from lambent_proto.v1 import functions_pb2, invoke_pb2
+
+Priority = Literal["high", "normal", "low"]
+
+_PRIORITIES: "Final[dict[Priority, invoke_pb2.Priority.ValueType]]" = {
+    "high": invoke_pb2.PRIORITY_HIGH,
+    "normal": invoke_pb2.PRIORITY_NORMAL,
+    "low": invoke_pb2.PRIORITY_LOW,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,11 @@ def fill_request(
     tail: bool,
     timeout_s: float | None,
     client_context: Mapping[str, object] | None,
+    priority: Priority,
+    tenant: str,
 ) -> None:
-    """Bytes go as they are, anything else as JSON. TypeError or ValueError if JSON has no form for it."""
+    """Bytes go as they are, anything else as JSON. TypeError or ValueError if JSON has no form for it, and
+    ValueError for a priority that is none."""
     request.function_name = name
     request.payload = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     if tail:
@@ -57,6 +68,17 @@ def fill_request(
         request.deadline_s = timeout_s
     if client_context is not None:
         request.client_context = base64.b64encode(json.dumps(client_context).encode()).decode()
+    if priority != "normal":
+        request.priority = _priority(priority)
+    if tenant:
+        request.tenant = tenant
+
+
+def _priority(priority: Priority) -> "invoke_pb2.Priority.ValueType":
+    try:
+        return _PRIORITIES[priority]
+    except KeyError:
+        raise ValueError(f"the priority {priority!r} is none of {', '.join(_PRIORITIES)}") from None
 
 
 def configuration_of(

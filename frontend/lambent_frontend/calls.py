@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from lambent_frontend.core.call import Priority
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import NodeId, RequestId
@@ -24,6 +25,8 @@ class Call:
     """Longest time to wait and run, from now."""
     qualifier: str = ""
     """The version or alias that was asked for; empty: none."""
+    priority: Priority = Priority.NORMAL
+    tenant: str = ""
 
 
 @dataclass(slots=True)
@@ -80,6 +83,8 @@ class Explained:
     """The level of the node that ran it."""
     candidates: Sequence[Candidate] = ()
     """Of a cold start: the nodes that were compared, the one taken first."""
+    priority: Priority = Priority.NORMAL
+    tenant: str = ""
 
 
 class Dispatcher(Protocol):

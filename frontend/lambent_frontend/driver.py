@@ -7,12 +7,13 @@ core knows requests by their identifiers.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, assert_never
+from typing import Final, NamedTuple, Protocol, assert_never
 
 from lambent_chassis.clock import monotonic_s
 from lambent_frontend.calls import Answer, Call, Candidate, Explained
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
+from lambent_frontend.core.call import Priority
 from lambent_frontend.core.dispatcher import Dispatcher as Core
 from lambent_proto import frames
 from lambent_proto.definition import Definition
@@ -65,15 +66,25 @@ class _Pending:
     answer: frames.Answer | None = None
 
 
-_Finished = tuple[str, str, str, do.Dispatch | None, float, str]
-"""Function, outcome, message, how it was sent, milliseconds it ran, isolation."""
+class _Finished(NamedTuple):
+    """What is remembered of a call that has ended."""
+
+    function: str
+    outcome: str
+    message: str
+    sent: do.Dispatch | None
+    """How it was sent; None if it never was."""
+    running_ms: float
+    isolation: str
+    priority: Priority
+    tenant: str
 
 
 class Driver:
     """Carries calls to instances: the `Dispatcher` of the public services."""
 
-    def __init__(self, *, max_waiting: int, linger_s: float) -> None:
-        self.core = Core(max_waiting=max_waiting, linger_s=linger_s)
+    def __init__(self, *, max_waiting: int, max_waiting_bytes: int, linger_s: float) -> None:
+        self.core = Core(max_waiting=max_waiting, max_waiting_bytes=max_waiting_bytes, linger_s=linger_s)
         self.workers: Workers
         self.to_placement: Callable[[ToPlacement], None]
         self._pending: dict[RequestId, _Pending] = {}
@@ -86,7 +97,11 @@ class Driver:
     def submit(self, call: Call, done: Done) -> None:
         now = monotonic_s()
         self._pending[call.request_id] = _Pending(call, done)
-        self.feed(on.InvocationArrived(call.request_id, call.definition.key, now + call.deadline_s, now))
+        size = len(call.payload) + len(call.client_context)
+        rights = call.priority, call.tenant, size
+        self.feed(
+            on.InvocationArrived(call.request_id, call.definition.key, now + call.deadline_s, now, *rights)
+        )
 
     def abandon(self, request_id: RequestId) -> None:
         pending = self._pending.get(request_id)
@@ -102,14 +117,12 @@ class Driver:
         found = self._finished.get(request_id)
         if found is None:
             return None
-        function, outcome, message, sent, running_ms, isolation = found
+        what = request_id, found.function, found.outcome, found.message
+        sent, rights = found.sent, (found.priority, found.tenant)
         if sent is None:
-            return Explained(request_id, function, outcome, message, "", "", "", "", 0, 0, 0, 0, "", "")
+            return Explained(*what, "", "", "", "", 0, 0, 0, 0, "", "", (), *rights)
         return Explained(
-            request_id,
-            function,
-            outcome,
-            message,
+            *what,
             _kind(sent),
             sent.reason,
             _display(sent.node),
@@ -117,10 +130,11 @@ class Driver:
             sent.waited_s * 1000,
             sent.starting_ms,
             sent.init_ms,
-            running_ms,
+            found.running_ms,
             sent.waited_for,
-            isolation,
+            found.isolation,
             self._candidates.get(sent.instance, ()) if sent.cold else (),
+            *rights,
         )
 
     # For the shells around it
@@ -261,8 +275,10 @@ class Driver:
         return Answer(error, True, b"", "cold", "init_failed", "", "", 0.0, 0.0, 0.0, 0.0, "", "")
 
     def _remember(self, pending: _Pending, outcome: str, message: str, running_ms: float = 0.0) -> None:
-        request, function = pending.call.request_id, pending.call.definition.name
-        self._finished[request] = function, outcome, message, pending.sent, running_ms, pending.isolation
+        call, how = pending.call, (pending.sent, running_ms, pending.isolation)
+        self._finished[call.request_id] = _Finished(
+            call.definition.name, outcome, message, *how, call.priority, call.tenant
+        )
         if len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
 

@@ -10,7 +10,7 @@ from lambent_chassis import grpc_options
 from lambent_chassis.etcd import EtcdError
 from lambent_frontend.calls import Candidate, Dispatcher
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
-from lambent_frontend.wire import fill_explanation
+from lambent_frontend.wire import fill_explanation, priority_told
 from lambent_proto import keys
 from lambent_proto.errors import LambentError, NotReady, UnknownNode, UnknownRequest
 from lambent_proto.ids import FrontendId, NodeId, RequestId, VersionKey, function_of, node_name
@@ -109,6 +109,8 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             outcome=explained.outcome,
             message=explained.message,
             frontend=self._frontend,
+            priority=priority_told(explained.priority),
+            tenant=explained.tenant,
         )
         fill_explanation(response.explanation, explained)
         response.candidates.extend(_candidate(it) for it in explained.candidates)

@@ -30,7 +30,11 @@ STOP_GRACE_S: Final = 5.0
 async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
-    driver = Driver(max_waiting=settings.max_waiting, linger_s=settings.linger_s)
+    driver = Driver(
+        max_waiting=settings.max_waiting,
+        max_waiting_bytes=settings.max_waiting_bytes,
+        linger_s=settings.linger_s,
+    )
     async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
         catalogue = Catalogue(etcd, driver.function_changed)
         workers = Workers(etcd, driver, frontend)

@@ -143,6 +143,7 @@ def _event(order: wire.FrontendOrder, at: float) -> on.Event | None:
         case "recall":
             return on.RecallAsked(VersionKey(order.recall.version), order.recall.wanted, at)
         case "unmet":
-            return on.UnmetTold(VersionKey(order.unmet.version), order.unmet.reason, order.unmet.detail)
+            unmet = order.unmet
+            return on.UnmetTold(VersionKey(unmet.version), unmet.reason, unmet.detail, at)
         case _:
             return None

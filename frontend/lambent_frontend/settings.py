@@ -11,7 +11,10 @@ class FrontendSettings(Settings):
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     max_waiting: int = Field(default=1000, ge=0)
-    """Calls in line per function; the next one is throttled."""
+    """Calls in line per function; of one more, one is throttled."""
+    max_waiting_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    """Bytes of events in line, of all functions together. Those of one function, priority and tenant take
+    at most as many as they leave free."""
     waiting_s: float = Field(default=30.0, gt=0)
     """Longest wait for an instance where the caller sets no deadline."""
     linger_s: float = Field(default=0.1, ge=0)

@@ -8,6 +8,7 @@ import random
 from typing import Final, Protocol
 
 from lambent_frontend.calls import Answer, Call, Explained
+from lambent_frontend.core.call import Priority
 from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest, PayloadTooLarge, UnknownFunction
 from lambent_proto.ids import MAX_PAYLOAD_BYTES, FunctionName, RequestId
@@ -15,6 +16,15 @@ from lambent_proto.v1 import invoke_pb2
 
 MAX_CLIENT_CONTEXT_BYTES: Final = 3583
 """Of its base64 form: Lambda's limit."""
+
+MAX_TENANT: Final = 256
+"""Characters."""
+
+_PRIORITIES: Final[dict[int, Priority]] = {
+    invoke_pb2.PRIORITY_NORMAL: Priority.NORMAL,
+    invoke_pb2.PRIORITY_HIGH: Priority.HIGH,
+    invoke_pb2.PRIORITY_LOW: Priority.LOW,
+}
 
 _ids = (
     random.Random()
@@ -68,9 +78,20 @@ def call_of(
         deadline_s = min(deadline_s, asked_s)
     if remaining_s is not None:
         deadline_s = min(deadline_s, max(remaining_s, 0.0))
+    priority, tenant = _rights(request, request_id)
     tail = request.log_type == invoke_pb2.LOG_TYPE_TAIL
     _, _, qualifier = request.function_name.partition(":")
-    return Call(request_id, definition, payload or b"{}", tail, client_context, deadline_s, qualifier)
+    return Call(
+        request_id,
+        definition,
+        payload or b"{}",
+        tail,
+        client_context,
+        deadline_s,
+        qualifier,
+        priority,
+        tenant,
+    )
 
 
 def _definition(asked: str, request_id: RequestId, definitions: Definitions) -> Definition:
@@ -97,6 +118,25 @@ def _check_client_context(client_context: str, request_id: RequestId) -> None:
         json.loads(base64.b64decode(client_context, validate=True))
     except (binascii.Error, ValueError, RecursionError):
         raise InvalidRequest("client_context is not the base64 form of a JSON document", request_id) from None
+
+
+def _rights(request: invoke_pb2.InvokeRequest, request_id: RequestId) -> tuple[Priority, str]:
+    """Priority and tenant: what a call's turn depends on."""
+    priority, tenant = _PRIORITIES.get(request.priority), request.tenant
+    if priority is None:
+        raise InvalidRequest(
+            f"priority is {request.priority}: it must be 0 (normal), 1 (high) or 2 (low)", request_id
+        )
+    if tenant and (len(tenant) > MAX_TENANT or not tenant.isprintable()):
+        raise InvalidRequest(
+            f"the tenant {tenant[:80]!r} is not at most {MAX_TENANT} characters that can be printed",
+            request_id,
+        )
+    return priority, tenant
+
+
+def priority_told(priority: Priority) -> "invoke_pb2.Priority.ValueType":
+    return invoke_pb2.Priority.Value(f"PRIORITY_{priority.name}")
 
 
 def fill_response(response: invoke_pb2.InvokeResponse, call: Call, answer: Answer) -> None:

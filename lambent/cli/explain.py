@@ -1,6 +1,6 @@
 """`lambent explain`: what became of a call, and why."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from lambent.client import Client
     from lambent_proto.v1.fleet_pb2 import Candidate
     from lambent_proto.v1.invoke_pb2 import Explanation
+
+_PRIORITIES: Final[dict[int, str]] = {1: "high", 2: "low"}
+"""As in invoke.proto; what is usual goes without saying."""
 
 
 @click.command()
@@ -35,6 +38,8 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
             "function": answer.function_name,
             "outcome": answer.outcome,
             "message": answer.message,
+            "priority": _PRIORITIES.get(answer.priority, ""),
+            "tenant": answer.tenant,
             "start": _start(told),
             "node": told.node,
             "isolation": told.isolation,

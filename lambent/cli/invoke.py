@@ -11,7 +11,7 @@ from lambent.cli.options import json_option
 
 if TYPE_CHECKING:
     from lambent.client import Client
-    from lambent.messages import Invocation
+    from lambent.messages import Invocation, Priority
 
 FUNCTION_FAILED: Final = 1
 
@@ -23,6 +23,14 @@ FUNCTION_FAILED: Final = 1
 @click.option("-f", "--file", type=click.File("rb"), metavar="FILE", help="A file that holds the event.")
 @click.option("--qualifier", metavar="Q", help="A version or an alias.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="S")
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    default="normal",
+    show_default=True,
+    help="Who is served first of those that wait for the same function.",
+)
+@click.option("--tenant", default="", metavar="NAME", help="On whose behalf: tenants that wait take turns.")
 @click.option("--tail", is_flag=True, help="Print the end of its log to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on standard error how, why and where it started.")
 @json_option
@@ -35,6 +43,8 @@ async def invoke(
     file: BinaryIO | None,
     qualifier: str | None,
     timeout_s: float | None,
+    priority: "Priority",
+    tenant: str,
     tail: bool,
     verbose: bool,
     as_json: bool,
@@ -46,7 +56,14 @@ async def invoke(
     """
     payload = _payload(stdin, data, file)
     target = f"{name}:{qualifier}" if qualifier else name
-    done = await client.invoke(target, payload, tail=tail or as_json, timeout_s=timeout_s)
+    done = await client.invoke(
+        target,
+        payload,
+        tail=tail or as_json,
+        timeout_s=timeout_s,
+        priority=priority,
+        tenant=tenant,
+    )
     if as_json:
         _print_json(done)
     else:

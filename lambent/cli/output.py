@@ -16,14 +16,17 @@ def facts(message: Message) -> dict[str, Any]:
 
     Unlike protobuf's own mapping, 64-bit numbers stay numbers.
     """
-    fields = message.DESCRIPTOR.fields
-    return {field.name: _value(message, field.name, optional=field.has_presence) for field in fields}
+    return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
 
 
-def _value(message: Message, name: str, *, optional: bool) -> Any:
-    if optional and not message.HasField(name):
+def _value(message: Message, field: Any) -> Any:
+    """`field` is a FieldDescriptor, of whichever implementation of protobuf there is."""
+    if field.has_presence and not message.HasField(field.name):
         return None
-    value = getattr(message, name)
+    value = getattr(message, field.name)
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return known.name if known else value
     if isinstance(value, Timestamp):
         return value.ToDatetime(UTC).isoformat(timespec="seconds")
     if isinstance(value, Message):

@@ -80,7 +80,7 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     "--max-waiting",
     type=click.IntRange(min=0),
     envvar="LAMBENT_MAX_WAITING",
-    help="Calls in line per function; the next one is throttled.",
+    help="Calls in line per function; of one more, one is throttled.",
 )
 @isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")

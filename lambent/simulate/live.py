@@ -65,7 +65,7 @@ class Live:
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(Epoch(1), keep=self.keep, keep_alive_s=self.keep_alive_s)
         self.dispatcher = Dispatcher(max_waiting=100_000)
-        self.dispatcher.attached = True
+        self.dispatcher.books.attached = True
         names = [NodeId(f"node-{number}@1") for number in range(1, self.nodes + 1)]
         self._place(on.ConcurrencySet(1_000_000, 0.0))
         for name in names:
@@ -106,7 +106,7 @@ class Live:
                 return tick_at
             self.now = max(self.now, at)
             if at == tick_at:
-                tick_at = self.now + (TICK_S if self._calls or self.dispatcher.leases else QUIET_TICK_S)
+                tick_at = self.now + (TICK_S if self._calls or self.dispatcher.books.leases else QUIET_TICK_S)
                 self._front(frontend_on.Tick(self.now))
                 self._place(on.Tick(self.now))
             else:
@@ -190,7 +190,7 @@ class Live:
             case do.Recall():
                 self._front(frontend_on.RecallAsked(command.version, command.wanted, at))
             case do.TellUnmet():
-                told_why = command.version, command.reason.value, command.detail
+                told_why = command.version, command.reason.value, command.detail, at
                 self._front(frontend_on.UnmetTold(*told_why))
             case do.Evict():
                 self._stops_idling(command.instance)

@@ -38,10 +38,12 @@ note("born", instance=INSTANCE)
 
 
 def record(event, context):
-    """Sleeps for `sleep` seconds."""
+    """Sleeps for `sleep` seconds, and until there is a file `until`."""
     call = event.get("call", "")
     note("start", instance=INSTANCE, call=call)
     time.sleep(event.get("sleep", 0))
+    while "until" in event and not os.path.exists(event["until"]):
+        time.sleep(0.01)
     note("end", instance=INSTANCE, call=call)
     return {"answer": ANSWER, "pid": os.getpid(), "request": context.aws_request_id}
 

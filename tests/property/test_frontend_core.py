@@ -8,12 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
+from lambent_frontend.core.call import Call, Priority
 from lambent_frontend.core.dispatcher import GRACE_S, Dispatcher
 from lambent_frontend.core.line import Hold
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey
 
 NODES: Final = [NodeId("n1@1"), NodeId("n2@1")]
 INSTANCES: Final = [InstanceId(f"i{n}") for n in range(4)]
+MAX_BYTES: Final = 12
 nodes = st.sampled_from(NODES)
 instances = st.sampled_from(INSTANCES)
 Key = tuple[InstanceId, LeaseNumber]
@@ -28,14 +30,13 @@ class Frontend(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.core = Dispatcher(max_waiting=4, linger_s=0.1)
+        self.core = Dispatcher(max_waiting=4, max_waiting_bytes=MAX_BYTES, linger_s=0.1)
         self.now = 0.0
         self.revision = 1
         self.serial = 0
         self.accepted = 0
         self.open: dict[RequestId, float] = {}
         """Calls that are owed an outcome, with their deadline."""
-        self.came: dict[RequestId, float] = {}
         self.under_way: dict[InstanceId, RequestId] = {}
         self.may_run: set[RequestId] = set()
         """Never sent, or sent and proven not to have run."""
@@ -62,13 +63,11 @@ class Frontend(RuleBasedStateMachine):
             case do.Dispatch():
                 assert command.request in self.open, "sent for nobody"
                 assert command.request in self.may_run, "sent a second time without proof"
-                assert command.node in self.core.links, "sent over a broken link"
+                assert command.node in self.core.books.links, "sent over a broken link"
                 assert command.instance not in self.under_way, "two events at a time"
                 assert (command.instance, command.number) in self.usable, "sent under a lease that ended"
                 self.may_run.discard(command.request)
-                came = self.came[command.request]
-                line = self.core.lines[self.usable[command.instance, command.number]]
-                assert all(came <= call.arrived_at for call in line.waiting.values()), "not oldest first"
+                self.check_turn(self.core.books.calls[command.request])
                 self.under_way[command.instance] = command.request
             case do.Finish():
                 assert command.request in self.open, "an outcome that nobody is owed"
@@ -80,15 +79,22 @@ class Frontend(RuleBasedStateMachine):
                         assert lease[0] not in self.under_way, "gave back a busy one as idle"
             case do.Attach():
                 assert all(lease in self.usable for lease in command.leases)
-                assert set(command.links) == self.core.links
+                assert set(command.links) == self.core.books.links
             case do.Demand():
-                assert self.core.attached, "told to nobody"
+                assert self.core.books.attached, "told to nobody"
             case do.ReportLink():
-                assert self.core.attached, "told to nobody"
+                assert self.core.books.attached, "told to nobody"
             case do.Unlink():
                 assert command.node in self.leaving, "unlinked from one that stays"
                 assert not any(node_of(i) == command.node for i in self.under_way), "an answer is still due"
                 self.leaving.discard(command.node)
+
+    def check_turn(self, sent: Call) -> None:
+        """Of what is left behind nothing had a better right: the rest of the turns has a test of its own."""
+        for call in self.core.books.lines[sent.version].waiting.values():
+            alike = (call.had_turn, call.priority, call.tenant) == (sent.had_turn, sent.priority, sent.tenant)
+            assert not alike or sent.arrived_at <= call.arrived_at, "not oldest first"
+            assert sent.had_turn or not call.had_turn, "one that never ran waits behind a new one"
 
     # Callers
 
@@ -96,22 +102,26 @@ class Frontend(RuleBasedStateMachine):
         patience=st.sampled_from([0.2, 1.0, 5.0]),
         leased=st.none() | instances,
         burst=st.sampled_from([1, 1, 3]),
+        rights=st.tuples(st.sampled_from(list(Priority)), st.sampled_from(["a", "b"]), st.integers(0, 5)),
     )
-    def arrive(self, patience: float, leased: InstanceId | None, burst: int) -> None:
+    def arrive(
+        self, patience: float, leased: InstanceId | None, burst: int, rights: tuple[Priority, str, int]
+    ) -> None:
         """Calls come, and often an instance for the first of them."""
         for _ in range(burst):
-            self.arrives(patience)
+            self.arrives(patience, rights)
         if leased is not None:
             self.given(leased, starting=False, old_version=False)
 
-    def arrives(self, patience: float) -> None:
+    def arrives(self, patience: float, rights: tuple[Priority, str, int]) -> None:
         self.accepted += 1
         self.now += 0.001
         request = RequestId(f"r{self.accepted}")
         self.open[request] = self.now + patience
         self.may_run.add(request)
-        self.came[request] = self.now
-        self.feed(on.InvocationArrived(request, self.version, self.now + patience, self.now))
+        self.feed(on.InvocationArrived(request, self.version, self.now + patience, self.now, *rights))
+        waiting = [c for c in self.core.books.calls.values() if c.running_on is None and not c.had_turn]
+        assert sum(call.size for call in waiting) <= MAX_BYTES, "more bytes wait than may"
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -158,24 +168,24 @@ class Frontend(RuleBasedStateMachine):
         self.serial += 1
         lease = instance, LeaseNumber(self.serial)
         node = node_of(instance)
-        if node in self.core.links:
+        if node in self.core.books.links:
             for older in [key for key in self.usable if key[0] == instance]:
                 if instance not in self.under_way:
                     del self.usable[older]
             self.usable[lease] = version
         self.feed(on.LeaseGiven(*lease, node, version, starting, "no_instance", self.now))
 
-    @precondition(lambda self: self.core.leases)
+    @precondition(lambda self: self.core.books.leases)
     @rule(data=st.data(), behind=st.integers(0, 1))
     def ready(self, data: st.DataObject, behind: int) -> None:
-        lease = self.core.leases[data.draw(st.sampled_from(sorted(self.core.leases)))]
+        lease = self.core.books.leases[data.draw(st.sampled_from(sorted(self.core.books.leases)))]
         number = LeaseNumber(lease.number - behind)
         self.feed(on.LeaseReady(lease.instance, number, 1.0, 2.0, self.now))
 
-    @precondition(lambda self: self.core.leases)
+    @precondition(lambda self: self.core.books.leases)
     @rule(data=st.data(), node_lost=st.booleans(), error=st.sampled_from([b"", b"{}"]))
     def voided(self, data: st.DataObject, node_lost: bool, error: bytes) -> None:
-        lease = self.core.leases[data.draw(st.sampled_from(sorted(self.core.leases)))]
+        lease = self.core.books.leases[data.draw(st.sampled_from(sorted(self.core.books.leases)))]
         self.usable.pop((lease.instance, lease.number), None)
         if node_lost or lease.instance not in self.under_way:
             self.under_way.pop(lease.instance, None)
@@ -191,7 +201,7 @@ class Frontend(RuleBasedStateMachine):
         """In one rule, so that it takes one step of many."""
         match what:
             case "unmet":
-                self.feed(on.UnmetTold(self.version, "limit_reached", "all exist"))
+                self.feed(on.UnmetTold(self.version, "limit_reached", "all exist", self.now))
             case "removed" | "replaced":
                 self.new_version(what == "removed")
             case _:
@@ -203,7 +213,7 @@ class Frontend(RuleBasedStateMachine):
     def placement_attached(self) -> None:
         said = self.feed(on.PlacementAttached(self.now))
         claims = {lease for c in said if isinstance(c, do.Attach) for lease in c.leases}
-        held = {(le.instance, le.number) for le in self.core.leases.values() if not le.void}
+        held = {(le.instance, le.number) for le in self.core.books.leases.values() if not le.void}
         assert claims == held, "the attachment does not say all"
 
     # The world
@@ -218,12 +228,12 @@ class Frontend(RuleBasedStateMachine):
             self.feed(on.LinkUp(node))
 
     def leaves(self, node: NodeId) -> None:
-        if node not in self.core.links:
+        if node not in self.core.books.links:
             return
         self.leaving.add(node)
         self.feed(on.WorkerLeaves(node, self.now))
         assert self.feed(on.WorkerLeaves(node, self.now)) == []
-        assert all(lease.void for lease in self.core.leases.values() if lease.node == node)
+        assert all(lease.void for lease in self.core.books.leases.values() if lease.node == node)
         self.usable = {key: v for key, v in self.usable.items() if node_of(key[0]) != node}
 
     def link_down(self, node: NodeId) -> None:
@@ -231,7 +241,7 @@ class Frontend(RuleBasedStateMachine):
         for instance in [i for i in INSTANCES if node_of(i) == node]:
             self.under_way.pop(instance, None)
         self.feed(on.LinkDown(node, self.now))
-        assert not any(lease.node == node for lease in self.core.leases.values())
+        assert not any(lease.node == node for lease in self.core.books.leases.values())
         self.usable = {key: v for key, v in self.usable.items() if node_of(key[0]) != node}
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0]))
@@ -251,8 +261,10 @@ class Frontend(RuleBasedStateMachine):
 
     @invariant()
     def counts_have_not_drifted(self) -> None:
-        for line in self.core.lines.values():
-            leases = [le for le in self.core.leases.values() if le.version == line.version and not le.void]
+        for line in self.core.books.lines.values():
+            leases = [
+                le for le in self.core.books.leases.values() if le.version == line.version and not le.void
+            ]
             assert line.held == len(leases)
             assert line.busy == sum(le.hold is Hold.BUSY for le in leases)
             idle = {le.instance for le in leases if le.hold is Hold.IDLE}
@@ -261,7 +273,7 @@ class Frontend(RuleBasedStateMachine):
 
     @invariant()
     def what_runs_is_what_was_sent(self) -> None:
-        running = {le.instance: le.request for le in self.core.leases.values() if le.hold is Hold.BUSY}
+        running = {le.instance: le.request for le in self.core.books.leases.values() if le.hold is Hold.BUSY}
         assert running == self.under_way
 
     @invariant()
@@ -270,30 +282,43 @@ class Frontend(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_forgotten(self) -> None:
-        assert set(self.core.calls) == set(self.open)
+        assert set(self.core.books.calls) == set(self.open)
         running = set(self.under_way.values())
-        for call in self.core.calls.values():
+        for call in self.core.books.calls.values():
             waiting = (
-                call.request in self.core.lines[call.version].waiting if call.running_on is None else False
+                call.request in self.core.books.lines[call.version].waiting
+                if call.running_on is None
+                else False
             )
             assert waiting != (call.request in running), "a call that neither waits nor runs"
 
     @invariant()
     def no_call_waits_beside_an_idle_instance(self) -> None:
-        for line in self.core.lines.values():
+        for line in self.core.books.lines.values():
             assert not (line.waiting and line.idle)
             assert not (line.removed and (line.waiting or line.idle)), "of use to nobody"
 
     @invariant()
     def oldest_first(self) -> None:
-        for line in self.core.lines.values():
+        for line in self.core.books.lines.values():
             ages = [call.arrived_at for call in line.waiting.values()]
             assert ages == sorted(ages)
 
     @invariant()
+    def the_turns_are_those_of_all_that_wait(self) -> None:
+        for line in self.core.books.lines.values():
+            queues = [queue for rank in line.turns.ranks for queue in rank.queues.values()]
+            assert all(queue.calls for queue in queues), "a tenant without calls has a turn"
+            each = [*line.turns.again, *(request for queue in queues for request in queue.calls)]
+            assert sorted(each) == sorted(line.waiting)
+            assert all(queue.size == sum(c.size for c in queue.calls.values()) for queue in queues)
+        waiting = [c for line in self.core.books.lines.values() for c in line.waiting.values()]
+        assert self.core.books.waiting_bytes == sum(call.size for call in waiting)
+
+    @invariant()
     def placement_knows_what_is_missing(self) -> None:
-        for line in self.core.lines.values():
-            if self.core.attached and line.wanted > line.held:
+        for line in self.core.books.lines.values():
+            if self.core.books.attached and line.wanted > line.held:
                 assert line.told >= line.wanted
 
 

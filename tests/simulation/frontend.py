@@ -5,6 +5,7 @@ from typing import Any
 
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
+from lambent_frontend.core.call import Priority
 from lambent_frontend.core.dispatcher import Dispatcher
 from lambent_proto.ids import FrontendId, NodeId, RequestId, VersionKey
 from tests.simulation.network import End, Network, Process, Wire
@@ -12,6 +13,9 @@ from tests.simulation.promises import Accepted, Promises
 from tests.simulation.store import Etcd
 
 TICK_S = 0.05
+
+MAX_WAITING_BYTES = 60
+"""A few calls' worth of those that the world makes."""
 
 
 class Frontend(Process):
@@ -26,7 +30,9 @@ class Frontend(Process):
 
     def started(self) -> None:
         self.id = FrontendId(f"{self.name}.{self.life}")
-        self.core = Dispatcher(max_waiting=self.max_waiting, linger_s=0.1)
+        self.core = Dispatcher(
+            max_waiting=self.max_waiting, max_waiting_bytes=MAX_WAITING_BYTES, linger_s=0.1
+        )
         self.nodes: dict[NodeId, str] = {}
         self.links: dict[NodeId, Wire] = {}
         self.left: set[NodeId] = set()
@@ -45,13 +51,15 @@ class Frontend(Process):
 
     # What happens
 
-    def call(self, function: str, request: RequestId, patience: float) -> None:
+    def call(
+        self, function: str, request: RequestId, patience: float, priority: Priority, tenant: str, size: int
+    ) -> None:
         version = self.versions.get(function)
         if version is None:
             return  # answered NOT_FOUND before it is accepted
         now = self.net.clock.now
         self.promises.accepted(Accepted(request, version, now + patience, self, self.life, now))
-        self.feed(on.InvocationArrived(request, version, now + patience, now))
+        self.feed(on.InvocationArrived(request, version, now + patience, now, priority, tenant, size))
 
     def abandon(self, request: RequestId) -> None:
         if request in self.promises.open_calls:
@@ -191,6 +199,6 @@ class Frontend(Process):
                 case ("recall", version, wanted):
                     self.feed(on.RecallAsked(version, wanted, at))
                 case ("unmet", version, reason, detail):
-                    self.feed(on.UnmetTold(version, reason, detail))
+                    self.feed(on.UnmetTold(version, reason, detail, at))
                 case _:
                     raise AssertionError(f"no placement says {message}")

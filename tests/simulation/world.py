@@ -4,6 +4,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambent_frontend.core.call import Priority
 from lambent_placement.core import invariants
 from lambent_placement.core.commands import Unmet
 from lambent_placement.core.scheduler import KEEPS, Scheduler
@@ -165,7 +166,9 @@ class World:
         self.calls += 1
         request = RequestId(f"r{self.calls}")
         patience = self.dice.uniform(0.3, 3.0)
-        frontend.call(function, request, patience)
+        priority = self.dice.choice(list(Priority))
+        tenant = self.dice.choice(("", "a", "b"))
+        frontend.call(function, request, patience, priority, tenant, self.dice.randint(0, 5))
         if self.dice.random() < 0.05:
             frontend.soon(self.dice.uniform(0.0, patience), lambda: frontend.abandon(request))
 
@@ -278,7 +281,9 @@ class World:
 
     def _check_nothing_idle_beside_a_waiting_call(self) -> None:
         now = self.clock.now
-        waiting = {line.version for f in self.frontends for line in f.core.lines.values() if line.waiting}
+        waiting = {
+            line.version for f in self.frontends for line in f.core.books.lines.values() if line.waiting
+        }
         idle = {
             s.version
             for s in self.promises.sandboxes.values()
@@ -299,7 +304,7 @@ class World:
     def _check_none_starves(self) -> None:
         """Of the functions that share the pool, each gets a part of it, however many calls another has."""
         now = self.clock.now
-        lines = [line for f in self.frontends for line in f.core.lines.values()]
+        lines = [line for f in self.frontends for line in f.core.books.lines.values()]
         waiting = {line.version for line in lines if line.waiting and line.unmet == Unmet.FLEET_LIMIT.value}
         starving = {function_of(version) for version in waiting}
         self.starving_since = {f: self.starving_since.get(f, now) for f in starving}
@@ -325,8 +330,10 @@ class World:
             if node.instances and f"drain/{node_name(node.id)}" in self.etcd.keys:
                 raise Broken(f"{node.id} was to be emptied, and has {sorted(node.instances)}")
         for frontend in self.frontends:
-            if frontend.core.leases:
-                raise Broken(f"{frontend.id} still holds leases with nothing to do: {frontend.core.leases}")
+            if frontend.core.books.leases:
+                raise Broken(
+                    f"{frontend.id} still holds leases with nothing to do: {frontend.core.books.leases}"
+                )
         served = Counter(c.outcome for c in self.promises.calls.values())
         late = [c for c in self.promises.calls.values() if c.at > STORM_S + CALM_S / 2]
         odd = {c.outcome for c in late} - {"answered", "init_failed", "abandoned", "throttled", "deadline"}

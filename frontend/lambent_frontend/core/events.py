@@ -1,5 +1,6 @@
 """What has happened, as a frontend sees it. Times are monotonic seconds of the frontend's own clock."""
 
+from lambent_frontend.core.call import Priority
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey
 from lambent_proto.messages import message
 
@@ -12,6 +13,10 @@ class InvocationArrived:
     version: VersionKey
     deadline: float
     at: float
+    priority: Priority = Priority.NORMAL
+    tenant: str = ""
+    size: int = 0
+    """Bytes that it holds while it waits."""
 
 
 @message
@@ -119,6 +124,7 @@ class UnmetTold:
     version: VersionKey
     reason: str
     detail: str
+    at: float
 
 
 @message

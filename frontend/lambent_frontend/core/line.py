@@ -3,8 +3,16 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
+from lambent_frontend.core.turns import InOrder, Turns
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey
+
+RUNS: Final = 32
+"""How many calls the mean time of a run is taken of, about: the last ones count most."""
+
+STUCK: Final = ("limit_reached", "fleet_limit_reached", "no_memory")
+"""What placement says of a line that can have no more instances until others give some up."""
 
 
 class Hold(Enum):
@@ -32,21 +40,10 @@ class Lease:
     init_ms: float = 0.0
     restored: bool = False
     request: RequestId | None = None
-    idle_since: float = 0.0
+    since: float = 0.0
+    """When it became idle, or its event was sent."""
     void: bool = False
     """Ended while an event runs: the answer is still welcome, another event must not follow."""
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """One accepted invocation that has no outcome yet."""
-
-    request: RequestId
-    version: VersionKey
-    deadline: float
-    arrived_at: float
-    running_on: InstanceId | None = None
-    waited_for: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +53,9 @@ class Line:
     version: VersionKey
     limit: int | None = None
     removed: bool = False
-    waiting: OrderedDict[RequestId, Call] = field(default_factory=OrderedDict)
+    waiting: InOrder = field(default_factory=OrderedDict)
+    """All that wait, the oldest first. `turns` has the same calls in the order in which they are served."""
+    turns: Turns = field(default_factory=Turns)
     idle: list[Lease] = field(default_factory=list)
     """Idle leases, most recently used last."""
     held: int = 0
@@ -72,6 +71,14 @@ class Line:
     """How many leases placement wants back."""
     unmet: str = ""
     unmet_detail: str = ""
+    most: int = 0
+    """The most leases held at any moment since placement says that there can be no more."""
+    grew_at: float = 0.0
+    """When it was last one more, or since when placement says so."""
+    runs: int = 0
+    """Calls that have ended while others waited, counted up to RUNS."""
+    run_s: float = 0.0
+    """How long such a call ran, in the mean."""
 
     @property
     def wanted(self) -> int:
@@ -81,6 +88,19 @@ class Line:
     def unused(self) -> bool:
         """Nothing is held, waits, or was told to placement: the line can be made anew when it is needed."""
         return not (self.held or self.waiting or self.told or self.owed)
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.unmet in STUCK
+
+    def tell_unmet(self, reason: str, detail: str, at: float) -> None:
+        if not (self.is_stuck and reason in STUCK):
+            self.most, self.grew_at = self.held, at
+        self.unmet, self.unmet_detail = reason, detail
+
+    def ran(self, seconds: float) -> None:
+        self.runs = min(self.runs + 1, RUNS)
+        self.run_s += (seconds - self.run_s) / self.runs
 
     def oldest_wait_s(self, at: float) -> float:
         for call in self.waiting.values():

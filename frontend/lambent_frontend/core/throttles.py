@@ -1,6 +1,10 @@
-"""Why a call was throttled, by Lambda's names where Lambda has one (its `Reason`)."""
+"""Why a call is throttled: in words, and by Lambda's names where Lambda has one (its `Reason`)."""
 
 from typing import Final
+
+from lambent_frontend.core.commands import Finish, Outcome
+from lambent_frontend.core.line import Line
+from lambent_proto.ids import RequestId, function_of
 
 RESERVED: Final = "ReservedFunctionConcurrentInvocationLimitExceeded"
 FLEET: Final = "ConcurrentInvocationLimitExceeded"
@@ -12,3 +16,18 @@ _BY_UNMET: Final = {"limit_reached": RESERVED, "fleet_limit_reached": FLEET, "st
 def reason(limit: int | None, unmet: str) -> str:
     """Empty for what Lambda does not know, such as a fleet without memory."""
     return RESERVED if limit == 0 else _BY_UNMET.get(unmet, "")
+
+
+def switched_off(request: RequestId, line: Line) -> Finish:
+    detail = f"function '{function_of(line.version)}' is switched off: its concurrency is 0"
+    return Finish(request, Outcome.THROTTLED, detail, throttle=RESERVED)
+
+
+def throttled(request: RequestId, line: Line, detail: str, attached: bool) -> Finish:
+    """With what placement lacks added to the words."""
+    if not attached:
+        detail += "; placement cannot be reached, so nothing new can be started"
+    elif line.unmet:
+        detail += f"; {line.unmet_detail or line.unmet}"
+    why = reason(line.limit, line.unmet if attached else "")
+    return Finish(request, Outcome.THROTTLED, detail, throttle=why)

@@ -275,12 +275,18 @@ class ExplainResponse(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     FRONTEND_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     function_name: _builtins.str
     outcome: _builtins.str
     """succeeded, function_error, throttled, timed_out, lost, cancelled, failed"""
     message: _builtins.str
     frontend: _builtins.str
+    priority: _invoke_pb2.Priority.ValueType
+    """as the caller gave it"""
+    tenant: _builtins.str
+    """as the caller gave it"""
     @_builtins.property
     def explanation(self) -> _invoke_pb2.Explanation: ...
     @_builtins.property
@@ -297,10 +303,12 @@ class ExplainResponse(_message.Message):
         explanation: _invoke_pb2.Explanation | None = ...,
         frontend: _builtins.str = ...,
         candidates: _abc.Iterable[Global___Candidate] | None = ...,
+        priority: _invoke_pb2.Priority.ValueType = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "explanation", b"explanation", "frontend", b"frontend", "function_name", b"function_name", "message", b"message", "outcome", b"outcome", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "explanation", b"explanation", "frontend", b"frontend", "function_name", b"function_name", "message", b"message", "outcome", b"outcome", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

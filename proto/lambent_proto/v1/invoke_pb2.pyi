@@ -36,6 +36,24 @@ LOG_TYPE_TAIL: LogType.ValueType  # 1
 """the last 4 KB of the invocation's log come back with the answer"""
 Global___LogType: _TypeAlias = LogType  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_NORMAL: _Priority.ValueType  # 0
+    PRIORITY_HIGH: _Priority.ValueType  # 1
+    PRIORITY_LOW: _Priority.ValueType  # 2
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Which of the calls that wait for the same function are served first. A lower class has its part all the same."""
+
+PRIORITY_NORMAL: Priority.ValueType  # 0
+PRIORITY_HIGH: Priority.ValueType  # 1
+PRIORITY_LOW: Priority.ValueType  # 2
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class InvokeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -45,6 +63,8 @@ class InvokeRequest(_message.Message):
     LOG_TYPE_FIELD_NUMBER: _builtins.int
     CLIENT_CONTEXT_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     function_name: _builtins.str
     """`name` or `name:qualifier`."""
     payload: _builtins.bytes
@@ -56,6 +76,11 @@ class InvokeRequest(_message.Message):
     """Longest time to wait and run, seconds; 0 takes the fleet's waiting time plus the function's timeout.
     The deadline of the RPC counts as well, whichever is sooner.
     """
+    priority: Global___Priority.ValueType
+    tenant: _builtins.str
+    """On whose behalf: calls of one class that wait for the same function are served tenant by tenant in turns.
+    Any text of at most 256 characters that can be printed; empty is a tenant too.
+    """
     def __init__(
         self,
         *,
@@ -64,10 +89,12 @@ class InvokeRequest(_message.Message):
         log_type: Global___LogType.ValueType = ...,
         client_context: _builtins.str = ...,
         deadline_s: _builtins.float = ...,
+        priority: Global___Priority.ValueType = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "log_type", b"log_type", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "log_type", b"log_type", "payload", b"payload", "priority", b"priority", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

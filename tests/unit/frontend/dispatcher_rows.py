@@ -4,6 +4,7 @@ from typing import Final
 
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
+from lambent_frontend.core.call import Priority
 from lambent_frontend.core.dispatcher import Dispatcher
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey
 
@@ -15,18 +16,27 @@ CONNECTED: Final[list[on.Event]] = [on.LinkUp(N1), on.LinkUp(N2), on.PlacementAt
 DELETED: Final = "function 'f' was deleted"
 
 
-def decide(history: list[on.Event], last: on.Event, max_waiting: int = 2) -> list[do.Command]:
+def decide(
+    history: list[on.Event], last: on.Event, max_waiting: int = 2, max_waiting_bytes: int = 1000
+) -> list[do.Command]:
     """What a frontend that is attached and linked to two nodes says to the last event."""
-    dispatcher = Dispatcher(max_waiting=max_waiting, linger_s=0.1)
+    dispatcher = Dispatcher(max_waiting=max_waiting, max_waiting_bytes=max_waiting_bytes, linger_s=0.1)
     for event in [*CONNECTED, *history]:
         dispatcher.handle(event)
     return dispatcher.handle(last)
 
 
 def arrived(
-    request: str, at: float = 0.0, *, deadline: float = 10.0, version: VersionKey = V
+    request: str,
+    at: float = 0.0,
+    *,
+    deadline: float = 10.0,
+    version: VersionKey = V,
+    priority: Priority = Priority.NORMAL,
+    tenant: str = "",
+    size: int = 0,
 ) -> on.InvocationArrived:
-    return on.InvocationArrived(RequestId(request), version, deadline, at)
+    return on.InvocationArrived(RequestId(request), version, deadline, at, priority, tenant, size)
 
 
 def abandoned(request: str, at: float = 1.0) -> on.InvocationAbandoned:

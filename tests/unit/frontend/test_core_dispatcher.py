@@ -27,7 +27,7 @@ OFF = "function 'f' is switched off: its concurrency is 0"
 FULL = "the line of function 'f' is full: 2 calls wait"
 IN_VAIN = "no instance of function 'f' became free in 1.0 s"
 NO_PLACEMENT = "; placement cannot be reached, so nothing new can be started"
-LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist")
+LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist")
             id="3: a full line says what placement lacks",
         ),
         pytest.param(
-            [arrived("r1"), arrived("r2"), LIMIT, on.UnmetTold(V, "", "")],
+            [arrived("r1"), arrived("r2"), LIMIT, on.UnmetTold(V, "", "", 0.0)],
             arrived("r3"),
             [finish("r3", Outcome.THROTTLED, FULL)],
             id="3: a reason that is over is not given",
@@ -361,7 +361,7 @@ def test_waiting_calls_end_only_once() -> None:
     for event in [*CONNECTED, arrived("r1", deadline=1.0), on.Tick(1.0)]:
         dispatcher.handle(event)
     assert dispatcher.handle(on.Tick(20.0)) == []
-    assert not dispatcher.calls
+    assert not dispatcher.books.calls
 
 
 @pytest.mark.parametrize(

@@ -438,16 +438,16 @@ def test_an_old_version_is_forgotten_once_nothing_is_left_of_it() -> None:
     dispatcher = Dispatcher(linger_s=0.1)
     for event in [*CONNECTED, given("i1"), arrived("r1"), REPLACED, on.Tick(1.1)]:
         dispatcher.handle(event)
-    assert V in dispatcher.lines
+    assert V in dispatcher.books.lines
     dispatcher.handle(answered("i1", "r1", 2.0))
     dispatcher.handle(on.Tick(2.1))
-    assert not dispatcher.lines
+    assert not dispatcher.books.lines
 
 
 def test_news_of_a_version_that_is_gone_leaves_no_trace() -> None:
     """What placement still says of it comes to a frontend that has forgotten it."""
     dispatcher = Dispatcher(linger_s=0.1)
-    dispatcher.handle(on.UnmetTold(V, "limit_reached", ""))
+    dispatcher.handle(on.UnmetTold(V, "limit_reached", "", 1.0))
     dispatcher.handle(on.RecallAsked(V, 0, 1.0))
     dispatcher.handle(on.Tick(1.1))
-    assert not dispatcher.lines
+    assert not dispatcher.books.lines

@@ -3,10 +3,11 @@
 from lambent_chassis.clock import monotonic_s
 from lambent_frontend.calls import Answer, Call, Candidate
 from lambent_frontend.core import events as on
+from lambent_frontend.core.call import Priority
 from lambent_frontend.driver import Driver
 from lambent_proto import frames
 from lambent_proto.definition import Definition
-from lambent_proto.errors import LambentError
+from lambent_proto.errors import LambentError, Throttled
 from lambent_proto.ids import FunctionName, InstanceId, NodeId, RequestId
 from tests.unit.frontend.dispatcher_rows import N1, given, ready, starting
 
@@ -28,9 +29,9 @@ class Workers:
         del self.levels[node]
 
 
-def attached() -> tuple[Driver, Workers]:
+def attached(max_waiting: int = 1) -> tuple[Driver, Workers]:
     """With one idle instance of the function on N1."""
-    driver, workers = Driver(max_waiting=1, linger_s=0.1), Workers()
+    driver, workers = Driver(max_waiting=max_waiting, max_waiting_bytes=1000, linger_s=0.1), Workers()
     driver.workers = workers
     driver.to_placement = lambda command: None
     driver.feed(on.PlacementAttached(0.0))
@@ -87,3 +88,50 @@ async def test_a_cold_start_is_explained_with_the_nodes_that_were_compared() -> 
     assert warm is not None
     assert (cold.instance, cold.start, list(cold.candidates)) == ("i-2", "cold", compared)
     assert (warm.instance, warm.start, list(warm.candidates)) == ("i-2", "warm", [])
+
+
+async def test_waiting_calls_go_by_priority_and_by_tenant() -> None:
+    """The core is told both: behind a busy instance a high one goes first, then the tenants take turns."""
+    driver, workers = attached(max_waiting=9)
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    waiting = [
+        ("a-1", Priority.NORMAL, "a"),
+        ("a-2", Priority.NORMAL, "a"),
+        ("b-1", Priority.NORMAL, "b"),
+        ("high", Priority.HIGH, "a"),
+    ]
+    for request, priority, tenant in waiting:
+        call = Call(RequestId(request), DEFINITION, b"{}", False, "", 10.0, "", priority, tenant)
+        driver.submit(call, lambda answer: None)
+    for _ in waiting:
+        driver.answered(frames.Answer(workers.sent[-1], False, 1.5, None, b"1"))
+    assert workers.sent == [R, "high", "a-1", "b-1", "a-2"]
+
+
+async def test_a_call_takes_room_for_its_event_and_its_client_context() -> None:
+    """600 and 400 bytes have just room in a frontend of 1,000 bytes; of one byte more there is none."""
+    driver, _ = attached(max_waiting=9)
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    answers: list[Answer | LambentError] = []
+    driver.submit(Call(RequestId("r-2"), DEFINITION, bytes(601), False, "c" * 400, 10.0), answers.append)
+    (refused,) = answers
+    assert isinstance(refused, Throttled)
+    assert "no room in the line of function 'f' for 1,001 bytes" in refused.message
+    driver.submit(Call(RequestId("r-3"), DEFINITION, bytes(600), False, "c" * 400, 10.0), answers.append)
+    assert len(answers) == 1
+
+
+async def test_priority_and_tenant_are_explained() -> None:
+    """Of a call that ran, and of one that was never sent."""
+    driver, _ = attached()
+    never = RequestId("r-2")
+    for request, priority, tenant in ((R, Priority.HIGH, "a"), (never, Priority.LOW, "b")):
+        call = Call(request, DEFINITION, b"{}", False, "", 10.0, "", priority, tenant)
+        driver.submit(call, lambda answer: None)
+    driver.abandon(never)
+    driver.answered(frames.Answer(R, False, 1.5, None, b"1"))
+    told = [driver.explain(request) for request in (R, never)]
+    assert [(it.outcome, it.priority, it.tenant) for it in told if it] == [
+        ("succeeded", Priority.HIGH, "a"),
+        ("cancelled", Priority.LOW, "b"),
+    ]

@@ -10,6 +10,7 @@ import pytest
 from lambent.client import Client
 from lambent_chassis import grpc_options
 from lambent_frontend.calls import Candidate, Explained
+from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
 from lambent_proto.errors import NotReady, UnknownRequest
 from lambent_proto.ids import NodeId, RequestId
@@ -166,6 +167,8 @@ async def test_a_call_is_explained() -> None:
         "a new one",
         "none",
         [Candidate(NodeId("n1@7"), 3.25, 1, 2, True, 0.25)],
+        Priority.LOW,
+        "team a",
     )
     async with fleet_of(None, dispatcher) as client:
         explained = await client.explain("r-1")
@@ -183,6 +186,7 @@ async def test_a_call_is_explained() -> None:
         )
         assert (explained.function_name, explained.outcome) == ("f", "succeeded")
         assert explained.frontend == FRONTEND
+        assert (explained.priority, explained.tenant) == (invoke_pb2.PRIORITY_LOW, "team a")
         assert list(explained.candidates) == [
             fleet_pb2.Candidate(node="n1", points=3.25, preferred=1, instances=2, package=True, free=0.25)
         ]

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from lambent_chassis import grpc_options
+from lambent_frontend.core.call import Priority
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_proto.status import REQUEST_ID_KEY, code_of, from_rpc, leaves
@@ -146,6 +147,9 @@ REFUSED = [
     ),
     pytest.param(request(deadline_s=-1), "INVALID_REQUEST", id="deadline negative"),
     pytest.param(request(deadline_s=float("nan")), "INVALID_REQUEST", id="deadline not a number"),
+    pytest.param(request(priority=3), "INVALID_REQUEST", id="no such priority"),
+    pytest.param(request(tenant="t" * 257), "INVALID_REQUEST", id="tenant too long"),
+    pytest.param(request(tenant="a\nb"), "INVALID_REQUEST", id="tenant that cannot be printed"),
 ]
 
 
@@ -170,6 +174,28 @@ async def test_a_client_context_is_handed_on(stub: "Stub", dispatcher: ScriptedD
     """As it came, in base64."""
     await stub.Invoke(request(client_context=CONTEXT))
     assert dispatcher.calls[0].client_context == CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("asked", "priority", "tenant"),
+    [
+        pytest.param(request(), Priority.NORMAL, "", id="neither is given"),
+        pytest.param(request(priority=invoke_pb2.PRIORITY_HIGH), Priority.HIGH, "", id="high"),
+        pytest.param(request(priority=invoke_pb2.PRIORITY_LOW), Priority.LOW, "", id="low"),
+        pytest.param(request(tenant="ü" * 256), Priority.NORMAL, "ü" * 256, id="the longest tenant"),
+        pytest.param(request(tenant="team a"), Priority.NORMAL, "team a", id="a tenant with a space"),
+    ],
+)
+async def test_priority_and_tenant_are_handed_on(
+    stub: "Stub",
+    dispatcher: ScriptedDispatcher,
+    asked: invoke_pb2.InvokeRequest,
+    priority: Priority,
+    tenant: str,
+) -> None:
+    """As the caller gave them; a call without is of the normal class and of the tenant without a name."""
+    await stub.Invoke(asked)
+    assert (dispatcher.calls[0].priority, dispatcher.calls[0].tenant) == (priority, tenant)
 
 
 @pytest.mark.parametrize(

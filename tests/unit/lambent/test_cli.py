@@ -1,5 +1,6 @@
 """The command line without a fleet: what it says of mistakes, and that it is quick. Real processes."""
 
+import asyncio
 import json
 import os
 import socket
@@ -8,6 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from lambent_frontend.calls import Explained
+from lambent_frontend.core.call import Priority
+from lambent_frontend.fleet import Fleet
+from lambent_proto.ids import RequestId
+from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
 
 
 def lambent(
@@ -37,6 +44,7 @@ def free_port() -> int:
         pytest.param(["invok"], "No such command 'invok'", id="unknown command"),
         pytest.param(["invoke"], "Missing argument 'NAME'", id="no name"),
         pytest.param(["invoke", "f", "-", "-d", "{}"], "Give the event once", id="two events"),
+        pytest.param(["invoke", "f", "--priority", "urgent"], "'urgent' is not one of", id="priority"),
         pytest.param(["ps", "--endpoint", "http://x:1"], "'http://x:1' is not HOST:PORT", id="endpoint"),
         pytest.param(["deploy", "/nowhere", "--name", "f"], "'/nowhere' does not exist", id="no such folder"),
         pytest.param(
@@ -91,6 +99,34 @@ def test_nobody_there(arguments: list[str]) -> None:
     assert endpoint in done.stderr
     assert "`lambent up` starts one" in done.stderr
     assert len(done.stderr.splitlines()) == 2
+
+
+async def test_a_call_with_priority_and_tenant() -> None:
+    """`invoke` gives them on, `explain` shows them; that a call is a normal one of nobody goes unsaid."""
+    dispatcher = ScriptedDispatcher()
+    what = "f", "succeeded", "", "warm", "idle", "n1", "i-1", 1, 0, 0, 2, "", "none", ()
+    for request, priority, tenant in (("r-1", Priority.HIGH, "team a"), ("r-2", Priority.NORMAL, "")):
+        explained = Explained(RequestId(request), *what, priority, tenant)
+        dispatcher.explained[explained.request_id] = explained
+    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    async with serving(dispatcher, fleet=fleet) as address:
+        where = {"LAMBENT_ENDPOINT": address}
+
+        async def told(*arguments: str) -> str:
+            done = await asyncio.to_thread(lambent, *arguments, environment=where)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        await told("invoke", "echo", "--priority", "low", "--tenant", "team b")
+        special, usual = await told("explain", "r-1"), await told("explain", "r-2")
+        as_json = json.loads(await told("explain", "r-1", "--json"))
+    (call,) = dispatcher.calls
+    assert (call.priority, call.tenant) == (Priority.LOW, "team b")
+    shown = dict(line.split(maxsplit=1) for line in special.splitlines())
+    assert (shown["priority"], shown["tenant"]) == ("high", "team a")
+    assert "priority" not in usual
+    assert "tenant" not in usual
+    assert (as_json["priority"], as_json["tenant"]) == ("PRIORITY_HIGH", "team a")
 
 
 def test_the_runtimes_of_this_host() -> None:

@@ -4,12 +4,14 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 import pytest
 
 from lambent import Client, Invocation
 from lambent_chassis import grpc_options
+from lambent_frontend.core.call import Priority
 from lambent_proto.errors import (
     DeadlinePassed,
     InvalidRequest,
@@ -63,6 +65,32 @@ async def test_an_answer_has_all_its_parts(client: Client, dispatcher: ScriptedD
     call = dispatcher.calls[0]
     assert (done.request_id, call.deadline_s) == (call.request_id, 5)
     assert json.loads(base64.b64decode(call.client_context)) == {"custom": {"k": "v"}}
+
+
+async def test_a_call_is_given_a_priority_and_a_tenant(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """Unary and over a stream; without them it is a normal one of nobody in particular."""
+    async with client.stream() as stream:
+        for invoke in (client.invoke, stream.invoke):
+            await invoke("echo", priority="high", tenant="a")
+            await invoke("echo", priority="low", tenant="b")
+            await invoke("echo")
+    given = [(Priority.HIGH, "a"), (Priority.LOW, "b"), (Priority.NORMAL, "")]
+    assert [(call.priority, call.tenant) for call in dispatcher.calls] == 2 * given
+
+
+async def test_a_priority_that_is_none_is_refused_here(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """With the names that there are; nothing is sent, and the stream is whole."""
+    wrong: Any = "urgent"
+    async with client.stream() as stream:
+        for invoke in (client.invoke, stream.invoke):
+            with pytest.raises(ValueError, match="'urgent' is none of high, normal, low"):
+                await invoke("echo", priority=wrong)
+        assert dispatcher.calls == []
+        assert (await stream.invoke("echo", b"x")).payload == b"x"
 
 
 async def test_a_function_s_failure_is_no_exception(client: Client) -> None:

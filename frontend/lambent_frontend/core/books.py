@@ -1,0 +1,87 @@
+"""What a frontend knows: its lines, its calls, its leases and its links."""
+
+from dataclasses import dataclass, field
+
+from lambent_frontend.core.call import Call
+from lambent_frontend.core.line import Hold, Lease, Line
+from lambent_frontend.core.turns import by_age
+from lambent_proto.ids import InstanceId, NodeId, RequestId, VersionKey
+
+
+@dataclass(slots=True)
+class Books:
+    lines: dict[VersionKey, Line] = field(default_factory=dict)
+    calls: dict[RequestId, Call] = field(default_factory=dict)
+    leases: dict[InstanceId, Lease] = field(default_factory=dict)
+    links: set[NodeId] = field(default_factory=set)
+    """Workers that events may be sent to."""
+    leaving: set[NodeId] = field(default_factory=set)
+    """Workers that will end, and still owe answers."""
+    attached: bool = False
+    """A stream to the leading placement stands."""
+    waiting_bytes: int = 0
+    """Of all calls that wait."""
+
+    def join(self, line: Line, call: Call) -> None:
+        if call.had_turn:
+            by_age(line.waiting, call)
+        else:
+            line.waiting[call.request] = call
+        line.turns.join(call)
+        self.waiting_bytes += call.size
+
+    def leave(self, line: Line, call: Call) -> None:
+        del line.waiting[call.request]
+        line.turns.leave(call)
+        self.waiting_bytes -= call.size
+
+    def next(self, line: Line) -> Call:
+        """Takes the call whose turn it is out of the line."""
+        call = line.turns.next()
+        del line.waiting[call.request]
+        self.waiting_bytes -= call.size
+        return call
+
+    def line(self, version: VersionKey) -> Line:
+        line = self.lines.get(version)
+        if line is None:
+            line = self.lines[version] = Line(version)
+        return line
+
+    def end(self, lease: Lease) -> Line:
+        """Nothing more may be sent under this lease; the answer to what was is still welcome."""
+        if lease.hold is not Hold.BUSY:
+            return self.drop(lease)
+        line = self.line(lease.version)
+        lease.void = True
+        line.held -= 1
+        line.busy -= 1
+        return line
+
+    def drop(self, lease: Lease) -> Line:
+        """Takes a lease out of the books, whatever state it is in."""
+        del self.leases[lease.instance]
+        line = self.line(lease.version)
+        if lease.void:
+            return line
+        line.held -= 1
+        if lease.hold is Hold.BUSY:
+            line.busy -= 1
+        elif lease.hold is Hold.IDLE:
+            line.idle.remove(lease)
+        return line
+
+    def free(self, lease: Lease, at: float) -> Line:
+        """The instance of this lease runs nothing any more."""
+        line = self.line(lease.version)
+        if lease.void:
+            del self.leases[lease.instance]
+            return line
+        line.busy -= 1
+        lease.hold = Hold.IDLE
+        lease.request = None
+        if line.waiting:
+            line.ran(at - lease.since)
+        lease.since = at
+        line.idle.append(lease)
+        return line
