@@ -489,7 +489,7 @@ BUGS: Final = [
             "a lost grant is kept for ever",
             "[i for i in node.instances.values() if i.id not in reported]",
             "[i for i in node.instances.values() if i.id in ()]",
-            "simulation",
+            "table",
         ),
         (
             "an evict is not said again",
