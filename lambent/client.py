@@ -76,12 +76,14 @@ class Client:
         client_context: Mapping[str, object] | None = None,
         priority: Priority = "normal",
         tenant: str = "",
+        sticky_key: str = "",
     ) -> Invocation:
         """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
 
         `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
         timeout. Of calls that wait for the same function those of a higher `priority` are served first, and
-        in one class the tenants take turns. Raises a LambentError.
+        in one class the tenants take turns. Calls with one `sticky_key` go to the instance that served it
+        last, or else to its node, where that costs no wait. Raises a LambentError.
         """
         request = invoke_pb2.InvokeRequest()
         fill_request(
@@ -93,6 +95,7 @@ class Client:
             client_context=client_context,
             priority=priority,
             tenant=tenant,
+            sticky_key=sticky_key,
         )
         # The frontend's own answer says more than a deadline that strikes here.
         within_s = None if timeout_s is None else timeout_s + GRACE_S

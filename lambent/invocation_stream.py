@@ -59,6 +59,7 @@ class InvocationStream:
         client_context: Mapping[str, object] | None = None,
         priority: Priority = "normal",
         tenant: str = "",
+        sticky_key: str = "",
     ) -> Invocation:
         """As `Client.invoke`. Giving up on it (cancelling) does not stop a function that runs."""
         if self._over is not None:
@@ -74,6 +75,7 @@ class InvocationStream:
             client_context=client_context,
             priority=priority,
             tenant=tenant,
+            sticky_key=sticky_key,
         )
         self._next_message().invocations.add(id=number, request=request)
         self._gathered_bytes += len(request.payload)

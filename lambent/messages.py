@@ -57,6 +57,7 @@ def fill_request(
     client_context: Mapping[str, object] | None,
     priority: Priority,
     tenant: str,
+    sticky_key: str,
 ) -> None:
     """Bytes go as they are, anything else as JSON. TypeError or ValueError if JSON has no form for it, and
     ValueError for a priority that is none."""
@@ -72,6 +73,8 @@ def fill_request(
         request.priority = _priority(priority)
     if tenant:
         request.tenant = tenant
+    if sticky_key:
+        request.sticky_key = sticky_key
 
 
 def _priority(priority: Priority) -> "invoke_pb2.Priority.ValueType":

@@ -8,6 +8,7 @@ from lambent_frontend.core.call import Priority
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import NodeId, RequestId
+from lambent_proto.sticky import NO_KEY
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class Call:
     """The version or alias that was asked for; empty: none."""
     priority: Priority = Priority.NORMAL
     tenant: str = ""
+    sticky: int = NO_KEY
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Candidate(NamedTuple):
     instances: int
     package: bool
     free: float
+    sticky: bool = False
 
 
 @dataclass(slots=True)

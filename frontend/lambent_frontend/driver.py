@@ -27,7 +27,7 @@ REMEMBERED: Final = 10_000
 """How many finished calls can still be explained."""
 
 Done = Callable[[Answer | LambentError], None]
-ToPlacement = do.Demand | do.Release | do.AnswerRecall | do.ReportLink | do.Attach
+ToPlacement = do.Demand | do.Release | do.AnswerRecall | do.TellServed | do.ReportLink | do.Attach
 
 _ERRORS: Final[dict[do.Outcome, type[LambentError]]] = {
     do.Outcome.THROTTLED: Throttled,
@@ -98,7 +98,7 @@ class Driver:
         now = monotonic_s()
         self._pending[call.request_id] = _Pending(call, done)
         size = len(call.payload) + len(call.client_context)
-        rights = call.priority, call.tenant, size
+        rights = call.priority, call.tenant, size, call.sticky
         self.feed(
             on.InvocationArrived(call.request_id, call.definition.key, now + call.deadline_s, now, *rights)
         )
@@ -204,7 +204,14 @@ class Driver:
                 self._finish(command)
             case do.Unlink():
                 self.workers.unlink(command.node)
-            case do.Demand() | do.Release() | do.AnswerRecall() | do.ReportLink() | do.Attach():
+            case (
+                do.Demand()
+                | do.Release()
+                | do.AnswerRecall()
+                | do.TellServed()
+                | do.ReportLink()
+                | do.Attach()
+            ):
                 self.to_placement(command)
             case _:
                 assert_never(command)

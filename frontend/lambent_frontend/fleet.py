@@ -180,6 +180,7 @@ def _candidate(it: Candidate) -> fleet_pb2.Candidate:
         instances=it.instances,
         package=it.package,
         free=it.free,
+        sticky=it.sticky,
     )
 
 

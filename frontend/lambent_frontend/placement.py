@@ -84,6 +84,9 @@ def _report(command: ToPlacement, frontend: FrontendId) -> wire.FrontendReport:
         case do.AnswerRecall():
             recalled = wire.Recalled(version=command.version, leases=_held(command.leases))
             return wire.FrontendReport(recalled=recalled)
+        case do.TellServed():
+            calls = [wire.KeyServed(instance=instance, key=key) for instance, key in command.calls]
+            return wire.FrontendReport(served=wire.Served(calls=calls))
         case do.ReportLink():
             return wire.FrontendReport(link=wire.LinkChange(node=command.node, up=command.up))
         case do.Attach():
@@ -100,7 +103,8 @@ def _report(command: ToPlacement, frontend: FrontendId) -> wire.FrontendReport:
 
 
 def _demand(demand: do.Demand) -> wire.Demand:
-    return wire.Demand(version=demand.version, wanted=demand.wanted, oldest_wait_s=demand.oldest_wait_s)
+    level = demand.wanted, demand.oldest_wait_s
+    return wire.Demand(version=demand.version, wanted=level[0], oldest_wait_s=level[1], keys=demand.keys)
 
 
 def _held(leases: list[tuple[InstanceId, LeaseNumber]]) -> list[wire.HeldLease]:
@@ -108,7 +112,7 @@ def _held(leases: list[tuple[InstanceId, LeaseNumber]]) -> list[wire.HeldLease]:
 
 
 def _candidate(it: wire.Candidate) -> Candidate:
-    return Candidate(NodeId(it.node), it.points, it.preferred, it.instances, it.package, it.free)
+    return Candidate(NodeId(it.node), it.points, it.preferred, it.instances, it.package, it.free, it.sticky)
 
 
 def _event(order: wire.FrontendOrder, at: float) -> on.Event | None:

@@ -12,12 +12,14 @@ from lambent_frontend.core.call import Priority
 from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest, PayloadTooLarge, UnknownFunction
 from lambent_proto.ids import MAX_PAYLOAD_BYTES, FunctionName, RequestId
+from lambent_proto.sticky import sticky_of
 from lambent_proto.v1 import invoke_pb2
 
 MAX_CLIENT_CONTEXT_BYTES: Final = 3583
 """Of its base64 form: Lambda's limit."""
 
-MAX_TENANT: Final = 256
+MAX_TEXT: Final = 256
+"""Characters of a tenant or of a sticky key."""
 """Characters."""
 
 _PRIORITIES: Final[dict[int, Priority]] = {
@@ -79,6 +81,7 @@ def call_of(
     if remaining_s is not None:
         deadline_s = min(deadline_s, max(remaining_s, 0.0))
     priority, tenant = _rights(request, request_id)
+    sticky = _text("sticky key", request.sticky_key, request_id)
     tail = request.log_type == invoke_pb2.LOG_TYPE_TAIL
     _, _, qualifier = request.function_name.partition(":")
     return Call(
@@ -91,6 +94,7 @@ def call_of(
         qualifier,
         priority,
         tenant,
+        sticky_of(sticky),
     )
 
 
@@ -122,17 +126,20 @@ def _check_client_context(client_context: str, request_id: RequestId) -> None:
 
 def _rights(request: invoke_pb2.InvokeRequest, request_id: RequestId) -> tuple[Priority, str]:
     """Priority and tenant: what a call's turn depends on."""
-    priority, tenant = _PRIORITIES.get(request.priority), request.tenant
+    priority = _PRIORITIES.get(request.priority)
     if priority is None:
         raise InvalidRequest(
             f"priority is {request.priority}: it must be 0 (normal), 1 (high) or 2 (low)", request_id
         )
-    if tenant and (len(tenant) > MAX_TENANT or not tenant.isprintable()):
+    return priority, _text("tenant", request.tenant, request_id)
+
+
+def _text(what: str, text: str, request_id: RequestId) -> str:
+    if text and (len(text) > MAX_TEXT or not text.isprintable()):
         raise InvalidRequest(
-            f"the tenant {tenant[:80]!r} is not at most {MAX_TENANT} characters that can be printed",
-            request_id,
+            f"the {what} {text[:80]!r} is not at most {MAX_TEXT} characters that can be printed", request_id
         )
-    return priority, tenant
+    return text
 
 
 def priority_told(priority: Priority) -> "invoke_pb2.Priority.ValueType":

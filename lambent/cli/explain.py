@@ -51,13 +51,21 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
     )
     if answer.candidates:
         click.echo("\nNodes compared for its instance, the one taken first:")
-        columns = ("node", "points", "preferred labels", "its instances", "its package", "stays free")
+        columns = (
+            "node",
+            "points",
+            "preferred labels",
+            "sticky",
+            "its instances",
+            "its package",
+            "stays free",
+        )
         print_table(columns, [_compared(it) for it in answer.candidates], "")
 
 
 def _compared(it: "Candidate") -> tuple[object, ...]:
-    package = "yes" if it.package else "no"
-    return it.node, f"{it.points:.2f}", it.preferred, it.instances, package, f"{it.free:.0%}"
+    sticky, package = ("yes" if known else "no" for known in (it.sticky, it.package))
+    return it.node, f"{it.points:.2f}", it.preferred, sticky, it.instances, package, f"{it.free:.0%}"
 
 
 def in_one_line(told: "Explanation") -> str:

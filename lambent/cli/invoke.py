@@ -31,6 +31,12 @@ FUNCTION_FAILED: Final = 1
     help="Who is served first of those that wait for the same function.",
 )
 @click.option("--tenant", default="", metavar="NAME", help="On whose behalf: tenants that wait take turns.")
+@click.option(
+    "--sticky-key",
+    default="",
+    metavar="KEY",
+    help="Prefer the instance, or else the node, that served this key last.",
+)
 @click.option("--tail", is_flag=True, help="Print the end of its log to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on standard error how, why and where it started.")
 @json_option
@@ -45,6 +51,7 @@ async def invoke(
     timeout_s: float | None,
     priority: "Priority",
     tenant: str,
+    sticky_key: str,
     tail: bool,
     verbose: bool,
     as_json: bool,
@@ -63,6 +70,7 @@ async def invoke(
         timeout_s=timeout_s,
         priority=priority,
         tenant=tenant,
+        sticky_key=sticky_key,
     )
     if as_json:
         _print_json(done)

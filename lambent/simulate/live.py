@@ -145,7 +145,7 @@ class Live:
                 if command.outcome is frontend_do.Outcome.THROTTLED:
                     self.counted.gave_up(self._calls.pop(command.request).at)
             case frontend_do.Demand():
-                wish = on.Wish(command.version, command.wanted, command.oldest_wait_s)
+                wish = on.Wish(command.version, command.wanted, command.oldest_wait_s, command.keys)
                 self._todo.append(lambda: self._place(on.Demanded(F, wish, self.now)))
             case frontend_do.Release():
                 self._todo.append(lambda: self._place(on.Released(F, command.leases, command.sure, self.now)))

@@ -250,4 +250,5 @@ def _candidate(it: do.Candidate) -> wire.Candidate:
         instances=it.holds,
         package=it.package,
         free=it.free,
+        sticky=it.sticky,
     )

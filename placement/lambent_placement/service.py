@@ -151,7 +151,8 @@ def _held(leases: Any) -> list[tuple[InstanceId, LeaseNumber]]:
 
 
 def _wish(demand: wire.Demand) -> on.Wish:
-    return on.Wish(VersionKey(demand.version), demand.wanted, demand.oldest_wait_s)
+    version, keys = VersionKey(demand.version), tuple(demand.keys)
+    return on.Wish(version, demand.wanted, demand.oldest_wait_s, keys)
 
 
 def _reported(instance: wire.HeldInstance) -> on.Reported:
@@ -176,6 +177,9 @@ def _frontend_event(frontend: FrontendId, report: wire.FrontendReport, at: float
         case "recalled":
             version = VersionKey(report.recalled.version)
             return on.Recalled(frontend, version, _held(report.recalled.leases), at)
+        case "served":
+            calls = [(InstanceId(it.instance), it.key) for it in report.served.calls]
+            return on.KeysServed(frontend, calls)
         case "link":
             return on.LinkChanged(frontend, NodeId(report.link.node), report.link.up, at)
         case _:

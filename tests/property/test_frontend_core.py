@@ -40,6 +40,9 @@ class Frontend(RuleBasedStateMachine):
         self.under_way: dict[InstanceId, RequestId] = {}
         self.may_run: set[RequestId] = set()
         """Never sent, or sent and proven not to have run."""
+        self.served: dict[int, InstanceId] = {}
+        """Who served each sticky key last."""
+        self.untold: dict[int, InstanceId] = {}
         self.leaving: set[NodeId] = set()
         """Workers that said goodbye, and have not been unlinked from."""
         self.usable: dict[Key, VersionKey] = {}
@@ -68,6 +71,7 @@ class Frontend(RuleBasedStateMachine):
                 assert (command.instance, command.number) in self.usable, "sent under a lease that ended"
                 self.may_run.discard(command.request)
                 self.check_turn(self.core.books.calls[command.request])
+                self.check_key(self.core.books.calls[command.request], command.instance)
                 self.under_way[command.instance] = command.request
             case do.Finish():
                 assert command.request in self.open, "an outcome that nobody is owed"
@@ -80,14 +84,25 @@ class Frontend(RuleBasedStateMachine):
             case do.Attach():
                 assert all(lease in self.usable for lease in command.leases)
                 assert set(command.links) == self.core.books.links
-            case do.Demand():
+            case do.Demand() | do.ReportLink():
                 assert self.core.books.attached, "told to nobody"
-            case do.ReportLink():
+            case do.TellServed():
                 assert self.core.books.attached, "told to nobody"
+                assert {key: instance for instance, key in command.calls} == self.untold
+                self.untold.clear()
             case do.Unlink():
                 assert command.node in self.leaving, "unlinked from one that stays"
                 assert not any(node_of(i) == command.node for i in self.under_way), "an answer is still due"
                 self.leaving.discard(command.node)
+
+    def check_key(self, sent: Call, to: InstanceId) -> None:
+        """Whoever served its key last does so again, if it was idle."""
+        if not sent.sticky:
+            return
+        last = self.served.get(sent.sticky, to)
+        idle = [lease.instance for lease in self.core.books.lines[sent.version].idle]
+        assert last not in idle, "another one served the key last, and was idle"
+        self.served[sent.sticky] = self.untold[sent.sticky] = to
 
     def check_turn(self, sent: Call) -> None:
         """Of what is left behind nothing had a better right: the rest of the turns has a test of its own."""
@@ -102,10 +117,15 @@ class Frontend(RuleBasedStateMachine):
         patience=st.sampled_from([0.2, 1.0, 5.0]),
         leased=st.none() | instances,
         burst=st.sampled_from([1, 1, 3]),
-        rights=st.tuples(st.sampled_from(list(Priority)), st.sampled_from(["a", "b"]), st.integers(0, 5)),
+        rights=st.tuples(
+            st.sampled_from(list(Priority)),
+            st.sampled_from(["a", "b"]),
+            st.integers(0, 5),
+            st.sampled_from([0, 0, 7, 8]),
+        ),
     )
     def arrive(
-        self, patience: float, leased: InstanceId | None, burst: int, rights: tuple[Priority, str, int]
+        self, patience: float, leased: InstanceId | None, burst: int, rights: tuple[Priority, str, int, int]
     ) -> None:
         """Calls come, and often an instance for the first of them."""
         for _ in range(burst):
@@ -113,7 +133,7 @@ class Frontend(RuleBasedStateMachine):
         if leased is not None:
             self.given(leased, starting=False, old_version=False)
 
-    def arrives(self, patience: float, rights: tuple[Priority, str, int]) -> None:
+    def arrives(self, patience: float, rights: tuple[Priority, str, int, int]) -> None:
         self.accepted += 1
         self.now += 0.001
         request = RequestId(f"r{self.accepted}")

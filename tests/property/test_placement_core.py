@@ -291,12 +291,20 @@ class Fleet(RuleBasedStateMachine):
         function=functions,
         wanted=st.integers(0, 3),
         waited_s=st.sampled_from([0, 1]),
+        keys=st.lists(st.sampled_from([7, 8]), max_size=2),
         goes_well=st.booleans(),
     )
     def demands(
-        self, frontend: FrontendId, function: FunctionName, wanted: int, waited_s: int, goes_well: bool
+        self,
+        frontend: FrontendId,
+        function: FunctionName,
+        wanted: int,
+        waited_s: int,
+        keys: list[int],
+        goes_well: bool,
     ) -> None:
-        self.feed(on.Demanded(frontend, on.Wish(self.version(function), wanted, float(waited_s)), self.now))
+        wish = on.Wish(self.version(function), wanted, float(waited_s), tuple(keys))
+        self.feed(on.Demanded(frontend, wish, self.now))
         if goes_well:
             self.all_goes_well()
 
@@ -336,8 +344,9 @@ class Fleet(RuleBasedStateMachine):
         """All goes well, and what is not used is given back; then the next call is due."""
         if frontend not in self.attached:
             return
-        self.demands(frontend, function, 1, 0, True)
-        self.demands(frontend, function, 0, 0, False)
+        self.demands(frontend, function, 1, 0, [7], True)
+        self.feed(on.KeysServed(frontend, [(instance, 7) for instance in self.held[frontend]]))
+        self.demands(frontend, function, 0, 0, [], False)
         for instance, number in list(self.held[frontend].items()):
             if not self.runs_for(frontend, instance):
                 del self.held[frontend][instance]

@@ -52,14 +52,15 @@ class Frontend(Process):
     # What happens
 
     def call(
-        self, function: str, request: RequestId, patience: float, priority: Priority, tenant: str, size: int
+        self, function: str, request: RequestId, patience: float, rights: tuple[Priority, str, int, int]
     ) -> None:
+        """`rights`: its priority, tenant, size and sticky key."""
         version = self.versions.get(function)
         if version is None:
             return  # answered NOT_FOUND before it is accepted
         now = self.net.clock.now
         self.promises.accepted(Accepted(request, version, now + patience, self, self.life, now))
-        self.feed(on.InvocationArrived(request, version, now + patience, now, priority, tenant, size))
+        self.feed(on.InvocationArrived(request, version, now + patience, now, *rights))
 
     def abandon(self, request: RequestId) -> None:
         if request in self.promises.open_calls:

@@ -229,19 +229,21 @@ class Placement(Process):
             if old is not None:
                 old.close(self)
             self.frontends[frontend] = wire
-            wishes = [on.Wish(d.version, d.wanted, d.oldest_wait_s) for d in said.demands]
+            wishes = [on.Wish(d.version, d.wanted, d.oldest_wait_s, d.keys) for d in said.demands]
             self.feed(on.FrontendAttached(frontend, said.leases, wishes, said.links, at))
             return
         if self.frontends.get(frontend) is not wire:
             return
         match said:
             case frontend_said.Demand():
-                wish = on.Wish(said.version, said.wanted, said.oldest_wait_s)
+                wish = on.Wish(said.version, said.wanted, said.oldest_wait_s, said.keys)
                 self.feed(on.Demanded(frontend, wish, at))
             case frontend_said.Release():
                 self.feed(on.Released(frontend, said.leases, said.sure, at))
             case frontend_said.AnswerRecall():
                 self.feed(on.Recalled(frontend, said.version, said.leases, at))
+            case frontend_said.TellServed():
+                self.feed(on.KeysServed(frontend, said.calls))
             case frontend_said.ReportLink():
                 self.feed(on.LinkChanged(frontend, said.node, said.up, at))
             case _:

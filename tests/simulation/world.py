@@ -168,7 +168,8 @@ class World:
         patience = self.dice.uniform(0.3, 3.0)
         priority = self.dice.choice(list(Priority))
         tenant = self.dice.choice(("", "a", "b"))
-        frontend.call(function, request, patience, priority, tenant, self.dice.randint(0, 5))
+        size, sticky = self.dice.randint(0, 5), self.dice.randint(0, 3)
+        frontend.call(function, request, patience, (priority, tenant, size, sticky))
         if self.dice.random() < 0.05:
             frontend.soon(self.dice.uniform(0.0, patience), lambda: frontend.abandon(request))
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from lambent_frontend.core.call import Call
 from lambent_frontend.core.line import Hold, Lease, Line
 from lambent_frontend.core.turns import by_age
-from lambent_proto.ids import InstanceId, NodeId, RequestId, VersionKey
+from lambent_proto.ids import FunctionName, InstanceId, NodeId, RequestId, VersionKey, function_of
+from lambent_proto.sticky import Served
 
 
 @dataclass(slots=True)
@@ -21,6 +22,10 @@ class Books:
     """A stream to the leading placement stands."""
     waiting_bytes: int = 0
     """Of all calls that wait."""
+    served: Served = field(default_factory=Served)
+    """Who served each sticky key last, of the calls of this frontend."""
+    untold: dict[tuple[FunctionName, int], InstanceId] = field(default_factory=dict)
+    """What of that placement has not been told."""
 
     def join(self, line: Line, call: Call) -> None:
         if call.had_turn:
@@ -41,6 +46,11 @@ class Books:
         del line.waiting[call.request]
         self.waiting_bytes -= call.size
         return call
+
+    def serves_key(self, key: int, lease: Lease) -> None:
+        function = function_of(lease.version)
+        self.served.note(function, key, lease.instance, lease.node)
+        self.untold[function, key] = lease.instance
 
     def line(self, version: VersionKey) -> Line:
         line = self.lines.get(version)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from lambent_proto.ids import InstanceId, RequestId, VersionKey
+from lambent_proto.sticky import NO_KEY
 
 
 class Priority(IntEnum):
@@ -24,6 +25,7 @@ class Call:
     tenant: str
     size: int
     """Bytes that it holds while it waits."""
+    sticky: int = NO_KEY
     running_on: InstanceId | None = None
     waited_for: str = ""
     had_turn: bool = False

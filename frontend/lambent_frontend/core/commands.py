@@ -66,6 +66,8 @@ class Demand:
     version: VersionKey
     wanted: int
     oldest_wait_s: float
+    keys: tuple[int, ...] = ()
+    """Sticky keys of the calls that have waited longest."""
 
 
 @message
@@ -85,6 +87,13 @@ class AnswerRecall:
 
 
 @message
+class TellServed:
+    """Which sticky keys were served since this was last told, and by whom."""
+
+    calls: list[tuple[InstanceId, int]]
+
+
+@message
 class ReportLink:
     node: NodeId
     up: bool
@@ -99,4 +108,4 @@ class Attach:
     links: list[NodeId]
 
 
-Command = Dispatch | Finish | Demand | Release | AnswerRecall | ReportLink | Attach | Unlink
+Command = Dispatch | Finish | Demand | Release | AnswerRecall | TellServed | ReportLink | Attach | Unlink

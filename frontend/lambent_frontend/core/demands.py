@@ -5,14 +5,19 @@ less with the next tick, or before what is given back.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from lambent_frontend.core.books import Books
-from lambent_frontend.core.commands import Attach, Command, Demand
+from lambent_frontend.core.commands import Attach, Command, Demand, TellServed
 from lambent_frontend.core.line import Line
 
 DEMAND_REFRESH_S: Final = 0.1
 """How often placement hears again how long the oldest call has waited."""
+
+
+KEYS: Final = 8
+"""Of how many waiting calls placement is told the sticky keys."""
 
 
 @dataclass(slots=True)
@@ -62,4 +67,15 @@ class Demands:
     def _demand(self, line: Line, level: int, at: float) -> Demand:
         line.told = level
         line.told_at = at
-        return Demand(line.version, level, line.oldest_wait_s(at))
+        oldest = islice(line.waiting.values(), KEYS)
+        keys = tuple(call.sticky for call in oldest if call.sticky)
+        return Demand(line.version, level, line.oldest_wait_s(at), keys)
+
+    def tell_served(self) -> list[Command]:
+        """Goes before what is given back, so that it is found for its keys."""
+        untold = self.books.untold
+        if not untold or not self.books.attached:
+            return []
+        calls = [(instance, key) for (_, key), instance in untold.items()]
+        untold.clear()
+        return [TellServed(calls)]

@@ -130,9 +130,8 @@ class Dispatcher:
             return [_deleted(event.request, line)]
         if line.limit == 0:
             return [throttles.switched_off(event.request, line)]
-        call = Call(
-            event.request, line.version, event.deadline, event.at, event.priority, event.tenant, event.size
-        )
+        rights = event.priority, event.tenant, event.size
+        call = Call(event.request, line.version, event.deadline, event.at, *rights, event.sticky)
         if line.idle:
             self.books.calls[event.request] = call
             return [self.serving.send(line, call, event.at), *self.demands.ask(line, event.at)]
@@ -179,6 +178,7 @@ class Dispatcher:
         commands: list[Command] = []
         for request in [c.request for c in self.books.calls.values() if at >= c.deadline]:
             commands += self._overdue(self.books.calls[request], at)
+        commands += self.demands.tell_served()
         for line in list(self.books.lines.values()):
             commands += self.leases.linger(line, at)
             commands += self.demands.tell_level(line, at)

@@ -3,6 +3,7 @@
 from lambent_frontend.core.call import Priority
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId, VersionKey
 from lambent_proto.messages import message
+from lambent_proto.sticky import NO_KEY
 
 
 @message
@@ -17,6 +18,7 @@ class InvocationArrived:
     tenant: str = ""
     size: int = 0
     """Bytes that it holds while it waits."""
+    sticky: int = NO_KEY
 
 
 @message

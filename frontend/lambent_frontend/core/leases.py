@@ -97,6 +97,7 @@ class Leases:
             return []
         given = self.serving.give_back(line)
         return [
+            *self.demands.tell_served(),
             *self.demands.lower(line, event.at),
             AnswerRecall(event.version, given),
             *self.demands.ask(line, event.at),

@@ -6,8 +6,9 @@ from lambent_frontend.core.books import Books
 from lambent_frontend.core.call import Call
 from lambent_frontend.core.commands import Command, Dispatch, Release
 from lambent_frontend.core.demands import Demands
-from lambent_frontend.core.line import Hold, Line
-from lambent_proto.ids import InstanceId, LeaseNumber
+from lambent_frontend.core.line import Hold, Lease, Line
+from lambent_proto.ids import InstanceId, LeaseNumber, function_of
+from lambent_proto.sticky import NO_KEY, STICKY_INSTANCE, STICKY_NODE
 
 
 @dataclass(slots=True)
@@ -28,15 +29,17 @@ class Serving:
         return commands + self.demands.ask(line, at)
 
     def send(self, line: Line, call: Call, at: float) -> Command:
-        """To the most recently used idle instance."""
-        lease = line.idle.pop()
+        """To the most recently used idle instance, but for a sticky key."""
+        lease, matched = self._pick(line, call)
         lease.hold = Hold.BUSY
         lease.request = call.request
         lease.since = at
         line.busy += 1
         call.running_on = lease.instance
         cold = lease.fresh and call.arrived_at < lease.ready_at
-        reason = lease.reason if lease.fresh or not lease.ready_at else "idle_lease"
+        reason = matched or (lease.reason if lease.fresh or not lease.ready_at else "idle_lease")
+        if reason in (STICKY_INSTANCE, STICKY_NODE) and not call.sticky:
+            reason = "most_recently_used"  # given for a call that something else had served by then
         command = Dispatch(
             lease.node,
             lease.instance,
@@ -54,6 +57,23 @@ class Serving:
         lease.served = True
         lease.reason = "idle_lease"
         return command
+
+    def _pick(self, line: Line, call: Call) -> tuple[Lease, str]:
+        """Takes an idle lease, and says what of the sticky key's last one it is: the instance, its node."""
+        if call.sticky == NO_KEY:
+            return line.idle.pop(), ""
+        last = self.books.served.by(function_of(line.version), call.sticky)
+        lease, matched = line.idle[-1], ""
+        if last is not None:
+            for idle in reversed(line.idle):
+                if idle.instance == last.instance:
+                    lease, matched = idle, STICKY_INSTANCE
+                    break
+                if idle.node == last.node and not matched:
+                    lease, matched = idle, STICKY_NODE
+        line.idle.remove(lease)
+        self.books.serves_key(call.sticky, lease)
+        return lease, "" if lease.fresh else matched
 
     def give_back(self, line: Line) -> list[tuple[InstanceId, LeaseNumber]]:
         """Takes idle leases that are owed out of the books, least recently used first.

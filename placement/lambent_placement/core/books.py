@@ -25,6 +25,7 @@ from lambent_proto.ids import (
     qualifier_of,
 )
 from lambent_proto.runtimes import runs
+from lambent_proto.sticky import Served
 
 REMEMBERED: Final = 16
 """Nodes that are known to have a function's package."""
@@ -128,6 +129,8 @@ class Wanted:
     unmet: str = ""
     """The last reason told, with its detail: said again only when it changes."""
     recall: Asked | None = None
+    keys: tuple[int, ...] = ()
+    """Sticky keys of the calls that have waited longest; one less with each instance given."""
 
     @property
     def missing(self) -> int:
@@ -258,6 +261,8 @@ class Books:
     """Instances that are being evicted so that another version can start."""
     provisioned: dict[VersionKey, Version] = field(default_factory=dict)
     """Versions that are to have instances ready."""
+    served: Served = field(default_factory=Served)
+    """Who served each sticky key last."""
     pool: Pool = field(default_factory=Pool)
     pack: bool = False
     """New instances go to the fullest nodes rather than to the emptiest."""

@@ -24,6 +24,21 @@ def warmest(version: Version, frontend: Frontend) -> Instance | None:
     return None
 
 
+def for_key(books: Books, version: Version, frontend: Frontend, key: int) -> tuple[Instance, str] | None:
+    """The idle instance that served a sticky key last, or else the most recently used one on its node."""
+    last = books.served.by(version.function.name, key)
+    if last is None or last.node not in frontend.links:
+        return None
+    instance = version.kept.get(last.instance) or version.idle.get(last.instance)
+    if instance is not None:
+        return instance, Reason.STICKY_INSTANCE
+    node = books.nodes.get(last.node)
+    for instance in islice(reversed(node.idle.values()), LOOKED_AT) if node else ():
+        if instance.version == version.key:
+            return instance, Reason.STICKY_NODE
+    return None
+
+
 def make_room(books: Books, frontend: Frontend | None, version: Version, at: float) -> list[Instance]:
     """Idle instances to evict, all on one node, so that a new instance fits there; empty if nothing helps.
 

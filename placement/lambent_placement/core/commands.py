@@ -6,6 +6,7 @@ from typing import Final
 
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
 from lambent_proto.messages import message
+from lambent_proto.sticky import STICKY_INSTANCE, STICKY_NODE
 
 
 class Reason:
@@ -13,6 +14,8 @@ class Reason:
 
     MOST_RECENTLY_USED: Final = "most_recently_used"
     PROVISIONED: Final = "provisioned"
+    STICKY_INSTANCE: Final = STICKY_INSTANCE
+    STICKY_NODE: Final = STICKY_NODE
     NO_INSTANCE: Final = "no_instance"
     ALL_BUSY: Final = "all_busy"
     OTHER_VERSION: Final = "other_version"
@@ -48,6 +51,8 @@ class Candidate:
     package: bool
     free: float
     """The share of its memory that stays free."""
+    sticky: bool = False
+    """The sticky key of the call that waits was served there last."""
 
 
 @message

@@ -175,6 +175,8 @@ class Wish:
     version: VersionKey
     wanted: int
     oldest_wait_s: float
+    keys: tuple[int, ...] = ()
+    """Sticky keys of the calls that have waited longest."""
 
 
 @message
@@ -213,6 +215,14 @@ class Released:
 
 
 @message
+class KeysServed:
+    """Which sticky keys instances that a frontend holds have served of late."""
+
+    frontend: FrontendId
+    calls: list[tuple[InstanceId, int]]
+
+
+@message
 class Recalled:
     """Answers a recall at once, with what was idle."""
 
@@ -245,6 +255,7 @@ Event = (
     | InstanceGone
     | InstanceFreed
     | GrantRefused
+    | KeysServed
     | Recalled
     | LinkChanged
     | FrontendAttached

@@ -5,7 +5,8 @@ Rule 2: this module knows no clock, no socket and no etcd. Events carry the time
 
 A demand that is not met is served in this order of preference, the longest waiting frontend first:
 
-    1. the most recently used idle instance that the frontend can reach;
+    1. an idle instance that the frontend can reach: the one that served the call's sticky key last, one on
+       the node of that one, a provisioned one, the most recently used;
     2. what is already on its way: a fenced instance, a recalled lease, room being made;
     3. an instance held by a frontend that is gone: fenced, then given;
     4. what another frontend holds and does not use: recalled, idle ones come back at once;
@@ -50,6 +51,7 @@ from lambent_placement.core.events import (
     InstanceFreed,
     InstanceGone,
     InstanceReady,
+    KeysServed,
     LinkChanged,
     NodeDisconnected,
     NodeDraining,
@@ -76,6 +78,7 @@ from lambent_proto.ids import (
     FrontendId,
     InstanceId,
     LeaseNumber,
+    function_of,
 )
 
 KEEPS: Final = {"fixed": Fixed, "greedy-dual": GreedyDual, "histogram": Histogram}
@@ -125,6 +128,8 @@ class Scheduler:
                 return self._demanded(event)
             case Released():
                 return self._take_back(event.frontend, event.leases, event.sure, event.at)
+            case KeysServed():
+                return self._keys_served(event)
             case Tick():
                 return self._tick(event.at)
             case InstanceReady():
@@ -179,6 +184,16 @@ class Scheduler:
         wanted = self.books.wanted(wish.version, frontend)
         wanted.wanted = wish.wanted
         wanted.oldest_at = at - wish.oldest_wait_s
+        wanted.keys = wish.keys
+
+    def _keys_served(self, event: KeysServed) -> list[Command]:
+        """A hint, and taken as such: nothing is done for it."""
+        for instance_id, key in event.calls:
+            instance = self.books.instances.get(instance_id)
+            if instance is not None:
+                function = function_of(instance.version)
+                self.books.served.note(function, key, instance_id, instance.node)
+        return []
 
     def _attached(self, event: FrontendAttached) -> list[Command]:
         """Its claims against the books: what it does not claim it does not hold, whatever the books say."""

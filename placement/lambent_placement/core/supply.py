@@ -8,10 +8,11 @@ from typing import Final
 
 from lambent_placement.core import choice, where
 from lambent_placement.core.acts import Acts
-from lambent_placement.core.books import Asked, Books, Frontend, Function, Version, Wanted
+from lambent_placement.core.books import Asked, Books, Frontend, Function, Instance, Version, Wanted
 from lambent_placement.core.commands import Command, Reason, Recall, TellUnmet, Unmet
 from lambent_placement.core.limits import STARTS_WITHIN_S
 from lambent_proto.ids import FrontendId, VersionKey
+from lambent_proto.sticky import NO_KEY
 
 RECALL_FRESH_S: Final = 0.02
 """How long the answer "nothing idle here" is believed before the same frontend is asked again."""
@@ -61,10 +62,11 @@ class Supply:
         needy = self._needy(version)
         for frontend in needy:
             wanted = version.wanted[frontend.id]
-            while wanted.missing and (instance := choice.warmest(version, frontend)) is not None:
+            while wanted.missing and (found := self._warm(version, frontend, wanted.keys)) is not None:
                 if not self._may_run_more(version):
                     break
-                reason = Reason.PROVISIONED if instance.provisioned else Reason.MOST_RECENTLY_USED
+                wanted.keys = wanted.keys[1:]
+                instance, reason = found
                 commands.append(self.acts.give(instance, frontend.id, reason, at))
         needy = [f for f in needy if version.wanted[f.id].missing]
         if not needy:
@@ -72,6 +74,16 @@ class Supply:
             return commands + self._all_met(version)
         self.books.needy[key] = None
         return commands + self._find_more(version, needy, at)
+
+    def _warm(
+        self, version: Version, frontend: Frontend, keys: tuple[int, ...]
+    ) -> tuple[Instance, str] | None:
+        if keys and (found := choice.for_key(self.books, version, frontend, keys[0])) is not None:
+            return found
+        instance = choice.warmest(version, frontend)
+        if instance is None:
+            return None
+        return instance, Reason.PROVISIONED if instance.provisioned else Reason.MOST_RECENTLY_USED
 
     def _may_run_more(self, version: Version) -> bool:
         """Whether the pool has room for one more of its instances; what is reserved or provisioned is always
@@ -268,7 +280,10 @@ class Supply:
     def _start_on_a_node(
         self, version: Version, frontend: Frontend, at: float
     ) -> tuple[list[Command], Unmet, str]:
-        if candidates := where.candidates(self.books, frontend, version, at):
+        wanted = version.wanted[frontend.id]
+        key = wanted.keys[0] if wanted.keys else NO_KEY
+        if candidates := where.candidates(self.books, frontend, version, at, key):
+            wanted.keys = wanted.keys[1:]
             return self.acts.grant(version, frontend, candidates, at), Unmet.NONE, ""
         victims = choice.make_room(self.books, frontend, version, at)
         if victims:

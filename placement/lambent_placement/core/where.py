@@ -5,11 +5,12 @@ memory for the instance, and that have not just refused one. Each has points, th
 
     1. `PREFERRED` for the share of the preferred labels that it has;
     2. `APART` less, the nearer the more instances it has of a function whose instances are kept apart;
-    3. `PACKAGE` if an instance of the same package was there before: it need not be fetched and unpacked;
-    4. `HOLDS` if it has instances of the function, whose files are in its memory;
-    5. up to 1 for the share of its memory that stays free; to pack instead: that is in use.
+    3. `STICKY` if the sticky key of the call that waits was served there last;
+    4. `PACKAGE` if an instance of the same package was there before: it need not be fetched and unpacked;
+    5. `HOLDS` if it has instances of the function, whose files are in its memory;
+    6. up to 1 for the share of its memory that stays free; to pack instead: that is in use.
 
-Memory stands for CPU too: an instance's share of the CPU is that of its memory. 3 and 4 count only for a node
+Memory stands for CPU too: an instance's share of the CPU is that of its memory. 3 to 5 count only for a node
 that is filled no more than a quarter above the average, so that nobody is overloaded for their sake; and not
 at all where instances are kept apart. Of nodes with as many points the first in the order of the index wins.
 """
@@ -21,9 +22,11 @@ from typing import Final
 from lambent_placement.core.books import Books, Frontend, Node, Version
 from lambent_placement.core.commands import Candidate
 from lambent_proto.ids import NodeId
+from lambent_proto.sticky import NO_KEY
 
 PREFERRED: Final = 8.0
 APART: Final = 4.0
+STICKY: Final = 3.0
 PACKAGE: Final = 2.0
 HOLDS: Final = 1.0
 
@@ -40,15 +43,19 @@ LOOKED_AT: Final = 64
 NOWHERE: Final[dict[NodeId, None]] = {}
 
 
-def candidates(books: Books, frontend: Frontend | None, version: Version, at: float) -> list[Candidate]:
+def candidates(
+    books: Books, frontend: Frontend | None, version: Version, at: float, key: int = NO_KEY
+) -> list[Candidate]:
     """The nodes compared, with their points, the best first; empty if none can take an instance."""
     links = None if frontend is None else frontend.links
-    search = _Search(books, links, version, at, books.packages.get(version.package, NOWHERE))
+    last = books.served.by(version.function.name, key) if key else None
+    sticky = None if last is None else last.node
+    search = _Search(books, links, version, at, books.packages.get(version.package, NOWHERE), sticky)
     for labels in _wishes(version):
         search.by_memory(labels)
     if version.apart and version.function.nodes:
         search.by_memory(version.require, fresh=True)
-    if search.had or version.function.nodes:
+    if search.had or version.function.nodes or sticky:
         search.known()
     return sorted(search.found.values(), key=_points, reverse=True)
 
@@ -75,6 +82,8 @@ class _Search:
     at: float
     had: dict[NodeId, None]
     """Nodes on which an instance with the package was ready."""
+    sticky: NodeId | None
+    """Where the key was served last."""
     found: dict[NodeId, Candidate] = field(default_factory=dict)
 
     def by_memory(self, labels: frozenset[str], *, fresh: bool = False) -> None:
@@ -90,10 +99,11 @@ class _Search:
                 self._rate(node)
 
     def known(self) -> None:
-        """The last few nodes that were given an instance, or had its package."""
+        """The node of the key, and the last few that were given an instance, or had its package."""
         version = self.version
         holders = version.function.nodes
-        for name in chain(islice(reversed(holders), COMPARED), islice(reversed(self.had), COMPARED)):
+        key = () if self.sticky is None else (self.sticky,)
+        for name in chain(key, islice(reversed(holders), COMPARED), islice(reversed(self.had), COMPARED)):
             node = self.books.nodes.get(name)
             if node is None or not node.is_open or node.free_mb < version.memory_mb:
                 continue
@@ -109,13 +119,14 @@ class _Search:
             return
         free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
         points = 1 - free if self.books.pack else free
-        here, package, preferred = version.function.nodes.get(name, 0), False, 0
+        here, sticky, package, preferred = version.function.nodes.get(name, 0), False, False, 0
+        known = here or name in self.had or name == self.sticky
         if version.apart:
             points -= APART * here / (here + 1)
-        elif (here or name in self.had) and (self.books.pack or not self.books.index.is_filled(node, FILLED)):
-            package = name in self.had
-            points += PACKAGE * package + HOLDS * (here > 0)
+        elif known and (self.books.pack or not self.books.index.is_filled(node, FILLED)):
+            sticky, package = name == self.sticky, name in self.had
+            points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
         if version.prefer:
             preferred = len(version.prefer & node.labels)
             points += PREFERRED * preferred / len(version.prefer)
-        self.found[name] = Candidate(name, points, preferred, here, package, free)
+        self.found[name] = Candidate(name, points, preferred, here, package, free, sticky)

@@ -29,6 +29,7 @@ class FrontendReport(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     RECALLED_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___FrontendHello:
         """always the first"""
@@ -41,6 +42,8 @@ class FrontendReport(_message.Message):
     def recalled(self) -> Global___Recalled: ...
     @_builtins.property
     def link(self) -> Global___LinkChange: ...
+    @_builtins.property
+    def served(self) -> Global___Served: ...
     def __init__(
         self,
         *,
@@ -49,12 +52,13 @@ class FrontendReport(_message.Message):
         release: Global___Release | None = ...,
         recalled: Global___Recalled | None = ...,
         link: Global___LinkChange | None = ...,
+        served: Global___Served | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "hello", b"hello", "link", b"link", "recalled", b"recalled", "release", b"release", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "hello", b"hello", "link", b"link", "recalled", b"recalled", "release", b"release", "report", b"report", "served", b"served"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "hello", b"hello", "link", b"link", "recalled", b"recalled", "release", b"release", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "hello", b"hello", "link", b"link", "recalled", b"recalled", "release", b"release", "report", b"report", "served", b"served"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "demand", "release", "recalled", "link"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "demand", "release", "recalled", "link", "served"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -126,20 +130,26 @@ class Demand(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     WANTED_FIELD_NUMBER: _builtins.int
     OLDEST_WAIT_S_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     wanted: _builtins.int
     oldest_wait_s: _builtins.float
     """how long its oldest waiting call has waited; 0 if none waits"""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """sticky keys of the calls that have waited longest"""
+
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         wanted: _builtins.int = ...,
         oldest_wait_s: _builtins.float = ...,
+        keys: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["oldest_wait_s", b"oldest_wait_s", "version", b"version", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "oldest_wait_s", b"oldest_wait_s", "version", b"version", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,6 +203,50 @@ class Recalled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Recalled: _TypeAlias = Recalled  # noqa: Y015
+
+@_typing.final
+class Served(_message.Message):
+    """Which sticky keys instances that it holds have served of late, in that order: a hint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyServed]: ...
+    def __init__(
+        self,
+        *,
+        calls: _abc.Iterable[Global___KeyServed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Served: _TypeAlias = Served  # noqa: Y015
+
+@_typing.final
+class KeyServed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    key: _builtins.int
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        key: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyServed: _TypeAlias = KeyServed  # noqa: Y015
 
 @_typing.final
 class LinkChange(_message.Message):
@@ -307,12 +361,14 @@ class Candidate(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     PACKAGE_FIELD_NUMBER: _builtins.int
     FREE_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     points: _builtins.float
     preferred: _builtins.int
     instances: _builtins.int
     package: _builtins.bool
     free: _builtins.float
+    sticky: _builtins.bool
     def __init__(
         self,
         *,
@@ -322,10 +378,11 @@ class Candidate(_message.Message):
         instances: _builtins.int = ...,
         package: _builtins.bool = ...,
         free: _builtins.float = ...,
+        sticky: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "instances", b"instances", "node", b"node", "package", b"package", "points", b"points", "preferred", b"preferred"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "instances", b"instances", "node", b"node", "package", b"package", "points", b"points", "preferred", b"preferred", "sticky", b"sticky"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -326,6 +326,7 @@ class Candidate(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     PACKAGE_FIELD_NUMBER: _builtins.int
     FREE_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     points: _builtins.float
     preferred: _builtins.int
@@ -336,6 +337,8 @@ class Candidate(_message.Message):
     """it had an instance with the same package before, and points for it"""
     free: _builtins.float
     """the share of its memory that stayed free"""
+    sticky: _builtins.bool
+    """the call's sticky key was served there last, and points for it"""
     def __init__(
         self,
         *,
@@ -345,10 +348,11 @@ class Candidate(_message.Message):
         instances: _builtins.int = ...,
         package: _builtins.bool = ...,
         free: _builtins.float = ...,
+        sticky: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "instances", b"instances", "node", b"node", "package", b"package", "points", b"points", "preferred", b"preferred"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "instances", b"instances", "node", b"node", "package", b"package", "points", b"points", "preferred", b"preferred", "sticky", b"sticky"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,7 @@ class InvokeRequest(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    STICKY_KEY_FIELD_NUMBER: _builtins.int
     function_name: _builtins.str
     """`name` or `name:qualifier`."""
     payload: _builtins.bytes
@@ -81,6 +82,10 @@ class InvokeRequest(_message.Message):
     """On whose behalf: calls of one class that wait for the same function are served tenant by tenant in turns.
     Any text of at most 256 characters that can be printed; empty is a tenant too.
     """
+    sticky_key: _builtins.str
+    """Calls of one key go to the instance that served the key last, or else to its node, where that costs no wait.
+    Any text of at most 256 characters that can be printed; empty: no preference.
+    """
     def __init__(
         self,
         *,
@@ -91,10 +96,11 @@ class InvokeRequest(_message.Message):
         deadline_s: _builtins.float = ...,
         priority: Global___Priority.ValueType = ...,
         tenant: _builtins.str = ...,
+        sticky_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "log_type", b"log_type", "payload", b"payload", "priority", b"priority", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "log_type", b"log_type", "payload", b"payload", "priority", b"priority", "sticky_key", b"sticky_key", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,8 +35,10 @@ def arrived(
     priority: Priority = Priority.NORMAL,
     tenant: str = "",
     size: int = 0,
+    sticky: int = 0,
 ) -> on.InvocationArrived:
-    return on.InvocationArrived(RequestId(request), version, deadline, at, priority, tenant, size)
+    rights = priority, tenant, size, sticky
+    return on.InvocationArrived(RequestId(request), version, deadline, at, *rights)
 
 
 def abandoned(request: str, at: float = 1.0) -> on.InvocationAbandoned:

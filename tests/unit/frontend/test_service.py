@@ -145,6 +145,8 @@ REFUSED = [
         "INVALID_REQUEST",
         id="context too long",
     ),
+    pytest.param(request(sticky_key="k" * 257), "INVALID_REQUEST", id="sticky key too long"),
+    pytest.param(request(sticky_key="\n"), "INVALID_REQUEST", id="sticky key not printable"),
     pytest.param(request(deadline_s=-1), "INVALID_REQUEST", id="deadline negative"),
     pytest.param(request(deadline_s=float("nan")), "INVALID_REQUEST", id="deadline not a number"),
     pytest.param(request(priority=3), "INVALID_REQUEST", id="no such priority"),

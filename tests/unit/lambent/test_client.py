@@ -21,6 +21,7 @@ from lambent_proto.errors import (
     UnknownFunction,
 )
 from lambent_proto.status import leaves
+from lambent_proto.sticky import NO_KEY, sticky_of
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit.scripted import ScriptedDispatcher, serving
 
@@ -78,6 +79,15 @@ async def test_a_call_is_given_a_priority_and_a_tenant(
             await invoke("echo")
     given = [(Priority.HIGH, "a"), (Priority.LOW, "b"), (Priority.NORMAL, "")]
     assert [(call.priority, call.tenant) for call in dispatcher.calls] == 2 * given
+
+
+async def test_a_call_is_given_a_sticky_key(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """Unary and over a stream, as the number that stands for it; without one as none."""
+    async with client.stream() as stream:
+        for invoke in (client.invoke, stream.invoke):
+            await invoke("echo", sticky_key="user 7")
+            await invoke("echo")
+    assert [call.sticky for call in dispatcher.calls] == 2 * [sticky_of("user 7"), NO_KEY]
 
 
 async def test_a_priority_that_is_none_is_refused_here(
