@@ -30,7 +30,7 @@ async def served_by(client: Client, name: str, key: str, sleep: float = 0.0) -> 
 
 
 async def test_a_key_stays_where_it_is(client: Client, endpoint: str, name: str, evidence: Evidence) -> None:
-    """Three keys called at once have three instances, and each its own after that, through either frontend."""
+    """Three keys called at once have three instances, and each its own after that, from both frontends."""
     await deploy(client, name, evidence)
     async with Client(endpoint) as other:
         await known_to(other, name)
