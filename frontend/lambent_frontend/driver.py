@@ -83,8 +83,15 @@ class _Finished(NamedTuple):
 class Driver:
     """Carries calls to instances: the `Dispatcher` of the public services."""
 
-    def __init__(self, *, max_waiting: int, max_waiting_bytes: int, linger_s: float) -> None:
-        self.core = Core(max_waiting=max_waiting, max_waiting_bytes=max_waiting_bytes, linger_s=linger_s)
+    def __init__(
+        self, *, max_waiting: int, max_waiting_bytes: int, rate_per_concurrency: float, linger_s: float
+    ) -> None:
+        self.core = Core(
+            max_waiting=max_waiting,
+            max_waiting_bytes=max_waiting_bytes,
+            rate_per_concurrency=rate_per_concurrency,
+            linger_s=linger_s,
+        )
         self.workers: Workers
         self.to_placement: Callable[[ToPlacement], None]
         self._pending: dict[RequestId, _Pending] = {}
@@ -157,6 +164,13 @@ class Driver:
             self.feed(on.VersionReplaced(before.key, now.key, now.concurrency, at))
         elif before is not None:
             self.feed(on.VersionRemoved(before.key, at))
+
+    def frontends_counted(self, number: int) -> None:
+        self.feed(on.FrontendsCounted(number))
+
+    def concurrency_set(self, concurrency: int) -> None:
+        """The fleet's."""
+        self.feed(on.ConcurrencySet(concurrency))
 
     def answered(self, answer: frames.Answer) -> None:
         pending = self._pending.get(answer.request_id)

@@ -4,11 +4,12 @@ Two reservations made at the same moment at two frontends may together leave les
 count is exact all the same: placement gives the pool what the reservations leave, were it nothing.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc.aio
 
-from lambent_chassis.etcd import EtcdError, KeyValue
+from lambent_chassis.etcd import Etcd, EtcdError, KeyValue, Snapshot
 from lambent_frontend.catalogue import Catalogue
 from lambent_proto import concurrency, keys
 from lambent_proto.definition import Definition
@@ -28,6 +29,13 @@ class Store(Protocol):
     async def put_if_not_exists(self, key: str, value: bytes) -> bool: ...
 
     async def replace(self, key: str, value: bytes, mod_revision: int) -> bool: ...
+
+
+async def follow_concurrency(etcd: Etcd, told: Callable[[int], None]) -> None:
+    """Tells the fleet's concurrency, now and whenever it is changed. Never returns."""
+    async for news in etcd.follow_prefix(keys.CONCURRENCY):
+        values = [item.value for item in (news.items if isinstance(news, Snapshot) else news)]
+        told(concurrency.decode(values[-1]) if values and values[-1] else concurrency.DEFAULT)
 
 
 class Limits(limits_pb2_grpc.LimitsServicer):

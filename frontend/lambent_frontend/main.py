@@ -12,8 +12,9 @@ from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
-from lambent_frontend.limits import Limits
+from lambent_frontend.limits import Limits, follow_concurrency
 from lambent_frontend.packages import Packages
+from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
 from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
@@ -33,18 +34,21 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     driver = Driver(
         max_waiting=settings.max_waiting,
         max_waiting_bytes=settings.max_waiting_bytes,
+        rate_per_concurrency=settings.rate_per_concurrency,
         linger_s=settings.linger_s,
     )
     async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
         catalogue = Catalogue(etcd, driver.function_changed)
         workers = Workers(etcd, driver, frontend)
         placement = PlacementStream(etcd, driver, frontend)
+        peers = Peers(etcd, frontend, driver.frontends_counted)
+        following = catalogue.follow(), follow_concurrency(etcd, driver.concurrency_set), peers.run()
         background = [
-            tasks.create_task(work)
-            for work in (catalogue.follow(), workers.run(), placement.run(), _tick(driver))
+            tasks.create_task(work) for work in (*following, workers.run(), placement.run(), _tick(driver))
         ]
         await catalogue.ready.wait()
         await workers.known.wait()
+        await peers.known.wait()
         packages = Packages(open_store(settings.packages))
         layers = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue)

@@ -15,6 +15,9 @@ class FrontendSettings(Settings):
     max_waiting_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
     """Bytes of events in line, of all functions together. Those of one function, priority and tenant take
     at most as many as they leave free."""
+    rate_per_concurrency: float = Field(default=0.0, ge=0)
+    """Calls a second that a function may have for each unit of its concurrency, over all frontends; 0: any
+    number. Lambda's is 10."""
     waiting_s: float = Field(default=30.0, gt=0)
     """Longest wait for an instance where the caller sets no deadline."""
     linger_s: float = Field(default=0.1, ge=0)

@@ -5,7 +5,7 @@ Nothing here is written per invocation. `docs/etcd.md` gives the write rate of e
 
 from typing import Final, NamedTuple
 
-from lambent_proto.ids import FunctionName, NodeId
+from lambent_proto.ids import FrontendId, FunctionName, NodeId
 
 FUNCTIONS: Final = "/lambent/fn/"
 """All that a function is, so that one watch hears of it in the order in which it was changed.
@@ -26,6 +26,9 @@ LAYER_VERSIONS: Final = "/lambent/layer-version/"
 
 NODES: Final = "/lambent/node/"
 """One registration a worker, under its lease: its address and its capacity."""
+
+FRONTENDS: Final = "/lambent/frontend/"
+"""One for each frontend, by its id, under its lease; the value says nothing."""
 
 CONCURRENCY: Final = "/lambent/concurrency"
 """How many instances may run at one time in the whole fleet; absent: the default. A decimal number."""
@@ -80,6 +83,10 @@ def layer_version(name: str, version: int) -> str:
 
 def node(node_id: NodeId) -> str:
     return NODES + node_id
+
+
+def frontend(frontend_id: FrontendId) -> str:
+    return FRONTENDS + frontend_id
 
 
 def drain(node_name: str) -> str:

@@ -15,8 +15,10 @@ from lambent.client import Client
 from lambent.invocation_stream import InvocationStream
 from lambent.messages import Invocation, Priority
 from lambent_proto.errors import Throttled, UnknownFunction
+from tests.e2e.by_hand import by_hand
 from tests.e2e.evidence import Evidence, deploy
-from tests.e2e.load import eventually
+from tests.e2e.fleet import Fleet
+from tests.e2e.load import eventually, known_to
 
 pytestmark = pytest.mark.e2e
 
@@ -142,3 +144,20 @@ async def test_one_function_s_overload_starves_no_other(
     assert [answer.explanation.start for answer in answers] == ["cold"] + ["warm"] * 19
     assert crowd.ran() == ["gate"]
     assert len(await crowd.open_the_gate()) == 500
+
+
+async def test_a_limited_rate(shared: Fleet, client: Client, name: str, evidence: Evidence) -> None:
+    """Of eight calls a second a frontend beside another one gives four; what is more it refuses at once."""
+    with by_hand(shared, "frontend", "limited-frontend", grpc_port=0, rate_per_concurrency=4.0) as part:
+        async with Client(part.addresses["grpc"]) as limited, limited.stream() as stream:
+            await deploy(client, name, evidence, concurrency=2)
+            await known_to(limited, name)
+            calls = (stream.invoke(name, {"call": f"{n}"}) for n in range(40))
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Throttled)]
+    assert not any(outcome in refused for outcome in outcomes[:4])
+    assert refused, "forty calls are not taken in so slowly that all of them may run"
+    assert len(evidence.runs()) == len(outcomes) - len(refused)
+    assert {error.throttle_reason for error in refused} == {"ReservedFunctionInvocationRateLimitExceeded"}
+    assert "more than 4 times a second" in refused[0].message
+    assert "each of 2 frontends" in refused[0].message

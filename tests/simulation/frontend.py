@@ -7,20 +7,33 @@ from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
 from lambent_frontend.core.dispatcher import Dispatcher
+from lambent_frontend.core.throttles import FLEET_RATE, RESERVED_RATE
 from lambent_proto.ids import FrontendId, NodeId, RequestId, VersionKey
 from tests.simulation.network import End, Network, Process, Wire
 from tests.simulation.promises import Accepted, Promises
 from tests.simulation.store import Etcd
 
 TICK_S = 0.05
+LEASE_TTL_S = 4.0
+
+RATES = (FLEET_RATE, RESERVED_RATE)
 
 MAX_WAITING_BYTES = 60
 """A few calls' worth of those that the world makes."""
 
 
 class Frontend(Process):
-    def __init__(self, net: Network, name: str, etcd: Etcd, promises: Promises, tell: Callable[..., None]):
+    def __init__(
+        self,
+        net: Network,
+        name: str,
+        etcd: Etcd,
+        promises: Promises,
+        tell: Callable[..., None],
+        rate_per_concurrency: float,
+    ):
         super().__init__(net, name)
+        self.rate_per_concurrency = rate_per_concurrency
         self.etcd = etcd
         self.promises = promises
         self.tell = tell
@@ -31,8 +44,13 @@ class Frontend(Process):
     def started(self) -> None:
         self.id = FrontendId(f"{self.name}.{self.life}")
         self.core = Dispatcher(
-            max_waiting=self.max_waiting, max_waiting_bytes=MAX_WAITING_BYTES, linger_s=0.1
+            max_waiting=self.max_waiting,
+            max_waiting_bytes=MAX_WAITING_BYTES,
+            linger_s=0.1,
+            rate_per_concurrency=self.rate_per_concurrency,
         )
+        self.lease: int | None = None
+        self.peers: set[str] = set()
         self.nodes: dict[NodeId, str] = {}
         self.links: dict[NodeId, Wire] = {}
         self.left: set[NodeId] = set()
@@ -43,6 +61,9 @@ class Frontend(Process):
         self.etcd.follow(self, "node/", self._node_changed)
         self.etcd.follow(self, "leader", self._leader_changed)
         self.etcd.follow(self, "fn/", self._function_changed)
+        self.etcd.follow(self, "frontend/", self._peers_changed)
+        self.etcd.follow(self, "concurrency", self._concurrency_changed)
+        self._stay_registered()
         self._tick()
 
     def _wake(self, life: int) -> None:
@@ -83,6 +104,8 @@ class Frontend(Process):
                 wire = self.links.pop(command.node)
                 wire.close(self)
             case do.Finish():
+                if command.throttle in RATES:
+                    self.promises.too_often.add(command.request)
                 self.promises.finished(command.request, command.outcome.value)
             case _:
                 if self.control is not None:
@@ -101,6 +124,30 @@ class Frontend(Process):
         self.soon(TICK_S, self._tick)
 
     # etcd
+
+    def _stay_registered(self) -> None:
+        """Says it again and again, so that a lost answer is as good as a lost lease."""
+        etcd, key, lease = self.etcd, f"frontend/{self.id}", self.lease
+
+        def say() -> int:
+            if lease is not None and etcd.keep_alive(lease, LEASE_TTL_S):
+                return lease
+            another = etcd.grant(LEASE_TTL_S)
+            etcd.put(key, "", another)
+            return another
+
+        def said(lease: int) -> None:
+            self.lease = lease
+
+        etcd.ask(self, say, said)
+        self.soon(LEASE_TTL_S / 4, self._stay_registered)
+
+    def _peers_changed(self, kind: str, key: str, value: Any) -> None:
+        (self.peers.add if kind == "put" else self.peers.discard)(key)
+        self.feed(on.FrontendsCounted(len(self.peers | {f"frontend/{self.id}"})))
+
+    def _concurrency_changed(self, kind: str, key: str, value: Any) -> None:
+        self.feed(on.ConcurrencySet(value))
 
     def _node_changed(self, kind: str, key: str, value: Any) -> None:
         node = NodeId(key.removeprefix("node/"))

@@ -82,6 +82,8 @@ class Promises:
     ran_at: dict[FunctionName, float] = field(default_factory=dict)
     """When one of its calls last began to run."""
     starts: int = 0
+    too_often: set[RequestId] = field(default_factory=set)
+    """Calls that were refused for their function's rate."""
 
     def started(self, instance: InstanceId, version: VersionKey) -> Sandbox:
         """Promise 2: never more instances of a function than its limit, over all nodes."""

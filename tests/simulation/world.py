@@ -79,8 +79,9 @@ class World:
             Worker(self.net, f"worker{i}", dice.choice((512, 1024)), self.etcd, self.promises, tell)
             for i in range(dice.choice((2, 3)))
         ]
+        self.rate_per_concurrency = dice.choice((0.0, 0.0, 2.0))
         self.frontends = [
-            Frontend(self.net, f"frontend{i}", self.etcd, self.promises, tell)
+            Frontend(self.net, f"frontend{i}", self.etcd, self.promises, tell, self.rate_per_concurrency)
             for i in range(dice.choice((1, 2)))
         ]
         self.parts: list[Process] = [*self.placements, *self.workers, *self.frontends]
@@ -314,6 +315,20 @@ class World:
             if now - max(since, self.promises.ran_at.get(function, 0.0), *no_memory) > STARVES_S:
                 raise Broken(f"calls of {function} have waited since {since:.2f}, and others run meanwhile")
 
+    def _check_rates(self) -> None:
+        """In the second half of the calm no function had more calls than it may, over all frontends."""
+        accepted = Counter(
+            function_of(call.version)
+            for call in self.promises.calls.values()
+            if call.at > STORM_S + CALM_S / 2 and call.request not in self.promises.too_often
+        )
+        fleet = self.shared + sum(limit for limit in self.reserved.values() if limit is not None)
+        for function, reserved in self.reserved.items():
+            rate = self.rate_per_concurrency * (fleet if reserved is None else reserved)
+            most = rate * (CALM_S / 2 + 1.0) + len(self.frontends)  # what was saved up is for a second more
+            if rate and accepted[function] > most:
+                raise Broken(f"{function} had {accepted[function]} calls, and may have {most:g} in that time")
+
     def _check_the_end(self) -> None:
         """Promise 7: the index is whole again, and what it says is what there is."""
         if self.promises.open_calls:
@@ -335,6 +350,7 @@ class World:
                 raise Broken(
                     f"{frontend.id} still holds leases with nothing to do: {frontend.core.books.leases}"
                 )
+        self._check_rates()
         served = Counter(c.outcome for c in self.promises.calls.values())
         late = [c for c in self.promises.calls.values() if c.at > STORM_S + CALM_S / 2]
         odd = {c.outcome for c in late} - {"answered", "init_failed", "abandoned", "throttled", "deadline"}

@@ -6,9 +6,10 @@ Rule 2: this module knows no clock, no socket and no payload. Events carry the t
 A call that arrives is served in this order of preference:
 
     1. a function that is switched off throttles it at once;
-    2. the most recently used idle instance that we hold a lease on takes it: where one is idle nobody waits;
-    3. no room, a deadline that cannot be met, or a full line throttles it, or one that waits (`admission`);
-    4. it waits for its turn (`turns`), and for whatever becomes free first: an instance of ours, or one that
+    2. one that is called more often than it may be throttles it at once (`rates`);
+    3. the most recently used idle instance that we hold a lease on takes it: where one is idle nobody waits;
+    4. no room, a deadline that cannot be met, or a full line throttles it, or one that waits (`admission`);
+    5. it waits for its turn (`turns`), and for whatever becomes free first: an instance of ours, or one that
        placement leases to us, warm or new.
 
 A call is sent a second time only when the worker proves that the runtime never took it (`EventRefused`).
@@ -24,9 +25,11 @@ from lambent_frontend.core.call import Call
 from lambent_frontend.core.commands import Command, Finish, Outcome, Release, ReportLink
 from lambent_frontend.core.demands import Demands
 from lambent_frontend.core.events import (
+    ConcurrencySet,
     Event,
     EventAnswered,
     EventRefused,
+    FrontendsCounted,
     InvocationAbandoned,
     InvocationArrived,
     LeaseGiven,
@@ -46,6 +49,7 @@ from lambent_frontend.core.events import (
 )
 from lambent_frontend.core.leases import Leases
 from lambent_frontend.core.line import Line
+from lambent_frontend.core.rates import Rates
 from lambent_frontend.core.serving import Serving
 from lambent_proto.ids import RequestId, function_of
 
@@ -63,17 +67,21 @@ class Dispatcher:
     max_waiting_bytes: int = 256 * 1024 * 1024
     """Bytes of payload that may wait, for all versions together."""
     linger_s: float = 0.1
+    rate_per_concurrency: float = 0.0
+    """Calls a second that a function may have for each unit of its concurrency; 0 for no such limit."""
     books: Books = field(default_factory=Books)
     demands: Demands = field(init=False)
     serving: Serving = field(init=False)
     leases: Leases = field(init=False)
     admission: Admission = field(init=False)
+    rates: Rates = field(init=False)
 
     def __post_init__(self) -> None:
         self.demands = Demands(self.books)
         self.serving = Serving(self.books, self.demands)
         self.leases = Leases(self.books, self.demands, self.serving, self.linger_s)
         self.admission = Admission(self.books, self.max_waiting, self.max_waiting_bytes)
+        self.rates = Rates(self.rate_per_concurrency)
 
     def handle(self, event: Event) -> list[Command]:  # noqa: C901 - the one gate: a case an event
         """Takes one event and returns what must be done. Duplicates and late events have no effect."""
@@ -121,6 +129,12 @@ class Dispatcher:
                 return self._replaced(event)
             case VersionRemoved():
                 return self._removed(event)
+            case ConcurrencySet():
+                self.rates.fleet = event.concurrency
+                return []
+            case FrontendsCounted():
+                self.rates.frontends = event.number
+                return []
             case _:
                 assert_never(event)
 
@@ -130,6 +144,8 @@ class Dispatcher:
             return [_deleted(event.request, line)]
         if line.limit == 0:
             return [throttles.switched_off(event.request, line)]
+        if refusal := self.rates.take(line, event.at):
+            return [throttles.too_often(event.request, line, refusal)]
         rights = event.priority, event.tenant, event.size
         call = Call(event.request, line.version, event.deadline, event.at, *rights, event.sticky)
         if line.idle:
@@ -215,6 +231,7 @@ class Dispatcher:
     def _removed(self, event: VersionRemoved) -> list[Command]:
         line = self.books.line(event.version)
         line.removed = True
+        self.rates.forget(function_of(line.version))
         return self._end_waiting(line) + self.serving.serve(line, event.at)
 
     def _end_waiting(self, line: Line) -> list[Command]:

@@ -160,6 +160,20 @@ class VersionReplaced:
 
 
 @message
+class ConcurrencySet:
+    """How many instances may run at one time in the whole fleet."""
+
+    concurrency: int
+
+
+@message
+class FrontendsCounted:
+    """How many frontends the fleet has, this one included."""
+
+    number: int
+
+
+@message
 class VersionRemoved:
     version: VersionKey
     at: float
@@ -189,4 +203,6 @@ Event = (
     | VersionDefined
     | VersionReplaced
     | VersionRemoved
+    | ConcurrencySet
+    | FrontendsCounted
 )

@@ -8,6 +8,8 @@ from lambent_proto.ids import RequestId, function_of
 
 RESERVED: Final = "ReservedFunctionConcurrentInvocationLimitExceeded"
 FLEET: Final = "ConcurrentInvocationLimitExceeded"
+RESERVED_RATE: Final = "ReservedFunctionInvocationRateLimitExceeded"
+FLEET_RATE: Final = "FunctionInvocationRateLimitExceeded"
 
 _BY_UNMET: Final = {"limit_reached": RESERVED, "fleet_limit_reached": FLEET, "start_rate": FLEET}
 """By what placement said of the function's demand."""
@@ -21,6 +23,12 @@ def reason(limit: int | None, unmet: str) -> str:
 def switched_off(request: RequestId, line: Line) -> Finish:
     detail = f"function '{function_of(line.version)}' is switched off: its concurrency is 0"
     return Finish(request, Outcome.THROTTLED, detail, throttle=RESERVED)
+
+
+def too_often(request: RequestId, line: Line, detail: str) -> Finish:
+    """By the rate of its reservation, or by that of the fleet's concurrency."""
+    why = FLEET_RATE if line.limit is None else RESERVED_RATE
+    return Finish(request, Outcome.THROTTLED, detail, throttle=why)
 
 
 def throttled(request: RequestId, line: Line, detail: str, attached: bool) -> Finish:

@@ -55,7 +55,7 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist", 0.0)
             [given("i1"), given("i2", 2)],
             arrived("r1"),
             [dispatch("i2", "r1", 2)],
-            id="2: of two idle leases the newer one is taken",
+            id="3: of two idle leases the newer one is taken",
         ),
         pytest.param(
             [
@@ -68,56 +68,56 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist", 0.0)
             ],
             arrived("r3", 3.0),
             [dispatch("i1", "r3", reason="idle_lease")],
-            id="2: of two used leases the one used last is taken",
+            id="3: of two used leases the one used last is taken",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2")],
             arrived("r3"),
             [finish("r3", Outcome.THROTTLED, FULL)],
-            id="3: a full line throttles",
+            id="4: a full line throttles",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2"), LIMIT],
             arrived("r3"),
             [finish("r3", Outcome.THROTTLED, f"{FULL}; all 4 instances exist", throttle=RESERVED)],
-            id="3: a full line says what placement lacks",
+            id="4: a full line says what placement lacks",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2"), LIMIT, on.UnmetTold(V, "", "", 0.0)],
             arrived("r3"),
             [finish("r3", Outcome.THROTTLED, FULL)],
-            id="3: a reason that is over is not given",
+            id="4: a reason that is over is not given",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2"), LIMIT, on.PlacementLost()],
             arrived("r3"),
             [finish("r3", Outcome.THROTTLED, FULL + NO_PLACEMENT)],
-            id="3: a full line says that placement is away",
+            id="4: a full line says that placement is away",
         ),
-        pytest.param([], arrived("r1"), [Demand(V, 1, 0.0)], id="4: nothing idle, so it waits and asks"),
+        pytest.param([], arrived("r1"), [Demand(V, 1, 0.0)], id="5: nothing idle, so it waits and asks"),
         pytest.param(
             [arrived("r1")],
             arrived("r2", 0.5),
             [Demand(V, 2, 0.5)],
-            id="4: a second one that waits asks for two in all, with the age of the first",
+            id="5: a second one that waits asks for two in all, with the age of the first",
         ),
         pytest.param(
-            [starting("i1")], arrived("r1"), [], id="4: one that waits for a start under way asks for no more"
+            [starting("i1")], arrived("r1"), [], id="5: one that waits for a start under way asks for no more"
         ),
         pytest.param(
-            [on.PlacementLost()], arrived("r1"), [], id="4: with placement away it waits and asks nobody"
+            [on.PlacementLost()], arrived("r1"), [], id="5: with placement away it waits and asks nobody"
         ),
         pytest.param(
             [arrived("r1"), arrived("r2", 0.5)],
             given("i1", at=1.0),
             [dispatch("i1", "r1", waited_s=1.0)],
-            id="4: a warm instance goes to the call that waits longest",
+            id="5: a warm instance goes to the call that waits longest",
         ),
         pytest.param(
             [arrived("r1"), LIMIT],
             given("i1", at=1.0),
             [dispatch("i1", "r1", waited_s=1.0, waited_for="limit_reached")],
-            id="4: a call that waited says for what",
+            id="5: a call that waited says for what",
         ),
         pytest.param(
             [given("i1"), arrived("r1"), arrived("r2", 0.5), arrived("r3", 0.6)],
@@ -126,19 +126,19 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist", 0.0)
                 finish("r1", Outcome.ANSWERED),
                 dispatch("i1", "r2", reason="idle_lease", waited_s=0.5),
             ],
-            id="4: an instance that becomes free takes the call that waits longest",
+            id="5: an instance that becomes free takes the call that waits longest",
         ),
         pytest.param(
             [arrived("r1"), starting("i1")],
             ready("i1", at=0.5),
             [dispatch("i1", "r1", cold=True, reason="no_instance", waited_s=0.5)],
-            id="4: a new instance takes the call that waited for it, and that is a cold start",
+            id="5: a new instance takes the call that waited for it, and that is a cold start",
         ),
         pytest.param(
             [arrived("r1"), starting("i2", 2), given("i1", at=0.2)],
             ready("i2", 2),
             [],
-            id="4: a new instance that comes too late finds nobody waiting",
+            id="5: a new instance that comes too late finds nobody waiting",
         ),
     ],
 )

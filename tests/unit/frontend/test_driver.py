@@ -29,9 +29,15 @@ class Workers:
         del self.levels[node]
 
 
-def attached(max_waiting: int = 1) -> tuple[Driver, Workers]:
+def attached(max_waiting: int = 1, rate_per_concurrency: float = 0.0) -> tuple[Driver, Workers]:
     """With one idle instance of the function on N1."""
-    driver, workers = Driver(max_waiting=max_waiting, max_waiting_bytes=1000, linger_s=0.1), Workers()
+    driver = Driver(
+        max_waiting=max_waiting,
+        max_waiting_bytes=1000,
+        rate_per_concurrency=rate_per_concurrency,
+        linger_s=0.1,
+    )
+    workers = Workers()
     driver.workers = workers
     driver.to_placement = lambda command: None
     driver.feed(on.PlacementAttached(0.0))
@@ -135,3 +141,22 @@ async def test_priority_and_tenant_are_explained() -> None:
         ("succeeded", Priority.HIGH, "a"),
         ("cancelled", Priority.LOW, "b"),
     ]
+
+
+async def test_a_call_above_the_rate_is_throttled_by_lambda_s_name() -> None:
+    """The core is told the fleet's concurrency and the number of frontends, and the caller the reason."""
+    driver, workers = attached(rate_per_concurrency=0.001)
+    driver.concurrency_set(8000)
+    driver.frontends_counted(4)
+    answers: list[Answer | LambentError] = []
+    for n in range(3):
+        call = Call(RequestId(f"r-{n}"), DEFINITION, b"{}", False, "", 10.0)
+        driver.submit(call, answers.append)
+        if n < 2:
+            driver.answered(frames.Answer(call.request_id, False, 1.5, None, b"1"))
+    assert len(workers.sent) == 2
+    refused = answers[-1]
+    assert isinstance(refused, Throttled)
+    assert refused.throttle_reason == "FunctionInvocationRateLimitExceeded"
+    assert "more than 2 times a second" in refused.message
+    assert "each of 4 frontends" in refused.message
