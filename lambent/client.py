@@ -284,6 +284,10 @@ class Client:
         request = fleet_pb2.ExplainRequest(request_id=request_id)
         return await answer(self._fleet.Explain(request, timeout=ASK_WITHIN_S))
 
+    async def reasons(self) -> fleet_pb2.CountReasonsResponse:
+        """How often each start, wait and refusal had which reason, at the frontend that is asked."""
+        return await answer(self._fleet.CountReasons(fleet_pb2.CountReasonsRequest(), timeout=ASK_WITHIN_S))
+
     async def logs(self, function_name: str, *, follow: bool = False) -> AsyncIterator[fleet_pb2.LogLine]:
         """The log over all nodes, oldest line first; to follow, it goes on until nobody iterates any more."""
         call = self._fleet.ReadLogs(fleet_pb2.ReadLogsRequest(function_name=function_name, follow=follow))

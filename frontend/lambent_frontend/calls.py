@@ -1,5 +1,6 @@
 """A call as the public services hand it to the dispatcher, and what they get back."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -90,8 +91,20 @@ class Explained:
     tenant: str = ""
 
 
+class Counted(NamedTuple):
+    """What is counted of calls."""
+
+    what: str
+    """`warm`, `cold`, `snapstart`, `waited`, `refused` or `outcome`."""
+    reason: str
+    """From the closed lists in docs/explain.md; an outcome as fleet.proto has it."""
+
+
 class Dispatcher(Protocol):
     """Carries calls to instances."""
+
+    counts: Counter[Counted]
+    """Of all calls since this frontend began."""
 
     def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
         """Calls `done` exactly once, maybe before it returns, unless the call is abandoned first."""

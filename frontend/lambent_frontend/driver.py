@@ -4,13 +4,13 @@ Nothing here awaits, so nothing comes between an event and what follows from it.
 core knows requests by their identifiers.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from lambent_chassis.clock import monotonic_s
-from lambent_frontend.calls import Answer, Call, Candidate, Explained
+from lambent_frontend.calls import Answer, Call, Candidate, Counted, Explained
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
@@ -78,6 +78,7 @@ class _Finished(NamedTuple):
     isolation: str
     priority: Priority
     tenant: str
+    refused: do.Finish | None
 
 
 class Driver:
@@ -92,6 +93,7 @@ class Driver:
             rate_per_concurrency=rate_per_concurrency,
             linger_s=linger_s,
         )
+        self.counts: Counter[Counted] = Counter()
         self.workers: Workers
         self.to_placement: Callable[[ToPlacement], None]
         self._pending: dict[RequestId, _Pending] = {}
@@ -127,7 +129,10 @@ class Driver:
         what = request_id, found.function, found.outcome, found.message
         sent, rights = found.sent, (found.priority, found.tenant)
         if sent is None:
-            return Explained(*what, "", "", "", "", 0, 0, 0, 0, "", "", (), *rights)
+            why, waited_for = "", ""
+            if found.refused is not None:
+                why, waited_for = found.refused.refusal, found.refused.waited_for
+            return Explained(*what, "", why, "", "", 0, 0, 0, 0, waited_for, "", (), *rights)
         return Explained(
             *what,
             _kind(sent),
@@ -265,7 +270,8 @@ class Driver:
             error = _ERRORS[command.outcome](command.detail, command.request)
             if isinstance(error, Throttled):
                 error.throttle_reason = command.throttle
-            self._remember(pending, _OUTCOMES[command.outcome], command.detail)
+            refused = command if command.refusal else None
+            self._remember(pending, _OUTCOMES[command.outcome], command.detail, refused=refused)
             outcome = error
         if done is not None:
             done(outcome)
@@ -295,13 +301,32 @@ class Driver:
         self._remember(pending, "function_error", "its initialisation failed")
         return Answer(error, True, b"", "cold", "init_failed", "", "", 0.0, 0.0, 0.0, 0.0, "", "")
 
-    def _remember(self, pending: _Pending, outcome: str, message: str, running_ms: float = 0.0) -> None:
+    def _remember(
+        self,
+        pending: _Pending,
+        outcome: str,
+        message: str,
+        running_ms: float = 0.0,
+        refused: do.Finish | None = None,
+    ) -> None:
+        self._count(pending.sent, outcome, refused)
         call, how = pending.call, (pending.sent, running_ms, pending.isolation)
         self._finished[call.request_id] = _Finished(
-            call.definition.name, outcome, message, *how, call.priority, call.tenant
+            call.definition.name, outcome, message, *how, call.priority, call.tenant, refused
         )
         if len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
+
+    def _count(self, sent: do.Dispatch | None, outcome: str, refused: do.Finish | None) -> None:
+        counts = self.counts
+        counts[Counted("outcome", outcome)] += 1
+        if sent is not None:
+            counts[Counted(_kind(sent), sent.reason)] += 1
+        if refused is not None:
+            counts[Counted("refused", refused.refusal)] += 1
+        waited = sent or refused
+        if waited is not None and waited.waited_for:
+            counts[Counted("waited", waited.waited_for)] += 1
 
 
 def _arn(call: Call) -> str:

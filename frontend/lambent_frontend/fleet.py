@@ -36,6 +36,10 @@ class Store(Protocol):
     async def delete(self, key: str) -> bool: ...
 
 
+WHATS: Final = ("warm", "cold", "snapstart", "waited", "refused", "outcome")
+"""What is counted by reason, in this order."""
+
+
 class Fleet(fleet_pb2_grpc.FleetServicer):
     """`leader` gives the address of placement's leader, empty while none is known.
 
@@ -115,6 +119,14 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
         fill_explanation(response.explanation, explained)
         response.candidates.extend(_candidate(it) for it in explained.candidates)
         return response
+
+    @errors_as_status
+    async def CountReasons(
+        self, request: fleet_pb2.CountReasonsRequest, context: Context
+    ) -> fleet_pb2.CountReasonsResponse:
+        counted = sorted(self._dispatcher.counts.items(), key=lambda it: (WHATS.index(it[0].what), -it[1]))
+        counts = (fleet_pb2.ReasonCount(what=it.what, reason=it.reason, count=n) for it, n in counted)
+        return fleet_pb2.CountReasonsResponse(counts=counts, frontend=self._frontend)
 
     # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
     async def ReadLogs(self, request: fleet_pb2.ReadLogsRequest, context: Context) -> None:  # type: ignore[override]

@@ -9,7 +9,7 @@ import click
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.drain import drain
-from lambent.cli.explain import explain
+from lambent.cli.explain import explain, reasons
 from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.fleet import concurrency, nodes, ps
 from lambent.cli.function import function
@@ -51,6 +51,7 @@ for command in (
     concurrency,
     runtimes,
     explain,
+    reasons,
     simulate,
 ):
     lambent.add_command(command)

@@ -40,7 +40,8 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
             "message": answer.message,
             "priority": _PRIORITIES.get(answer.priority, ""),
             "tenant": answer.tenant,
-            "start": _start(told),
+            "start": _start(told) if told.start else "",
+            "refused": "" if told.start else told.reason,
             "node": told.node,
             "isolation": told.isolation,
             "instance": told.instance,
@@ -61,6 +62,24 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
             "stays free",
         )
         print_table(columns, [_compared(it) for it in answer.candidates], "")
+
+
+@click.command()
+@json_option
+@with_client
+async def reasons(client: "Client", as_json: bool) -> None:
+    """Count why calls started as they did, waited, and were refused.
+
+    Of all calls of the frontend that is asked, since it began. `docs/explain.md` says what each reason means.
+    """
+    from lambent.cli.output import facts, print_json, print_table
+
+    counted = await client.reasons()
+    if as_json:
+        print_json(facts(counted))
+        return
+    rows = [(it.what, it.reason, it.count) for it in counted.counts]
+    print_table(("", "reason", "calls"), rows, "No call has ended here yet.")
 
 
 def _compared(it: "Candidate") -> tuple[object, ...]:

@@ -234,7 +234,7 @@ BUGS: Final = [
         ),
         (
             "a loser is forgotten",
-            "commands.append(throttled(loser.request, line, full, self.books.attached))",
+            "commands.append(throttled(loser.request, line, Refusal.LINE_FULL, full, attached))",
             "pass",
             "table",
         ),

@@ -1,11 +1,12 @@
 """A frontend's public server over a dispatcher that does as the test says."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from lambent_frontend.calls import Answer, Call, Explained
+from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
@@ -36,6 +37,7 @@ class ScriptedDispatcher:
         self.abandoned: list[RequestId] = []
         self.explained: dict[RequestId, Explained] = {}
         self.errors: dict[str, LambentError] = {}
+        self.counts: Counter[Counted] = Counter()
         self._changed = asyncio.Event()
 
     def submit(self, call: Call, done: Done) -> None:

@@ -17,7 +17,7 @@ from lambent_frontend.core.call import Call
 from lambent_frontend.core.commands import Command
 from lambent_frontend.core.estimate import too_late
 from lambent_frontend.core.line import Line
-from lambent_frontend.core.throttles import throttled
+from lambent_frontend.core.throttles import Refusal, throttled
 from lambent_proto.ids import function_of
 
 
@@ -29,8 +29,11 @@ class Admission:
 
     def admit(self, line: Line, call: Call, at: float) -> list[Command]:
         """Has the call wait, unless it is throttled itself."""
-        if refusal := self._no_room(line, call) or (self.books.attached and too_late(line, call, at)):
-            return [throttled(call.request, line, refusal, self.books.attached)]
+        attached = self.books.attached
+        if detail := self._no_room(line, call):
+            return [throttled(call.request, line, Refusal.NO_ROOM, detail, attached)]
+        if attached and (detail := too_late(line, call, at)):
+            return [throttled(call.request, line, Refusal.DEADLINE, detail, attached)]
         commands: list[Command] = []
         if len(line.waiting) >= self.max_waiting:
             loser = line.turns.gives_way(call)
@@ -38,9 +41,9 @@ class Admission:
                 f"the line of function '{function_of(line.version)}' is full: {len(line.waiting)} calls wait"
             )
             if loser is call:
-                return [throttled(call.request, line, full, self.books.attached)]
+                return [throttled(call.request, line, Refusal.LINE_FULL, full, attached)]
             full += ", and one that goes before this one has come"
-            commands.append(throttled(loser.request, line, full, self.books.attached))
+            commands.append(throttled(loser.request, line, Refusal.LINE_FULL, full, attached))
             self.books.leave(line, loser)
             del self.books.calls[loser.request]
         self.books.calls[call.request] = call

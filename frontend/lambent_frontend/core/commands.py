@@ -50,6 +50,10 @@ class Finish:
     error: bytes = b""
     throttle: str = ""
     """Why it was throttled, by Lambda's name; empty if it has none."""
+    refusal: str = ""
+    """Why it was throttled, by our own."""
+    waited_for: str = ""
+    """What its line waits for, as placement has it."""
 
 
 @message

@@ -209,7 +209,8 @@ class Dispatcher:
             self.books.leave(line, call)
             function, waited_s = function_of(line.version), at - call.arrived_at
             detail = f"no instance of function '{function}' became free in {waited_s:.1f} s"
-            return [throttles.throttled(call.request, line, detail, self.books.attached)]
+            why = throttles.Refusal.IN_VAIN
+            return [throttles.throttled(call.request, line, why, detail, self.books.attached)]
         if at < call.deadline + GRACE_S:
             return []
         del self.books.calls[call.request]

@@ -11,6 +11,20 @@ FLEET: Final = "ConcurrentInvocationLimitExceeded"
 RESERVED_RATE: Final = "ReservedFunctionInvocationRateLimitExceeded"
 FLEET_RATE: Final = "FunctionInvocationRateLimitExceeded"
 
+
+class Refusal:
+    """Why a call was refused, or waits no longer. A closed list, explained in docs/explain.md."""
+
+    SWITCHED_OFF: Final = "switched_off"
+    RATE: Final = "rate"
+    NO_ROOM: Final = "no_room"
+    DEADLINE: Final = "deadline_out_of_reach"
+    LINE_FULL: Final = "line_full"
+    IN_VAIN: Final = "waited_in_vain"
+
+
+PLACEMENT_AWAY: Final = "placement_away"
+
 _BY_UNMET: Final = {"limit_reached": RESERVED, "fleet_limit_reached": FLEET, "start_rate": FLEET}
 """By what placement said of the function's demand."""
 
@@ -22,20 +36,21 @@ def reason(limit: int | None, unmet: str) -> str:
 
 def switched_off(request: RequestId, line: Line) -> Finish:
     detail = f"function '{function_of(line.version)}' is switched off: its concurrency is 0"
-    return Finish(request, Outcome.THROTTLED, detail, throttle=RESERVED)
+    return Finish(request, Outcome.THROTTLED, detail, throttle=RESERVED, refusal=Refusal.SWITCHED_OFF)
 
 
 def too_often(request: RequestId, line: Line, detail: str) -> Finish:
     """By the rate of its reservation, or by that of the fleet's concurrency."""
     why = FLEET_RATE if line.limit is None else RESERVED_RATE
-    return Finish(request, Outcome.THROTTLED, detail, throttle=why)
+    return Finish(request, Outcome.THROTTLED, detail, throttle=why, refusal=Refusal.RATE)
 
 
-def throttled(request: RequestId, line: Line, detail: str, attached: bool) -> Finish:
+def throttled(request: RequestId, line: Line, refusal: str, detail: str, attached: bool) -> Finish:
     """With what placement lacks added to the words."""
+    lacks = line.unmet if attached else PLACEMENT_AWAY
     if not attached:
         detail += "; placement cannot be reached, so nothing new can be started"
-    elif line.unmet:
-        detail += f"; {line.unmet_detail or line.unmet}"
-    why = reason(line.limit, line.unmet if attached else "")
-    return Finish(request, Outcome.THROTTLED, detail, throttle=why)
+    elif lacks:
+        detail += f"; {line.unmet_detail or lacks}"
+    why = reason(line.limit, lacks)
+    return Finish(request, Outcome.THROTTLED, detail, throttle=why, refusal=refusal, waited_for=lacks)

@@ -50,6 +50,11 @@ class FleetStub:
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.CountReasons = channel.unary_unary(
+                '/lambent.v1.Fleet/CountReasons',
+                request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsResponse.FromString,
+                _registered_method=True)
         self.DrainNode = channel.unary_unary(
                 '/lambent.v1.Fleet/DrainNode',
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.SerializeToString,
@@ -80,6 +85,13 @@ class FleetServicer:
 
     def Explain(self, request, context):
         """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountReasons(self, request, context):
+        """How often each reason was given, for all calls of the frontend that is asked, since it began.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +130,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.ExplainResponse.SerializeToString,
+            ),
+            'CountReasons': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountReasons,
+                    request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsResponse.SerializeToString,
             ),
             'DrainNode': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainNode,
@@ -212,6 +229,33 @@ class Fleet:
             '/lambent.v1.Fleet/Explain',
             lambent__proto_dot_v1_dot_fleet__pb2.ExplainRequest.SerializeToString,
             lambent__proto_dot_v1_dot_fleet__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountReasons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.Fleet/CountReasons',
+            lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -162,7 +162,7 @@ class Explanation(_message.Message):
     start: _builtins.str
     """"warm", "cold" or "snapstart"; empty if it never started"""
     reason: _builtins.str
-    """from the closed list in docs/explain.md"""
+    """of its start, or of its refusal; from the closed lists in docs/explain.md"""
     node: _builtins.str
     instance: _builtins.str
     waiting_ms: _builtins.float

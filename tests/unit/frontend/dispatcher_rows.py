@@ -112,9 +112,15 @@ def dispatch(
 
 
 def finish(
-    request: str, outcome: do.Outcome, detail: str = "", error: bytes = b"", throttle: str = ""
+    request: str,
+    outcome: do.Outcome,
+    detail: str = "",
+    error: bytes = b"",
+    throttle: str = "",
+    refusal: str = "",
+    waited_for: str = "",
 ) -> do.Finish:
-    return do.Finish(RequestId(request), outcome, detail, error, throttle)
+    return do.Finish(RequestId(request), outcome, detail, error, throttle, refusal, waited_for)
 
 
 def leases(*pairs: tuple[str, int]) -> list[tuple[InstanceId, LeaseNumber]]:

@@ -40,7 +40,7 @@ def no_room(size: int, like: int, free: int) -> str:
         pytest.param(
             [arrived("r1", size=500)],
             arrived("r2", size=1),
-            [finish("r2", Outcome.THROTTLED, no_room(1, 500, 500))],
+            [finish("r2", Outcome.THROTTLED, no_room(1, 500, 500), refusal="no_room")],
             id="1: who waits alone takes half",
         ),
         pytest.param(
@@ -70,7 +70,7 @@ def no_room(size: int, like: int, free: int) -> str:
         pytest.param(
             [arrived("r1", size=500, version=G)],
             arrived("r2", size=501),
-            [finish("r2", Outcome.THROTTLED, no_room(501, 0, 500))],
+            [finish("r2", Outcome.THROTTLED, no_room(501, 0, 500), refusal="no_room")],
             id="1: never more than there is",
         ),
         pytest.param(
@@ -94,19 +94,19 @@ def no_room(size: int, like: int, free: int) -> str:
         pytest.param(
             [arrived("r1"), arrived("r2")],
             arrived("r3"),
-            [finish("r3", Outcome.THROTTLED, FULL)],
+            [finish("r3", Outcome.THROTTLED, FULL, refusal="line_full")],
             id="3: a full line throttles the newcomer of one tenant and class",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2", priority=Priority.LOW)],
             arrived("r3"),
-            [finish("r2", Outcome.THROTTLED, TAKEN)],
+            [finish("r2", Outcome.THROTTLED, TAKEN, refusal="line_full")],
             id="3: or one that has less right to wait",
         ),
         pytest.param(
             [arrived("r1", tenant="a"), arrived("r2", tenant="a")],
             arrived("r3", tenant="b"),
-            [finish("r2", Outcome.THROTTLED, TAKEN)],
+            [finish("r2", Outcome.THROTTLED, TAKEN, refusal="line_full")],
             id="3: the greedy tenant's call",
         ),
         pytest.param(
@@ -149,13 +149,27 @@ def limit(instances: int) -> list[on.Event]:
     return [on.VersionDefined(V, instances), unmet("limit_reached", -1.0)]
 
 
+WAITS: Final = {
+    RESERVED: "limit_reached",
+    FLEET: "fleet_limit_reached",
+    "": "no_memory",
+}
+
+
 def late(ahead: int, instances: int, turn_s: float, throttle: str) -> Command:
     detail = (
         f"its deadline cannot be met: {ahead} calls of function 'f' are ahead of it, and each takes 1.00 s "
         f"on one of {instances} instances: its turn would come in {turn_s} s, its deadline is in 2.0 s"
         "; no more"
     )
-    return finish("new", Outcome.THROTTLED, detail, throttle=throttle)
+    return finish(
+        "new",
+        Outcome.THROTTLED,
+        detail,
+        throttle=throttle,
+        refusal="deadline_out_of_reach",
+        waited_for=WAITS[throttle],
+    )
 
 
 SOON: Final = arrived("new", deadline=2.0)

@@ -36,7 +36,7 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist", 0.0)
         pytest.param(
             [given("i1"), on.VersionDefined(V, 0)],
             arrived("r1"),
-            [finish("r1", Outcome.THROTTLED, OFF, throttle=RESERVED)],
+            [finish("r1", Outcome.THROTTLED, OFF, throttle=RESERVED, refusal="switched_off")],
             id="1: a function that is switched off throttles at once, whatever is idle",
         ),
         pytest.param(
@@ -73,25 +73,42 @@ LIMIT = on.UnmetTold(V, "limit_reached", "all 4 instances exist", 0.0)
         pytest.param(
             [arrived("r1"), arrived("r2")],
             arrived("r3"),
-            [finish("r3", Outcome.THROTTLED, FULL)],
+            [finish("r3", Outcome.THROTTLED, FULL, refusal="line_full")],
             id="4: a full line throttles",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2"), LIMIT],
             arrived("r3"),
-            [finish("r3", Outcome.THROTTLED, f"{FULL}; all 4 instances exist", throttle=RESERVED)],
+            [
+                finish(
+                    "r3",
+                    Outcome.THROTTLED,
+                    f"{FULL}; all 4 instances exist",
+                    refusal="line_full",
+                    waited_for="limit_reached",
+                    throttle=RESERVED,
+                )
+            ],
             id="4: a full line says what placement lacks",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2"), LIMIT, on.UnmetTold(V, "", "", 0.0)],
             arrived("r3"),
-            [finish("r3", Outcome.THROTTLED, FULL)],
+            [finish("r3", Outcome.THROTTLED, FULL, refusal="line_full")],
             id="4: a reason that is over is not given",
         ),
         pytest.param(
             [arrived("r1"), arrived("r2"), LIMIT, on.PlacementLost()],
             arrived("r3"),
-            [finish("r3", Outcome.THROTTLED, FULL + NO_PLACEMENT)],
+            [
+                finish(
+                    "r3",
+                    Outcome.THROTTLED,
+                    FULL + NO_PLACEMENT,
+                    refusal="line_full",
+                    waited_for="placement_away",
+                )
+            ],
             id="4: a full line says that placement is away",
         ),
         pytest.param([], arrived("r1"), [Demand(V, 1, 0.0)], id="5: nothing idle, so it waits and asks"),
@@ -301,14 +318,21 @@ def test_an_answer_or_refusal(history: list[on.Event], last: on.Event, expected:
         pytest.param(
             [arrived("r1", deadline=1.0)],
             on.Tick(1.0),
-            [finish("r1", Outcome.THROTTLED, IN_VAIN), Demand(V, 0, 0.0)],
+            [finish("r1", Outcome.THROTTLED, IN_VAIN, refusal="waited_in_vain"), Demand(V, 0, 0.0)],
             id="a call that waits until its deadline is throttled, and not wanted any more",
         ),
         pytest.param(
             [arrived("r1", deadline=1.0), LIMIT],
             on.Tick(1.0),
             [
-                finish("r1", Outcome.THROTTLED, f"{IN_VAIN}; all 4 instances exist", throttle=RESERVED),
+                finish(
+                    "r1",
+                    Outcome.THROTTLED,
+                    f"{IN_VAIN}; all 4 instances exist",
+                    refusal="waited_in_vain",
+                    waited_for="limit_reached",
+                    throttle=RESERVED,
+                ),
                 Demand(V, 0, 0.0),
             ],
             id="a call throttled at its deadline says what placement lacked",
@@ -316,7 +340,15 @@ def test_an_answer_or_refusal(history: list[on.Event], last: on.Event, expected:
         pytest.param(
             [arrived("r1", deadline=1.0), on.PlacementLost()],
             on.Tick(1.0),
-            [finish("r1", Outcome.THROTTLED, IN_VAIN + NO_PLACEMENT)],
+            [
+                finish(
+                    "r1",
+                    Outcome.THROTTLED,
+                    IN_VAIN + NO_PLACEMENT,
+                    refusal="waited_in_vain",
+                    waited_for="placement_away",
+                )
+            ],
             id="a call throttled at its deadline says that placement was away",
         ),
         pytest.param(

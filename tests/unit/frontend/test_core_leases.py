@@ -398,6 +398,7 @@ def test_links_and_placement(history: list[on.Event], last: on.Event, expected: 
                     Outcome.THROTTLED,
                     "function 'f' is switched off: its concurrency is 0",
                     throttle=throttles.RESERVED,
+                    refusal="switched_off",
                 )
             ],
             id="the new version comes with its own limit",

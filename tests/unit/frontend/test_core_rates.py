@@ -28,7 +28,13 @@ def ten(at: float = 0.0) -> list[on.Event]:
 
 
 def too_often(detail: str, throttle: str) -> Finish:
-    return finish("new", Outcome.THROTTLED, f"function 'f' is called more than {detail}", throttle=throttle)
+    return finish(
+        "new",
+        Outcome.THROTTLED,
+        f"function 'f' is called more than {detail}",
+        throttle=throttle,
+        refusal="rate",
+    )
 
 
 def refused(history: list[on.Event], last: list[on.Event], rate: float = 10.0) -> list[bool]:
@@ -155,6 +161,7 @@ def test_without_a_rate_there_is_no_limit() -> None:
                 Outcome.THROTTLED,
                 "function 'f' is switched off: its concurrency is 0",
                 throttle=RESERVED,
+                refusal="switched_off",
             ),
             id="1: a function that is switched off says that",
         ),

@@ -1,7 +1,7 @@
 """The frontend's driver over workers that the test plays: what is told and remembered of a call."""
 
 from lambent_chassis.clock import monotonic_s
-from lambent_frontend.calls import Answer, Call, Candidate
+from lambent_frontend.calls import Answer, Call, Candidate, Counted
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
 from lambent_frontend.driver import Driver
@@ -160,3 +160,24 @@ async def test_a_call_above_the_rate_is_throttled_by_lambda_s_name() -> None:
     assert refused.throttle_reason == "FunctionInvocationRateLimitExceeded"
     assert "more than 2 times a second" in refused.message
     assert "each of 4 frontends" in refused.message
+
+
+async def test_reasons_are_counted() -> None:
+    """Of starts, waits, refusals and outcomes, each with its reason; what was refused explains itself."""
+    driver, workers = attached(max_waiting=1)
+    for n in range(3):
+        driver.submit(Call(RequestId(f"r-{n}"), DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    driver.feed(on.UnmetTold(DEFINITION.key, "limit_reached", "no more", 0.0))
+    for _ in range(2):
+        driver.answered(frames.Answer(workers.sent[-1], False, 1.5, None, b"1"))
+    assert driver.counts == {
+        Counted("outcome", "succeeded"): 2,
+        Counted("outcome", "throttled"): 1,
+        Counted("warm", "most_recently_used"): 1,
+        Counted("warm", "idle_lease"): 1,
+        Counted("waited", "limit_reached"): 1,
+        Counted("refused", "line_full"): 1,
+    }
+    refused = driver.explain(RequestId("r-2"))
+    assert refused is not None
+    assert (refused.outcome, refused.start, refused.reason) == ("throttled", "", "line_full")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lambent_frontend.calls import Explained
+from lambent_frontend.calls import Counted, Explained
 from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
 from lambent_proto.ids import RequestId
@@ -127,6 +127,43 @@ async def test_a_call_with_priority_and_tenant() -> None:
     assert "priority" not in usual
     assert "tenant" not in usual
     assert (as_json["priority"], as_json["tenant"]) == ("PRIORITY_HIGH", "team a")
+
+
+async def test_reasons() -> None:
+    """By what was counted, the most frequent first."""
+    dispatcher = ScriptedDispatcher()
+    for what, reason, count in (
+        ("refused", "line_full", 2),
+        ("warm", "idle_lease", 5),
+        ("warm", "sticky_node", 7),
+    ):
+        dispatcher.counts[Counted(what, reason)] = count
+    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    async with serving(dispatcher, fleet=fleet) as address:
+        where = {"LAMBENT_ENDPOINT": address}
+        table = await asyncio.to_thread(lambent, "reasons", environment=where)
+        as_json = await asyncio.to_thread(lambent, "reasons", "--json", environment=where)
+    assert [line.split() for line in table.stdout.splitlines()[1:]] == [
+        ["warm", "sticky_node", "7"],
+        ["warm", "idle_lease", "5"],
+        ["refused", "line_full", "2"],
+    ]
+    assert json.loads(as_json.stdout)["counts"][2] == {"what": "refused", "reason": "line_full", "count": 2}
+
+
+async def test_a_refusal_is_explained() -> None:
+    """By its reason and what its line waited for; it never started."""
+    dispatcher = ScriptedDispatcher()
+    what = "f", "throttled", "full", "", "line_full", "", "", 0, 0, 0, 0, "limit_reached", ""
+    dispatcher.explained[RequestId("r-1")] = Explained(RequestId("r-1"), *what)
+    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    async with serving(dispatcher, fleet=fleet) as address:
+        where = {"LAMBENT_ENDPOINT": address}
+        done = await asyncio.to_thread(lambent, "explain", "r-1", environment=where)
+    shown = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert ["refused", "line_full"] in shown
+    assert "limit_reached" in done.stdout
+    assert "start" not in dict(shown)
 
 
 def test_the_runtimes_of_this_host() -> None:
