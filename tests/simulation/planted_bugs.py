@@ -270,8 +270,8 @@ BUGS: Final = [
         ("those that will be gone count", "if other.deadline - at > turns * pace_s:", "if other:", "table"),
         (
             "a deadline is guessed with placement away",
-            "(self.books.attached and too_late(line, call, at))",
-            "too_late(line, call, at)",
+            "if attached and (detail := too_late(line, call, at)):",
+            "if detail := too_late(line, call, at):",
             "table",
         ),
         (

@@ -86,7 +86,7 @@ def survived(bug: Bug, folder: Path) -> str:
 
 
 @pytest.mark.simulation
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_planted_bug_is_seen(tmp_path: Path) -> None:
     """A check that no bug can break would prove nothing."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:

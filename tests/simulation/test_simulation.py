@@ -26,6 +26,7 @@ def hold(first: int, count: int) -> None:
     assert not missing, f"the world is too kind: {missing} never happened"
 
 
+@pytest.mark.timeout(300)
 def test_the_promises_hold_in_a_few_worlds() -> None:
     """A first look, quick enough for every change."""
     hold(0, QUICK_SEEDS)
