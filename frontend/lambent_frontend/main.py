@@ -15,6 +15,7 @@ from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_frontend.placement import PlacementStream
+from lambent_frontend.recorder import Recorder
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.settings import FrontendSettings
@@ -29,6 +30,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     driver = Driver(max_waiting=settings.max_waiting, linger_s=settings.linger_s)
+    recorder = _recorder(settings, driver)
     async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
         catalogue = Catalogue(etcd, driver.function_changed)
         workers = Workers(etcd, driver, frontend)
@@ -37,6 +39,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             tasks.create_task(work)
             for work in (catalogue.follow(), workers.run(), placement.run(), _tick(driver))
         ]
+        if recorder is not None:
+            background.append(tasks.create_task(recorder.run()))
         await catalogue.ready.wait()
         await workers.known.wait()
         packages = Packages(open_store(settings.packages))
@@ -56,6 +60,14 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
             await server.stop(STOP_GRACE_S)
+
+
+def _recorder(settings: FrontendSettings, driver: Driver) -> Recorder | None:
+    if settings.record is None:
+        return None
+    recorder = Recorder(settings.record, settings.record_mb * 1_000_000)
+    driver.record = recorder.add
+    return recorder
 
 
 async def _tick(driver: Driver) -> None:

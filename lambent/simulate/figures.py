@@ -37,7 +37,7 @@ class Counted:
     def gave_up(self, at: float) -> None:
         self.throttled += at >= self.from_s
 
-    def figures(self, policy: str) -> "Figures":
+    def figures(self, policy: str, *, instances_known: bool = True) -> "Figures":
         calls, cold = sum(self.calls), sum(self.cold)
         used = [(count, colds) for count, colds in zip(self.calls, self.cold, strict=True) if count]
         waits = sorted(self.waits_s)
@@ -48,11 +48,11 @@ class Counted:
             warm_percent=100 * (1 - cold / calls) if calls else 100.0,
             always_cold_percent=100 * sum(c == k for c, k in used) / len(used) if used else 0.0,
             cold_percent_by_function=100 * sum(k / c for c, k in used) / len(used) if used else 0.0,
-            idle_gb_h=self.idle_mb_s / 1024 / 3600,
+            idle_gb_h=self.idle_mb_s / 1024 / 3600 if instances_known else None,
             throttled=self.throttled,
             wait_p50_ms=_at(waits, 0.50),
             wait_p99_ms=_at(waits, 0.99),
-            starts=self.starts,
+            starts=self.starts if instances_known else None,
             decisions=self.decisions,
             decisions_per_s=self.decisions / self.cpu_s if self.cpu_s else 0.0,
         )
@@ -69,12 +69,13 @@ class Figures:
     """Of functions."""
     cold_percent_by_function: float
     """The mean of the functions' own shares: rare functions count as much as busy ones."""
-    idle_gb_h: float
+    idle_gb_h: float | None
+    """None where nothing is known of the instances; as of the starts."""
     throttled: int
     wait_p50_ms: float
     """Of the calls that waited."""
     wait_p99_ms: float
-    starts: int
+    starts: int | None
     """Of instances, warming up included."""
     decisions: int
     """Events that the scheduler took; 0 for policies that are not its own."""

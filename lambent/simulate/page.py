@@ -19,7 +19,7 @@ svg text { fill: currentColor; font: 13px system-ui, sans-serif; } svg rect { fi
 _BAR: Final = 26
 _LEFT, _WIDTH = 130, 520
 
-COLUMNS: Final[Sequence[tuple[str, Callable[[Figures], float]]]] = (
+COLUMNS: Final[Sequence[tuple[str, Callable[[Figures], float | None]]]] = (
     ("cold calls, %", lambda it: 100 - it.warm_percent),
     ("cold share of a function, mean %", lambda it: it.cold_percent_by_function),
     ("functions that are always cold, %", lambda it: it.always_cold_percent),
@@ -31,9 +31,7 @@ COLUMNS: Final[Sequence[tuple[str, Callable[[Figures], float]]]] = (
 def page(title: str, figures: Sequence[Figures]) -> str:
     heads = "".join(f"<th>{escape(name)}</th>" for name, _ in COLUMNS)
     rows = "".join(_row(it) for it in figures)
-    plots = "".join(
-        f"<h2>{escape(name)}</h2>{_plot([(it.policy, of(it)) for it in figures])}" for name, of in COLUMNS
-    )
+    plots = "".join(f"<h2>{escape(name)}</h2>{_plot(_known(figures, of))}" for name, of in COLUMNS)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>"
@@ -42,8 +40,16 @@ def page(title: str, figures: Sequence[Figures]) -> str:
 
 
 def _row(it: Figures) -> str:
-    cells = "".join(f"<td>{of(it):,.3f}</td>" for _, of in COLUMNS)
+    cells = "".join(f"<td>{_cell(of(it))}</td>" for _, of in COLUMNS)
     return f"<tr><td>{escape(it.policy)}</td>{cells}</tr>"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:,.3f}"
+
+
+def _known(figures: Sequence[Figures], of: Callable[[Figures], float | None]) -> list[tuple[str, float]]:
+    return [(it.policy, value) for it in figures if (value := of(it)) is not None]
 
 
 def _plot(values: Sequence[tuple[str, float]]) -> str:
