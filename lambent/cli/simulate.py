@@ -78,6 +78,7 @@ def simulate(
     virtual time. The same seed gives the same run.
     """
     from lambent.cli.output import print_json
+    from lambent.simulate.over_time import step_s
     from lambent.simulate.page import page
     from lambent.simulate.policies import POLICIES, Plan
     from lambent.simulate.policies import simulate as run
@@ -98,7 +99,7 @@ def simulate(
         raise click.BadParameter("nothing is left of the trace to be counted", param_hint="--warm-up")
     recorded = trace if isinstance(trace, RecordedTrace) else None
     cold_s = cold / 1000 if cold is not None else (recorded and recorded.cold_s) or DEFAULT_COLD_S
-    plan = Plan(nodes, node_memory, cold_s, keep_alive, warm_up * 60, seed)
+    plan = Plan(nodes, node_memory, cold_s, keep_alive, warm_up * 60, seed, step_s(length))
     figures = [recorded.figures(plan.warm_up_s, minutes)] if recorded and recorded.seen else []
     for policy in policies or tuple(POLICIES):
         with _progress(len(invocations), policy) as bar:
@@ -107,7 +108,7 @@ def simulate(
         what = path.name if path else f"{functions} made functions"
         html.write_text(page(f"{what}, {nodes} nodes of {node_memory} MB", figures))
     if as_json:
-        print_json([asdict(it) for it in figures])
+        print_json([{key: it for key, it in asdict(one).items() if key != "over_time"} for one in figures])
         return
     _show(figures)
 

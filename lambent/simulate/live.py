@@ -143,7 +143,8 @@ class Live:
                 self._runs(command)
             case frontend_do.Finish():
                 if command.outcome is frontend_do.Outcome.THROTTLED:
-                    self.counted.gave_up(self._calls.pop(command.request).at)
+                    at = self._calls.pop(command.request).at
+                    self.counted.gave_up(at, self.now - at)
             case frontend_do.Demand():
                 wish = on.Wish(command.version, command.wanted, command.oldest_wait_s)
                 self._todo.append(lambda: self._place(on.Demanded(F, wish, self.now)))
@@ -160,7 +161,8 @@ class Live:
         invocation = self._calls[command.request]
         self._stops_idling(command.instance)
         self._busy[command.instance] = command.request
-        self.counted.served(invocation.function, self.now, command.waited_s, cold=command.cold)
+        self.counted.served(invocation.function, invocation.at, command.waited_s, cold=command.cold)
+        self.counted.ran(self.now, self.now + invocation.duration_s)
         self._after(invocation.duration_s, lambda: self._answers(command.instance, command.request))
 
     def _answers(self, instance: InstanceId, request: RequestId) -> None:
@@ -216,4 +218,5 @@ class Live:
 
     def _stops_idling(self, instance: InstanceId) -> None:
         since, memory_mb = self._idle_since.pop(instance, (self.now, 0))
-        self.counted.idle_mb_s += (self.now - since) * memory_mb
+        if memory_mb:
+            self.counted.idled(since, self.now, memory_mb)

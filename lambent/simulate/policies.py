@@ -30,13 +30,15 @@ class Plan:
     warm_up_s: float
     """From the beginning, and not counted."""
     seed: int
+    step_s: float = 60.0
+    """Of what is kept over time."""
 
 
 def simulate(
     policy: str, trace: Trace, invocations: list[Invocation], plan: Plan, progress: Callable[[int], None]
 ) -> Figures:
     """Raises KeyError for a policy that nobody knows."""
-    counted = Counted(plan.warm_up_s, len(trace.functions))
+    counted = Counted(plan.warm_up_s, len(trace.functions), plan.step_s)
     match policy:
         case "fixed" | "lru" | "greedy-dual" | "histogram":
             keep_alive_s = FOR_EVER if policy == "lru" else plan.keep_alive_s

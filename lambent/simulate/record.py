@@ -14,6 +14,7 @@ from statistics import median
 from typing import IO, Final
 
 from lambent.simulate.figures import Counted, Figures
+from lambent.simulate.over_time import step_s
 from lambent.simulate.trace import LONGEST_S, BrokenTrace, Invocation, Trace, TracedFunction
 from lambent.simulate.trace import read as read_published
 
@@ -60,15 +61,16 @@ class RecordedTrace(Trace):
 
     def figures(self, from_s: float, minutes: int | None) -> Figures:
         """Of what the fleet made of it. Of its instances nothing is recorded."""
-        counted = Counted(from_s, len(self.functions))
+        counted = Counted(from_s, len(self.functions), step_s(minutes or self.minutes))
         for it in self.seen:
             if minutes is not None and it.call.at >= minutes * 60:
                 continue
             if it.start:
-                cold = it.start != "warm"
+                cold, began = it.start != "warm", it.call.at + it.waited_s
                 counted.served(it.call.function, it.call.at, it.waited_s, cold=cold)
+                counted.ran(began, began + it.call.duration_s)
             elif it.throttled:
-                counted.gave_up(it.call.at)
+                counted.gave_up(it.call.at, it.waited_s)
         return counted.figures(RECORDED, instances_known=False)
 
 
