@@ -74,7 +74,7 @@ def round_up(value: float) -> float:
 def _figure(panel: Panel, top: float, end_s: float) -> str:
     counted = panel.counted
     peak, mean = max(counted, default=0.0), sum(counted) / len(counted) if counted else 0.0
-    said = f"mean {mean:,.3g}, peak {peak:,.3g}"
+    said = f"mean {_short(mean)}, peak {_short(peak)}"
     marked = _LEFT + _WIDTH * panel.from_s / end_s if end_s else _LEFT
     mark = f"<path class=mark d='M{marked:.1f} {_TOP}V{_TOP + _HEIGHT}' />" if panel.from_s else ""
     return (
@@ -113,6 +113,10 @@ def _axes(top: float, end_s: float) -> str:
         f"<text x={_LEFT} y={bottom + 16}>0</text>"
         f"<text x={_LEFT + _WIDTH} y={bottom + 16} text-anchor=end>{span(end_s)}</text>"
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def span(seconds: float) -> str:

@@ -59,6 +59,13 @@ class RecordedTrace(Trace):
         starting = [it.starting_s for it in self.seen if it.starting_s > 0]
         return median(starting) if starting else None
 
+    @property
+    def starts_s(self) -> tuple[float, ...]:
+        """What each cold start took, in the order in which they began; a busy host's take longer."""
+        cold = [it for it in self.seen if it.starting_s > 0]
+        cold.sort(key=lambda it: it.call.at + it.waited_s - it.starting_s)
+        return tuple(it.starting_s for it in cold)
+
     def figures(self, from_s: float, minutes: int | None) -> Figures:
         """Of what the fleet made of it. Of its instances nothing is recorded."""
         counted = Counted(from_s, len(self.functions), step_s(minutes or self.minutes))

@@ -53,6 +53,7 @@ def test_what_the_fleet_made_of_them(tmp_path: Path) -> None:
     assert (figures.wait_p50_ms, figures.idle_gb_h, figures.starts) == (42.0, None, None)
     assert trace.figures(0.0, minutes=1).throttled == 0
     assert trace.cold_s == pytest.approx(0.035)
+    assert trace.starts_s == pytest.approx((0.04, 0.03))
 
 
 def test_four_columns_are_a_trace(tmp_path: Path) -> None:
