@@ -15,6 +15,7 @@ from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
 from lambent_frontend.core.dispatcher import Dispatcher as Core
+from lambent_frontend.recorder import Ended
 from lambent_proto import frames
 from lambent_proto.definition import Definition
 from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, Throttled, UnknownFunction
@@ -60,6 +61,9 @@ class _Pending:
     call: Call
     done: Done | None
     """None once the caller went away, or was told of its deadline: the answer finds nobody."""
+    arrived_at: float
+    outcome: str = ""
+    """Once it is known. What was given up may still run."""
     sent: do.Dispatch | None = None
     isolation: str = ""
     """Of the node it was sent to, noted then: the node may be gone when it is asked for."""
@@ -96,6 +100,8 @@ class Driver:
         self.counts: Counter[Counted] = Counter()
         self.workers: Workers
         self.to_placement: Callable[[ToPlacement], None]
+        self.record: Callable[[Ended], None] | None = None
+        """Told of each call of which nothing runs any more."""
         self._pending: dict[RequestId, _Pending] = {}
         self._finished: OrderedDict[RequestId, _Finished] = OrderedDict()
         self._candidates: OrderedDict[InstanceId, Sequence[Candidate]] = OrderedDict()
@@ -105,7 +111,7 @@ class Driver:
 
     def submit(self, call: Call, done: Done) -> None:
         now = monotonic_s()
-        self._pending[call.request_id] = _Pending(call, done)
+        self._pending[call.request_id] = _Pending(call, done, now)
         size = len(call.payload) + len(call.client_context)
         rights = call.priority, call.tenant, size, call.sticky
         self.feed(
@@ -119,7 +125,7 @@ class Driver:
         pending.done = None
         self._remember(pending, "cancelled", "the caller went away")
         if pending.sent is None:
-            del self._pending[request_id]
+            self._over(pending)
         self.feed(on.InvocationAbandoned(request_id, monotonic_s()))
 
     def explain(self, request_id: RequestId) -> Explained | None:
@@ -184,7 +190,7 @@ class Driver:
         pending.answer = answer
         sent = pending.sent
         if pending.done is None:
-            del self._pending[answer.request_id]
+            self._over(pending, answer.running_ms)
         self.feed(on.EventAnswered(sent.instance, answer.request_id, monotonic_s()))
 
     def refused(self, refusal: frames.Refused) -> None:
@@ -193,14 +199,14 @@ class Driver:
             return
         sent, pending.sent = pending.sent, None
         if pending.done is None:
-            del self._pending[refusal.request_id]
+            self._over(pending)
         self.feed(on.EventRefused(sent.instance, refusal.request_id, refusal.reason, monotonic_s()))
 
     def link_down(self, node: NodeId) -> None:
         self.feed(on.LinkDown(node, monotonic_s()))
-        unheard = [r for r, p in self._pending.items() if p.done is None and p.sent and p.sent.node == node]
-        for request in unheard:  # nobody waits for these, and now no answer comes either
-            del self._pending[request]
+        unheard = [p for p in self._pending.values() if p.done is None and p.sent and p.sent.node == node]
+        for pending in unheard:  # nobody waits for these, and now no answer comes either
+            self._over(pending)
 
     def tick(self) -> None:
         self.feed(on.Tick(monotonic_s()))
@@ -258,9 +264,6 @@ class Driver:
     def _finish(self, command: do.Finish) -> None:
         pending = self._pending[command.request]
         done, pending.done = pending.done, None
-        still_runs = command.outcome is do.Outcome.DEADLINE
-        if not still_runs:
-            del self._pending[command.request]
         outcome: Answer | LambentError
         if command.outcome is do.Outcome.ANSWERED and pending.answer is not None:
             outcome = self._answer(pending, pending.answer)
@@ -273,6 +276,9 @@ class Driver:
             refused = command if command.refusal else None
             self._remember(pending, _OUTCOMES[command.outcome], command.detail, refused=refused)
             outcome = error
+        still_runs = command.outcome is do.Outcome.DEADLINE
+        if not still_runs:
+            self._over(pending, pending.answer.running_ms if pending.answer else None)
         if done is not None:
             done(outcome)
 
@@ -309,6 +315,7 @@ class Driver:
         running_ms: float = 0.0,
         refused: do.Finish | None = None,
     ) -> None:
+        pending.outcome = outcome
         self._count(pending.sent, outcome, refused)
         call, how = pending.call, (pending.sent, running_ms, pending.isolation)
         self._finished[call.request_id] = _Finished(
@@ -327,6 +334,25 @@ class Driver:
         waited = sent or refused
         if waited is not None and waited.waited_for:
             counts[Counted("waited", waited.waited_for)] += 1
+
+    def _over(self, pending: _Pending, running_ms: float | None = None) -> None:
+        """Nothing of the call waits or runs any more."""
+        del self._pending[pending.call.request_id]
+        if self.record is None:
+            return
+        definition, sent = pending.call.definition, pending.sent
+        self.record(
+            Ended(
+                pending.arrived_at,
+                definition.name,
+                definition.memory_mb,
+                running_ms,
+                _kind(sent) if sent else "",
+                sent.waited_s * 1000 if sent else 0.0,
+                sent.starting_ms + sent.init_ms if sent else 0.0,
+                pending.outcome,
+            )
+        )
 
 
 def _arn(call: Call) -> str:

@@ -16,6 +16,7 @@ from lambent_frontend.limits import Limits, follow_concurrency
 from lambent_frontend.packages import Packages
 from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
+from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
@@ -37,6 +38,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         rate_per_concurrency=settings.rate_per_concurrency,
         linger_s=settings.linger_s,
     )
+    recorder = _recorder(settings, driver)
     async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
         catalogue = Catalogue(etcd, driver.function_changed)
         workers = Workers(etcd, driver, frontend)
@@ -46,6 +48,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         background = [
             tasks.create_task(work) for work in (*following, workers.run(), placement.run(), _tick(driver))
         ]
+        if recorder is not None:
+            background.append(tasks.create_task(recorder.run()))
         await catalogue.ready.wait()
         await workers.known.wait()
         await peers.known.wait()
@@ -69,6 +73,14 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
             await server.stop(STOP_GRACE_S)
+
+
+def _recorder(settings: FrontendSettings, driver: Driver) -> Recorder | None:
+    if settings.record is None:
+        return None
+    recorder = Recorder(settings.record, settings.record_mb * 1_000_000)
+    driver.record = recorder.add
+    return recorder
 
 
 async def _tick(driver: Driver) -> None:

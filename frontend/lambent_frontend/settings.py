@@ -1,5 +1,7 @@
 """What a frontend is told at its start."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from lambent_chassis.settings import Port, Settings
@@ -22,3 +24,7 @@ class FrontendSettings(Settings):
     """Longest wait for an instance where the caller sets no deadline."""
     linger_s: float = Field(default=0.1, ge=0)
     """How long an idle instance's lease is kept for the next call before it is given back."""
+    record: Path | None = None
+    """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
+    record_mb: int = Field(default=100, ge=1)
+    """Size at which that file is put aside as `FILE.1` in the place of the one before, and begun anew."""

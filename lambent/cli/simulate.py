@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,14 +13,17 @@ from lambent.cli.options import json_option
 if TYPE_CHECKING:
     from lambent.simulate.figures import Figures
 
+DEFAULT_COLD_S: Final = 0.25
+
 
 @click.command()
 @click.option(
     "--trace",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="With invocations.csv, durations.csv and memory.csv; without it one of their shape is made.",
+    "path",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="A frontend's record of calls, or a folder of them; or a folder with invocations.csv, durations.csv "
+    "and memory.csv. Without it one of their shape is made.",
 )
 @click.option("--nodes", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--node-memory", type=click.IntRange(min=128), default=2048, show_default=True, metavar="MB")
@@ -35,10 +38,18 @@ if TYPE_CHECKING:
     "--keep-alive", type=float, default=3600.0, show_default=True, metavar="S", help="Of all but lru."
 )
 @click.option(
-    "--cold", type=float, default=250.0, show_default=True, metavar="MS", help="What a cold start takes."
+    "--cold",
+    type=float,
+    metavar="MS",
+    help="What a cold start takes; by default 250, or of a record the median of what they took.",
 )
 @click.option("--minutes", type=click.IntRange(min=1), help="Of the trace; all by default.")
-@click.option("--warm-up", type=float, default=60.0, show_default=True, metavar="MIN", help="Not counted.")
+@click.option(
+    "--warm-up",
+    type=float,
+    metavar="MIN",
+    help="Not counted; by default 60, or a third of a trace that is shorter than three hours.",
+)
 @click.option(
     "--functions", type=click.IntRange(min=1), default=100, show_default=True, help="Of a made trace."
 )
@@ -48,14 +59,14 @@ if TYPE_CHECKING:
 )
 @json_option
 def simulate(
-    folder: Path | None,
+    path: Path | None,
     nodes: int,
     node_memory: int,
     policies: tuple[str, ...],
     keep_alive: float,
-    cold: float,
+    cold: float | None,
     minutes: int | None,
-    warm_up: float,
+    warm_up: float | None,
     functions: int,
     seed: int,
     html: Path | None,
@@ -67,31 +78,37 @@ def simulate(
     virtual time. The same seed gives the same run.
     """
     from lambent.cli.output import print_json
+    from lambent.simulate.over_time import step_s
     from lambent.simulate.page import page
     from lambent.simulate.policies import POLICIES, Plan
     from lambent.simulate.policies import simulate as run
-    from lambent.simulate.trace import BrokenTrace, generated, read
+    from lambent.simulate.record import RecordedTrace, read
+    from lambent.simulate.trace import BrokenTrace, generated
 
     for policy in policies:
         if policy not in POLICIES:
             raise click.BadParameter(f"{policy!r} is none of {', '.join(POLICIES)}", param_hint="--policy")
     try:
-        trace = read(folder) if folder else generated(functions, minutes or 180, seed)
+        trace = read(path) if path else generated(functions, minutes or 180, seed)
     except BrokenTrace as broken:
         raise click.BadParameter(str(broken), param_hint="--trace") from broken
     invocations = trace.invocations(seed, minutes)
-    if warm_up * 60 >= (minutes or trace.minutes) * 60:
+    length = minutes or trace.minutes
+    warm_up = min(60.0, length / 3) if warm_up is None else warm_up
+    if warm_up >= length:
         raise click.BadParameter("nothing is left of the trace to be counted", param_hint="--warm-up")
-    plan = Plan(nodes, node_memory, cold / 1000, keep_alive, warm_up * 60, seed)
-    figures = []
+    recorded = trace if isinstance(trace, RecordedTrace) else None
+    cold_s = cold / 1000 if cold is not None else (recorded and recorded.cold_s) or DEFAULT_COLD_S
+    plan = Plan(nodes, node_memory, cold_s, keep_alive, warm_up * 60, seed, step_s(length))
+    figures = [recorded.figures(plan.warm_up_s, minutes)] if recorded and recorded.seen else []
     for policy in policies or tuple(POLICIES):
         with _progress(len(invocations), policy) as bar:
             figures.append(run(policy, trace, invocations, plan, partial(_advance, bar)))
     if html is not None:
-        what = folder.name if folder else f"{functions} made functions"
+        what = path.name if path else f"{functions} made functions"
         html.write_text(page(f"{what}, {nodes} nodes of {node_memory} MB", figures))
     if as_json:
-        print_json([asdict(it) for it in figures])
+        print_json([{key: it for key, it in asdict(one).items() if key != "over_time"} for one in figures])
         return
     _show(figures)
 
@@ -117,8 +134,8 @@ def _show(figures: "list[Figures]") -> None:
             f"{it.calls:,}",
             f"{it.warm_percent:.3f}",
             f"{it.always_cold_percent:.1f}",
-            f"{it.idle_gb_h:.1f}",
-            f"{it.starts:,}",
+            "" if it.idle_gb_h is None else f"{it.idle_gb_h:.1f}",
+            "" if it.starts is None else f"{it.starts:,}",
             it.throttled,
             f"{it.wait_p50_ms:.0f}",
             f"{it.wait_p99_ms:.0f}",

@@ -82,6 +82,13 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     envvar="LAMBENT_MAX_WAITING",
     help="Calls in line per function; of one more, one is throttled.",
 )
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    envvar="LAMBENT_RECORD",
+    help="Write a line into it for each call, for `lambent simulate --trace FILE`.",
+)
 @isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
@@ -89,6 +96,7 @@ def up(
     concurrency: int | None,
     keep_alive_s: float | None,
     max_waiting: int | None,
+    record: Path | None,
     worker_memory: int | None,
     sandbox: str | None,
     require_isolation: str | None,
@@ -107,7 +115,7 @@ def up(
         concurrency=concurrency,
         placement={"keep_alive_s": keep_alive_s},
         worker={"sandbox": sandbox, "require_isolation": require_isolation},
-        frontend={"max_waiting": max_waiting},
+        frontend={"max_waiting": max_waiting, "record": str(record.absolute()) if record else None},
         restart=not no_restart,
         **options,
     )

@@ -62,7 +62,7 @@ class Baseline:
         if serials:
             serial, cold_s = serials.pop(), 0.0
             _, since = node.idle.pop(serial)
-            self.counted.idle_mb_s += max(0.0, now - since) * memory_mb
+            self.counted.idled(since, now, memory_mb)
         else:
             while node.free_mb < memory_mb and node.idle:
                 self._evict(node, now)
@@ -76,14 +76,16 @@ class Baseline:
         node.busy += 1
         waited_s = now - invocation.at + cold_s
         self.counted.served(function, invocation.at, waited_s, cold=cold_s > 0)
-        heappush(self._ends, (now + cold_s + invocation.duration_s, serial, node, function))
+        end = now + cold_s + invocation.duration_s
+        self.counted.ran(now + cold_s, end)
+        heappush(self._ends, (end, serial, node, function))
 
     def _evict(self, node: Node, now: float) -> None:
         serial, (function, since) = node.idle.popitem(last=False)
         node.warm[function].remove(serial)
         memory_mb = self.trace.functions[function].memory_mb
         node.free_mb += memory_mb
-        self.counted.idle_mb_s += max(0.0, now - since) * memory_mb
+        self.counted.idled(since, now, memory_mb)
 
 
 def by_chance(seed: int) -> Callable[[list[Node]], Node]:

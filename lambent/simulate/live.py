@@ -5,7 +5,7 @@ The network takes no time, a cold start `cold_s`, a call as long as the trace sa
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
@@ -35,7 +35,8 @@ F: Final = FrontendId("frontend@1")
 RUNTIME: Final = "python3.11"
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 10.0
-"""While no call runs or waits: an instance is kept so much longer than it should be at the most."""
+"""While no call runs or waits; a hundredth of the time for which an instance is kept, if that is shorter. So
+much longer than it should be an instance is kept at the most."""
 PATIENCE_S: Final = 60.0
 """How long a caller waits for an instance, beside what its call takes."""
 
@@ -49,9 +50,12 @@ class Live:
     cold_s: float
     keep_alive_s: float
     keep: str = "fixed"
+    starts_s: Sequence[float] = ()
+    """What the first starts take, one after the other; further ones take `cold_s`."""
     now: float = 0.0
     scheduler: Scheduler = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+    _quiet_s: float = field(init=False)
     _versions: list[VersionKey] = field(init=False)
     _later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _serial: Any = field(default_factory=count)
@@ -64,6 +68,7 @@ class Live:
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(Epoch(1), keep=self.keep, keep_alive_s=self.keep_alive_s)
+        self._quiet_s = min(QUIET_TICK_S, max(TICK_S, self.keep_alive_s / 100))
         self.dispatcher = Dispatcher(max_waiting=100_000)
         self.dispatcher.books.attached = True
         names = [NodeId(f"node-{number}@1") for number in range(1, self.nodes + 1)]
@@ -90,6 +95,7 @@ class Live:
         for number, invocation in enumerate(invocations):
             tick_at = self._until(invocation.at, tick_at)
             self._arrives(RequestId(f"{number}"), invocation)
+            tick_at = min(tick_at, self.now + TICK_S)  # the quiet is over
             if number % 1000 == 0:
                 progress(number)
         self._until(self.now + PATIENCE_S, tick_at)
@@ -106,7 +112,8 @@ class Live:
                 return tick_at
             self.now = max(self.now, at)
             if at == tick_at:
-                tick_at = self.now + (TICK_S if self._calls or self.dispatcher.books.leases else QUIET_TICK_S)
+                quiet = not (self._calls or self.dispatcher.books.leases)
+                tick_at = self.now + (self._quiet_s if quiet else TICK_S)
                 self._front(frontend_on.Tick(self.now))
                 self._place(on.Tick(self.now))
             else:
@@ -143,7 +150,8 @@ class Live:
                 self._runs(command)
             case frontend_do.Finish():
                 if command.outcome is frontend_do.Outcome.THROTTLED:
-                    self.counted.gave_up(self._calls.pop(command.request).at)
+                    at = self._calls.pop(command.request).at
+                    self.counted.gave_up(at, self.now - at)
             case frontend_do.Demand():
                 wish = on.Wish(command.version, command.wanted, command.oldest_wait_s, command.keys)
                 self._todo.append(lambda: self._place(on.Demanded(F, wish, self.now)))
@@ -160,7 +168,8 @@ class Live:
         invocation = self._calls[command.request]
         self._stops_idling(command.instance)
         self._busy[command.instance] = command.request
-        self.counted.served(invocation.function, self.now, command.waited_s, cold=command.cold)
+        self.counted.served(invocation.function, invocation.at, command.waited_s, cold=command.cold)
+        self.counted.ran(self.now, self.now + invocation.duration_s)
         self._after(invocation.duration_s, lambda: self._answers(command.instance, command.request))
 
     def _answers(self, instance: InstanceId, request: RequestId) -> None:
@@ -176,8 +185,10 @@ class Live:
         at = self.now
         match command:
             case do.Grant():
+                number = self.counted.starts
                 self.counted.starts += 1
-                self._after(self.cold_s, lambda: self._ready(command.instance))
+                takes_s = self.starts_s[number] if number < len(self.starts_s) else self.cold_s
+                self._after(takes_s, lambda: self._ready(command.instance, takes_s))
             case do.GiveLease():
                 told = command.instance, command.number, command.node, command.version
                 self._front(frontend_on.LeaseGiven(*told, command.starting, command.reason, at))
@@ -204,10 +215,10 @@ class Live:
             self._fenced[command.instance] = command.number
         self._place(on.InstanceFreed(command.instance, command.number, busy, self.now))
 
-    def _ready(self, instance: InstanceId) -> None:
+    def _ready(self, instance: InstanceId, took_s: float) -> None:
         if instance in self.scheduler.books.instances:
             self._idles(instance)
-            self._place(on.InstanceReady(instance, 0.0, self.cold_s * 1000, self.now))
+            self._place(on.InstanceReady(instance, 0.0, took_s * 1000, self.now))
 
     def _idles(self, instance: InstanceId) -> None:
         known = self.scheduler.books.instances.get(instance)
@@ -216,4 +227,5 @@ class Live:
 
     def _stops_idling(self, instance: InstanceId) -> None:
         since, memory_mb = self._idle_since.pop(instance, (self.now, 0))
-        self.counted.idle_mb_s += (self.now - since) * memory_mb
+        if memory_mb:
+            self.counted.idled(since, self.now, memory_mb)

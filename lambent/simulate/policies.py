@@ -30,18 +30,24 @@ class Plan:
     warm_up_s: float
     """From the beginning, and not counted."""
     seed: int
+    step_s: float = 60.0
+    """Of what is kept over time."""
+    starts_s: tuple[float, ...] = ()
+    """Under the live policies, what the first starts take; further ones take `cold_s`."""
 
 
 def simulate(
     policy: str, trace: Trace, invocations: list[Invocation], plan: Plan, progress: Callable[[int], None]
 ) -> Figures:
     """Raises KeyError for a policy that nobody knows."""
-    counted = Counted(plan.warm_up_s, len(trace.functions))
+    counted = Counted(plan.warm_up_s, len(trace.functions), plan.step_s)
     match policy:
         case "fixed" | "lru" | "greedy-dual" | "histogram":
             keep_alive_s = FOR_EVER if policy == "lru" else plan.keep_alive_s
             keep = "fixed" if policy == "lru" else policy
-            live = Live(trace, counted, plan.nodes, plan.node_mb, plan.cold_s, keep_alive_s, keep)
+            live = Live(
+                trace, counted, plan.nodes, plan.node_mb, plan.cold_s, keep_alive_s, keep, plan.starts_s
+            )
             live.run(invocations, progress)
         case "random" | "least-loaded":
             choose = by_chance(plan.seed) if policy == "random" else by_load

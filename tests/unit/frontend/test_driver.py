@@ -5,6 +5,7 @@ from lambent_frontend.calls import Answer, Call, Candidate, Counted
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
 from lambent_frontend.driver import Driver
+from lambent_frontend.recorder import Ended
 from lambent_proto import frames
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError, Throttled
@@ -181,3 +182,61 @@ async def test_reasons_are_counted() -> None:
     refused = driver.explain(RequestId("r-2"))
     assert refused is not None
     assert (refused.outcome, refused.start, refused.reason) == ("throttled", "", "line_full")
+
+
+def recorded() -> tuple[Driver, list[tuple[str, str, float | None]]]:
+    """An attached driver, and of each call that is over its start, outcome and running time."""
+    driver, _ = attached()
+    over: list[tuple[str, str, float | None]] = []
+
+    def note(it: Ended) -> None:
+        over.append((it.start, it.outcome, it.running_ms))
+
+    driver.record = note
+    return driver, over
+
+
+def call(request: RequestId, deadline_s: float = 10.0) -> Call:
+    return Call(request, DEFINITION, b"{}", False, "", deadline_s)
+
+
+async def test_a_call_is_recorded_when_it_is_over() -> None:
+    """With what its instance was, and how long it ran."""
+    driver, over = recorded()
+    driver.submit(call(R), lambda answer: None)
+    assert over == []
+    driver.answered(frames.Answer(R, True, 1.5, None, b"1"))
+    assert over == [("warm", "function_error", 1.5)]
+
+
+async def test_a_call_that_is_given_up_while_it_runs_is_recorded_once_it_ends() -> None:
+    """Its instance is taken until then, and a simulation must know for how long."""
+    driver, over = recorded()
+    driver.submit(call(R), lambda answer: None)
+    driver.abandon(R)
+    assert over == []
+    driver.answered(frames.Answer(R, False, 7.5, None, b"1"))
+    assert over == [("warm", "cancelled", 7.5)]
+
+
+async def test_a_call_that_never_ran_is_recorded_so() -> None:
+    """Throttled, since the line is full, or given up in it."""
+    driver, over = recorded()
+    waiting = RequestId("r-2")
+    driver.submit(call(R), lambda answer: None)
+    driver.submit(call(waiting), lambda answer: None)
+    driver.submit(call(RequestId("r-3")), lambda answer: None)
+    driver.abandon(waiting)
+    assert over == [("", "throttled", None), ("", "cancelled", None)]
+
+
+async def test_calls_that_are_lost_are_recorded_once() -> None:
+    """One whose caller waits, and one that nobody hears of any more."""
+    for given_up, outcome in ((False, "lost"), (True, "cancelled")):
+        driver, over = recorded()
+        driver.submit(call(R), lambda answer: None)
+        if given_up:
+            driver.abandon(R)
+        driver.link_down(N1)
+        driver.answered(frames.Answer(R, False, 7.5, None, b"1"))
+        assert over == [("warm", outcome, None)]

@@ -1,0 +1,68 @@
+"""Calls that are made when they are due, whatever has become of those before them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lambent.client import Client
+from lambent.invocation_stream import InvocationStream
+from lambent_chassis.clock import monotonic_s
+from lambent_proto.errors import LambentError
+
+WITHIN_S = 900.0
+"""How long a call may wait and run: what is slow is to be seen, not cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    at: float
+    """Seconds from the beginning."""
+    function: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    due: Due
+    sent_at: float
+    answered_at: float
+    """Both in seconds from the beginning."""
+    explanation: Any
+    """None if it failed."""
+
+
+@dataclass(slots=True)
+class Gathered:
+    answers: list[Answered] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def late_s(self) -> list[float]:
+        """How much later than due each call was sent: the caller's own fault."""
+        return [it.sent_at - it.due.at for it in self.answers]
+
+
+async def make(endpoint: str, calls: Sequence[Due]) -> Gathered:
+    """All of them over one stream; `calls` are in the order of their times."""
+    gathered = Gathered()
+    async with Client(endpoint) as client, client.stream() as stream, asyncio.TaskGroup() as tasks:
+        began = monotonic_s()
+        for due in calls:
+            wait_s = began + due.at - monotonic_s()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            tasks.create_task(_call(stream, due, began, gathered))
+    return gathered
+
+
+async def _call(stream: InvocationStream, due: Due, began: float, gathered: Gathered) -> None:
+    sent_at = monotonic_s() - began
+    try:
+        done = await stream.invoke(due.function, due.payload, timeout_s=WITHIN_S)
+    except LambentError as error:
+        gathered.failures.append(f"{type(error).__name__}: {error}")
+        return
+    if done.function_error:
+        gathered.failures.append(done.payload.decode(errors="replace"))
+        return
+    gathered.answers.append(Answered(due, sent_at, monotonic_s() - began, done.explanation))
