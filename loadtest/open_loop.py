@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from lambent.client import Client
 from lambent.invocation_stream import InvocationStream
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.errors import LambentError
 
-WITHIN_S = 900.0
-"""How long a call may wait and run: what is slow is to be seen, not cut off."""
+WITHIN_S: Final = 900.0
+"""How long a call may wait and run, if nothing else is said: what is slow is to be seen, not cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Gathered:
         return [it.sent_at - it.due.at for it in self.answers]
 
 
-async def make(endpoint: str, calls: Sequence[Due]) -> Gathered:
+async def make(endpoint: str, calls: Sequence[Due], within_s: float = WITHIN_S) -> Gathered:
     """All of them over one stream; `calls` are in the order of their times."""
     gathered = Gathered()
     async with Client(endpoint) as client, client.stream() as stream, asyncio.TaskGroup() as tasks:
@@ -51,14 +51,16 @@ async def make(endpoint: str, calls: Sequence[Due]) -> Gathered:
             wait_s = began + due.at - monotonic_s()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            tasks.create_task(_call(stream, due, began, gathered))
+            tasks.create_task(_call(stream, due, began, within_s, gathered))
     return gathered
 
 
-async def _call(stream: InvocationStream, due: Due, began: float, gathered: Gathered) -> None:
+async def _call(
+    stream: InvocationStream, due: Due, began: float, within_s: float, gathered: Gathered
+) -> None:
     sent_at = monotonic_s() - began
     try:
-        done = await stream.invoke(due.function, due.payload, timeout_s=WITHIN_S)
+        done = await stream.invoke(due.function, due.payload, timeout_s=within_s)
     except LambentError as error:
         gathered.failures.append(f"{type(error).__name__}: {error}")
         return
