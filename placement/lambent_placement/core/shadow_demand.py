@@ -1,0 +1,214 @@
+"""What the frontends want of a shadow: leases for as long as they want or hold them in the live fleet.
+
+A job is one lease of a version that a frontend wants or holds there: its level is the larger of the two, for
+a frontend says late that it wants less. A job begins and ends when the live one does, but it does not end
+before the shadow has had an instance ready for it: what the live fleet has served and the shadow has not is
+owed. It ends as soon as there is an instance, and is given up after `PATIENCE_S`, as its caller would.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from lambent_placement.core.books import Books
+from lambent_placement.core.commands import Command, GiveLease, TellReady, VoidLease
+from lambent_placement.core.events import Wish
+from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, VersionKey
+
+PATIENCE_S: Final = 60.0
+"""How long a caller waits, if it waits long. No part of the fleet tells placement of deadlines."""
+
+Pair = tuple[FrontendId, VersionKey]
+Held = tuple[FrontendId, InstanceId, VersionKey, LeaseNumber]
+Leases = list[tuple[InstanceId, LeaseNumber]]
+
+
+def held(books: Books) -> list[Held]:
+    """All leases of attached frontends."""
+    return [
+        (frontend.id, instance.id, instance.version, instance.number)
+        for frontend in books.frontends.values()
+        if frontend.attached
+        for instance in frontend.held.values()
+    ]
+
+
+@dataclass(slots=True)
+class Job:
+    """Those of one frontend for one version."""
+
+    wanted: int = 0
+    """As the frontend said last."""
+    live: int = 0
+    """Leases that it holds in the live fleet."""
+    level: int = 0
+    """The larger of the two when it was last looked at."""
+    owed: int = 0
+    since: float | None = None
+    """Since when it has wanted more than the shadow has given; None if it does not."""
+    told: int = 0
+    """What the shadow's scheduler was told last."""
+    starting: dict[InstanceId, LeaseNumber] = field(default_factory=dict)
+    """Leases of the shadow's on what is not ready yet."""
+    ready: dict[InstanceId, LeaseNumber] = field(default_factory=dict)
+    """The oldest lease first."""
+
+    @property
+    def total(self) -> int:
+        return self.level + self.owed
+
+    def wish(self, version: VersionKey, waited_s: float, at: float) -> Wish:
+        """What the shadow's scheduler is told; `waited_s` is how long the live fleet has let it wait."""
+        self.told = self.total
+        if self.total <= len(self.starting) + len(self.ready):
+            self.since = None
+            return Wish(version, self.total, 0.0)
+        since = at - waited_s
+        self.since = since if self.since is None else min(since, self.since)
+        return Wish(version, self.total, at - self.since)
+
+    def follow(self, *, served: bool = False) -> None:
+        """Takes the new level. `served`: what has ended had its instance in the live fleet."""
+        level = max(self.wanted, self.live)
+        if served:
+            self.owed += max(0, self.level - level - len(self.ready))
+        self.level = level
+        self.owed -= min(self.owed, max(0, len(self.ready) - level))
+
+    def surplus(self) -> int:
+        """How many leases are given back: one on what still starts is kept until it is ready."""
+        return max(0, min(len(self.starting) + len(self.ready) - self.total, len(self.ready)))
+
+    def give_back(self, count: int) -> Leases:
+        given = list(self.ready.items())[:count]
+        for instance, _ in given:
+            del self.ready[instance]
+        return given
+
+
+@dataclass(slots=True)
+class Demand:
+    jobs: dict[FrontendId, dict[VersionKey, Job]] = field(default_factory=dict)
+    """Of the frontends that are attached."""
+    live: dict[FrontendId, dict[InstanceId, tuple[VersionKey, LeaseNumber]]] = field(default_factory=dict)
+    """The leases of the live fleet."""
+    owing: dict[Pair, float] = field(default_factory=dict)
+    """Where jobs are owed, and since when, the oldest first."""
+
+    def job(self, frontend: FrontendId, version: VersionKey) -> Job:
+        jobs = self.jobs.setdefault(frontend, {})
+        found = jobs.get(version)
+        if found is None:
+            found = jobs[version] = Job()
+        return found
+
+    def known(self, frontend: FrontendId, version: VersionKey) -> Job | None:
+        return self.jobs.get(frontend, {}).get(version)
+
+    def settle(self, frontend: FrontendId, version: VersionKey, job: Job, at: float) -> None:
+        """After a change: notes what is owed, and forgets a job of which nothing is left."""
+        if job.owed:
+            self.owing.setdefault((frontend, version), at)
+        else:
+            self.owing.pop((frontend, version), None)
+        if not (job.total or job.told or job.live or job.starting or job.ready):
+            self.jobs[frontend].pop(version, None)
+
+    def overdue(self, at: float) -> list[Pair]:
+        """Whose callers have given up."""
+        late = []
+        for pair, since in self.owing.items():
+            if at - since < PATIENCE_S:
+                break
+            late.append(pair)
+        return late
+
+    def forget(self, frontend: FrontendId) -> None:
+        """It is not attached any more."""
+        self.live.pop(frontend, None)
+        for version in self.jobs.pop(frontend, {}):
+            self.owing.pop((frontend, version), None)
+
+    # The live fleet's leases
+
+    def returned(self, frontend: FrontendId, leases: Leases) -> Counter[Pair]:
+        """A frontend gave leases of the live fleet back: how many of each version."""
+        mine, back = self.live.get(frontend, {}), Counter[Pair]()
+        for instance, number in leases:
+            version, current = mine.get(instance, (None, number))
+            if version is not None and current == number:
+                back[self._drop(frontend, instance, version)] += 1
+        return back
+
+    def live_said(self, commands: Iterable[Command]) -> set[Pair]:
+        """Leases that the live fleet gave and took; returns whose were taken."""
+        taken = set()
+        for command in commands:
+            if isinstance(command, GiveLease):
+                mine = self.live.setdefault(command.frontend, {})
+                if command.instance not in mine:
+                    self.job(command.frontend, command.version).live += 1
+                mine[command.instance] = command.version, command.number
+            elif isinstance(command, VoidLease):
+                version, number = self.live.get(command.frontend, {}).get(command.instance, (None, 0))
+                if version is not None and number == command.number:
+                    taken.add(self._drop(command.frontend, command.instance, version))
+        return taken
+
+    def _drop(self, frontend: FrontendId, instance: InstanceId, version: VersionKey) -> Pair:
+        del self.live[frontend][instance]
+        self.job(frontend, version).live -= 1
+        return frontend, version
+
+    def holder(self, instance: InstanceId) -> Pair | None:
+        """Who has it in the live fleet."""
+        for frontend, mine in self.live.items():
+            if instance in mine:
+                return frontend, mine[instance][0]
+        return None
+
+    def live_is(self, leases: Iterable[Held]) -> None:
+        """Reads all of the live fleet's leases anew."""
+        self.live.clear()
+        for _, _, job in self.all():
+            job.live = 0
+        for frontend, instance, version, number in leases:
+            self.live.setdefault(frontend, {})[instance] = version, number
+            self.job(frontend, version).live += 1
+
+    # The shadow's own
+
+    def shadow_is(self, books: Books) -> None:
+        """Reads all of the shadow's leases anew."""
+        for _, _, job in self.all():
+            job.starting, job.ready = {}, {}
+        for frontend, instance, version, number in held(books):
+            job = self.job(frontend, version)
+            (job.ready if books.instances[instance].ready else job.starting)[instance] = number
+
+    def shadow_said(self, command: Command, books: Books) -> Pair | None:
+        """A lease that the shadow gave or took; returns the job that has an instance ready now."""
+        match command:
+            case GiveLease():
+                job = self.job(command.frontend, command.version)
+                (job.starting if command.starting else job.ready)[command.instance] = command.number
+                return None if command.starting else (command.frontend, command.version)
+            case TellReady() if command.instance in books.instances:
+                version = books.instances[command.instance].version
+                job = self.job(command.frontend, version)
+                job.starting.pop(command.instance, None)
+                job.ready[command.instance] = command.number
+                return command.frontend, version
+            case VoidLease():
+                for job in self.jobs.get(command.frontend, {}).values():
+                    job.starting.pop(command.instance, None)
+                    job.ready.pop(command.instance, None)
+            case _:
+                pass
+        return None
+
+    def all(self) -> Iterator[tuple[FrontendId, VersionKey, Job]]:
+        for frontend, jobs in list(self.jobs.items()):
+            for version, job in list(jobs.items()):
+                yield frontend, version, job
