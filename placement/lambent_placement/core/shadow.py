@@ -41,7 +41,6 @@ from lambent_placement.core.events import (
 from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.core.shadow_demand import Demand, Held, Job, Pair, held
 from lambent_placement.core.shadow_workers import Workers
-from lambent_placement.core.supply import UNANSWERED_S
 from lambent_placement.core.tally import Tally
 from lambent_proto.ids import Epoch, FrontendId, VersionKey
 from lambent_proto.messages import message
@@ -98,6 +97,9 @@ class Shadow:
         self._catch_up(at)
         self.at = at
         self.live.count(what.commands, what.idle_mb, at)
+        if isinstance(event, NodeReported):  # it speaks of earlier grants, not of those it brings about
+            for said in self.workers.live_reported(event):
+                self._feed(said)
         self.workers.live_said(what.commands, at)
         self._hear(event, what)
 
@@ -122,7 +124,7 @@ class Shadow:
             case InstanceReady() | InstanceGone() | GrantRefused() | InstanceFreed():
                 if (said := self._of_worker(event)) is not None:
                     self._feed(said)
-                self._follow(self.demand.live_said(what.commands))
+                self._follow(self.demand.live_said(what.commands, self.at))
             case FrontendAttached():
                 self._frontend_attached(event, what.held or [])
             case NodeReported():
@@ -130,7 +132,7 @@ class Shadow:
             case _:
                 self._housekeep(event)
                 self._feed(event)
-                self._follow(self.demand.live_said(what.commands))
+                self._follow(self.demand.live_said(what.commands, self.at))
 
     def _housekeep(self, event: Event) -> None:
         match event:
@@ -151,7 +153,7 @@ class Shadow:
     # Frontends
 
     def _demanded(self, event: Demanded, what: Noted) -> None:
-        taken = self.demand.live_said(what.commands)
+        taken = self.demand.live_said(what.commands, self.at)
         if event.frontend in self.demand.jobs:
             job = self.demand.job(event.frontend, event.wish.version)
             job.wanted = event.wish.wanted
@@ -161,8 +163,8 @@ class Shadow:
 
     def _returned(self, event: Released | Recalled, what: Noted) -> None:
         """As many come back in the shadow as are over, or as it has asked for."""
-        returned = self.demand.returned(event.frontend, event.leases)
-        taken = self.demand.live_said(what.commands)
+        returned = self.demand.returned(event.frontend, event.leases, self.at)
+        taken = self.demand.live_said(what.commands, self.at)
         for (frontend, version), count in returned.items():
             job = self.demand.job(frontend, version)
             job.follow(served=True)
@@ -232,8 +234,6 @@ class Shadow:
         self._read_anew()
 
     def _node_reported(self, event: NodeReported, leases: list[Held]) -> None:
-        for said in self.workers.live_reported(event):
-            self._feed(said)
         self._feed(self.workers.reported(event))
         self.demand.live_is(leases)
         self._read_anew()
@@ -288,7 +288,7 @@ class Shadow:
             case Fence():
                 return [self.workers.free(command, self.at)]
             case Recall() if command.wanted:
-                self.recalls.append((self.at + UNANSWERED_S, command.frontend, command.version))
+                self.recalls.append((self.at + self.demand.answer_s, command.frontend, command.version))
             case _:
                 pass  # nobody else has to do anything
         return []

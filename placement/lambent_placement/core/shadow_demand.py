@@ -3,7 +3,7 @@
 A job is one lease of a version that a frontend wants or holds there: its level is the larger of the two, for
 a frontend says late that it wants less. A job begins and ends when the live one does, but it does not end
 before the shadow has had an instance ready for it: what the live fleet has served and the shadow has not is
-owed. It ends as soon as there is an instance, and is given up after `PATIENCE_S`, as its caller would.
+owed. That takes no time once there is an instance, and is given up after `PATIENCE_S`, as callers do.
 """
 
 from collections import Counter
@@ -12,12 +12,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lambent_placement.core.books import Books
-from lambent_placement.core.commands import Command, GiveLease, TellReady, VoidLease
+from lambent_placement.core.commands import Command, GiveLease, Recall, TellReady, VoidLease
 from lambent_placement.core.events import Wish
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, VersionKey
 
 PATIENCE_S: Final = 60.0
 """How long a caller waits, if it waits long. No part of the fleet tells placement of deadlines."""
+
+ANSWER_S: Final = 0.25
+"""Until a recall brings something, before any has: a linger, and a message each way."""
+
+LATEST: Final = 0.1
+"""What the latest of these times counts, beside all earlier ones."""
 
 Pair = tuple[FrontendId, VersionKey]
 Held = tuple[FrontendId, InstanceId, VersionKey, LeaseNumber]
@@ -59,14 +65,16 @@ class Job:
         return self.level + self.owed
 
     def wish(self, version: VersionKey, waited_s: float, at: float) -> Wish:
-        """What the shadow's scheduler is told; `waited_s` is how long the live fleet has let it wait."""
+        """What the shadow is told. `waited_s` is how long the oldest call waits in the live fleet;
+        where none does, what waits here has done so since it was first told."""
         self.told = self.total
-        if self.total <= len(self.starting) + len(self.ready):
+        if waited_s:
+            self.since = at - waited_s
+        elif self.total <= len(self.starting) + len(self.ready):
             self.since = None
-            return Wish(version, self.total, 0.0)
-        since = at - waited_s
-        self.since = since if self.since is None else min(since, self.since)
-        return Wish(version, self.total, at - self.since)
+        elif self.since is None:
+            self.since = at
+        return Wish(version, self.total, 0.0 if self.since is None else at - self.since)
 
     def follow(self, *, served: bool = False) -> None:
         """Takes the new level. `served`: what has ended had its instance in the live fleet."""
@@ -74,7 +82,8 @@ class Job:
         if served:
             self.owed += max(0, self.level - level - len(self.ready))
         self.level = level
-        self.owed -= min(self.owed, max(0, len(self.ready) - level))
+        if len(self.ready) > level:
+            self.owed = 0
 
     def surplus(self) -> int:
         """How many leases are given back: one on what still starts is kept until it is ready."""
@@ -95,6 +104,10 @@ class Demand:
     """The leases of the live fleet."""
     owing: dict[Pair, float] = field(default_factory=dict)
     """Where jobs are owed, and since when, the oldest first."""
+    asked: dict[Pair, float] = field(default_factory=dict)
+    """Recalls of the live fleet's that have brought nothing yet, and since when."""
+    answer_s: float = ANSWER_S
+    """How long it takes of late until one brings something."""
 
     def job(self, frontend: FrontendId, version: VersionKey) -> Job:
         jobs = self.jobs.setdefault(frontend, {})
@@ -129,19 +142,23 @@ class Demand:
         self.live.pop(frontend, None)
         for version in self.jobs.pop(frontend, {}):
             self.owing.pop((frontend, version), None)
+            self.asked.pop((frontend, version), None)
 
     # The live fleet's leases
 
-    def returned(self, frontend: FrontendId, leases: Leases) -> Counter[Pair]:
+    def returned(self, frontend: FrontendId, leases: Leases, at: float) -> Counter[Pair]:
         """A frontend gave leases of the live fleet back: how many of each version."""
         mine, back = self.live.get(frontend, {}), Counter[Pair]()
         for instance, number in leases:
             version, current = mine.get(instance, (None, number))
             if version is not None and current == number:
                 back[self._drop(frontend, instance, version)] += 1
+        for pair in back:
+            if (asked_at := self.asked.pop(pair, None)) is not None:
+                self.answer_s += LATEST * (at - asked_at - self.answer_s)
         return back
 
-    def live_said(self, commands: Iterable[Command]) -> set[Pair]:
+    def live_said(self, commands: Iterable[Command], at: float) -> set[Pair]:
         """Leases that the live fleet gave and took; returns whose were taken."""
         taken = set()
         for command in commands:
@@ -154,6 +171,12 @@ class Demand:
                 version, number = self.live.get(command.frontend, {}).get(command.instance, (None, 0))
                 if version is not None and number == command.number:
                     taken.add(self._drop(command.frontend, command.instance, version))
+            elif isinstance(command, Recall):
+                pair = command.frontend, command.version
+                if command.wanted:
+                    self.asked.setdefault(pair, at)
+                else:
+                    self.asked.pop(pair, None)
         return taken
 
     def _drop(self, frontend: FrontendId, instance: InstanceId, version: VersionKey) -> Pair:
