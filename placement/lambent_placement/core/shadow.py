@@ -88,6 +88,10 @@ class Shadow:
     def __post_init__(self) -> None:
         self.workers = Workers(self.scheduler.books)
 
+    @property
+    def counted_s(self) -> float:
+        return 0.0 if self.began_at is None else self.at - self.began_at
+
     def see(self, what: Noted) -> None:
         """The one gate: everything that the live scheduler hears, in its order."""
         event = what.event

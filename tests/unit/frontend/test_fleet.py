@@ -21,6 +21,7 @@ from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
 class Placement(control_pb2_grpc.PlacementServicer):
     def __init__(self) -> None:
         self.described = control_pb2.DescribeResponse(epoch=3)
+        self.shadow = control_pb2.DescribeShadowResponse(state="off", epoch=3)
 
     def add_node(self, node: str, control_address: str = "") -> None:
         self.described.nodes.add(
@@ -40,6 +41,9 @@ class Placement(control_pb2_grpc.PlacementServicer):
 
     async def Describe(self, request: object, context: object) -> control_pb2.DescribeResponse:
         return self.described
+
+    async def DescribeShadow(self, request: object, context: object) -> control_pb2.DescribeShadowResponse:
+        return self.shadow
 
     def AttachFrontend(self, request_iterator: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
