@@ -26,6 +26,7 @@ from lambent_placement.core.events import (
     Event,
     FrontendAttached,
     FrontendDetached,
+    FunctionDefined,
     FunctionRemoved,
     GrantRefused,
     InstanceFreed,
@@ -37,6 +38,7 @@ from lambent_placement.core.events import (
     Recalled,
     Released,
     Tick,
+    VersionRemoved,
 )
 from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.core.shadow_demand import Demand, Held, Job, Pair, held
@@ -102,8 +104,7 @@ class Shadow:
         self.at = at
         self.live.count(what.commands, what.idle_mb, at)
         if isinstance(event, NodeReported):  # it speaks of earlier grants, not of those it brings about
-            for said in self.workers.live_reported(event):
-                self._feed(said)
+            self.workers.live_lost(event.node, at, {it.instance for it in event.instances})
         self.workers.live_said(what.commands, at)
         self._hear(event, what)
 
@@ -119,24 +120,28 @@ class Shadow:
                 self._give_back(frontend, version, recall.wanted)
 
     def _hear(self, event: Event, what: Noted) -> None:
-        """Only what is not the same in both worlds is translated."""
+        """Only what is not the same in both worlds is translated. What frontends no longer want comes first:
+        else an instance that ends is replaced for nobody."""
         match event:
             case Demanded():
                 self._demanded(event, what)
             case Released() | Recalled():
                 self._returned(event, what)
             case InstanceReady() | InstanceGone() | GrantRefused() | InstanceFreed():
-                if (said := self._of_worker(event)) is not None:
-                    self._feed(said)
+                said = self._of_worker(event)
                 self._follow(self.demand.live_said(what.commands, self.at))
+                if said is not None:
+                    self._feed(said)
             case FrontendAttached():
                 self._frontend_attached(event, what.held or [])
             case NodeReported():
                 self._node_reported(event, what.held or [])
             case _:
                 self._housekeep(event)
-                self._feed(event)
                 self._follow(self.demand.live_said(what.commands, self.at))
+                self._feed(event)
+                if isinstance(event, FunctionDefined | VersionRemoved | FunctionRemoved):
+                    self._follow(set(self.demand.owing))
 
     def _housekeep(self, event: Event) -> None:
         match event:
@@ -149,6 +154,7 @@ class Shadow:
                 self.demand.forget(event.frontend)
             case NodeExpired():
                 self.workers.live_lost(event.node, event.at)
+                self.demand.unsure.clear()  # what was there is never heard of again
             case FunctionRemoved():
                 self.workers.forget(event.function)
             case _:
@@ -167,7 +173,8 @@ class Shadow:
 
     def _returned(self, event: Released | Recalled, what: Noted) -> None:
         """As many come back in the shadow as are over, or as it has asked for."""
-        returned = self.demand.returned(event.frontend, event.leases, self.at)
+        sure = isinstance(event, Recalled) or event.sure
+        returned = self.demand.returned(event.frontend, event.leases, self.at, sure=sure)
         taken = self.demand.live_said(what.commands, self.at)
         for (frontend, version), count in returned.items():
             job = self.demand.job(frontend, version)
@@ -176,7 +183,7 @@ class Shadow:
             asked = min(recall.wanted, count) if recall is not None else 0
             self._change(frontend, version, job, give=asked)
         if isinstance(event, Recalled) and not event.leases and self._recall(event.frontend, event.version):
-            self._give_back(event.frontend, event.version, 0)
+            self._feed(Recalled(event.frontend, event.version, [], self.at))
         self._follow(taken - returned.keys())
 
     def _recall(self, frontend: FrontendId, version: VersionKey) -> Asked | None:
@@ -186,11 +193,15 @@ class Shadow:
         return wanted.recall if wanted is not None else None
 
     def _give_back(self, frontend: FrontendId, version: VersionKey, count: int) -> None:
-        """Answers a recall with what is ready, wanted or not: a live frontend gives a busy one back after its
-        event."""
+        """Answers a recall with what is ready: a live frontend gives a busy one back after its event."""
         job = self.demand.known(frontend, version)
-        given = job.give_back(count) if job is not None else []
-        self._feed(Recalled(frontend, version, given, self.at))
+        if job is None or not job.ready:
+            self._feed(Recalled(frontend, version, [], self.at))
+            return
+        count = min(count, len(job.ready))
+        job.passed += count
+        job.follow()
+        self._change(frontend, version, job, give=count)
 
     def _follow(self, pairs: Set[Pair]) -> None:
         for frontend, version in sorted(pairs):
@@ -210,6 +221,8 @@ class Shadow:
         give: int = 0,
     ) -> None:
         """Tells the shadow's scheduler what is wanted, then gives back what is not, `give` at the least."""
+        if job.owed and not self._is_current(version):
+            job.owed = 0  # its callers wait for the new one
         if anew or job.total != job.told:
             self._feed(Demanded(frontend, job.wish(version, waited_s, self.at), self.at))
         given = job.give_back(max(give, job.surplus()))
@@ -218,6 +231,10 @@ class Shadow:
         elif given:
             self._feed(Released(frontend, given, True, self.at))
         self.demand.settle(frontend, version, job, self.at)
+
+    def _is_current(self, version: VersionKey) -> bool:
+        known = self.scheduler.books.versions.get(version)
+        return known is not None and known.current
 
     def _frontend_attached(self, event: FrontendAttached, leases: list[Held]) -> None:
         """It holds what the shadow has given it, and of what earlier leaders gave what it says."""
@@ -239,6 +256,8 @@ class Shadow:
 
     def _node_reported(self, event: NodeReported, leases: list[Held]) -> None:
         self._feed(self.workers.reported(event))
+        for said in self.workers.live_reported(event):
+            self._feed(said)
         self.demand.live_is(leases)
         self._read_anew()
 
@@ -259,9 +278,12 @@ class Shadow:
                 pair = self.demand.holder(event.instance)
                 job = self.demand.known(*pair) if pair else None
                 used = next(iter(job.ready), None) if job is not None else None
+                self.demand.unsure.pop(event.instance, None)
                 return self.workers.live_gone(event, used)
-            case _:
-                return None  # the shadow's fences have answers of their own
+            case _:  # the shadow's fences have answers of their own
+                if not event.busy:
+                    self.demand.unsure.pop(event.instance, None)
+                return None
 
     # The shadow's scheduler
 

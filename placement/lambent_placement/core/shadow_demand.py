@@ -51,6 +51,9 @@ class Job:
     level: int = 0
     """The larger of the two when it was last looked at."""
     owed: int = 0
+    passed: int = 0
+    """Leases that the shadow has taken for others, and that nobody waits for in the live fleet: no longer of
+    use there either, as far as anybody knows."""
     since: float | None = None
     """Since when it has wanted more than the shadow has given; None if it does not."""
     told: int = 0
@@ -62,7 +65,7 @@ class Job:
 
     @property
     def total(self) -> int:
-        return self.level + self.owed
+        return self.level - self.passed + self.owed
 
     def wish(self, version: VersionKey, waited_s: float, at: float) -> Wish:
         """What the shadow is told. `waited_s` is how long the oldest call waits in the live fleet;
@@ -78,11 +81,13 @@ class Job:
 
     def follow(self, *, served: bool = False) -> None:
         """Takes the new level. `served`: what has ended had its instance in the live fleet."""
-        level = max(self.wanted, self.live)
+        before, self.level = self.level, max(self.wanted, self.live)
+        ended = max(0, before - self.level)
+        passed = min(self.passed, ended)
+        self.passed = 0 if self.wanted > self.live else min(self.passed - passed, self.level)
         if served:
-            self.owed += max(0, self.level - level - len(self.ready))
-        self.level = level
-        if len(self.ready) > level:
+            self.owed += max(0, ended - passed - len(self.ready))
+        if len(self.ready) > self.level - self.passed:
             self.owed = 0
 
     def surplus(self) -> int:
@@ -104,6 +109,8 @@ class Demand:
     """The leases of the live fleet."""
     owing: dict[Pair, float] = field(default_factory=dict)
     """Where jobs are owed, and since when, the oldest first."""
+    unsure: dict[InstanceId, Pair] = field(default_factory=dict)
+    """What a frontend of the live fleet gave back without knowing whether it still runs there."""
     asked: dict[Pair, float] = field(default_factory=dict)
     """Recalls of the live fleet's that have brought nothing yet, and since when."""
     answer_s: float = ANSWER_S
@@ -146,13 +153,15 @@ class Demand:
 
     # The live fleet's leases
 
-    def returned(self, frontend: FrontendId, leases: Leases, at: float) -> Counter[Pair]:
+    def returned(self, frontend: FrontendId, leases: Leases, at: float, *, sure: bool) -> Counter[Pair]:
         """A frontend gave leases of the live fleet back: how many of each version."""
         mine, back = self.live.get(frontend, {}), Counter[Pair]()
         for instance, number in leases:
             version, current = mine.get(instance, (None, number))
             if version is not None and current == number:
                 back[self._drop(frontend, instance, version)] += 1
+                if not sure:
+                    self.unsure[instance] = frontend, version
         for pair in back:
             if (asked_at := self.asked.pop(pair, None)) is not None:
                 self.answer_s += LATEST * (at - asked_at - self.answer_s)
@@ -185,11 +194,11 @@ class Demand:
         return frontend, version
 
     def holder(self, instance: InstanceId) -> Pair | None:
-        """Who has it in the live fleet."""
+        """Who uses it in the live fleet, or did when it was last heard of."""
         for frontend, mine in self.live.items():
             if instance in mine:
                 return frontend, mine[instance][0]
-        return None
+        return self.unsure.get(instance)
 
     def live_is(self, leases: Iterable[Held]) -> None:
         """Reads all of the live fleet's leases anew."""

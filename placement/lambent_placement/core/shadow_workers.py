@@ -142,9 +142,8 @@ class Workers:
         return InstanceGone(gone, event.reason, event.error, event.at)
 
     def live_reported(self, event: NodeReported) -> list[Event]:
-        """What the shadow hears of starts that were over, or lost, while the node was not connected."""
+        """What the shadow hears of starts that were over while the node was not connected."""
         ready = {it.instance for it in event.instances if it.state != "starting"}
-        self.live_lost(event.node, event.at, {it.instance for it in event.instances})
         over = [InstanceReady(it, 0.0, 0.0, event.at) for it in sorted(ready & self.starts.keys())]
         return [heard for it in over if (heard := self.live_ready(it)) is not None]
 
