@@ -103,6 +103,39 @@ async def fleet_of(
             yield client
 
 
+async def test_a_shadow_is_shown_as_placement_tells() -> None:
+    """Both columns, since when, and who leads; nothing is made up."""
+    placement = Placement()
+    live = control_pb2.Counted(starts={"no_instance": 2}, warm={"provisioned": 3}, idle_gb_h=0.5)
+    other = control_pb2.Counted(waits={"no_memory": 4}, evictions={"keep_alive": 5}, idle_gb_h=0.25)
+    placement.shadow = control_pb2.DescribeShadowResponse(
+        state="failed",
+        reason="why",
+        epoch=3,
+        counted_s=60.0,
+        live_policy="a",
+        shadow_policy="b",
+        live=live,
+        shadow=other,
+        cpu_us=7.0,
+    )
+    async with fleet_of(placement) as client:
+        told = await client.shadow()
+    assert (told.state, told.reason, told.epoch, told.counted_s, told.cpu_us) == (
+        "failed",
+        "why",
+        3,
+        60.0,
+        7.0,
+    )
+    assert (told.live_policy, told.shadow_policy) == ("a", "b")
+    assert told.leader.startswith("127.0.0.1:")
+    assert (dict(told.live.starts), dict(told.live.warm)) == ({"no_instance": 2}, {"provisioned": 3})
+    assert (dict(told.shadow.waits), dict(told.shadow.evictions)) == ({"no_memory": 4}, {"keep_alive": 5})
+    assert told.live.idle_gb_h == 0.5
+    assert told.shadow.idle_gb_h == 0.25
+
+
 async def test_nodes_are_shown_by_their_names() -> None:
     """The incarnation is apart; how it is isolated, what is missing, and what it can run are shown."""
     placement = Placement()
