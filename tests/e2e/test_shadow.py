@@ -82,6 +82,12 @@ async def test_a_shorter_time_is_more_starts(tmp_path: Path, name: str, evidence
             again = await eventually(lambda: led_by(client, told["epoch"]), "another one leads")
             assert not again.live.starts
             assert not again.shadow.starts
+            assert (await one_call(client, name)).error is None
+            await eventually(partial(all_connected, client), "the new leader knows the workers")
+
+
+async def all_connected(client: Client) -> bool:
+    return {node.state for node in (await client.nodes()).nodes} == {"connected"}
 
 
 async def evicted(client: Client, times: int) -> bool:

@@ -1,13 +1,13 @@
-"""A shadow beside a live scheduler: what it hears, what its world answers, and what both are counted for."""
+"""A shadow beside a live scheduler: what it hears, what its world answers, what is counted, event by event.
+
+Whole traces are in `test_shadow_traces`, hostile fleets in `tests/simulation/test_shadow.py`.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
-from lambent.simulate.figures import Counted
-from lambent.simulate.live import Live
-from lambent.simulate.trace import generated
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core import invariants
@@ -67,60 +67,6 @@ class Beside:
     @property
     def starts(self) -> tuple[int, int]:
         return self.shadow.live.starts.total(), self.shadow.own.starts.total()
-
-
-def both_first(both: Beside) -> InstanceId:
-    return next(iter(both.own.books.instances))
-
-
-def figures(tally: Tally) -> tuple[object, ...]:
-    return tally.starts, tally.warm, tally.waits, tally.evictions
-
-
-def over_a_trace(seed: int, live: Policy, other: Policy | None, nodes: int) -> tuple[Tally, Tally]:
-    """What a shadow of `other` counts beside a `live` policy, over a made trace; None: nothing is beside."""
-    trace = generated(functions=25, minutes=60, seed=seed)
-    shadow = None
-    if other is not None:
-        shadow = Shadow(Scheduler(shadow_epoch(Epoch(1)), keep=other[0], keep_alive_s=other[1]))
-    counted = Counted(0.0, len(trace.functions))
-    run = Live(trace, counted, nodes, 1024, 0.25, live[1], live[0], shadow)
-    run.run(trace.invocations(seed), lambda _: None)
-    if shadow is None:
-        starts = Tally()
-        starts.starts["all"] = counted.starts
-        return starts, starts
-    invariants.check(shadow.scheduler.books)
-    return shadow.live, shadow.own
-
-
-@pytest.mark.parametrize("nodes", [1, 3], ids=["memory is short", "memory enough"])
-@pytest.mark.parametrize("policy", [("fixed", 300.0), ("greedy-dual", 3600.0), ("histogram", 300.0)])
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_with_the_live_policy_for_its_own_it_counts_the_same(seed: int, policy: Policy, nodes: int) -> None:
-    """The check that the model is right: every count, and the memory that idles."""
-    live, own = over_a_trace(seed, policy, policy, nodes)
-    assert live.starts.total() > 20
-    assert figures(own) == figures(live)
-    assert own.idle_mb_s == pytest.approx(live.idle_mb_s, rel=0.01)
-
-
-@pytest.mark.parametrize("nodes", [1, 3], ids=["memory is short", "memory enough"])
-@pytest.mark.parametrize("other", [("fixed", 20.0), ("histogram", 3600.0)])
-def test_what_it_tells_of_another_policy_is_so(other: Policy, nodes: int) -> None:
-    """It counts what that one does where it is the live one: within 2 % of the starts."""
-    live, own = over_a_trace(1, ("fixed", 3600.0), other, nodes)
-    truth, _ = over_a_trace(1, other, None, nodes)
-    assert live.starts.total() != truth.starts.total()
-    assert own.starts.total() == pytest.approx(truth.starts.total(), rel=0.02)
-
-
-def test_kept_for_a_shorter_time_more_is_started() -> None:
-    live, own = over_a_trace(1, ("fixed", 3600.0), ("fixed", 20.0), 3)
-    assert own.starts.total() > 2 * live.starts.total()
-    assert own.warm.total() < live.warm.total()
-    assert own.evictions["keep_alive"] > live.evictions["keep_alive"]
-    assert own.idle_mb_s < live.idle_mb_s / 2
 
 
 # The workers of the shadow
@@ -245,6 +191,18 @@ def test_a_start_on_a_node_that_is_lost_goes_on_elsewhere() -> None:
     assert both.hear([ready(3, 2.0)]).there == [("leased", True)]
 
 
+def test_a_start_whose_twin_is_lost_takes_as_long_as_the_last() -> None:
+    """The live one is on the emptiest node, which is lost; the shadow packs, and has it on the other."""
+    both = Beside().hear([*fleet(), *idle(1), defined(version=OTHER)])
+    both.own.books.pack = True
+    both.hear([demanded(F, 1, 3.0, version=OTHER)])
+    nodes = [[it.node for it in books.instances.values()] for books in (both.live.books, both.own.books)]
+    assert nodes == [[N2, N1], [N2, N2]]
+    both.hear([on.NodeDisconnected(N1, 3.1), on.NodeExpired(N1, 3.1), on.Tick(3.2)])
+    assert both.there == [("idle", True), ("leased", False)]
+    assert both.hear([on.Tick(3.7)]).there == [("idle", True), ("leased", True)]
+
+
 def test_a_node_that_connects_again_says_what_the_shadow_has_there() -> None:
     """A start of which nothing was heard meanwhile ends as it would have."""
     both = Beside(other=("fixed", 0.0)).hear([*NOT_KEPT, demanded(F, 1, 10.0), on.NodeDisconnected(N2, 10.1)])
@@ -260,7 +218,7 @@ def test_a_start_that_was_ready_before_its_node_connected_again() -> None:
     both = Beside().hear([*STARTING[:-1], demanded(F, 1), on.NodeDisconnected(N2, 0.1)])
     both.hear([reported(N2, report(instance(1), "idle", number(1), F), at=2.0), on.Tick(3.0)])
     assert list(both.shadow.workers.starts) == [instance(3)], "what was started instead"
-    assert both.own.books.instances[both_first(both)].ready
+    assert both.own.books.instances[next(iter(both.own.books.instances))].ready
 
 
 def test_a_frontend_that_attaches_again_holds_what_the_shadow_gave_it() -> None:
