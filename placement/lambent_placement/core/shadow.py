@@ -58,14 +58,23 @@ class Noted:
     event: Event
     commands: list[Command]
     idle_mb: int
-    held: list[Held] | None
-    """All leases, when frontends or workers have just said what they hold; else None."""
+    held: list[Held]
+    """Leases of a frontend, or on a node, that has just said what it holds; else none."""
 
 
 def noted(event: Event, commands: list[Command], books: Books) -> Noted:
     """To be called right after the event, with the live scheduler's books."""
-    anew = isinstance(event, FrontendAttached | NodeReported)
-    return Noted(event, commands, books.idle_mb, held(books) if anew else None)
+    return Noted(event, commands, books.idle_mb, _said(event, books))
+
+
+def _said(event: Event, books: Books) -> list[Held]:
+    match event:
+        case FrontendAttached():
+            return held(books, books.frontend(event.frontend).held.values())
+        case NodeReported() if event.node in books.nodes:
+            return held(books, books.nodes[event.node].instances.values())
+        case _:
+            return []
 
 
 def shadow_epoch(epoch: Epoch) -> Epoch:
@@ -133,9 +142,9 @@ class Shadow:
                 if said is not None:
                     self._feed(said)
             case FrontendAttached():
-                self._frontend_attached(event, what.held or [])
+                self._frontend_attached(event, what)
             case NodeReported():
-                self._node_reported(event, what.held or [])
+                self._node_reported(event, what)
             case _:
                 self._housekeep(event)
                 self._follow(self.demand.live_said(what.commands, self.at))
@@ -225,7 +234,7 @@ class Shadow:
             job.owed = 0  # its callers wait for the new one
         if anew or job.total != job.told:
             self._feed(Demanded(frontend, job.wish(version, waited_s, self.at), self.at))
-        given = job.give_back(max(give, job.surplus()))
+        given = self.demand.give_back(job, max(give, job.surplus()))
         if given and self._recall(frontend, version) is not None:
             self._feed(Recalled(frontend, version, given, self.at))
         elif given:
@@ -236,35 +245,38 @@ class Shadow:
         known = self.scheduler.books.versions.get(version)
         return known is not None and known.current
 
-    def _frontend_attached(self, event: FrontendAttached, leases: list[Held]) -> None:
+    def _frontend_attached(self, event: FrontendAttached, what: Noted) -> None:
         """It holds what the shadow has given it, and of what earlier leaders gave what it says."""
         frontend, books = event.frontend, self.scheduler.books
-        mine = books.frontends[frontend].held.values() if frontend in books.frontends else ()
-        claims = dict(event.leases) | {instance.id: instance.number for instance in mine}
+        own = books.frontends[frontend].held.values() if frontend in books.frontends else ()
+        claims = dict(event.leases) | {instance.id: instance.number for instance in own}
         self.demand.forget(frontend)
-        self.demand.jobs[frontend] = {}
-        self.demand.live_is(leases)
+        jobs = self.demand.jobs[frontend] = {}
+        touched = self.demand.live_said(what.commands, self.at) | self.demand.live_holds(what.held)
         for wish in event.wishes:
             self.demand.job(frontend, wish.version).wanted = wish.wanted
         waited = {wish.version: wish.oldest_wait_s for wish in event.wishes}
         wishes = []
-        for version, job in self.demand.jobs[frontend].items():
+        for version, job in jobs.items():
             job.follow()
             wishes.append(job.wish(version, waited.get(version, 0.0), self.at))
         self._feed(FrontendAttached(frontend, list(claims.items()), wishes, event.links, self.at))
-        self._read_anew()
+        touched |= self.demand.shadow_holds(self._held_by(frontend), books)
+        self._follow(touched | {(frontend, version) for version in jobs})
 
-    def _node_reported(self, event: NodeReported, leases: list[Held]) -> None:
+    def _held_by(self, frontend: FrontendId) -> list[Held]:
+        books = self.scheduler.books
+        return held(books, books.frontends[frontend].held.values())
+
+    def _node_reported(self, event: NodeReported, what: Noted) -> None:
+        touched = self.demand.live_said(what.commands, self.at) | self.demand.live_holds(what.held)
+        self._follow(touched)
         self._feed(self.workers.reported(event))
         for said in self.workers.live_reported(event):
             self._feed(said)
-        self.demand.live_is(leases)
-        self._read_anew()
-
-    def _read_anew(self) -> None:
-        """The shadow's own leases, some of which came without a word; then each job."""
-        self.demand.shadow_is(self.scheduler.books)
-        self._follow({(frontend, version) for frontend, version, _ in self.demand.all()})
+        books = self.scheduler.books
+        there = books.nodes[event.node].instances.values() if event.node in books.nodes else ()
+        self._follow(self.demand.shadow_holds(held(books, there), books))
 
     # Workers
 

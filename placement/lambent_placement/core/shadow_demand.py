@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from lambent_placement.core.books import Books
+from lambent_placement.core.books import Books, Instance
 from lambent_placement.core.commands import Command, GiveLease, Recall, TellReady, VoidLease
 from lambent_placement.core.events import Wish
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, VersionKey
@@ -30,13 +30,12 @@ Held = tuple[FrontendId, InstanceId, VersionKey, LeaseNumber]
 Leases = list[tuple[InstanceId, LeaseNumber]]
 
 
-def held(books: Books) -> list[Held]:
-    """All leases of attached frontends."""
+def held(books: Books, instances: Iterable[Instance]) -> list[Held]:
+    """The leases on these that attached frontends hold."""
     return [
-        (frontend.id, instance.id, instance.version, instance.number)
-        for frontend in books.frontends.values()
-        if frontend.attached
-        for instance in frontend.held.values()
+        (it.frontend, it.id, it.version, it.number)
+        for it in instances
+        if it.frontend is not None and books.frontends[it.frontend].attached
     ]
 
 
@@ -94,12 +93,6 @@ class Job:
         """How many leases are given back: one on what still starts is kept until it is ready."""
         return max(0, min(len(self.starting) + len(self.ready) - self.total, len(self.ready)))
 
-    def give_back(self, count: int) -> Leases:
-        given = list(self.ready.items())[:count]
-        for instance, _ in given:
-            del self.ready[instance]
-        return given
-
 
 @dataclass(slots=True)
 class Demand:
@@ -107,6 +100,8 @@ class Demand:
     """Of the frontends that are attached."""
     live: dict[FrontendId, dict[InstanceId, tuple[VersionKey, LeaseNumber]]] = field(default_factory=dict)
     """The leases of the live fleet."""
+    mine: dict[InstanceId, Pair] = field(default_factory=dict)
+    """Who has each lease of the shadow's."""
     owing: dict[Pair, float] = field(default_factory=dict)
     """Where jobs are owed, and since when, the oldest first."""
     unsure: dict[InstanceId, Pair] = field(default_factory=dict)
@@ -147,7 +142,9 @@ class Demand:
     def forget(self, frontend: FrontendId) -> None:
         """It is not attached any more."""
         self.live.pop(frontend, None)
-        for version in self.jobs.pop(frontend, {}):
+        for version, job in self.jobs.pop(frontend, {}).items():
+            for instance in (*job.starting, *job.ready):
+                del self.mine[instance]
             self.owing.pop((frontend, version), None)
             self.asked.pop((frontend, version), None)
 
@@ -200,45 +197,68 @@ class Demand:
                 return frontend, mine[instance][0]
         return self.unsure.get(instance)
 
-    def live_is(self, leases: Iterable[Held]) -> None:
-        """Reads all of the live fleet's leases anew."""
-        self.live.clear()
-        for _, _, job in self.all():
-            job.live = 0
+    def live_holds(self, leases: Iterable[Held]) -> set[Pair]:
+        """Leases of the live fleet's that came without a word: frontends and workers have said so."""
+        touched = set()
         for frontend, instance, version, number in leases:
-            self.live.setdefault(frontend, {})[instance] = version, number
-            self.job(frontend, version).live += 1
+            for other, theirs in self.live.items():
+                if other != frontend and instance in theirs:
+                    touched.add(self._drop(other, instance, theirs[instance][0]))
+            mine = self.live.setdefault(frontend, {})
+            if instance not in mine:
+                self.job(frontend, version).live += 1
+            mine[instance] = version, number
+            touched.add((frontend, version))
+        return touched
 
     # The shadow's own
 
-    def shadow_is(self, books: Books) -> None:
-        """Reads all of the shadow's leases anew."""
-        for _, _, job in self.all():
-            job.starting, job.ready = {}, {}
-        for frontend, instance, version, number in held(books):
-            job = self.job(frontend, version)
-            (job.ready if books.instances[instance].ready else job.starting)[instance] = number
+    def shadow_holds(self, leases: Iterable[Held], books: Books) -> set[Pair]:
+        """Leases of the shadow's that came without a word."""
+        touched = set()
+        for frontend, instance, version, number in leases:
+            self._void(instance)
+            self._lease((frontend, version), instance, number, ready=books.instances[instance].ready)
+            touched.add((frontend, version))
+        return touched
 
     def shadow_said(self, command: Command, books: Books) -> Pair | None:
         """A lease that the shadow gave or took; returns the job that has an instance ready now."""
         match command:
             case GiveLease():
-                job = self.job(command.frontend, command.version)
-                (job.starting if command.starting else job.ready)[command.instance] = command.number
-                return None if command.starting else (command.frontend, command.version)
-            case TellReady() if command.instance in books.instances:
-                version = books.instances[command.instance].version
-                job = self.job(command.frontend, version)
-                job.starting.pop(command.instance, None)
-                job.ready[command.instance] = command.number
-                return command.frontend, version
-            case VoidLease():
-                for job in self.jobs.get(command.frontend, {}).values():
-                    job.starting.pop(command.instance, None)
-                    job.ready.pop(command.instance, None)
+                pair = command.frontend, command.version
+                self._lease(pair, command.instance, command.number, ready=not command.starting)
+                return None if command.starting else pair
+            case TellReady() if command.instance in self.mine:
+                pair = self.mine[command.instance]
+                self._void(command.instance)
+                self._lease(pair, command.instance, command.number, ready=True)
+                return pair
+            case VoidLease() if self.mine.get(command.instance, ("",))[0] == command.frontend:
+                self._void(command.instance)
             case _:
                 pass
         return None
+
+    def _lease(self, pair: Pair, instance: InstanceId, number: LeaseNumber, *, ready: bool) -> None:
+        job = self.job(*pair)
+        (job.ready if ready else job.starting)[instance] = number
+        self.mine[instance] = pair
+
+    def _void(self, instance: InstanceId) -> None:
+        pair = self.mine.pop(instance, None)
+        job = self.known(*pair) if pair is not None else None
+        if job is not None:
+            job.starting.pop(instance, None)
+            job.ready.pop(instance, None)
+
+    def give_back(self, job: Job, count: int) -> Leases:
+        """The oldest of those that are ready."""
+        given = list(job.ready.items())[:count]
+        for instance, _ in given:
+            del job.ready[instance]
+            del self.mine[instance]
+        return given
 
     def all(self) -> Iterator[tuple[FrontendId, VersionKey, Job]]:
         for frontend, jobs in list(self.jobs.items()):
