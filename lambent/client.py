@@ -275,6 +275,10 @@ class Client:
         request = fleet_pb2.DrainNodeRequest(node=node, undo=undo)
         await answer(self._fleet.DrainNode(request, timeout=ASK_WITHIN_S))
 
+    async def shadow(self) -> fleet_pb2.GetShadowResponse:
+        """What a second policy would have made of the same demand, beside the live one."""
+        return await answer(self._fleet.GetShadow(fleet_pb2.GetShadowRequest(), timeout=ASK_WITHIN_S))
+
     async def instances(self, function_name: str = "") -> list[fleet_pb2.Instance]:
         request = fleet_pb2.ListInstancesRequest(function_name=function_name)
         return list((await answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))).instances)

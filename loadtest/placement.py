@@ -18,6 +18,7 @@ import click
 from lambent_placement.core import events as on
 from lambent_placement.core.commands import Command, GiveLease, Grant
 from lambent_placement.core.scheduler import KEEPS, Scheduler
+from lambent_placement.core.shadow import Noted, Shadow, noted, shadow_epoch
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -62,26 +63,45 @@ class Figures:
 
 
 class Fleet:
-    def __init__(self, nodes: int, each: int, keep: str) -> None:
+    def __init__(self, nodes: int, each: int, keep: str, *, shadow: bool = False) -> None:
         self.core = Scheduler(Epoch(1), keep=keep, keep_alive_s=1e9)
         self.core.books.starts = 1_000_000_000
+        self.shadow: Shadow | None = None
+        if shadow:
+            self.shadow = Shadow(Scheduler(shadow_epoch(Epoch(1)), keep=keep, keep_alive_s=1e9))
+            self.shadow.scheduler.books.starts = 1_000_000_000
+        self.noted: list[Noted] = []
+        """What the shadow has not seen yet."""
         self.at = 0.0
         names = [NodeId(f"node-{number}@1") for number in range(nodes)]
-        self.core.handle(on.ConcurrencySet(1_000_000_000, 0.0))
+        self.hear(on.ConcurrencySet(1_000_000_000, 0.0))
         for name in names:
-            self.core.handle(on.NodeRegistered(name, (each + ROOM) * MEMORY_MB, frozenset({"python3.11"})))
-            self.core.handle(on.NodeReported(name, (each + ROOM) * MEMORY_MB, [], 0.0))
-        self.core.handle(on.FrontendAttached(F, [], [], names, 0.0))
+            self.hear(on.NodeRegistered(name, (each + ROOM) * MEMORY_MB, frozenset({"python3.11"})))
+            self.hear(on.NodeReported(name, (each + ROOM) * MEMORY_MB, [], 0.0))
+        self.hear(on.FrontendAttached(F, [], [], names, 0.0))
         self.warm = [self._defined(f"f{number}") for number in range(FUNCTIONS)]
         self.cold = [self._defined(f"cold{number}") for number in range(COLD)]
         before = _resident_bytes()
         self._fill(nodes * each)
         self.bytes_an_instance = (_resident_bytes() - before) / (nodes * each)
 
+    def hear(self, event: on.Event) -> list[Command]:
+        commands = self.core.handle(event)
+        if self.shadow is not None:
+            self.noted.append(noted(event, commands, self.core.books))
+        return commands
+
+    def look(self) -> None:
+        """Lets the shadow see all that there was."""
+        assert self.shadow is not None
+        for it in self.noted:
+            self.shadow.see(it)
+        self.noted.clear()
+
     def _defined(self, name: str) -> VersionKey:
         version = VersionKey(f"{name}:$LATEST:1")
         what = FunctionName(name), version, MEMORY_MB, None, "python3.11", 0.0
-        self.core.handle(on.FunctionDefined(*what, package=name))
+        self.hear(on.FunctionDefined(*what, package=name))
         return version
 
     def _fill(self, instances: int) -> None:
@@ -89,7 +109,7 @@ class Fleet:
             count = instances // FUNCTIONS + (number < instances % FUNCTIONS)
             leases = started(self.demand(version, count))
             for instance, _ in leases:
-                self.core.handle(on.InstanceReady(instance, 1.0, 1.0, self.now()))
+                self.hear(on.InstanceReady(instance, 1.0, 1.0, self.now()))
             self.give_back(version, leases)
 
     def now(self) -> float:
@@ -97,11 +117,11 @@ class Fleet:
         return self.at
 
     def demand(self, version: VersionKey, wanted: int) -> list[Command]:
-        return self.core.handle(on.Demanded(F, on.Wish(version, wanted, 0.0), self.now()))
+        return self.hear(on.Demanded(F, on.Wish(version, wanted, 0.0), self.now()))
 
     def give_back(self, version: VersionKey, leases: list[Lease]) -> list[Command]:
         self.demand(version, 0)
-        return self.core.handle(on.Released(F, leases, True, self.now()))
+        return self.hear(on.Released(F, leases, True, self.now()))
 
 
 def started(commands: list[Command]) -> list[Lease]:
@@ -135,10 +155,29 @@ def _round(fleet: Fleet, served: list[VersionKey]) -> tuple[float, float, float,
     assert all(len(some) == 1 for some in (*leases, *new)), "a decision was not what it is measured as"
     for version, [(instance, _)] in zip(fleet.cold, new, strict=True):
         fleet.demand(version, 0)
-        fleet.core.handle(on.InstanceReady(instance, 1.0, 1.0, fleet.now()))
-        fleet.core.handle(on.InstanceGone(instance, "killed", b"", fleet.now()))
-    tick_us, _ = _timed(lambda: [fleet.core.handle(on.Tick(fleet.now()))])
+        fleet.hear(on.InstanceReady(instance, 1.0, 1.0, fleet.now()))
+        fleet.hear(on.InstanceGone(instance, "killed", b"", fleet.now()))
+    tick_us, _ = _timed(lambda: [fleet.hear(on.Tick(fleet.now()))])
     return warm_us, release_us, start_us, tick_us
+
+
+def beside(nodes: int, each: int, keep: str) -> tuple[float, float]:
+    """Microseconds of CPU for each event: of the live scheduler with what is put down for a shadow, and of
+    the shadow, which has the same policy. Starts, warm demands and what is given back, as many of each as in
+    the other figures."""
+    fleet = Fleet(nodes, each, keep, shadow=True)
+    fleet.look()
+    served = [version for version in fleet.warm if fleet.core.books.versions[version].idle]
+    rounds = []
+    for _ in range(ROUNDS):
+        began = time.process_time_ns()
+        _round(fleet, served)
+        events, between = len(fleet.noted), time.process_time_ns()
+        fleet.look()
+        ended = time.process_time_ns()
+        rounds.append(((between - began) / 1000 / events, (ended - between) / 1000 / events))
+    live, shadow = (round(_median(column), 1) for column in zip(*rounds, strict=True))
+    return live, shadow
 
 
 def _timed(work: Callable[[], list[T]]) -> tuple[float, list[T]]:
@@ -170,7 +209,8 @@ def note(figures: list[Figures]) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--keep", type=click.Choice(sorted(KEEPS)), default="fixed", help="The policy for what idles.")
-def main(as_json: bool, keep: str) -> None:
+@click.option("--shadow", is_flag=True, help="Measure a shadow beside it too.")
+def main(as_json: bool, keep: str, shadow: bool) -> None:
     """Measure the CPU of placement's decisions at 10, 100, 1,000 and 10,000 nodes."""
     figures = []
     if not as_json:
@@ -186,6 +226,13 @@ def main(as_json: bool, keep: str) -> None:
                 f"{what:<32}{it.warm_us:>6.1f}{it.release_us:>9.1f}{it.start_us:>9.1f}{it.tick_us:>9.1f}"
                 f"{it.bytes_an_instance:>19,.0f}"
             )
+    if shadow and not as_json:
+        click.echo("CPU of one event, us                    live       shadow")
+        for nodes, each in SIZES[:-1]:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                live_us, shadow_us = pool.submit(beside, nodes, each, keep).result()
+            what = f"{nodes:,} nodes, {nodes * each:,} instances"
+            click.echo(f"{what:<32}{live_us:>12.1f}{shadow_us:>13.1f}")
     if keep == "fixed":
         note(figures)
     if as_json:

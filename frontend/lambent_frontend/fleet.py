@@ -1,8 +1,8 @@
 """The Fleet service: what placement's leader, the workers and this frontend know, for people to read."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import grpc.aio
 
@@ -19,6 +19,7 @@ from lambent_proto.status import abort, errors_as_status
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
+T = TypeVar("T")
 Connect = Callable[[str], grpc.aio.Channel]
 
 DESCRIBE_WITHIN_S: Final = 5.0
@@ -128,6 +129,25 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
         counts = (fleet_pb2.ReasonCount(what=it.what, reason=it.reason, count=n) for it, n in counted)
         return fleet_pb2.CountReasonsResponse(counts=counts, frontend=self._frontend)
 
+    @errors_as_status
+    async def GetShadow(
+        self, request: fleet_pb2.GetShadowRequest, context: Context
+    ) -> fleet_pb2.GetShadowResponse:
+        asked = control_pb2.DescribeShadowRequest()
+        told = await self._ask(lambda leader: leader.DescribeShadow(asked, timeout=DESCRIBE_WITHIN_S))
+        return fleet_pb2.GetShadowResponse(
+            state=told.state,
+            reason=told.reason,
+            leader=self._leader(),
+            epoch=told.epoch,
+            counted_s=told.counted_s,
+            live_policy=told.live_policy,
+            shadow_policy=told.shadow_policy,
+            live=_counts(told.live),
+            shadow=_counts(told.shadow),
+            cpu_us=told.cpu_us,
+        )
+
     # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
     async def ReadLogs(self, request: fleet_pb2.ReadLogsRequest, context: Context) -> None:  # type: ignore[override]
         """The nodes are those that are there when the reading begins."""
@@ -147,6 +167,10 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
 
     async def described(self) -> control_pb2.DescribeResponse:
         """What placement's leader says of the fleet. Raises NotReady."""
+        asked = control_pb2.DescribeRequest()
+        return await self._ask(lambda leader: leader.Describe(asked, timeout=DESCRIBE_WITHIN_S))
+
+    async def _ask(self, what: "Callable[[control_pb2_grpc.PlacementAsyncStub], Awaitable[T]]") -> T:
         address = self._leader()
         if not address:
             raise NotReady(
@@ -154,8 +178,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             )
         try:
             async with self._connect(address) as channel:
-                stub = control_pb2_grpc.PlacementStub(channel)
-                return await stub.Describe(control_pb2.DescribeRequest(), timeout=DESCRIBE_WITHIN_S)
+                return await what(control_pb2_grpc.PlacementStub(channel))
         except grpc.aio.AioRpcError as error:
             raise NotReady(
                 f"the leading placement at {address} does not answer: {error.details()}"
@@ -181,6 +204,12 @@ def _node(node: control_pb2.DescribedNode) -> fleet_pb2.Node:
         backend=node.backend,
         runtimes=node.runtimes,
         labels=node.labels,
+    )
+
+
+def _counts(it: control_pb2.Counted) -> fleet_pb2.PolicyCounts:
+    return fleet_pb2.PolicyCounts(
+        starts=it.starts, warm=it.warm, waits=it.waits, evictions=it.evictions, idle_gb_h=it.idle_gb_h
     )
 
 

@@ -18,6 +18,7 @@ from lambent.cli.layer import layer
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
+from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
 from lambent.cli.up import up
 from lambent.cli.version import alias, provisioned, version
@@ -52,6 +53,7 @@ for command in (
     runtimes,
     explain,
     reasons,
+    shadow,
     simulate,
 ):
     lambent.add_command(command)

@@ -20,6 +20,7 @@ from lambent_frontend.core.dispatcher import Dispatcher
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.shadow import Shadow, noted
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -52,6 +53,8 @@ class Live:
     keep: str = "fixed"
     starts_s: Sequence[float] = ()
     """What the first starts take, one after the other; further ones take `cold_s`."""
+    shadow: Shadow | None = None
+    """Sees all that the scheduler does."""
     now: float = 0.0
     scheduler: Scheduler = field(init=False)
     dispatcher: Dispatcher = field(init=False)
@@ -141,7 +144,10 @@ class Live:
 
     def _place(self, event: on.Event) -> None:
         self.counted.decisions += 1
-        for command in self.scheduler.handle(event):
+        commands = self.scheduler.handle(event)
+        if self.shadow is not None:
+            self.shadow.see(noted(event, commands, self.scheduler.books))
+        for command in commands:
             self._todo.append(partial(self._of_placement, command))
 
     def _of_frontend(self, command: frontend_do.Command) -> None:

@@ -15,6 +15,7 @@ from lambent_chassis.duplex import Outbox
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.shadow import ShadowRun
 from lambent_proto.definition import Definition
 from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey
 from lambent_proto.internal import control_pb2 as wire
@@ -36,12 +37,10 @@ class Leading:
 
 
 class Driver:
-    def __init__(
-        self, leading: Leading, *, keep_alive_s: float, starts: int, keep: str = "fixed", pack: bool = False
-    ) -> None:
-        self.core = Scheduler(leading.epoch, keep=keep, keep_alive_s=keep_alive_s)
-        self.core.books.starts = starts
-        self.core.books.pack = pack
+    def __init__(self, leading: Leading, core: Scheduler, shadow: ShadowRun | None = None) -> None:
+        self.core = core
+        self.shadow = shadow
+        """A second policy that sees all that the core does; None: there is none."""
         self.workers: dict[NodeId, Worker] = {}
         """The registrations, for people to read."""
         self.over = False
@@ -59,11 +58,14 @@ class Driver:
             self.over = True
             return
         try:
-            for command in self.core.handle(event):
+            commands = self.core.handle(event)
+            for command in commands:
                 self._carry_out(command)
         except BaseException:
             self.over = True  # the books may be half changed: another leader reads them anew
             raise
+        if self.shadow is not None:
+            self.shadow.take(event, commands, self.core.books)
 
     def tick(self) -> None:
         self.feed(on.Tick(monotonic_s()))

@@ -8,10 +8,13 @@ import structlog
 from lambent_chassis import grpc_options
 from lambent_chassis.etcd import Etcd, EtcdError, Lease, LeaseLost, Snapshot, campaign
 from lambent_chassis.serve import Started
+from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.shadow import Shadow, shadow_epoch
 from lambent_placement.driver import TICK_S, Driver, Leading
 from lambent_placement.functions import Functions
 from lambent_placement.service import Placement
-from lambent_placement.settings import PlacementSettings
+from lambent_placement.settings import PlacementSettings, Policy
+from lambent_placement.shadow import ShadowRun
 from lambent_proto import concurrency, keys, registrations
 from lambent_proto.ids import Epoch
 from lambent_proto.internal import control_pb2_grpc
@@ -25,7 +28,7 @@ class Deposed(Exception):
 
 async def run(settings: PlacementSettings, started: Started) -> None:
     """Serves until it is cancelled; ends with Deposed, in a group, when it cannot lead any longer."""
-    service = Placement()
+    service = Placement(settings.policy, settings.shadow_policy)
     server = grpc.aio.server(options=grpc_options.SERVER)
     control_pb2_grpc.add_PlacementServicer_to_server(service, server)
     try:
@@ -58,13 +61,7 @@ async def _lead(
     except LeaseLost as lost:
         raise Deposed(str(lost)) from lost
     _log.info("leading", epoch=leadership.epoch, address=address)
-    driver = Driver(
-        Leading(Epoch(leadership.epoch), lambda: lease.valid_until),
-        keep=settings.keep_alive,
-        keep_alive_s=settings.keep_alive_s,
-        starts=settings.starts,
-        pack=settings.new_instances == "pack",
-    )
+    driver = _driver(settings, Leading(Epoch(leadership.epoch), lambda: lease.valid_until))
     known = [asyncio.Event() for _ in range(4)]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_follow_functions(etcd, driver, known[0]))
@@ -79,6 +76,22 @@ async def _lead(
             driver.tick()
             await asyncio.sleep(TICK_S)
         raise Deposed(f"epoch {leadership.epoch} is over: its lease was not kept, or a fault was logged")
+
+
+def _driver(settings: PlacementSettings, leading: Leading) -> Driver:
+    core = _scheduler(settings.policy, leading.epoch)
+    if settings.shadow_policy is None:
+        return Driver(leading, core)
+    _log.info("shadow", policy=str(settings.shadow_policy), live=str(settings.policy))
+    shadow = Shadow(_scheduler(settings.shadow_policy, shadow_epoch(leading.epoch)))
+    return Driver(leading, core, ShadowRun(shadow, asyncio.get_running_loop().call_soon))
+
+
+def _scheduler(policy: Policy, epoch: Epoch) -> Scheduler:
+    core = Scheduler(epoch, keep=policy.keep_alive, keep_alive_s=policy.keep_alive_s)
+    core.books.starts = policy.starts
+    core.books.pack = policy.new_instances == "pack"
+    return core
 
 
 async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:

@@ -10,7 +10,9 @@ from lambent_chassis.duplex import Outbox, converse
 from lambent_placement.core import events as on
 from lambent_placement.core.books import Instance, Node, State, Version
 from lambent_placement.core.provision import allocated, status
+from lambent_placement.core.tally import Tally
 from lambent_placement.driver import Driver
+from lambent_placement.settings import Policy
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
@@ -19,9 +21,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Placement(control_pb2_grpc.PlacementServicer):
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy, shadow_policy: Policy | None) -> None:
         self.driver: Driver | None = None
         """The leadership of the moment; None while another placement leads."""
+        self._policies = str(policy), "" if shadow_policy is None else str(shadow_policy)
 
     async def _leading(self, context: Context) -> Driver:
         if self.driver is None or self.driver.over:
@@ -86,6 +89,26 @@ class Placement(control_pb2_grpc.PlacementServicer):
             epoch=driver.core.epoch, nodes=nodes, instances=instances, provisioned=provisioned
         )
 
+    async def DescribeShadow(
+        self, request: wire.DescribeShadowRequest, context: Context
+    ) -> wire.DescribeShadowResponse:
+        driver = await self._leading(context)
+        live, own = self._policies
+        if driver.shadow is None:
+            return wire.DescribeShadowResponse(state="off", epoch=driver.core.epoch, live_policy=live)
+        report = driver.shadow.report()
+        return wire.DescribeShadowResponse(
+            state=report.state,
+            reason=report.reason,
+            epoch=driver.core.epoch,
+            counted_s=report.counted_s,
+            live_policy=live,
+            shadow_policy=own,
+            live=_counted(report.live),
+            shadow=_counted(report.own),
+            cpu_us=report.cpu_us,
+        )
+
 
 async def _hello(reports: Any, context: Context) -> Any:
     """What the first message of a stream holds; the stream ends if it is anything but a hello."""
@@ -138,6 +161,16 @@ def _described(driver: Driver, node: Node) -> wire.DescribedNode:
     )
 
 
+def _counted(tally: Tally) -> wire.Counted:
+    return wire.Counted(
+        starts=tally.starts,
+        warm=tally.warm,
+        waits=tally.waits,
+        evictions=tally.evictions,
+        idle_gb_h=tally.idle_mb_s / 1024 / 3600,
+    )
+
+
 def _state(node: Node) -> str:
     if not node.connected:
         return "disconnected" if node.reported else "unreported"
@@ -179,7 +212,7 @@ def _frontend_event(frontend: FrontendId, report: wire.FrontendReport, at: float
             return on.Recalled(frontend, version, _held(report.recalled.leases), at)
         case "served":
             calls = [(InstanceId(it.instance), it.key) for it in report.served.calls]
-            return on.KeysServed(frontend, calls)
+            return on.KeysServed(frontend, calls, at)
         case "link":
             return on.LinkChanged(frontend, NodeId(report.link.node), report.link.up, at)
         case _:

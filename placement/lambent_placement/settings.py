@@ -1,16 +1,15 @@
 """What a placement is told at its start."""
 
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from lambent_chassis.settings import Port, Settings
+from lambent_chassis.settings import CommaSeparated, Port, Settings
 
 
-class PlacementSettings(Settings):
-    host: str = "127.0.0.1"
-    """Where it listens, and what it tells the other parts to call."""
-    port: Port = 0
+class Policy(BaseModel):
+    """The settings that say what becomes of instances."""
+
     starts: int = Field(default=1000, ge=1)
     """How many instances one function may start in ten seconds: Lambda's scaling rate."""
     keep_alive: Literal["fixed", "greedy-dual", "histogram"] = "fixed"
@@ -21,5 +20,51 @@ class PlacementSettings(Settings):
     new_instances: Literal["spread", "pack"] = "spread"
     """To the emptiest nodes; or to the fullest that have room, which leaves whole nodes empty. All else being
     equal: docs/placement.md."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}={_plain(value)}" for key, value in self.model_dump().items())
+
+
+def _plain(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+POLICY_KEYS: Final = tuple(Policy.model_fields)
+
+
+def _changes(given: list[str]) -> dict[str, Any]:
+    return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in given)}
+
+
+def _shadow(given: list[str]) -> list[str]:
+    for item in given:
+        key = item.partition("=")[0].strip()
+        if "=" not in item or key not in POLICY_KEYS:
+            raise ValueError(f"{item!r} is not KEY=VALUE with one of the keys {', '.join(POLICY_KEYS)}")
+    try:
+        Policy(**_changes(given))
+    except ValidationError as error:
+        found = error.errors()[0]
+        raise ValueError(f"{found['loc'][0]}: {found['msg'][:1].lower()}{found['msg'][1:]}") from None
+    return given
+
+
+class PlacementSettings(Settings, Policy):
+    host: str = "127.0.0.1"
+    """Where it listens, and what it tells the other parts to call."""
+    port: Port = 0
+    shadow: Annotated[CommaSeparated, AfterValidator(_shadow)] = Field(default=[])
+    """What is different in a second policy that runs beside the live one, each a `KEY=VALUE` of `Policy`'s;
+    empty: there is none. docs/shadow.md."""
     lease_ttl_s: float = Field(default=2.0, ge=1)
     """How long after the end of a leading placement the next one may lead; renewed after a third."""
+
+    @property
+    def policy(self) -> Policy:
+        """The live one."""
+        return Policy(**{key: getattr(self, key) for key in POLICY_KEYS})
+
+    @property
+    def shadow_policy(self) -> Policy | None:
+        """The live one but for what is said of the shadow."""
+        return Policy(**self.policy.model_dump() | _changes(self.shadow)) if self.shadow else None

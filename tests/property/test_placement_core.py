@@ -345,7 +345,8 @@ class Fleet(RuleBasedStateMachine):
         if frontend not in self.attached:
             return
         self.demands(frontend, function, 1, 0, [7], True)
-        self.feed(on.KeysServed(frontend, [(instance, 7) for instance in self.held[frontend]]))
+        served = [(instance, 7) for instance in self.held[frontend]]
+        self.feed(on.KeysServed(frontend, served, self.now))
         self.demands(frontend, function, 0, 0, [], False)
         for instance, number in list(self.held[frontend].items()):
             if not self.runs_for(frontend, instance):

@@ -8,6 +8,7 @@ from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core.histogram import Habit, Histogram
 from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.shadow import Shadow, noted, shadow_epoch
 from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey, function_of
 from lambent_worker.core import commands as worker_said
 from tests.simulation.network import End, Network, Process, Wire
@@ -35,12 +36,15 @@ class Placement(Process):
         self.tell = tell
         self.keep = keep
         self.keep_alive_s = keep_alive_s
+        self.shadow_policy: tuple[str, float] | None = None
+        """What runs beside the live policy: which, and for how long it keeps."""
         self.unmet_at: dict[tuple[FunctionName, do.Unmet], float] = {}
         """When each reason was last told for a function."""
         self.started()
 
     def started(self) -> None:
         self.core: Scheduler | None = None
+        self.shadow: Shadow | None = None
         self.epoch = 0
         self.lease: int | None = None
         self.valid_until = 0.0
@@ -55,10 +59,14 @@ class Placement(Process):
         if self.core is None:
             return
         self.tell(self.name, "<-", event)
-        for command in self.core.handle(event):
+        commands = self.core.handle(event)
+        for command in commands:
             self.tell(self.name, "->", command)
             self._carry_out(command)
         self.check(self.core)
+        if self.shadow is not None:
+            self.shadow.see(noted(event, commands, self.core.books))
+            self.check(self.shadow.scheduler)
 
     def _carry_out(self, command: do.Command) -> None:
         match command:
@@ -162,13 +170,9 @@ class Placement(Process):
     def _lead(self, epoch: int, lease: int, sent: float) -> None:
         self.epoch, self.lease = epoch, lease
         self.valid_until = sent + LEASE_TTL_S
-        self.core = Scheduler(Epoch(epoch), keep=self.keep, keep_alive_s=self.keep_alive_s)
-        if isinstance(self.core.books.keep, Histogram):
-            self.core.books.keep.habits = {
-                FunctionName(key.removeprefix("fn/")): Habit(head_s=0.1, tail_s=2.0, reckon_at=1_000_000)
-                for key in self.etcd.keys
-                if key.startswith("fn/")
-            }  # nothing is idle for minutes here, and instances are to be started ahead all the same
+        self.core = self._scheduler(Epoch(epoch), self.keep, self.keep_alive_s)
+        if self.shadow_policy is not None:
+            self.shadow = Shadow(self._scheduler(shadow_epoch(Epoch(epoch)), *self.shadow_policy))
 
         def changed(kind: str, key: str, value: Any) -> None:
             if self.epoch == epoch:
@@ -179,6 +183,16 @@ class Placement(Process):
             for key in [key for key in self.etcd.keys if key.startswith(prefix)]:
                 changed("put", key, self.etcd.keys[key][0])
             self.etcd.follow(self, prefix, changed)
+
+    def _scheduler(self, epoch: Epoch, keep: str, keep_alive_s: float) -> Scheduler:
+        core = Scheduler(epoch, keep=keep, keep_alive_s=keep_alive_s)
+        if isinstance(core.books.keep, Histogram):
+            core.books.keep.habits = {
+                FunctionName(key.removeprefix("fn/")): Habit(head_s=0.1, tail_s=2.0, reckon_at=1_000_000)
+                for key in self.etcd.keys
+                if key.startswith("fn/")
+            }  # nothing is idle for minutes here, and instances are to be started ahead all the same
+        return core
 
     def _event(self, kind: str, key: str, value: Any) -> on.Event:
         """What a change in etcd means to placement."""
@@ -200,7 +214,7 @@ class Placement(Process):
                 return on.ConcurrencySet(value, now)
 
     def _step_down(self) -> None:
-        self.core = None
+        self.core = self.shadow = None
         for wire in [*self.frontends.values(), *self.nodes.values()]:
             wire.close(self)
         self.frontends.clear()
@@ -243,7 +257,7 @@ class Placement(Process):
             case frontend_said.AnswerRecall():
                 self.feed(on.Recalled(frontend, said.version, said.leases, at))
             case frontend_said.TellServed():
-                self.feed(on.KeysServed(frontend, said.calls))
+                self.feed(on.KeysServed(frontend, said.calls, at))
             case frontend_said.ReportLink():
                 self.feed(on.LinkChanged(frontend, said.node, said.up, at))
             case _:

@@ -741,6 +741,133 @@ BUGS: Final = [
             "table",
         ),
         (
+            "what idles is not counted",
+            "self.idle_mb += instance.memory_mb",
+            "pass",
+            "property",
+        ),
+        (
+            "a wait that is over counts as one",
+            "case TellUnmet() if command.reason is not Unmet.NONE:",
+            "case TellUnmet():",
+            "table",
+        ),
+        (
+            "what begins to idle has idled before",
+            "self.idle_mb_s += self.idle_mb * (at - self.at)",
+            "self.idle_mb_s += idle_mb * (at - self.at)",
+            "table",
+        ),
+        (
+            "a shadow's names are those of the live fleet",
+            "return Epoch(epoch + OTHER_EPOCHS)",
+            "return epoch",
+            "table",
+        ),
+        (
+            "a shadow's job is over when less is wanted",
+            "max(self.wanted, self.live)\n        ended",
+            "self.wanted\n        ended",
+            "table",
+        ),
+        (
+            "a shadow forgets what it has not served",
+            "self.owed += max(0, ended - passed - len(self.ready))",
+            "self.owed += 0",
+            "table",
+        ),
+        (
+            "a shadow serves who has given up",
+            "        if served:\n            self.owed",
+            "        if ended:\n            self.owed",
+            "table",
+        ),
+        (
+            "what a shadow owes it owes for ever",
+            "if at - since < PATIENCE_S:",
+            "if at - since < at:",
+            "table",
+        ),
+        (
+            "in a shadow nobody waits longer than another",
+            "self.since = at - waited_s",
+            "self.since = at",
+            "table",
+        ),
+        (
+            "what a shadow took for others is wanted back",
+            "job.passed += count",
+            "pass",
+            "table",
+        ),
+        (
+            "a shadow's recalls bring nothing",
+            "self.recalls.append((self",
+            "repr((self",
+            "table",
+        ),
+        (
+            "in a shadow an instance that ends is replaced for nobody",
+            """                self._follow(self.demand.live_said(what.commands, self.at))
+                if said is not None:
+                    self._feed(said)
+""",
+            """                if said is not None:
+                    self._feed(said)
+                self._follow(self.demand.live_said(what.commands, self.at))
+""",
+            "table",
+        ),
+        (
+            "a frontend that attaches again has lost what a shadow gave it",
+            " | {instance.id: instance.number for instance in mine}",
+            "",
+            "table",
+        ),
+        (
+            "a shadow's starts have no twins",
+            "single.pop(first).twin = grant.instance",
+            "single.pop(first)",
+            "table",
+        ),
+        (
+            "a shadow starts in no time",
+            "self._after(at + took, grant.instance, ready=True)",
+            "self._after(at, grant.instance, ready=True)",
+            "table",
+        ),
+        (
+            "a shadow stops in no time",
+            "self._after(at + STOP_S, evict.instance",
+            "self._after(at, evict.instance",
+            "table",
+        ),
+        ("a shadow's starts do not fail", "gone = start.twin", "gone = None", "table"),
+        (
+            "what is used in a shadow never ends",
+            "            gone = used",
+            "            gone = None",
+            "table",
+        ),
+        (
+            "what the live fleet stops is gone in its shadow",
+            "gone = None if event.instance in self.evicted else event.instance",
+            "gone = event.instance",
+            "table",
+        ),
+        (
+            "a shadow's start whose twin is lost is never ready",
+            "self._after(at + took, start.twin, ready=True)",
+            "pass",
+            "table",
+        ),
+        (
+            "a node that connects again has what the live fleet has",
+            "if node is None or not node.reported:",
+            "if node is not None:",
+            "table",
+        ),
+        (
             "an expired node comes back",
             "self.books.expired.add(event.node)",
             "pass",

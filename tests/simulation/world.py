@@ -128,10 +128,11 @@ class World:
     def _check_books(self, core: Scheduler) -> None:
         invariants.check(core.books)
 
-    def run(self) -> None:
-        """A storm of faults under load, then calm under load, then silence. Raises Broken."""
+    def run(self, *, storm: bool = True) -> None:
+        """A storm of faults under load, or none; then calm under load, then silence. Raises Broken."""
         self._load()
-        self._trouble()
+        if storm:
+            self._trouble()
         self._run_until(STORM_S)
         self._calm_down()
         self.clock.at(STORM_S + CALM_S / 2, lambda: self._leave(self.workers[0]))

@@ -240,6 +240,8 @@ class Books:
     """The policy for what idles, told here so that its notes are in step with the indexes."""
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Of the whole fleet: ready and leased to nobody, most recently used last."""
+    idle_mb: int = 0
+    """Memory of all that is ready and leased to nobody, provisioned or not."""
     unreported: int = 0
     """How many instances may exist on workers that have not reported to this leader yet."""
     frontends: dict[FrontendId, Frontend] = field(default_factory=dict)
@@ -484,6 +486,7 @@ class Books:
             if instance.provisioned:
                 version.marked[instance.id] = instance
         if instance.state is State.IDLE and instance.ready:
+            self.idle_mb += instance.memory_mb
             for index in self._idle_indexes(instance, version):
                 index[instance.id] = instance
             if not instance.provisioned:
@@ -500,8 +503,10 @@ class Books:
         if instance.state is State.IDLE:
             for index in self._idle_indexes(instance, version):
                 index.pop(instance.id, None)
-            if instance.ready and not instance.provisioned:
-                self.keep.idles_no_more(instance)
+            if instance.ready:
+                self.idle_mb -= instance.memory_mb
+                if not instance.provisioned:
+                    self.keep.idles_no_more(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
             self.wanted(instance.version, instance.frontend).held -= 1
             self.frontend(instance.frontend).held.pop(instance.id, None)

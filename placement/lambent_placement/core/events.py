@@ -220,6 +220,7 @@ class KeysServed:
 
     frontend: FrontendId
     calls: list[tuple[InstanceId, int]]
+    at: float
 
 
 @message

@@ -36,6 +36,8 @@ def _check_versions(books: Books, instances: list[Instance]) -> None:
     idle = {i.id for i in instances if i.state is State.IDLE and i.ready}
     indexed = {i for v in books.versions.values() for i in (*v.idle, *v.kept)}
     assert idle == indexed, f"the warm index has drifted: {idle ^ indexed}"
+    idle_mb = sum(books.instances[i].memory_mb for i in idle)
+    assert books.idle_mb == idle_mb, f"{books.idle_mb} MB count as idle, {idle_mb} MB are"
     for function in books.functions.values():
         current = {version.key for version in function.versions.values() if version.current}
         assert current == {version.key for version in function.current.values()}, (

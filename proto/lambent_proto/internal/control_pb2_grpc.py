@@ -52,6 +52,11 @@ class PlacementStub:
                 request_serializer=lambent__proto_dot_internal_dot_control__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_internal_dot_control__pb2.DescribeResponse.FromString,
                 _registered_method=True)
+        self.DescribeShadow = channel.unary_unary(
+                '/lambent.internal.v1.Placement/DescribeShadow',
+                request_serializer=lambent__proto_dot_internal_dot_control__pb2.DescribeShadowRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_internal_dot_control__pb2.DescribeShadowResponse.FromString,
+                _registered_method=True)
 
 
 class PlacementServicer:
@@ -79,6 +84,13 @@ class PlacementServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeShadow(self, request, context):
+        """What a second policy would have made of the same demand, beside what the live one has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PlacementServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +108,11 @@ def add_PlacementServicer_to_server(servicer, server):
                     servicer.Describe,
                     request_deserializer=lambent__proto_dot_internal_dot_control__pb2.DescribeRequest.FromString,
                     response_serializer=lambent__proto_dot_internal_dot_control__pb2.DescribeResponse.SerializeToString,
+            ),
+            'DescribeShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeShadow,
+                    request_deserializer=lambent__proto_dot_internal_dot_control__pb2.DescribeShadowRequest.FromString,
+                    response_serializer=lambent__proto_dot_internal_dot_control__pb2.DescribeShadowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +199,33 @@ class Placement:
             '/lambent.internal.v1.Placement/Describe',
             lambent__proto_dot_internal_dot_control__pb2.DescribeRequest.SerializeToString,
             lambent__proto_dot_internal_dot_control__pb2.DescribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.internal.v1.Placement/DescribeShadow',
+            lambent__proto_dot_internal_dot_control__pb2.DescribeShadowRequest.SerializeToString,
+            lambent__proto_dot_internal_dot_control__pb2.DescribeShadowResponse.FromString,
             options,
             channel_credentials,
             insecure,

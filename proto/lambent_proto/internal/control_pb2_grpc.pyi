@@ -40,6 +40,8 @@ class PlacementStub:
     AttachWorker: _grpc.StreamStreamMultiCallable[_control_pb2.WorkerReport, _control_pb2.WorkerOrder]
     Describe: _grpc.UnaryUnaryMultiCallable[_control_pb2.DescribeRequest, _control_pb2.DescribeResponse]
     """What the leader knows, for people to read. Never used to decide anything."""
+    DescribeShadow: _grpc.UnaryUnaryMultiCallable[_control_pb2.DescribeShadowRequest, _control_pb2.DescribeShadowResponse]
+    """What a second policy would have made of the same demand, beside what the live one has."""
 
 @_typing.type_check_only
 class PlacementAsyncStub(PlacementStub):
@@ -53,6 +55,8 @@ class PlacementAsyncStub(PlacementStub):
     AttachWorker: _aio.StreamStreamMultiCallable[_control_pb2.WorkerReport, _control_pb2.WorkerOrder]  # type: ignore[assignment]
     Describe: _aio.UnaryUnaryMultiCallable[_control_pb2.DescribeRequest, _control_pb2.DescribeResponse]  # type: ignore[assignment]
     """What the leader knows, for people to read. Never used to decide anything."""
+    DescribeShadow: _aio.UnaryUnaryMultiCallable[_control_pb2.DescribeShadowRequest, _control_pb2.DescribeShadowResponse]  # type: ignore[assignment]
+    """What a second policy would have made of the same demand, beside what the live one has."""
 
 class PlacementServicer(metaclass=_abc_1.ABCMeta):
     """Placement's side of the control plane. Each part opens one stream to the leading placement and first
@@ -81,6 +85,14 @@ class PlacementServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.DescribeResponse, _abc.Awaitable[_control_pb2.DescribeResponse]]:
         """What the leader knows, for people to read. Never used to decide anything."""
+
+    @_abc_1.abstractmethod
+    def DescribeShadow(
+        self,
+        request: _control_pb2.DescribeShadowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DescribeShadowResponse, _abc.Awaitable[_control_pb2.DescribeShadowResponse]]:
+        """What a second policy would have made of the same demand, beside what the live one has."""
 
 def add_PlacementServicer_to_server(servicer: PlacementServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

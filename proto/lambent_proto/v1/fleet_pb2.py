@@ -25,13 +25,21 @@ _sym_db = _symbol_database.Default()
 from lambent_proto.v1 import invoke_pb2 as lambent__proto_dot_v1_dot_invoke__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clambent_proto/v1/fleet.proto\x12\nlambent.v1\x1a\x1dlambent_proto/v1/invoke.proto\"-\n\x14ListInstancesRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\"\xa5\x01\n\x08Instance\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\x12\x11\n\tmemory_mb\x18\x07 \x01(\x05\x12\x0e\n\x06idle_s\x18\x08 \x01(\x01\x12\x13\n\x0brevision_id\x18\t \x01(\t\"@\n\x15ListInstancesResponse\x12\'\n\tinstances\x18\x01 \x03(\x0b\x32\x14.lambent.v1.Instance\"\x12\n\x10ListNodesRequest\"\xea\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tmemory_mb\x18\x05 \x01(\x05\x12\x16\n\x0ememory_used_mb\x18\x06 \x01(\x05\x12\x11\n\tinstances\x18\x07 \x01(\x05\x12\x11\n\tisolation\x18\x08 \x01(\t\x12\x1b\n\x13missing_protections\x18\t \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\n \x01(\t\x12\x10\n\x08runtimes\x18\x0b \x03(\t\x12\x0e\n\x06labels\x18\x0c \x03(\t\"S\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.lambent.v1.Node\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\".\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"\x13\n\x11\x44rainNodeResponse\"$\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x81\x02\n\x0f\x45xplainResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12,\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32\x17.lambent.v1.Explanation\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\x12)\n\ncandidates\x18\x07 \x03(\x0b\x32\x15.lambent.v1.Candidate\x12&\n\x08priority\x18\x08 \x01(\x0e\x32\x14.lambent.v1.Priority\x12\x0e\n\x06tenant\x18\t \x01(\t\"\x15\n\x13\x43ountReasonsRequest\":\n\x0bReasonCount\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"Q\n\x14\x43ountReasonsResponse\x12\'\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x17.lambent.v1.ReasonCount\x12\x10\n\x08\x66rontend\x18\x02 \x01(\t\"~\n\tCandidate\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\x12\x11\n\tpreferred\x18\x03 \x01(\x05\x12\x11\n\tinstances\x18\x04 \x01(\x05\x12\x0f\n\x07package\x18\x05 \x01(\x08\x12\x0c\n\x04\x66ree\x18\x06 \x01(\x01\x12\x0e\n\x06sticky\x18\x07 \x01(\x08\"8\n\x0fReadLogsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"6\n\x10ReadLogsResponse\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.lambent.v1.LogLine\"W\n\x07LogLine\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t2\xd1\x03\n\x05\x46leet\x12T\n\rListInstances\x12 .lambent.v1.ListInstancesRequest\x1a!.lambent.v1.ListInstancesResponse\x12H\n\tListNodes\x12\x1c.lambent.v1.ListNodesRequest\x1a\x1d.lambent.v1.ListNodesResponse\x12\x42\n\x07\x45xplain\x12\x1a.lambent.v1.ExplainRequest\x1a\x1b.lambent.v1.ExplainResponse\x12Q\n\x0c\x43ountReasons\x12\x1f.lambent.v1.CountReasonsRequest\x1a .lambent.v1.CountReasonsResponse\x12H\n\tDrainNode\x12\x1c.lambent.v1.DrainNodeRequest\x1a\x1d.lambent.v1.DrainNodeResponse\x12G\n\x08ReadLogs\x12\x1b.lambent.v1.ReadLogsRequest\x1a\x1c.lambent.v1.ReadLogsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clambent_proto/v1/fleet.proto\x12\nlambent.v1\x1a\x1dlambent_proto/v1/invoke.proto\"-\n\x14ListInstancesRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\"\xa5\x01\n\x08Instance\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\x12\x11\n\tmemory_mb\x18\x07 \x01(\x05\x12\x0e\n\x06idle_s\x18\x08 \x01(\x01\x12\x13\n\x0brevision_id\x18\t \x01(\t\"@\n\x15ListInstancesResponse\x12\'\n\tinstances\x18\x01 \x03(\x0b\x32\x14.lambent.v1.Instance\"\x12\n\x10ListNodesRequest\"\xea\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x11\n\tmemory_mb\x18\x05 \x01(\x05\x12\x16\n\x0ememory_used_mb\x18\x06 \x01(\x05\x12\x11\n\tinstances\x18\x07 \x01(\x05\x12\x11\n\tisolation\x18\x08 \x01(\t\x12\x1b\n\x13missing_protections\x18\t \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\n \x01(\t\x12\x10\n\x08runtimes\x18\x0b \x03(\t\x12\x0e\n\x06labels\x18\x0c \x03(\t\"S\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.lambent.v1.Node\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\".\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"\x13\n\x11\x44rainNodeResponse\"$\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x81\x02\n\x0f\x45xplainResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12,\n\x0b\x65xplanation\x18\x05 \x01(\x0b\x32\x17.lambent.v1.Explanation\x12\x10\n\x08\x66rontend\x18\x06 \x01(\t\x12)\n\ncandidates\x18\x07 \x03(\x0b\x32\x15.lambent.v1.Candidate\x12&\n\x08priority\x18\x08 \x01(\x0e\x32\x14.lambent.v1.Priority\x12\x0e\n\x06tenant\x18\t \x01(\t\"\x15\n\x13\x43ountReasonsRequest\":\n\x0bReasonCount\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"Q\n\x14\x43ountReasonsResponse\x12\'\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x17.lambent.v1.ReasonCount\x12\x10\n\x08\x66rontend\x18\x02 \x01(\t\"~\n\tCandidate\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x01\x12\x11\n\tpreferred\x18\x03 \x01(\x05\x12\x11\n\tinstances\x18\x04 \x01(\x05\x12\x0f\n\x07package\x18\x05 \x01(\x08\x12\x0c\n\x04\x66ree\x18\x06 \x01(\x01\x12\x0e\n\x06sticky\x18\x07 \x01(\x08\"\x12\n\x10GetShadowRequest\"\xf2\x01\n\x11GetShadowResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x11\n\tcounted_s\x18\x05 \x01(\x01\x12\x13\n\x0blive_policy\x18\x06 \x01(\t\x12\x15\n\rshadow_policy\x18\x07 \x01(\t\x12&\n\x04live\x18\x08 \x01(\x0b\x32\x18.lambent.v1.PolicyCounts\x12(\n\x06shadow\x18\t \x01(\x0b\x32\x18.lambent.v1.PolicyCounts\x12\x0e\n\x06\x63pu_us\x18\n \x01(\x01\"\xb5\x03\n\x0cPolicyCounts\x12\x34\n\x06starts\x18\x01 \x03(\x0b\x32$.lambent.v1.PolicyCounts.StartsEntry\x12\x30\n\x04warm\x18\x02 \x03(\x0b\x32\".lambent.v1.PolicyCounts.WarmEntry\x12\x32\n\x05waits\x18\x03 \x03(\x0b\x32#.lambent.v1.PolicyCounts.WaitsEntry\x12:\n\tevictions\x18\x04 \x03(\x0b\x32\'.lambent.v1.PolicyCounts.EvictionsEntry\x12\x11\n\tidle_gb_h\x18\x05 \x01(\x01\x1a-\n\x0bStartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a+\n\tWarmEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a,\n\nWaitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0e\x45victionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"8\n\x0fReadLogsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"6\n\x10ReadLogsResponse\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.lambent.v1.LogLine\"W\n\x07LogLine\x12\n\n\x02\x61t\x18\x01 \x01(\x01\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t2\x9b\x04\n\x05\x46leet\x12T\n\rListInstances\x12 .lambent.v1.ListInstancesRequest\x1a!.lambent.v1.ListInstancesResponse\x12H\n\tListNodes\x12\x1c.lambent.v1.ListNodesRequest\x1a\x1d.lambent.v1.ListNodesResponse\x12\x42\n\x07\x45xplain\x12\x1a.lambent.v1.ExplainRequest\x1a\x1b.lambent.v1.ExplainResponse\x12Q\n\x0c\x43ountReasons\x12\x1f.lambent.v1.CountReasonsRequest\x1a .lambent.v1.CountReasonsResponse\x12H\n\tDrainNode\x12\x1c.lambent.v1.DrainNodeRequest\x1a\x1d.lambent.v1.DrainNodeResponse\x12H\n\tGetShadow\x12\x1c.lambent.v1.GetShadowRequest\x1a\x1d.lambent.v1.GetShadowResponse\x12G\n\x08ReadLogs\x12\x1b.lambent.v1.ReadLogsRequest\x1a\x1c.lambent.v1.ReadLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lambent_proto.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_POLICYCOUNTS_STARTSENTRY']._loaded_options = None
+  _globals['_POLICYCOUNTS_STARTSENTRY']._serialized_options = b'8\001'
+  _globals['_POLICYCOUNTS_WARMENTRY']._loaded_options = None
+  _globals['_POLICYCOUNTS_WARMENTRY']._serialized_options = b'8\001'
+  _globals['_POLICYCOUNTS_WAITSENTRY']._loaded_options = None
+  _globals['_POLICYCOUNTS_WAITSENTRY']._serialized_options = b'8\001'
+  _globals['_POLICYCOUNTS_EVICTIONSENTRY']._loaded_options = None
+  _globals['_POLICYCOUNTS_EVICTIONSENTRY']._serialized_options = b'8\001'
   _globals['_LISTINSTANCESREQUEST']._serialized_start=75
   _globals['_LISTINSTANCESREQUEST']._serialized_end=120
   _globals['_INSTANCE']._serialized_start=123
@@ -60,12 +68,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTREASONSRESPONSE']._serialized_end=1229
   _globals['_CANDIDATE']._serialized_start=1231
   _globals['_CANDIDATE']._serialized_end=1357
-  _globals['_READLOGSREQUEST']._serialized_start=1359
-  _globals['_READLOGSREQUEST']._serialized_end=1415
-  _globals['_READLOGSRESPONSE']._serialized_start=1417
-  _globals['_READLOGSRESPONSE']._serialized_end=1471
-  _globals['_LOGLINE']._serialized_start=1473
-  _globals['_LOGLINE']._serialized_end=1560
-  _globals['_FLEET']._serialized_start=1563
-  _globals['_FLEET']._serialized_end=2028
+  _globals['_GETSHADOWREQUEST']._serialized_start=1359
+  _globals['_GETSHADOWREQUEST']._serialized_end=1377
+  _globals['_GETSHADOWRESPONSE']._serialized_start=1380
+  _globals['_GETSHADOWRESPONSE']._serialized_end=1622
+  _globals['_POLICYCOUNTS']._serialized_start=1625
+  _globals['_POLICYCOUNTS']._serialized_end=2062
+  _globals['_POLICYCOUNTS_STARTSENTRY']._serialized_start=1876
+  _globals['_POLICYCOUNTS_STARTSENTRY']._serialized_end=1921
+  _globals['_POLICYCOUNTS_WARMENTRY']._serialized_start=1923
+  _globals['_POLICYCOUNTS_WARMENTRY']._serialized_end=1966
+  _globals['_POLICYCOUNTS_WAITSENTRY']._serialized_start=1968
+  _globals['_POLICYCOUNTS_WAITSENTRY']._serialized_end=2012
+  _globals['_POLICYCOUNTS_EVICTIONSENTRY']._serialized_start=2014
+  _globals['_POLICYCOUNTS_EVICTIONSENTRY']._serialized_end=2062
+  _globals['_READLOGSREQUEST']._serialized_start=2064
+  _globals['_READLOGSREQUEST']._serialized_end=2120
+  _globals['_READLOGSRESPONSE']._serialized_start=2122
+  _globals['_READLOGSRESPONSE']._serialized_end=2176
+  _globals['_LOGLINE']._serialized_start=2178
+  _globals['_LOGLINE']._serialized_end=2265
+  _globals['_FLEET']._serialized_start=2268
+  _globals['_FLEET']._serialized_end=2807
 # @@protoc_insertion_point(module_scope)

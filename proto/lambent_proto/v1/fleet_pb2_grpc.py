@@ -60,6 +60,11 @@ class FleetStub:
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeResponse.FromString,
                 _registered_method=True)
+        self.GetShadow = channel.unary_unary(
+                '/lambent.v1.Fleet/GetShadow',
+                request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.GetShadowRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.GetShadowResponse.FromString,
+                _registered_method=True)
         self.ReadLogs = channel.unary_stream(
                 '/lambent.v1.Fleet/ReadLogs',
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.ReadLogsRequest.SerializeToString,
@@ -106,6 +111,14 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetShadow(self, request, context):
+        """What a second policy that runs beside the live one would have made of the same demand. Placement's leader
+        counts both since it leads; off unless its setting `shadow` says what is to be compared.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadLogs(self, request, context):
         """The log of a function over all nodes, oldest line first; with `follow` it goes on until cancelled.
         """
@@ -140,6 +153,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.DrainNode,
                     request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'GetShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetShadow,
+                    request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.GetShadowRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.GetShadowResponse.SerializeToString,
             ),
             'ReadLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLogs,
@@ -283,6 +301,33 @@ class Fleet:
             '/lambent.v1.Fleet/DrainNode',
             lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.SerializeToString,
             lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.Fleet/GetShadow',
+            lambent__proto_dot_v1_dot_fleet__pb2.GetShadowRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_fleet__pb2.GetShadowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class FleetStub:
     go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
     there; to undo is always possible.
     """
+    GetShadow: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetShadowRequest, _fleet_pb2.GetShadowResponse]
+    """What a second policy that runs beside the live one would have made of the same demand. Placement's leader
+    counts both since it leads; off unless its setting `shadow` says what is to be compared.
+    """
     ReadLogs: _grpc.UnaryStreamMultiCallable[_fleet_pb2.ReadLogsRequest, _fleet_pb2.ReadLogsResponse]
     """The log of a function over all nodes, oldest line first; with `follow` it goes on until cancelled."""
 
@@ -62,6 +66,10 @@ class FleetAsyncStub(FleetStub):
     """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
     go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
     there; to undo is always possible.
+    """
+    GetShadow: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetShadowRequest, _fleet_pb2.GetShadowResponse]  # type: ignore[assignment]
+    """What a second policy that runs beside the live one would have made of the same demand. Placement's leader
+    counts both since it leads; off unless its setting `shadow` says what is to be compared.
     """
     ReadLogs: _aio.UnaryStreamMultiCallable[_fleet_pb2.ReadLogsRequest, _fleet_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The log of a function over all nodes, oldest line first; with `follow` it goes on until cancelled."""
@@ -108,6 +116,16 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
         go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
         there; to undo is always possible.
+        """
+
+    @_abc_1.abstractmethod
+    def GetShadow(
+        self,
+        request: _fleet_pb2.GetShadowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.GetShadowResponse, _abc.Awaitable[_fleet_pb2.GetShadowResponse]]:
+        """What a second policy that runs beside the live one would have made of the same demand. Placement's leader
+        counts both since it leads; off unless its setting `shadow` says what is to be compared.
         """
 
     @_abc_1.abstractmethod

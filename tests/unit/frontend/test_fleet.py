@@ -22,6 +22,7 @@ from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
 class Placement(control_pb2_grpc.PlacementServicer):
     def __init__(self) -> None:
         self.described = control_pb2.DescribeResponse(epoch=3)
+        self.shadow = control_pb2.DescribeShadowResponse(state="off", epoch=3)
 
     def add_node(self, node: str, control_address: str = "") -> None:
         self.described.nodes.add(
@@ -41,6 +42,9 @@ class Placement(control_pb2_grpc.PlacementServicer):
 
     async def Describe(self, request: object, context: object) -> control_pb2.DescribeResponse:
         return self.described
+
+    async def DescribeShadow(self, request: object, context: object) -> control_pb2.DescribeShadowResponse:
+        return self.shadow
 
     def AttachFrontend(self, request_iterator: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
@@ -98,6 +102,39 @@ async def fleet_of(
         fleet = Fleet(lambda: leader or (address if placement else ""), dispatcher, FRONTEND, NoStore())
         async with serving(dispatcher, fleet=fleet) as frontend, Client(frontend) as client:
             yield client
+
+
+async def test_a_shadow_is_shown_as_placement_tells() -> None:
+    """Both columns, since when, and who leads; nothing is made up."""
+    placement = Placement()
+    live = control_pb2.Counted(starts={"no_instance": 2}, warm={"provisioned": 3}, idle_gb_h=0.5)
+    other = control_pb2.Counted(waits={"no_memory": 4}, evictions={"keep_alive": 5}, idle_gb_h=0.25)
+    placement.shadow = control_pb2.DescribeShadowResponse(
+        state="failed",
+        reason="why",
+        epoch=3,
+        counted_s=60.0,
+        live_policy="a",
+        shadow_policy="b",
+        live=live,
+        shadow=other,
+        cpu_us=7.0,
+    )
+    async with fleet_of(placement) as client:
+        told = await client.shadow()
+    assert (told.state, told.reason, told.epoch, told.counted_s, told.cpu_us) == (
+        "failed",
+        "why",
+        3,
+        60.0,
+        7.0,
+    )
+    assert (told.live_policy, told.shadow_policy) == ("a", "b")
+    assert told.leader.startswith("127.0.0.1:")
+    assert (dict(told.live.starts), dict(told.live.warm)) == ({"no_instance": 2}, {"provisioned": 3})
+    assert (dict(told.shadow.waits), dict(told.shadow.evictions)) == ({"no_memory": 4}, {"keep_alive": 5})
+    assert told.live.idle_gb_h == 0.5
+    assert told.shadow.idle_gb_h == 0.25
 
 
 async def test_nodes_are_shown_by_their_names() -> None:

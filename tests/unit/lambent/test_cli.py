@@ -89,6 +89,7 @@ def test_wrong_usage(arguments: list[str], expected: str) -> None:
         ["layer", "ls"],
         ["layer", "delete", "deps:1"],
         ["explain", "x"],
+        ["shadow"],
     ],
 )
 def test_nobody_there(arguments: list[str]) -> None:

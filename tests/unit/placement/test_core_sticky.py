@@ -36,7 +36,7 @@ def keyed(frontend: FrontendId, wanted: int, *keys: int, at: float = 9.0) -> on.
 
 
 def served(serial: int, *keys: int) -> on.KeysServed:
-    return on.KeysServed(F, [(instance(serial), key) for key in keys])
+    return on.KeysServed(F, [(instance(serial), key) for key in keys], 8.0)
 
 
 def given(serial: int, number: int, frontend: FrontendId = F, *, reason: str) -> do.GiveLease:
@@ -129,5 +129,5 @@ def test_who_is_given(history: list[on.Event], last: on.Event, expected: list[do
 def test_what_is_served_changes_nothing_by_itself() -> None:
     """A hint, from whoever it comes."""
     assert decide(FOUR, served(1, KEY)) == []
-    assert decide(FOUR, on.KeysServed(FrontendId("nobody@1"), [(instance(1), KEY)])) == []
+    assert decide(FOUR, on.KeysServed(FrontendId("nobody@1"), [(instance(1), KEY)], 8.0)) == []
     assert decide([*FOUR, served(1, KEY)], released(F, 1)) == []
