@@ -36,8 +36,8 @@ F: Final = FrontendId("frontend@1")
 RUNTIME: Final = "python3.11"
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 10.0
-"""While no call runs or waits; a hundredth of the time for which an instance is kept, if that is shorter. So
-much longer than it should be an instance is kept at the most."""
+"""The longest while no call runs or waits: a hundredth of the time for which an instance is kept, if that is
+shorter. So much longer than it should be an instance is kept at the most."""
 PATIENCE_S: Final = 60.0
 """How long a caller waits for an instance, beside what its call takes."""
 
@@ -55,10 +55,11 @@ class Live:
     """What the first starts take, one after the other; further ones take `cold_s`."""
     shadow: Shadow | None = None
     """Sees all that the scheduler does."""
+    quiet_s: float = 0.0
+    """How often both cores are told the time while nothing runs or waits; 0: by `keep_alive_s`."""
     now: float = 0.0
     scheduler: Scheduler = field(init=False)
     dispatcher: Dispatcher = field(init=False)
-    _quiet_s: float = field(init=False)
     _versions: list[VersionKey] = field(init=False)
     _later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _serial: Any = field(default_factory=count)
@@ -71,7 +72,8 @@ class Live:
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(Epoch(1), keep=self.keep, keep_alive_s=self.keep_alive_s)
-        self._quiet_s = min(QUIET_TICK_S, max(TICK_S, self.keep_alive_s / 100))
+        if not self.quiet_s:
+            self.quiet_s = min(QUIET_TICK_S, max(TICK_S, self.keep_alive_s / 100))
         self.dispatcher = Dispatcher(max_waiting=100_000)
         self.dispatcher.books.attached = True
         names = [NodeId(f"node-{number}@1") for number in range(1, self.nodes + 1)]
@@ -116,7 +118,7 @@ class Live:
             self.now = max(self.now, at)
             if at == tick_at:
                 quiet = not (self._calls or self.dispatcher.books.leases)
-                tick_at = self.now + (self._quiet_s if quiet else TICK_S)
+                tick_at = self.now + (self.quiet_s if quiet else TICK_S)
                 self._front(frontend_on.Tick(self.now))
                 self._place(on.Tick(self.now))
             else:

@@ -820,7 +820,7 @@ BUGS: Final = [
         ),
         (
             "a frontend that attaches again has lost what a shadow gave it",
-            " | {instance.id: instance.number for instance in mine}",
+            " | {instance.id: instance.number for instance in own}",
             "",
             "table",
         ),

@@ -28,7 +28,7 @@ def over_a_trace(seed: int, live: Policy, other: Policy | None, nodes: int) -> t
     if other is not None:
         shadow = Shadow(Scheduler(shadow_epoch(Epoch(1)), keep=other[0], keep_alive_s=other[1]))
     counted = Counted(0.0, len(trace.functions))
-    run = Live(trace, counted, nodes, 1024, 0.25, live[1], live[0], shadow=shadow)
+    run = Live(trace, counted, nodes, 1024, 0.25, live[1], live[0], shadow=shadow, quiet_s=1.0)
     run.run(trace.invocations(seed), lambda _: None)
     if shadow is None:
         starts = Tally()
