@@ -8,8 +8,8 @@ import grpc.aio
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.duplex import Outbox, converse
 from lambent_placement.core import events as on
-from lambent_placement.core.books import Instance, Node, State, Version
 from lambent_placement.core.provision import allocated, status
+from lambent_placement.core.records import Instance, Node, State, Version
 from lambent_placement.core.tally import Tally
 from lambent_placement.driver import Driver
 from lambent_placement.settings import Policy

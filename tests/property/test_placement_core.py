@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core import invariants
-from lambent_placement.core.books import State
 from lambent_placement.core.histogram import Habit, Histogram
+from lambent_placement.core.records import State
 from lambent_placement.core.scheduler import KEEPS, Scheduler
 from lambent_proto.ids import (
     Epoch,

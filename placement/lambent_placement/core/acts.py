@@ -6,7 +6,7 @@ Nothing here decides whether it should be done.
 from dataclasses import dataclass
 
 from lambent_placement.core import choice
-from lambent_placement.core.books import Books, Frontend, Function, Instance, State, Version
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import (
     Candidate,
     Command,
@@ -18,6 +18,7 @@ from lambent_placement.core.commands import (
     VoidLease,
 )
 from lambent_placement.core.events import InstanceReady
+from lambent_placement.core.records import Frontend, Function, Instance, State, Version
 from lambent_proto.ids import (
     Epoch,
     FrontendId,

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from lambent_placement.core.books import Books, Frontend, Instance, Node, Version
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Reason
+from lambent_placement.core.records import Frontend, Instance, Node, Version
 from lambent_placement.core.where import LOOKED_AT
 
 ROOM_ON: Final = 8

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from lambent_placement.core import where
 from lambent_placement.core.acts import Acts
-from lambent_placement.core.books import Books, Instance, Node, State
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Candidate, Command
 from lambent_placement.core.events import NodeDraining, NodeLeaving
+from lambent_placement.core.records import Instance, Node, State
 from lambent_proto.ids import InstanceId, node_name
 
 

@@ -17,7 +17,7 @@ from lambent_placement.core.keep import Fixed
 from lambent_proto.ids import InstanceId, NodeId
 
 if TYPE_CHECKING:
-    from lambent_placement.core.books import Instance, Node
+    from lambent_placement.core.records import Instance, Node
 
 UNKNOWN_MS: Final = 250.0
 """What a start costs that no leader has seen yet: that of a runtime with a few libraries."""

@@ -21,7 +21,7 @@ from lambent_placement.core.keep import Due, Fixed
 from lambent_proto.ids import FunctionName, VersionKey, qualifier_of
 
 if TYPE_CHECKING:
-    from lambent_placement.core.books import Function, Instance, Version
+    from lambent_placement.core.records import Function, Instance, Version
 
 MINUTE_S: Final = 60.0
 

@@ -2,8 +2,9 @@
 
 from collections import Counter
 
-from lambent_placement.core.books import Books, Instance, State
+from lambent_placement.core.books import Books
 from lambent_placement.core.histogram import Histogram
+from lambent_placement.core.records import Instance, State
 from lambent_proto.ids import function_of
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from lambent_proto.ids import NodeId
 
 if TYPE_CHECKING:
-    from lambent_placement.core.books import Books, Instance, Node, Version
+    from lambent_placement.core.books import Books
+    from lambent_placement.core.records import Instance, Node, Version
 
 KEPT_S: Final = 3600.0
 """How long an idle instance is kept if nothing better is known: docs/decisions/0011."""

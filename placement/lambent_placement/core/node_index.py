@@ -16,7 +16,7 @@ from lambent_proto.ids import NodeId
 from lambent_proto.runtimes import runs
 
 if TYPE_CHECKING:
-    from lambent_placement.core.books import Node
+    from lambent_placement.core.records import Node
 
 Rank = tuple[int, int, NodeId]
 """Free memory, fewest instances, and the id, so that among equals the choice is always the same."""

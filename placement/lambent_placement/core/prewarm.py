@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from lambent_placement.core import where
 from lambent_placement.core.acts import Acts
-from lambent_placement.core.books import Books, Version
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Command
+from lambent_placement.core.records import Version
 
 
 @dataclass(slots=True)

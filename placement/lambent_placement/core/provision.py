@@ -16,8 +16,9 @@ from typing import Final
 
 from lambent_placement.core import choice, where
 from lambent_placement.core.acts import Acts
-from lambent_placement.core.books import Books, Instance, State, Version
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Command
+from lambent_placement.core.records import Instance, State, Version
 from lambent_proto.ids import VersionKey
 
 BACKOFF_S: Final = (1.0, 60.0)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lambent_placement.core.acts import Acts
-from lambent_placement.core.books import Books, Instance, Node, State
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Command, Evict, Fence, TellReady
 from lambent_placement.core.events import InstanceReady, NodeDisconnected, NodeExpired, NodeReported, Reported
+from lambent_placement.core.records import Instance, Node, State
 from lambent_placement.core.supply import Supply
 from lambent_proto.ids import FrontendId, NodeId
 

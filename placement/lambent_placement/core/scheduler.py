@@ -26,13 +26,7 @@ from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from lambent_placement.core.acts import Acts
-from lambent_placement.core.books import (
-    Books,
-    Frontend,
-    Function,
-    State,
-    Version,
-)
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import (
     Command,
     TellReady,
@@ -71,6 +65,7 @@ from lambent_placement.core.histogram import Histogram
 from lambent_placement.core.keep import KEPT_S, Fixed
 from lambent_placement.core.prewarm import Prewarm
 from lambent_placement.core.provision import Provision
+from lambent_placement.core.records import Frontend, Function, State, Version
 from lambent_placement.core.reports import ORPHAN_S, Reports
 from lambent_placement.core.supply import UNANSWERED_S, Supply
 from lambent_proto.ids import (

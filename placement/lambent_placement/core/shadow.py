@@ -19,7 +19,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from lambent_placement.core.books import Asked, Books
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Command, Evict, Fence, Grant, Recall
 from lambent_placement.core.events import (
     Demanded,
@@ -40,6 +40,7 @@ from lambent_placement.core.events import (
     Tick,
     VersionRemoved,
 )
+from lambent_placement.core.records import Asked
 from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.core.shadow_demand import Demand, Held, Job, Pair, held
 from lambent_placement.core.shadow_workers import Workers

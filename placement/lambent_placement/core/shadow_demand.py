@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from lambent_placement.core.books import Books, Instance
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Command, GiveLease, Recall, TellReady, VoidLease
 from lambent_placement.core.events import Wish
+from lambent_placement.core.records import Instance
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, VersionKey
 
 PATIENCE_S: Final = 60.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final
 
-from lambent_placement.core.books import Books, Instance, State
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Command, Evict, Fence, Grant
 from lambent_placement.core.events import (
     Event,
@@ -22,6 +22,7 @@ from lambent_placement.core.events import (
     NodeReported,
     Reported,
 )
+from lambent_placement.core.records import Instance, State
 from lambent_proto.ids import FunctionName, InstanceId, LeaseNumber, NodeId, VersionKey, function_of
 
 START_S: Final = 0.25

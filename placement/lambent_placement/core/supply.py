@@ -8,9 +8,10 @@ from typing import Final
 
 from lambent_placement.core import choice, where
 from lambent_placement.core.acts import Acts
-from lambent_placement.core.books import Asked, Books, Frontend, Function, Instance, Version, Wanted
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Command, Reason, Recall, TellUnmet, Unmet
 from lambent_placement.core.limits import STARTS_WITHIN_S
+from lambent_placement.core.records import Asked, Frontend, Function, Instance, Version, Wanted
 from lambent_proto.ids import FrontendId, VersionKey
 from lambent_proto.sticky import NO_KEY
 

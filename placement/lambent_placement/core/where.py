@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final
 
-from lambent_placement.core.books import Books, Frontend, Node, Version
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Candidate
+from lambent_placement.core.records import Frontend, Node, Version
 from lambent_proto.ids import NodeId
 from lambent_proto.sticky import NO_KEY
 

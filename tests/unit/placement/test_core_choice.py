@@ -1,8 +1,9 @@
 """Which instance, which node, who has to go: each choice on books written by hand."""
 
 from lambent_placement.core import choice, where
-from lambent_placement.core.books import Books, Frontend, Function, Instance, Node, State, Version
+from lambent_placement.core.books import Books
 from lambent_placement.core.commands import Reason
+from lambent_placement.core.records import Frontend, Function, Instance, Node, State, Version
 from lambent_proto.ids import FunctionName, InstanceId, LeaseNumber, VersionKey
 from tests.unit.placement.scheduler_rows import N1, N2, N3, NODE_20, OTHER, PYTHON, F, V, W
 

@@ -6,7 +6,8 @@ from typing import Final
 import pytest
 
 from lambent_placement.core import where
-from lambent_placement.core.books import Books, Frontend, Instance, State, Version
+from lambent_placement.core.books import Books
+from lambent_placement.core.records import Frontend, Instance, State, Version
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, VersionKey
 from tests.unit.placement.scheduler_rows import OTHER, PYTHON, F, V
 
