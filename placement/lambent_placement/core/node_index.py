@@ -98,5 +98,7 @@ class NodeIndex:
 
     def somewhere(self, runtime: str, labels: Labels = NO_LABELS) -> bool:
         """Whether a registered node has them; also if there are no nodes: then those are missing."""
+        if any(self._suitable(runtime, labels)):
+            return True
         kinds = [kind for kind, count in self.registered.items() if count]
         return not kinds or any(runs(has, runtime) and labels <= marked for has, marked in kinds)
