@@ -126,8 +126,7 @@ class Shadow:
         while self.recalls and self.recalls[0][0] <= at:
             due_at, frontend, version = self.recalls.popleft()
             self.at = max(self.at, due_at)
-            if (recall := self._recall(frontend, version)) is not None:
-                self._give_back(frontend, version, recall.wanted)
+            self._answer(frontend, version)
 
     def _hear(self, event: Event, what: Noted) -> None:
         """Only what is not the same in both worlds is translated. What frontends no longer want comes first:
@@ -202,16 +201,23 @@ class Shadow:
         wanted = known.wanted.get(frontend) if known is not None else None
         return wanted.recall if wanted is not None else None
 
-    def _give_back(self, frontend: FrontendId, version: VersionKey, count: int) -> None:
-        """Answers a recall with what is ready: a live frontend gives a busy one back after its event."""
-        job = self.demand.known(frontend, version)
+    def _answer(self, frontend: FrontendId, version: VersionKey) -> None:
+        """Gives back what a recall asks for, of what is ready: a live frontend gives a busy one back after
+        its event, and one that has just come not before it has served one."""
+        recall, job = self._recall(frontend, version), self.demand.known(frontend, version)
+        if recall is None or not recall.wanted:
+            return
         if job is None or not job.ready:
             self._feed(Recalled(frontend, version, [], self.at))
             return
-        count = min(count, len(job.ready))
-        job.passed += count
-        job.follow()
-        self._change(frontend, version, job, give=count)
+        used_at = job.given_at + self.demand.answer_s
+        count = min(recall.wanted, len(job.ready) - (self.at < used_at))
+        if count:
+            job.passed += count
+            job.follow()
+            self._change(frontend, version, job, give=count)
+        else:
+            self.recalls.append((used_at, frontend, version))
 
     def _follow(self, pairs: Set[Pair]) -> None:
         for frontend, version in sorted(pairs):
@@ -311,6 +317,7 @@ class Shadow:
                 pair = self.demand.shadow_said(command, self.scheduler.books)
                 if pair is not None:
                     served[pair] = None
+                    self.demand.job(*pair).given_at = self.at
                 todo.extend(self._carry_out(command))
         for frontend, version in served:
             job = self.demand.known(frontend, version)

@@ -62,6 +62,8 @@ class Job:
     """Leases of the shadow's on what is not ready yet."""
     ready: dict[InstanceId, LeaseNumber] = field(default_factory=dict)
     """The oldest lease first."""
+    given_at: float = 0.0
+    """When the youngest of these came."""
 
     @property
     def total(self) -> int:
