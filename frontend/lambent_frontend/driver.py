@@ -202,6 +202,14 @@ class Driver:
             self._over(pending)
         self.feed(on.EventRefused(sent.instance, refusal.request_id, refusal.reason, monotonic_s()))
 
+    def lost(self, lost: frames.Lost) -> None:
+        pending = self._pending.get(lost.request_id)
+        if pending is None or pending.sent is None:
+            return
+        if pending.done is None:
+            self._over(pending)
+        self.feed(on.EventLost(pending.sent.instance, lost.request_id, lost.reason, monotonic_s()))
+
     def link_down(self, node: NodeId) -> None:
         self.feed(on.LinkDown(node, monotonic_s()))
         unheard = [p for p in self._pending.values() if p.done is None and p.sent and p.sent.node == node]

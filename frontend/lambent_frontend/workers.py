@@ -111,6 +111,8 @@ class Workers:
                     self._driver.answered(frame)
                 case frames.Refused():
                     self._driver.refused(frame)
+                case frames.Lost():
+                    self._driver.lost(frame)
                 case frames.Ready():
                     how = frame.starting_ms, frame.init_ms, monotonic_s(), frame.restored
                     self._driver.feed(on.LeaseReady(frame.instance, frame.number, *how))

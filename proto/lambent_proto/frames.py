@@ -28,12 +28,12 @@ MAX_FRAME_BYTES: Final = 2 + MAX_HEAD_BYTES + PIECE_BYTES
 MAX_PARTIAL_PAYLOADS: Final = 8
 """Most payloads a sender may have begun and not finished on one connection. Further ones wait their turn."""
 
-_HELLO, _EVENT, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE = 1, 2, 3, 4, 5, 6, 7
+_HELLO, _EVENT, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE, _LOST = 1, 2, 3, 4, 5, 6, 7, 8
 
 TO_WORKER: Final = frozenset({_HELLO, _EVENT, _CHUNK})
 """The kinds that a worker takes: `Decoder(TO_WORKER)`."""
 
-TO_FRONTEND: Final = frozenset({_HELLO, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE})
+TO_FRONTEND: Final = frozenset({_HELLO, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE, _LOST})
 """The kinds that a frontend takes: `Decoder(TO_FRONTEND)`."""
 
 _NAMES: Final = {
@@ -44,6 +44,7 @@ _NAMES: Final = {
     _REFUSED: "REFUSED",
     _READY: "READY",
     _BYE: "BYE",
+    _LOST: "LOST",
 }
 
 _PREFIX: Final = Struct(">IH")
@@ -101,6 +102,13 @@ class Refused(NamedTuple):
     reason: str
 
 
+class Lost(NamedTuple):
+    """The instance is gone that had this event, and left no answer: it may have run (worker to frontend)."""
+
+    request_id: RequestId
+    reason: str
+
+
 class Ready(NamedTuple):
     """A starting instance can take its first event (worker to frontend)."""
 
@@ -119,7 +127,7 @@ class Bye(NamedTuple):
     """
 
 
-Frame = Hello | Event | Answer | Refused | Ready | Bye
+Frame = Hello | Event | Answer | Refused | Lost | Ready | Bye
 
 
 def encode(frame: Frame) -> bytes | Iterator[bytes]:
@@ -144,12 +152,14 @@ def encode(frame: Frame) -> bytes | Iterator[bytes]:
     return _pieces(head, _pack((_CHUNK, frame.request_id)), payload)
 
 
-def _encode_bare(frame: Hello | Refused | Ready | Bye) -> bytes:
+def _encode_bare(frame: Hello | Refused | Lost | Ready | Bye) -> bytes:
     if isinstance(frame, Ready):
         times = float(frame.starting_ms), float(frame.init_ms)
         head = _pack((_READY, frame.instance, frame.number, *times, frame.restored))
     elif isinstance(frame, Refused):
         head = _pack((_REFUSED, frame.request_id, frame.reason))
+    elif isinstance(frame, Lost):
+        head = _pack((_LOST, frame.request_id, frame.reason))
     elif isinstance(frame, Hello):
         head = _pack((_HELLO, frame.protocol, frame.sender))
     elif isinstance(frame, Bye):
@@ -309,16 +319,19 @@ def _answer(fields: list[Any], body: bytes) -> tuple[Answer, int]:
 _BARE_TYPES: Final = {
     _HELLO: [int, int, str],
     _REFUSED: [int, str, str],
+    _LOST: [int, str, str],
     _READY: [int, str, int, float, float, bool],
     _BYE: [int],
 }
 
 
-def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Ready | Bye:
+def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Lost | Ready | Bye:
     if body or [type(field) for field in fields] != _BARE_TYPES[kind]:
         _refuse_fields(kind)
     if kind == _REFUSED:
         return Refused(fields[1], fields[2])
+    if kind == _LOST:
+        return Lost(fields[1], fields[2])
     if kind == _READY:
         if fields[2] < 0:
             _refuse_fields(kind)

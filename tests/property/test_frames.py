@@ -19,6 +19,7 @@ from lambent_proto.frames import (
     Event,
     Frame,
     Hello,
+    Lost,
     Ready,
     Refused,
     encode,
@@ -38,6 +39,7 @@ answers = st.builds(Answer, ids, st.booleans(), milliseconds, st.none() | st.bin
 from_worker = (
     answers
     | st.builds(Refused, ids, ids)
+    | st.builds(Lost, ids, ids)
     | st.builds(Ready, ids, unsigned, milliseconds, milliseconds)
     | st.builds(Bye)
 )
@@ -77,7 +79,7 @@ def feed_all(decoder: Decoder, parts: list[bytes]) -> None:
     with contextlib.suppress(BadFrame):
         for data in parts:
             for frame in decoder.feed(data):
-                assert isinstance(frame, Hello | Event | Answer | Refused | Ready | Bye)
+                assert isinstance(frame, Hello | Event | Answer | Refused | Lost | Ready | Bye)
 
 
 damages = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8)

@@ -170,12 +170,23 @@ class Frontend(RuleBasedStateMachine):
         self.may_run.add(request)
         self.feed(on.EventRefused(instance, request, "stale_lease", self.now))
 
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def lost(self, data: st.DataObject) -> None:
+        """Its caller is told so at once; its instance is of no use any more."""
+        instance = data.draw(st.sampled_from(sorted(self.under_way)))
+        request = self.under_way.pop(instance)
+        self.feed(on.EventLost(instance, request, "killed", self.now))
+        assert request not in self.open
+        assert instance not in self.core.books.leases
+
     @rule(instance=instances, request=st.integers(1, 20))
     def stray_answer(self, instance: InstanceId, request: int) -> None:
         name = RequestId(f"r{request}")
         if self.under_way.get(instance) != name:
             assert self.feed(on.EventAnswered(instance, name, self.now)) == []
             assert self.feed(on.EventRefused(instance, name, "busy", self.now)) == []
+            assert self.feed(on.EventLost(instance, name, "killed", self.now)) == []
 
     # Placement
 

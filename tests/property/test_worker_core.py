@@ -54,7 +54,7 @@ class Worker(RuleBasedStateMachine):
             self.carry_out(command)
         return commands
 
-    def carry_out(self, command: do.Command) -> None:
+    def carry_out(self, command: do.Command) -> None:  # noqa: C901 - a case a command
         match command:
             case do.Start():
                 assert not self.agent.leaving, "started while it is about to end"
@@ -75,6 +75,10 @@ class Worker(RuleBasedStateMachine):
                 assert self.answers[command.request] == 1, "answered twice"
                 if isinstance(command, do.TimeOut):
                     assert self.running.pop(command.instance) == command.request
+            case do.Lose():
+                assert self.asked[command.request] == command.frontend, "told to another frontend"
+                self.answers[command.request] = self.answers.get(command.request, 0) + 1
+                assert self.answers[command.request] == 1, "answered twice"
             case do.ReportFreed():
                 busy = command.instance in self.running
                 assert busy == command.busy, "free is said while an event runs"
@@ -178,10 +182,11 @@ class Worker(RuleBasedStateMachine):
     def exited(self, data: st.DataObject) -> None:
         instance = data.draw(st.sampled_from(sorted(self.sandboxes)))
         del self.sandboxes[instance]
-        self.running.pop(instance, None)
+        lost = self.running.pop(instance, None)
         self.owed_freed.discard(instance)
         said = self.feed(on.InstanceExited(instance, on.ExitReason.KILLED, b""))
-        assert isinstance(said[0], do.ReportGone)
+        assert any(isinstance(it, do.ReportGone) for it in said)
+        assert [it.request for it in said if isinstance(it, do.Lose)] == ([lost] if lost else [])
         assert self.feed(on.InstanceExited(instance, on.ExitReason.KILLED, b"")) == [], "gone twice"
 
     @rule(seconds=st.sampled_from([0.1, 0.6, 3.0]))

@@ -205,6 +205,8 @@ class Frontend(Process):
                 self.feed(on.EventAnswered(instance, request, now))
             case ("refused", request, instance, reason):
                 self.feed(on.EventRefused(instance, request, reason, now))
+            case ("lost", request, instance, reason):
+                self.feed(on.EventLost(instance, request, reason, now))
             case ("ready", instance, number, starting_ms, init_ms):
                 self.feed(on.LeaseReady(instance, number, starting_ms, init_ms, now))
             case ("bye", node):

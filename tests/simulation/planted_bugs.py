@@ -335,6 +335,12 @@ BUGS: Final = [
             "table",
         ),
         (
+            "a lost event keeps its caller waiting",
+            '        commands = self._lose(event.request, f"its instance is gone ({event.reason})")',
+            "        commands: list[Command] = []",
+            "property",
+        ),
+        (
             "a worker that owes an answer is unlinked from",
             "done = self.books.leaving - {lease.node for lease in self.books.leases.values()}",
             "done = set(self.books.leaving)",
@@ -886,6 +892,12 @@ BUGS: Final = [
             "one that will end starts more",
             "        if self.leaving:\n            return [ReportRefused",
             "        if self.said_bye:\n            return [ReportRefused",
+            "table",
+        ),
+        (
+            "nobody is told of an event whose instance is gone",
+            "            commands.append(Lose(instance.asked_by, instance.request, reason))",
+            "            pass",
             "table",
         ),
         ("a stale lease is served", "if event.number < instance.number:", "if event.number < 0:", "table"),

@@ -261,6 +261,8 @@ class Worker(Process):
                 self._answer(command)
             case do.Refuse():
                 self._reply(command.request, "refused", command.reason.value)
+            case do.Lose():
+                self._reply(command.request, "lost", command.reason)
             case do.Start():
                 self.watchdog.start(command.instance, command.version)
             case do.Kill():

@@ -147,6 +147,8 @@ class Agent:
                 self._send(command.request, self._answer)
             case do.Refuse():
                 self._send(command.request, frames.Refused(command.request, command.reason.value))
+            case do.Lose():
+                self._send(command.request, frames.Lost(command.request, command.reason))
             case do.TimeOut():
                 self._time_out(command)
             case do.Start():

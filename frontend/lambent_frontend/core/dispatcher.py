@@ -28,6 +28,7 @@ from lambent_frontend.core.events import (
     ConcurrencySet,
     Event,
     EventAnswered,
+    EventLost,
     EventRefused,
     FrontendsCounted,
     InvocationAbandoned,
@@ -98,6 +99,8 @@ class Dispatcher:
                 return self._abandoned(event)
             case EventRefused():
                 return self._refused(event)
+            case EventLost():
+                return self.leases.event_lost(event)
             case Tick():
                 return self._tick(event.at)
             case RecallAsked():

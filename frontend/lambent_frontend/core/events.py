@@ -49,6 +49,16 @@ class EventRefused:
 
 
 @message
+class EventLost:
+    """The instance is gone that had this event, and left no answer: it may have run."""
+
+    instance: InstanceId
+    request: RequestId
+    reason: str
+    at: float
+
+
+@message
 class LinkUp:
     """A data connection to a worker stands."""
 
@@ -191,6 +201,7 @@ Event = (
     | LeaseReady
     | InvocationAbandoned
     | EventRefused
+    | EventLost
     | Tick
     | RecallAsked
     | UnmetTold

@@ -10,6 +10,7 @@ from lambent_frontend.core.books import Books
 from lambent_frontend.core.commands import AnswerRecall, Command, Finish, Outcome, Release, ReportLink, Unlink
 from lambent_frontend.core.demands import Demands
 from lambent_frontend.core.events import (
+    EventLost,
     LeaseGiven,
     LeaseReady,
     LeaseVoided,
@@ -89,6 +90,17 @@ class Leases:
         request = self.books.next(line).request
         del self.books.calls[request]
         return [Finish(request, Outcome.INIT_FAILED, error=error)]
+
+    def event_lost(self, event: EventLost) -> list[Command]:
+        """Its instance is of no use any more either; placement hears that from the worker as well."""
+        lease = self.books.leases.get(event.instance)
+        if lease is None or lease.request != event.request:
+            return []
+        line = self.books.drop(lease)
+        commands = self._lose(event.request, f"its instance is gone ({event.reason})")
+        if not lease.void and self.books.attached:
+            commands.append(Release([(lease.instance, lease.number)], sure=False))
+        return commands + self.serving.serve(line, event.at) + self.unlink()
 
     def recalled(self, event: RecallAsked) -> list[Command]:
         line = self.books.line(event.version)

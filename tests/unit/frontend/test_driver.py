@@ -8,7 +8,7 @@ from lambent_frontend.driver import Driver
 from lambent_frontend.recorder import Ended
 from lambent_proto import frames
 from lambent_proto.definition import Definition
-from lambent_proto.errors import LambentError, Throttled
+from lambent_proto.errors import LambentError, LostWithWorker, Throttled
 from lambent_proto.ids import FunctionName, InstanceId, NodeId, RequestId
 from tests.unit.frontend.dispatcher_rows import N1, given, ready, starting
 
@@ -240,3 +240,17 @@ async def test_calls_that_are_lost_are_recorded_once() -> None:
         driver.link_down(N1)
         driver.answered(frames.Answer(R, False, 7.5, None, b"1"))
         assert over == [("warm", outcome, None)]
+
+
+async def test_a_caller_hears_at_once_that_the_instance_is_gone() -> None:
+    """It may have run, so it is not sent again; one that gave up hears nothing."""
+    driver, workers = attached()
+    answers: list[Answer | LambentError] = []
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 900.0), answers.append)
+    driver.lost(frames.Lost(R, "killed"))
+    driver.lost(frames.Lost(R, "killed"))
+    (lost,) = answers
+    assert isinstance(lost, LostWithWorker)
+    assert lost.message == "its instance is gone (killed)"
+    assert workers.sent == [R]
+    assert driver.counts == {Counted("outcome", "lost"): 1, Counted("warm", "most_recently_used"): 1}

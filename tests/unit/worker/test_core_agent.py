@@ -5,7 +5,7 @@ import pytest
 from lambent_proto.ids import Epoch, FrontendId, InstanceId, LeaseNumber, RequestId, VersionKey
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
-from lambent_worker.core.agent import FENCE_MARGIN_S, Agent, State
+from lambent_worker.core.agent import FENCE_MARGIN_S, FENCED, Agent, State
 from lambent_worker.core.events import Refusal
 
 I1, I2 = InstanceId("i1"), InstanceId("i2")
@@ -171,9 +171,21 @@ def test_an_event(history: list[on.Event], last: on.Event, expected: list[do.Com
         ),
         pytest.param(
             BUSY,
+            exited(on.ExitReason.KILLED),
+            [do.Lose(F, R1, "killed"), gone("killed")],
+            id="of an instance that goes without an answer the frontend is told that there is none",
+        ),
+        pytest.param(
+            [*BUSY, on.RegistrationLost("gone")],
+            exited(on.ExitReason.KILLED),
+            [do.Lose(F, R1, FENCED), gone(FENCED), do.Retire("gone")],
+            id="also when the worker has killed it for want of a lease",
+        ),
+        pytest.param(
+            [*BUSY, answered()],
             exited(on.ExitReason.CRASHED),
             [gone("crashed")],
-            id="a crash is reported as one, whatever ran",
+            id="not of one that had answered",
         ),
     ],
 )

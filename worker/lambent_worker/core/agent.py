@@ -33,6 +33,7 @@ from lambent_worker.core.commands import (
     Command,
     Deliver,
     Kill,
+    Lose,
     Refuse,
     ReportFreed,
     ReportGone,
@@ -273,7 +274,10 @@ class Agent:
         reason = event.reason
         if instance.state is State.STOPPING and reason == ExitReason.KILLED:
             reason = instance.evict or reason
-        commands: list[Command] = [ReportGone(instance.id, reason, event.error)]
+        commands: list[Command] = []
+        if instance.request is not None and instance.asked_by is not None:
+            commands.append(Lose(instance.asked_by, instance.request, reason))
+        commands.append(ReportGone(instance.id, reason, event.error))
         return commands + self._retire_if_empty() + self._say_bye_if_empty()
 
     def _leave(self) -> list[Command]:
@@ -314,7 +318,6 @@ class Agent:
 
     def _stop(self, instance: Instance, reason: str) -> Command:
         instance.state = State.STOPPING
-        instance.request = instance.asked_by = None
         instance.evict = reason
         return Kill(instance.id, reason)
 

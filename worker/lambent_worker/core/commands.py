@@ -31,6 +31,15 @@ class Refuse:
 
 
 @message
+class Lose:
+    """Tell the frontend that the instance is gone that had this event, and that there is no answer."""
+
+    frontend: FrontendId
+    request: RequestId
+    reason: str
+
+
+@message
 class TimeOut:
     """Answer the event with the function's timeout error, and end the runtime. The instance stays."""
 
@@ -118,6 +127,7 @@ Command = (
     Deliver
     | Answer
     | Refuse
+    | Lose
     | TimeOut
     | Start
     | Kill
