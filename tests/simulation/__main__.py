@@ -2,10 +2,36 @@
 
 import argparse
 import sys
+from dataclasses import dataclass
+from typing import Final
 
+from lambent_chassis.clock import monotonic_s
 from tests.simulation.promises import Broken
 from tests.simulation.seeds import run_seeds
 from tests.simulation.world import World
+
+SAY_EVERY_S: Final = 20.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """Says on standard error every now and then how far it is."""
+
+    seeds: int
+    began_at: float
+    said_at: float = 0.0
+
+    def __call__(self, done: int, failed: int) -> None:
+        now = monotonic_s()
+        if now - max(self.said_at, self.began_at) < SAY_EVERY_S:
+            return
+        self.said_at = now
+        left_min = (now - self.began_at) / done * (self.seeds - done) / 60
+        print(  # noqa: T201
+            f"{done:,} of {self.seeds:,} seeds, {failed} failed, {left_min:.0f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def replay(seed: int, lines: int) -> int:
@@ -30,7 +56,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.seed is not None:
         return replay(arguments.seed, arguments.lines)
-    failed, happened = run_seeds(arguments.first, arguments.seeds)
+    failed, happened = run_seeds(
+        arguments.first, arguments.seeds, progress=Progress(arguments.seeds, monotonic_s())
+    )
     for name, count in happened.most_common():
         print(f"{count:>12,} {name}")  # noqa: T201
     for seed, broken in failed[:20]:

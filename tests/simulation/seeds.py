@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections import Counter
+from collections.abc import Callable
 
 from tests.simulation.promises import Broken
 from tests.simulation.world import World
@@ -19,14 +20,23 @@ def run_seed(seed: int) -> tuple[int, str, Counter[str]]:
 
 
 def run_seeds(
-    first: int, count: int, processes: int | None = None
+    first: int,
+    count: int,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, failed: None,
 ) -> tuple[list[tuple[int, str]], Counter[str]]:
-    """Runs seeds on all cores; returns those that broke a promise, and what happened how often."""
+    """Runs seeds on all cores; returns those that broke a promise, and what happened how often.
+
+    `progress` is told after each one how many are done, and how many of them failed.
+    """
     failed: list[tuple[int, str]] = []
     happened: Counter[str] = Counter()
+    done = 0
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for seed, broken, counts in pool.imap_unordered(run_seed, range(first, first + count), chunksize=5):
             happened += counts
+            done += 1
             if broken:
                 failed.append((seed, broken))
+            progress(done, len(failed))
     return sorted(failed), happened
