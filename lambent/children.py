@@ -14,8 +14,9 @@ from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer
 
 READY_S: Final = 30.0
 
-STOP_S: Final = 15.0
-"""After this long SIGTERM is followed by SIGKILL; a frontend takes five seconds for its calls alone."""
+STOP_S: Final = {"frontend": 15.0, "placement": 15.0, "worker": 45.0}
+"""After this long SIGTERM is followed by SIGKILL; a frontend takes five seconds for its calls alone. A worker
+takes 30, its `drain_s`, while a frontend that is not of this `up` is linked to it; else it is quick."""
 
 _LOG_TAIL: Final = 8
 _LOG_WIDTH: Final = 300
@@ -85,7 +86,7 @@ class PartChild:
 
     async def stop(self) -> None:
         if self._process is not None:
-            await _stop(self._process)
+            await _stop(self._process, STOP_S[self.part])
 
     async def _killed(self) -> int:
         await self.stop()
@@ -174,11 +175,11 @@ async def _ready(process: Process) -> dict[str, str]:
     return dict(word.split("=", 1) for word in line.decode().split() if "=" in word)
 
 
-async def _stop(process: Process) -> None:
+async def _stop(process: Process, within_s: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        async with asyncio.timeout(STOP_S):
+        async with asyncio.timeout(within_s):
             await process.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):

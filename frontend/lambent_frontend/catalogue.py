@@ -75,6 +75,11 @@ class Catalogue:
         found = self._view.get(name)
         return found.resolve(qualifier, chance) if found and found.latest else None
 
+    def shown(self, name: FunctionName, qualifier: str) -> Definition | None:
+        """What a version or alias is; of an alias that points to two versions its own one."""
+        alias = self.deployed(name).aliases.get(qualifier)
+        return self.resolve(name, alias.version if alias else qualifier, 0.0)
+
     def deployed(self, name: FunctionName) -> Deployed:
         """All that is the function's; empty if there is no such function."""
         return self._view.get(name) or Deployed()

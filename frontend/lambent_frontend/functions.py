@@ -97,7 +97,7 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
     async def GetFunction(
         self, request: functions_pb2.GetFunctionRequest, context: Context
     ) -> functions_pb2.Function:
-        definition = self._catalogue.resolve(FunctionName(request.name), request.qualifier, 0.0)
+        definition = self._catalogue.shown(FunctionName(request.name), request.qualifier)
         if definition is None:
             raise _unknown(f"{request.name}:{request.qualifier}" if request.qualifier else request.name)
         return described(definition)

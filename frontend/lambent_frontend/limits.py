@@ -4,7 +4,7 @@ Two reservations made at the same moment at two frontends may together leave les
 count is exact all the same: placement gives the pool what the reservations leave, were it nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import grpc.aio
@@ -114,12 +114,14 @@ class Limits(limits_pb2_grpc.LimitsServicer):
             raise NotReady(f"the metadata store does not answer: {error}") from error
         return concurrency.decode(found.value) if found else concurrency.DEFAULT
 
-    async def check_provisioned(self, definition: Definition, more: int) -> None:
-        """Whether the versions of a function may have so many more ready.
+    async def check_provisioned(
+        self, definition: Definition, counts: Mapping[str, int], changed: str
+    ) -> None:
+        """Whether so many instances of a function may be ready, by version or alias, one of which is new.
 
         Raises InvalidRequest, and NotReady when etcd does not answer.
         """
-        wanted = self._provisioned(definition.name) + more
+        wanted = sum(counts.values())
         if definition.concurrency is not None:
             if wanted > definition.concurrency:
                 raise InvalidRequest(
@@ -132,10 +134,11 @@ class Limits(limits_pb2_grpc.LimitsServicer):
         others, least = self._reserved(without=definition.name), concurrency.least_unreserved(fleet)
         left = fleet - others - wanted
         if left < least:
+            most = max(0, left - least + counts[changed])
             raise InvalidRequest(
                 f"{wanted} provisioned for {definition.name!r} would leave {max(left, 0)} of the fleet's "
-                f"{fleet} to the others, and {least} must stay: ask for {max(0, left - least + more)} at "
-                "most, or raise the fleet's with `lambent concurrency`"
+                f"{fleet} to the others, and {least} must stay: ask for {most} at most, "
+                "or raise the fleet's with `lambent concurrency`"
             )
 
     def _provisioned(self, name: FunctionName) -> int:

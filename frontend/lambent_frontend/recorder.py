@@ -98,9 +98,9 @@ class Recorder:
             with self._writing:
                 if calls:
                     self._append("".join([self._line(it) for it in calls]))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             dropped += len(calls)
-            _log.warning("record_not_written", path=str(self._path), error=error.strerror)
+            _log.warning("record_not_written", path=str(self._path), error=str(error))
         if dropped:
             _log.warning("calls_not_recorded", path=str(self._path), calls=dropped)
 
@@ -112,6 +112,8 @@ class Recorder:
         )
 
     def _append(self, lines: str) -> None:
+        if not self._path.exists():  # somebody has moved it away
+            self._begin()
         if self._path.stat().st_size > self._limit_bytes:
             os.replace(self._path, f"{self._path}.1")
             self._begin()

@@ -164,12 +164,23 @@ class Registry:
         changes = [Delete(known.key), Delete(keys.provisioned(name, alias))]
         return await self._write([_same(known)], changes)
 
-    async def put_provisioned(self, name: FunctionName, qualifier: str, count: int, parts: Parts) -> bool:
-        """False, and nothing is written, if its version or alias was changed since `parts`."""
+    async def put_provisioned(self, stored: Stored, qualifier: str, count: int, parts: Parts) -> bool:
+        """False, and nothing is written, if its version or alias was changed since `parts`, or the function.
+
+        The function is written once more, unchanged: of two that are put at once for it one begins anew, and
+        sees what the other has put.
+        """
+        name = stored.definition.name
         of = parts.versions.get(qualifier) or parts.aliases[qualifier]
         key = keys.provisioned(name, qualifier)
-        fences = [_same(of), _unchanged(key, parts.provisioned.get(qualifier))]
-        return await self._write(fences, [Put(key, encode_provisioned(count)), Put(of.key, of.value)])
+        function = keys.function(name)
+        fences = [
+            Compare.mod_revision(function, stored.mod_revision),
+            _same(of),
+            _unchanged(key, parts.provisioned.get(qualifier)),
+        ]
+        again = [Put(of.key, of.value), Put(function, stored.definition.encode())]
+        return await self._write(fences, [Put(key, encode_provisioned(count)), *again])
 
     async def delete_provisioned(self, known: KeyValue) -> bool:
         """False, and nothing is deleted, if it was changed since."""

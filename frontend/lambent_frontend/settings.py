@@ -14,7 +14,7 @@ class FrontendSettings(Settings):
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     max_waiting: int = Field(default=1000, ge=0)
     """Calls in line per function; of one more, one is throttled."""
-    max_waiting_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
+    max_waiting_bytes: int = Field(default=256 * 1024 * 1024, ge=8 * 1024 * 1024)
     """Bytes of events in line, of all functions together. Those of one function, priority and tenant take
     at most as many as they leave free."""
     rate_per_concurrency: float = Field(default=0.0, ge=0)

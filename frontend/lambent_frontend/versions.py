@@ -194,9 +194,10 @@ class Versions(versions_pb2_grpc.VersionsServicer):
         for _ in range(_ATTEMPTS):
             stored, parts = await self._stored(name), await self._registry.parts(name)
             _check_ready(name, qualifier, parts.alias(qualifier), parts)
-            more = request.count - parts.counts().get(qualifier, 0)
-            await self._limits.check_provisioned(stored.definition, more)
-            if await self._registry.put_provisioned(name, qualifier, request.count, parts):
+            await self._limits.check_provisioned(
+                stored.definition, parts.counts() | {qualifier: request.count}, qualifier
+            )
+            if await self._registry.put_provisioned(stored, qualifier, request.count, parts):
                 return (await self._provisioned(name, {qualifier: request.count}))[0]
         raise _contended(name)
 
@@ -366,7 +367,7 @@ def _same_but_for_its_number(published: Definition, latest: Definition) -> bool:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 18:
         raise InvalidRequest(f"the marker {text[:80]!r} is none that was given")
     return int(text)
 

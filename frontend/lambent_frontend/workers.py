@@ -83,6 +83,9 @@ class Workers:
                 except (OSError, ValueError):  # nobody there, or an address that is none
                     await asyncio.sleep(REDIAL_S)
                     continue
+                if lost.is_set():  # right behind its greeting
+                    await asyncio.sleep(REDIAL_S)
+                    continue
                 self._links[worker.node] = connection
                 self._driver.feed(on.LinkUp(worker.node))
                 if worker.node in self._left:  # it said so with its greeting

@@ -53,7 +53,7 @@ def provisioned_of(wanted: Mapping[str, int], aliases: Mapping[str, Alias]) -> d
     """How many instances each version is to have ready, by its number.
 
     `wanted` is what was asked for, by qualifier: a version's number or an alias's name. An alias that points
-    to two versions shares its own out by their weights, rounded up.
+    to two versions shares its own out by their weights, to the nearest whole number.
     """
     counts: Counter[str] = Counter()
     for qualifier, count in wanted.items():
@@ -61,8 +61,7 @@ def provisioned_of(wanted: Mapping[str, int], aliases: Mapping[str, Alias]) -> d
         if alias is None:
             counts[qualifier] += count
             continue
-        other = {version: math.ceil(count * share) for version, share in alias.weights.items() if share}
+        other = {version: math.floor(count * share + 0.5) for version, share in alias.weights.items()}
         counts.update(other)
-        rest = 1 - sum(alias.weights.values())
-        counts[alias.version] += math.ceil(round(count * rest, 9))
+        counts[alias.version] += count - sum(other.values())
     return {version: count for version, count in counts.items() if count}

@@ -1,12 +1,16 @@
 """What a frontend knows: its lines, its calls, its leases and its links."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from lambent_frontend.core.call import Call
 from lambent_frontend.core.line import Hold, Lease, Line
 from lambent_frontend.core.turns import by_age
 from lambent_proto.ids import FunctionName, InstanceId, NodeId, RequestId, VersionKey, function_of
 from lambent_proto.sticky import Served
+
+UNTOLD: Final = 10_000
+"""Sticky keys that are remembered for placement while it is away; the oldest are forgotten."""
 
 
 @dataclass(slots=True)
@@ -50,7 +54,10 @@ class Books:
     def serves_key(self, key: int, lease: Lease) -> None:
         function = function_of(lease.version)
         self.served.note(function, key, lease.instance, lease.node)
+        self.untold.pop((function, key), None)
         self.untold[function, key] = lease.instance
+        if len(self.untold) > UNTOLD:
+            del self.untold[next(iter(self.untold))]
 
     def line(self, version: VersionKey) -> Line:
         line = self.lines.get(version)

@@ -52,7 +52,8 @@ from lambent_frontend.core.leases import Leases
 from lambent_frontend.core.line import Line
 from lambent_frontend.core.rates import Rates
 from lambent_frontend.core.serving import Serving
-from lambent_proto.ids import RequestId, function_of
+from lambent_proto.definition import LATEST
+from lambent_proto.ids import RequestId, function_of, qualifier_of
 
 GRACE_S: Final = 0.5
 """How long past its deadline a running call is kept: a function's own timeout, which ends at the same moment,
@@ -235,7 +236,8 @@ class Dispatcher:
     def _removed(self, event: VersionRemoved) -> list[Command]:
         line = self.books.line(event.version)
         line.removed = True
-        self.rates.forget(function_of(line.version))
+        if qualifier_of(line.version) == LATEST:
+            self.rates.forget(function_of(line.version))
         return self._end_waiting(line) + self.serving.serve(line, event.at)
 
     def _end_waiting(self, line: Line) -> list[Command]:
@@ -248,4 +250,6 @@ class Dispatcher:
 
 
 def _deleted(request: RequestId, line: Line) -> Finish:
-    return Finish(request, Outcome.REMOVED, f"function '{function_of(line.version)}' was deleted")
+    qualifier = qualifier_of(line.version)
+    version = "" if qualifier == LATEST else f"version {qualifier} of "
+    return Finish(request, Outcome.REMOVED, f"{version}function '{function_of(line.version)}' was deleted")

@@ -173,3 +173,16 @@ def test_what_a_call_above_the_rate_is_told(history: list[on.Event], expected: F
     for event in [*CONNECTED, *history]:
         dispatcher.handle(event)
     assert dispatcher.handle(arrived("new")) == [expected]
+
+
+def test_a_version_that_is_deleted_leaves_its_function_what_it_had() -> None:
+    """Neither is its bucket filled, nor is it said to be gone."""
+    dispatcher, seven = Dispatcher(rate_per_concurrency=10.0), VersionKey("f:7:1")
+    for event in [*CONNECTED, on.VersionDefined(V, 1), on.VersionDefined(seven, 1), *ten()]:
+        dispatcher.handle(event)
+    assert [it for it in dispatcher.handle(on.VersionRemoved(seven, 0.0)) if isinstance(it, Finish)] == []
+    late = dispatcher.handle(arrived("late", 0.0, version=seven))
+    assert late == [finish("late", Outcome.REMOVED, "version 7 of function 'f' was deleted")]
+    (refused,) = dispatcher.handle(arrived("new", 0.0))
+    assert isinstance(refused, Finish)
+    assert refused.refusal == "rate"

@@ -6,6 +6,7 @@ import pytest
 
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
+from lambent_frontend.core.books import UNTOLD
 from lambent_frontend.core.dispatcher import Dispatcher
 from lambent_proto.ids import InstanceId, VersionKey
 from tests.unit.frontend.dispatcher_rows import (
@@ -152,3 +153,15 @@ def test_what_was_served_is_told_once() -> None:
     told = core.handle(on.Tick(1.1))
     assert do.TellServed([(InstanceId("a"), 7), (InstanceId("b"), 8)]) in told
     assert not any(isinstance(it, do.TellServed) for it in core.handle(on.Tick(1.2)))
+
+
+def test_what_is_told_later_is_bounded() -> None:
+    """While nobody leads the oldest keys are forgotten."""
+    core = Dispatcher(max_waiting=4, linger_s=5.0)
+    for event in [*CONNECTED, given("a"), on.PlacementLost()]:
+        core.handle(event)
+    for key in range(1, UNTOLD + 3):
+        core.handle(arrived(f"r{key}", sticky=key))
+        core.handle(answered("a", f"r{key}"))
+    assert len(core.books.untold) == UNTOLD
+    assert [key for _, key in core.books.untold][:2] == [3, 4]

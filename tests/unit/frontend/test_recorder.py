@@ -111,3 +111,15 @@ async def test_what_was_added_is_written_at_the_end(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert len(lines(path)) == 1
+
+
+def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    """As logrotate does: each has its header, and no call is lost."""
+    path, moved = tmp_path / "calls.csv", tmp_path / "yesterday.csv"
+    recorder = Recorder(path, BIG)
+    recorder.add(ended())
+    recorder.flush()
+    path.rename(moved)
+    recorder.add(ended())
+    recorder.flush()
+    assert (len(lines(moved)), len(lines(path))) == (1, 1)

@@ -7,7 +7,7 @@ import pytest
 
 from lambent_chassis.etcd import Compare, Delete, Etcd, EtcdUnavailable, Put, TransactionResult
 from lambent_frontend.catalogue import Catalogue
-from lambent_frontend.registry import Registry
+from lambent_frontend.registry import Registry, Stored
 from lambent_proto import keys
 from lambent_proto.errors import NotReady
 from lambent_proto.versions import Alias
@@ -65,6 +65,12 @@ async def test_what_is_published_is_what_was_read(etcd: Etcd) -> None:
         assert (await it.registry.last_number(F)).number == 0
 
 
+async def latest(it: Followed) -> Stored:
+    found = await it.registry.read(F)
+    assert found is not None
+    return found
+
+
 def live(version: str, revision: str = "a1", **weights: float) -> Alias:
     shares = {number.removeprefix("v"): share for number, share in weights.items()}
     return Alias(name="live", version=version, weights=shares, revision=revision)
@@ -107,18 +113,28 @@ async def test_what_is_ready_or_the_end_of_it(etcd: Etcd, qualifier: str) -> Non
         await published(it, 2)
         await it.registry.put_alias(F, live("2"), await it.registry.parts(F))
         known = await it.registry.parts(F)
-        assert await it.registry.put_provisioned(F, qualifier, 3, known)
-        assert not await it.registry.put_provisioned(F, qualifier, 4, known)
+        assert await it.registry.put_provisioned(await latest(it), qualifier, 3, known)
+        assert not await it.registry.put_provisioned(await latest(it), qualifier, 4, known)
         end = it.registry.delete_version if qualifier == "1" else it.registry.delete_alias
         assert not await end(F, qualifier, known)
         known = await it.registry.parts(F)
         assert known.counts() == {qualifier: 3}
         assert await it.registry.delete_provisioned(known.provisioned[qualifier])
-        assert not await it.registry.put_provisioned(F, qualifier, 4, known)
+        assert not await it.registry.put_provisioned(await latest(it), qualifier, 4, known)
         known = await it.registry.parts(F)
         assert await end(F, qualifier, known)
-        assert not await it.registry.put_provisioned(F, qualifier, 3, known)
+        assert not await it.registry.put_provisioned(await latest(it), qualifier, 3, known)
         assert (await it.registry.parts(F)).counts() == {}
+
+
+async def test_of_two_counts_at_once_one_begins_anew(etcd: Etcd) -> None:
+    """Each was allowed on what there was; together they may be more than there may be."""
+    async with followed(etcd) as it:
+        await published(it, 2)
+        read, known = await latest(it), await it.registry.parts(F)
+        assert await it.registry.put_provisioned(read, "1", 3, known)
+        assert not await it.registry.put_provisioned(read, "2", 3, known)
+        assert (await it.registry.parts(F)).counts() == {"1": 3}
 
 
 async def test_an_alias_of_a_function_that_was_made_anew(etcd: Etcd) -> None:

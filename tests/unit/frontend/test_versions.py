@@ -221,7 +221,7 @@ async def test_an_alias_points_to_what_is_published(client: Client) -> None:
     moved = await client.versions.update_alias(F, "live", version="2", weights={"1": 0.25})
     assert (moved.version, dict(moved.weights), moved.description) == ("2", {"1": 0.25}, "d")
     assert moved.revision_id != made.revision_id
-    assert (await client.get_function(F, "live")).version in ("1", "2")
+    assert (await client.get_function(F, "live")).version == "2"
     whole = await client.versions.update_alias(F, "live", weights={}, revision_id=moved.revision_id)
     assert (whole.version, dict(whole.weights)) == ("2", {})
     assert (await client.get_function(F, "live")).version == "2"

@@ -64,6 +64,7 @@ class Spawner:
                 pass_fds=[theirs.fileno()],
                 env={},
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # who reads the worker's own sees its end by that
                 start_new_session=True,  # Ctrl-C is for the worker, which ends its instances in order
             )
         self._socket.setblocking(False)
