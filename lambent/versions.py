@@ -38,7 +38,7 @@ class Versions:
             request.marker = page.next_marker
 
     async def delete(self, name: str, version: str) -> None:
-        """Calls under way are finished. Raises InUse while an alias points to it."""
+        """Calls that run are finished, waiting ones fail. Raises InUse while an alias points to it."""
         request = versions_pb2.DeleteVersionRequest(function_name=name, version=version)
         await answer(self._stub.DeleteVersion(request, timeout=ASK_WITHIN_S))
 

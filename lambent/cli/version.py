@@ -59,7 +59,7 @@ async def ls(client: "Client", name: str, as_json: bool) -> None:
 @click.argument("number")
 @with_client
 async def delete(client: "Client", name: str, number: str) -> None:
-    """Delete a version that no alias points to. Calls under way are finished."""
+    """Delete a version that no alias points to. Calls that run are finished, waiting ones fail."""
     await client.versions.delete(name, number)
     click.echo(f"{name}:{number} is deleted.", err=True)
 
