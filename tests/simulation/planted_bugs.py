@@ -129,9 +129,9 @@ BUGS: Final = [
             "table",
         ),
         (
-            "the first one that served a key counts",
-            "        self.untold[function, key] = lease.instance",
-            "        self.untold.setdefault((function, key), lease.instance)",
+            "who served a key is forgotten",
+            "        self.served.note(function, key, lease.instance, lease.node)",
+            "        pass",
             "table",
         ),
         ("keys are told again and again", "        untold.clear()\n", "", "table"),
@@ -972,7 +972,7 @@ BUGS: Final = [
             "a grant after a pause is carried out",
             "if self._out_of_time(grant.at):",
             "if self.fenced:",
-            "property",
+            "table",
         ),
         (
             "an event after a pause is delivered",

@@ -9,6 +9,7 @@ from itertools import count, islice
 
 import pytest
 
+from lambent_placement.core.commands import Unmet
 from lambent_placement.core.scheduler import KEEPS
 from lambent_placement.core.shadow import Shadow
 from lambent_placement.core.tally import Tally
@@ -19,7 +20,11 @@ CALMS = 8
 
 
 def run(world: World, policy: tuple[str, float] | None, *, calm: bool = False) -> Shadow | None:
-    """The shadow of who leads at the end; its books are checked after each event. None: nobody leads."""
+    """The shadow of who leads at the end; its books are checked after each event. None: nobody leads.
+
+    Calls have no sticky keys, of which shadows know nothing.
+    """
+    world.keys = 0
     for placement in world.placements:
         placement.shadow_policy = policy or (placement.keep, placement.keep_alive_s)
     world.run(storm=not calm)
@@ -30,7 +35,10 @@ def run(world: World, policy: tuple[str, float] | None, *, calm: bool = False) -
 def ends(shadow: Shadow) -> list[str]:
     """What is left of a shadow when the fleet has had nothing to do for some seconds."""
     left = [f"{it.id} is {it.state.value}" for it in shadow.scheduler.books.instances.values() if it.frontend]
-    left += [f"{frontend} has a job for {version}" for frontend, version, _ in shadow.demand.all()]
+    for frontend, version, job in shadow.demand.all():
+        unmet = shadow.scheduler.books.wanted(version, frontend).unmet
+        if job.total and not unmet.startswith(Unmet.MEMORY.value):  # which is given up after a minute
+            left.append(f"{frontend} has a job for {version}")
     return left + [f"{it} has not started" for it in shadow.workers.starts]
 
 
@@ -67,11 +75,16 @@ def test_nothing_that_happens_breaks_a_shadow(other: tuple[str, float] | None) -
 @pytest.mark.timeout(300)
 def test_in_calm_worlds_with_one_frontend_it_counts_nearly_the_same() -> None:
     """A fifth of all events crash their instance there, and each message takes its own time."""
+    lives: list[Tally] = []
+    owns: list[Tally] = []
     worlds = (world for seed in count() if len((world := World(seed)).frontends) == 1)
     for world in islice(worlds, CALMS):
         shadow = run(world, None, calm=True)
         assert shadow is not None
         assert ends(shadow) == []
         live, own = shadow.live, shadow.own
-        assert own.starts.total() == pytest.approx(live.starts.total(), abs=3), f"seed {world.seed}"
+        lives.append(live)
+        owns.append(own)
+        assert own.starts.total() == pytest.approx(live.starts.total(), rel=0.1), f"seed {world.seed}"
         assert own.warm.total() == pytest.approx(live.warm.total(), abs=5), f"seed {world.seed}"
+    assert starts(owns) == pytest.approx(starts(lives), rel=0.04)

@@ -88,6 +88,8 @@ class World:
         self.calls = 0
         self.rate = dice.choice((10.0, 30.0, 60.0))
         self.checked_at = 0.0
+        self.keys = 3
+        """How many sticky keys calls are given, at random; some have none."""
         self.decided = 0
         self.books_checked_every = 1 if record else 8
         self.beside_since: dict[VersionKey, float] = {}
@@ -175,7 +177,7 @@ class World:
         patience = self.dice.uniform(0.3, 3.0)
         priority = self.dice.choice(list(Priority))
         tenant = self.dice.choice(("", "a", "b"))
-        size, sticky = self.dice.randint(0, 5), self.dice.randint(0, 3)
+        size, sticky = self.dice.randint(0, 5), self.dice.randint(0, self.keys)
         frontend.call(function, request, patience, (priority, tenant, size, sticky))
         if self.dice.random() < 0.05:
             frontend.soon(self.dice.uniform(0.0, patience), lambda: frontend.abandon(request))

@@ -92,14 +92,12 @@ class Leases:
         return [Finish(request, Outcome.INIT_FAILED, error=error)]
 
     def event_lost(self, event: EventLost) -> list[Command]:
-        """Its instance is of no use any more either; placement hears that from the worker as well."""
+        """Its lease is over too. Placement hears that from the worker, and nothing of it from here."""
         lease = self.books.leases.get(event.instance)
         if lease is None or lease.request != event.request:
             return []
         line = self.books.drop(lease)
         commands = self._lose(event.request, f"its instance is gone ({event.reason})")
-        if not lease.void and self.books.attached:
-            commands.append(Release([(lease.instance, lease.number)], sure=False))
         return commands + self.serving.serve(line, event.at) + self.unlink()
 
     def recalled(self, event: RecallAsked) -> list[Command]:

@@ -73,12 +73,12 @@ def test_a_version_has_its_functions_concurrency() -> None:
 
 
 def test_what_an_alias_has_ready_is_its_versions() -> None:
-    """It moves with the alias in one step, and is shared out by weights, rounded up."""
+    """It moves with the alias in one step, and is shared out by weights."""
     at = AT | alias("1") | wanted("live", 4)
     assert told(at)[-1] == ("provision", ONE.key, 4)
     assert told(at, alias("2")) == [("provision", ONE.key, 0), ("provision", TWO.key, 4)]
     said = told(at, alias("1", {"2": 0.3}))
-    assert sorted(said) == [("provision", ONE.key, 3), ("provision", TWO.key, 2)]
+    assert sorted(said) == [("provision", ONE.key, 3), ("provision", TWO.key, 1)]
     assert told(at, wanted("live", 2)) == [("provision", ONE.key, 2)]
     assert told(at, {keys.provisioned(F, "live"): None}) == [("provision", ONE.key, 0)]
 
