@@ -5,9 +5,9 @@ from typing import Any
 
 import msgpack
 
+from lambent_proto.ids import LATEST as LATEST
 from lambent_proto.ids import FunctionName, VersionKey
 
-LATEST = "$LATEST"
 DEFAULT_MEMORY_MB = 128
 DEFAULT_TIMEOUT_S = 3.0
 DEFAULT_TMP_MB = 512

@@ -17,6 +17,9 @@ FunctionName = NewType("FunctionName", str)
 VersionKey = NewType("VersionKey", str)
 """What an instance was started from, `NAME:VERSION:REVISION`: other code or configuration is another key."""
 
+LATEST: Final = "$LATEST"
+"""The version that is not published yet, and changes."""
+
 RequestId = NewType("RequestId", str)
 """One invocation, a UUID as Lambda writes it."""
 

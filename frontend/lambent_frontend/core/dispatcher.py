@@ -52,8 +52,7 @@ from lambent_frontend.core.leases import Leases
 from lambent_frontend.core.line import Line
 from lambent_frontend.core.rates import Rates
 from lambent_frontend.core.serving import Serving
-from lambent_proto.definition import LATEST
-from lambent_proto.ids import RequestId, function_of, qualifier_of
+from lambent_proto.ids import LATEST, RequestId, function_of, qualifier_of
 
 GRACE_S: Final = 0.5
 """How long past its deadline a running call is kept: a function's own timeout, which ends at the same moment,
