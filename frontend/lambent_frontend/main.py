@@ -28,6 +28,12 @@ from lambent_proto.ids import FrontendId
 STOP_GRACE_S: Final = 5.0
 """What calls under way are given when the frontend is stopped."""
 
+REFUSING_S: Final = 0.25
+"""How long a frontend that is stopped answers that it takes no more, before it ends its connections.
+
+A call that comes at that later moment is lost with its connection, and its caller cannot know whether it ran.
+"""
+
 
 async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
@@ -58,8 +64,9 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         limits = Limits(etcd, catalogue)
         registry = Registry(etcd, catalogue)
         fleet = Fleet(lambda: placement.leader, driver, frontend, etcd)
+        invocations = Invocations(catalogue, driver, waiting_s=settings.waiting_s)
         server = PublicServer(
-            Invocations(catalogue, driver, waiting_s=settings.waiting_s),
+            invocations,
             Functions(catalogue, registry, packages, layers, limits),
             Versions(catalogue, registry, limits, fleet.described),
             Layers(layers, packages),
@@ -72,6 +79,9 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             started(grpc=f"{settings.grpc_host}:{port}")
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
+            invocations.take_no_more()
+            await server.set_ready(False)
+            await asyncio.sleep(REFUSING_S)
             await server.stop(STOP_GRACE_S)
 
 

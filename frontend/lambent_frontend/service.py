@@ -1,7 +1,6 @@
 """The Invocations service: gRPC in front of the dispatcher."""
 
 import asyncio
-from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -9,7 +8,8 @@ import grpc.aio
 from lambent_frontend.calls import Answer, Call, Dispatcher
 from lambent_frontend.stream import InvocationStream
 from lambent_frontend.wire import Definitions, call_of, fill_response, new_request_id
-from lambent_proto.errors import LambentError
+from lambent_proto.errors import LambentError, NotReady
+from lambent_proto.ids import RequestId
 from lambent_proto.status import REQUEST_ID_KEY, abort
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 
@@ -23,12 +23,17 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         self._definitions = definitions
         self._dispatcher = dispatcher
         self._waiting_s = waiting_s
+        self._stopping = False
+
+    def take_no_more(self) -> None:
+        """From now on calls are refused by name, which says more than a connection that ends under them."""
+        self._stopping = True
 
     async def Invoke(self, request: invoke_pb2.InvokeRequest, context: Context) -> invoke_pb2.InvokeResponse:
         request_id = new_request_id()
         remaining_s = context.time_remaining()
         try:
-            call = call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
+            call = self._checked(request, request_id, remaining_s)
             answer = await self._run(call)
         except LambentError as error:
             error.request_id = request_id
@@ -37,6 +42,13 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         response = invoke_pb2.InvokeResponse()
         fill_response(response, call, answer)
         return response
+
+    def _checked(
+        self, request: invoke_pb2.InvokeRequest, request_id: RequestId, remaining_s: float | None = None
+    ) -> Call:
+        if self._stopping:
+            raise NotReady("the frontend is being stopped and did not take the call", request_id)
+        return call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
 
     async def _run(self, call: Call) -> Answer:
         settled: asyncio.Future[Answer | LambentError] = asyncio.get_running_loop().create_future()
@@ -58,5 +70,4 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
 
     # grpc.aio also takes a coroutine that reads and writes by itself, which the generated types do not know.
     async def InvokeStream(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        checked = partial(call_of, definitions=self._definitions, waiting_s=self._waiting_s)
-        await InvocationStream(context, self._dispatcher, checked).run()
+        await InvocationStream(context, self._dispatcher, self._checked).run()

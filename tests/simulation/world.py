@@ -90,8 +90,6 @@ class World:
         self.checked_at = 0.0
         self.keys = 3
         """How many sticky keys calls are given, at random; some have none."""
-        self.decided = 0
-        self.books_checked_every = 1 if record else 8
         self.beside_since: dict[VersionKey, float] = {}
         self.starving_since: dict[FunctionName, float] = {}
 
@@ -130,10 +128,7 @@ class World:
         self.promises.pool.change(self.shared)
 
     def _check_books(self, core: Scheduler) -> None:
-        """What has drifted stays so for a while: not to look after every event saves a third of the time."""
-        self.decided += 1
-        if self.decided % self.books_checked_every == 0:
-            invariants.check(core.books)
+        invariants.check(core.books)
 
     def run(self, *, storm: bool = True) -> None:
         """A storm of faults under load, or none; then calm under load, then silence. Raises Broken."""

@@ -11,9 +11,11 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from lambent.client import Client
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
+from lambent_proto.errors import NotReady
 from tests.unit.scripted import (
     FRONTEND,
     AnyFunction,
@@ -37,6 +39,24 @@ def server() -> PublicServer:
         Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
         NoLimits(),
     )
+
+
+async def test_who_takes_no_more_says_so() -> None:
+    """A call that comes then is refused as one that never ran, and reaches nobody."""
+    dispatcher = ScriptedDispatcher()
+    invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
+    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    stopping = PublicServer(invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits())
+    async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
+        assert (await client.invoke("echo", {})).json() == {}
+        async with client.stream() as stream:
+            assert (await stream.invoke("echo", {})).json() == {}
+            invocations.take_no_more()
+            for invoke in (client.invoke, stream.invoke):
+                with pytest.raises(NotReady, match="being stopped"):
+                    await invoke("echo", {})
+    await stopping.stop(0)
+    assert len(dispatcher.calls) == 2
 
 
 async def test_a_tool_that_knows_nothing_can_call_a_function() -> None:
