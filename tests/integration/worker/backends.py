@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -41,11 +42,18 @@ def namespaces_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> 
     )
 
 
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout + done.stderr
+
+
 def gvisor_or_skip(files: HostFiles, parkables: Sequence[Parkable] = ()) -> Backend:
     if shutil.which("runsc") is None:
         pytest.skip("runsc is not installed")
     if os.geteuid() != 0:
         pytest.skip("runsc in a network namespace of its own needs root")
+    if "pass-fd" not in _output("runsc", "run", "--help"):
+        pytest.skip("this runsc is too old: it does not know --pass-fd")
     from lambent_worker.sandbox.gvisor import GvisorBackend
 
     return GvisorBackend(files, NAME)

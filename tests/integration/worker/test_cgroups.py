@@ -55,7 +55,7 @@ def said(process: subprocess.Popen[bytes]) -> bytes:
 def ended(process: subprocess.Popen[bytes]) -> int:
     assert process.stdout is not None
     process.stdout.close()
-    return process.wait(10)
+    return process.wait(40)  # where memory is short, on a slow host, it takes a while to be killed
 
 
 def gone(cgroup: Cgroup) -> bool:
