@@ -198,10 +198,12 @@ class Books:
         return found
 
     def wanted(self, version: VersionKey, frontend: FrontendId) -> Wanted:
-        of_version = self.version(version).wanted
-        found = of_version.get(frontend)
+        return self._wanted(self.version(version), frontend)
+
+    def _wanted(self, version: Version, frontend: FrontendId) -> Wanted:
+        found = version.wanted.get(frontend)
         if found is None:
-            found = of_version[frontend] = Wanted()
+            found = version.wanted[frontend] = Wanted()
         return found
 
     def add(self, instance: Instance) -> None:
@@ -216,17 +218,17 @@ class Books:
         function = version.function
         function.instances[instance.id] = instance
         function.nodes[node.id] = function.nodes.pop(node.id, 0) + 1
-        self._enter(instance)
+        self._enter(instance, version)
 
     def remove(self, instance: Instance) -> None:
-        self._leave(instance)
-        self._runs(instance, self.version(instance.version), False)
+        version = self.version(instance.version)
+        self._leave(instance, version)
+        self._runs(instance, version, False)
         del self.instances[instance.id]
         node = self.nodes[instance.node]
         del node.instances[instance.id]
         node.used_mb -= instance.memory_mb
         self.index.update(node)
-        version = self.version(instance.version)
         version.count -= 1
         function = version.function
         del function.instances[instance.id]
@@ -265,7 +267,8 @@ class Books:
         idle_since: float | None = None,
     ) -> None:
         """The one way from one state to another; what is not given stays, the holder excepted."""
-        self._leave(instance)
+        version = self.version(instance.version)
+        self._leave(instance, version)
         instance.state = state
         instance.frontend = frontend
         instance.busy = busy
@@ -275,10 +278,9 @@ class Books:
             instance.ready = ready
         if idle_since is not None:
             instance.idle_since = idle_since
-        self._enter(instance)
+        self._enter(instance, version)
 
-    def _enter(self, instance: Instance) -> None:
-        version = self.version(instance.version)
+    def _enter(self, instance: Instance, version: Version) -> None:
         if instance.state is not State.STOPPING:
             self._runs(instance, version, instance.state is not State.IDLE)
             if instance.provisioned:
@@ -290,13 +292,12 @@ class Books:
             if not instance.provisioned:
                 self.keep.idles(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
-            self.wanted(instance.version, instance.frontend).held += 1
+            self._wanted(version, instance.frontend).held += 1
             self.frontend(instance.frontend).held[instance.id] = instance
         elif instance.state is State.FENCING and not instance.busy:
             version.fencing += 1
 
-    def _leave(self, instance: Instance) -> None:
-        version = self.version(instance.version)
+    def _leave(self, instance: Instance, version: Version) -> None:
         version.marked.pop(instance.id, None)
         if instance.state is State.IDLE:
             for index in self._idle_indexes(instance, version):
@@ -306,7 +307,7 @@ class Books:
                 if not instance.provisioned:
                     self.keep.idles_no_more(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
-            self.wanted(instance.version, instance.frontend).held -= 1
+            self._wanted(version, instance.frontend).held -= 1
             self.frontend(instance.frontend).held.pop(instance.id, None)
             self.needy[instance.version] = None  # its holder may want another one
         elif instance.state is State.FENCING and not instance.busy:
@@ -314,12 +315,13 @@ class Books:
 
     def mark(self, instance: Instance, provisioned: bool) -> None:
         """One more of those that its version is to have ready, or one less."""
-        self._leave(instance)
+        version = self.version(instance.version)
+        self._leave(instance, version)
         instance.provisioned = provisioned
         if not provisioned and instance.state is State.IDLE and instance.ready:
             youngest = next(reversed(self.idle.values()), instance)  # it goes behind that one
             instance.idle_since = max(instance.idle_since, youngest.idle_since)
-        self._enter(instance)
+        self._enter(instance, version)
 
     def _runs(self, instance: Instance, version: Version, running: bool) -> None:
         change = running - instance.running

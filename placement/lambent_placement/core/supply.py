@@ -117,18 +117,21 @@ class Supply:
         return commands
 
     def _find_more(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
-        missing = self._missing(version, needy)
-        commands = self._reclaim(version, missing, at)
-        commands += self._recall_unused(version, missing, at)
+        missing = left = self._missing(version, needy)
+        commands: list[Command] = []
+        if len(needy) < len(version.wanted):  # somebody is gone, or misses nothing
+            commands += self._reclaim(version, missing, at)
+            commands += self._recall_unused(version, missing, at)
         for frontend in needy:
             wanted = version.wanted[frontend.id]
-            while wanted.missing and self._missing(version, needy) > self._coming(version, at):
+            while wanted.missing and left > self._coming(version, at):
                 done, unmet, detail = self._start(version, frontend, at)
                 commands += done
                 if unmet is not Unmet.NONE:
                     commands += self._tell(version, frontend, wanted, unmet, detail)
                     break
-        if not self._missing(version, needy):
+                left = self._missing(version, needy)
+        if not left:
             return commands
         if self.books.pool.refused:
             commands += self._share_pool(version, missing, at)

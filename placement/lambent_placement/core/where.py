@@ -17,6 +17,7 @@ at all where instances are kept apart. Of nodes with as many points the first in
 
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from operator import attrgetter
 from typing import Final
 
 from lambent_placement.core.books import Books
@@ -43,6 +44,8 @@ LOOKED_AT: Final = 64
 
 NOWHERE: Final[dict[NodeId, None]] = {}
 
+_POINTS: Final = attrgetter("points")
+
 
 def candidates(
     books: Books, frontend: Frontend | None, version: Version, at: float, key: int = NO_KEY
@@ -58,11 +61,7 @@ def candidates(
         search.by_memory(version.require, fresh=True)
     if search.had or version.function.nodes or sticky:
         search.known()
-    return sorted(search.found.values(), key=_points, reverse=True)
-
-
-def _points(candidate: Candidate) -> float:
-    return candidate.points
+    return sorted(search.found.values(), key=_POINTS, reverse=True)
 
 
 def _wishes(version: Version) -> tuple[frozenset[str], ...]:
