@@ -353,7 +353,7 @@ class GvisorBackend:
     def _found(self, exit_: Exit, told: list[str], said: str) -> str:
         if exit_.status or len(told) != 2:
             if "pass-fd" in said:
-                return "this runsc is too old, it cannot give a container a socket (--pass-fd)"
+                return "this runsc is too old, it does not know --pass-fd: Debian 12 has one in its backports"
             return said.strip().rpartition("\n")[2] or f"it ended with status {exit_.status}"
         written, release = told
         if int(written) >= TRIAL_BYTES:
