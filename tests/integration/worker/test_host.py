@@ -22,11 +22,14 @@ SLEEP = "import time\ndef handler(event, context):\n    print('asleep')\n    tim
 
 
 async def test_ready_says_how_long_starting_and_initialising_took(stage: Scene) -> None:
-    """Init is the function's own time: a module that needs 200 ms shows in it, and not in starting."""
-    stage.start(await stage.deploy("import time\ntime.sleep(0.2)\ndef handler(e, c):\n    pass"))
+    """Init is the function's own time: what a module needs shows in it, and not in starting.
+
+    The worker hears late, on a busy machine, that init began: half of it has to show.
+    """
+    stage.start(await stage.deploy("import time\ntime.sleep(1)\ndef handler(e, c):\n    pass"))
     said = await stage.hears()
     assert isinstance(said, Ready)
-    assert said.init_ms >= 200
+    assert said.init_ms >= 500
     assert said.starting_ms > 0
 
 
