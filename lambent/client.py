@@ -18,7 +18,7 @@ import grpc.aio
 
 from lambent.invocation_stream import GRACE_S, InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
-from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer
+from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, with_access_key
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
 from lambent_proto.status import from_rpc
@@ -41,17 +41,29 @@ DEFAULT_ENDPOINT: Final = "127.0.0.1:50051"
 
 class Client:
     def __init__(
-        self, endpoint: str | None = None, *, credentials: grpc.ChannelCredentials | None = None
+        self,
+        endpoint: str | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        access_key: str | None = None,
     ) -> None:
-        """`endpoint` is HOST:PORT, by default that of LAMBENT_ENDPOINT, else 127.0.0.1:50051."""
+        """`endpoint` is HOST:PORT, by default that of LAMBENT_ENDPOINT, else 127.0.0.1:50051.
+
+        `access_key` is the token of an access key, by default that of LAMBENT_KEY; a fleet that asks nobody
+        who they are needs none.
+        """
         self.endpoint = endpoint or os.environ.get("LAMBENT_ENDPOINT") or DEFAULT_ENDPOINT
         self._credentials = credentials
+        self._access_key = access_key or os.environ.get("LAMBENT_KEY") or ""
 
     async def __aenter__(self) -> Self:
+        options, carriers = grpc_options.CHANNEL, with_access_key(self._access_key)
         if self._credentials is None:
-            channel = grpc.aio.insecure_channel(self.endpoint, options=grpc_options.CHANNEL)
+            channel = grpc.aio.insecure_channel(self.endpoint, options=options, interceptors=carriers)
         else:
-            channel = grpc.aio.secure_channel(self.endpoint, self._credentials, options=grpc_options.CHANNEL)
+            channel = grpc.aio.secure_channel(
+                self.endpoint, self._credentials, options=options, interceptors=carriers
+            )
         self._channel = channel
         self._invocations = invoke_pb2_grpc.InvocationsStub(channel)
         self._functions = functions_pb2_grpc.FunctionsStub(channel)

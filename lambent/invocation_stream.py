@@ -10,7 +10,14 @@ from typing import Final, Self
 import grpc.aio
 
 from lambent.messages import Invocation, Priority, fill_request, invocation_of
-from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, NotReady
+from lambent_proto.errors import (
+    DeadlinePassed,
+    LambentError,
+    LostWithWorker,
+    NoCredentials,
+    NotReady,
+    UnknownKey,
+)
 from lambent_proto.status import from_rpc, from_service_error
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 
@@ -162,10 +169,13 @@ class InvocationStream:
     def _end(self, over: LambentError) -> None:
         self._over = self._over or over
         never_ran = isinstance(over, NotReady)
+        refused = isinstance(over, (NoCredentials, UnknownKey))  # the whole stream, before any of it was read
         for number, answer in self._waiting.items():
             if answer.done():
                 continue
-            if never_ran or number in self._unsent:
+            if refused:
+                answer.set_exception(type(over)(over.message))
+            elif never_ran or number in self._unsent:
                 answer.set_exception(NotReady(f"it was not sent, the stream was over: {over}"))
             else:
                 answer.set_exception(LostWithWorker(f"the stream was lost, it may have run: {over}"))

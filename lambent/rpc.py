@@ -1,7 +1,7 @@
 """How this client calls: how long it waits for an answer, and the error that becomes of a status."""
 
 from collections.abc import Awaitable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc.aio
 
@@ -13,6 +13,36 @@ ASK_WITHIN_S: Final = 15.0
 UPLOAD_WITHIN_S: Final = 120.0
 
 T = TypeVar("T")
+
+
+def with_access_key(token: str) -> list[grpc.aio.ClientInterceptor]:
+    """What a channel is given so that each of its calls carries the token; nothing where there is none."""
+    if not token:
+        return []
+    return [_Unary(token), _Logs(token), _Stream(token)]
+
+
+class _Carrier:
+    def __init__(self, token: str) -> None:
+        self._said = "authorization", f"Bearer {token}"
+
+    def _with(self, details: Any) -> Any:
+        return details._replace(metadata=grpc.aio.Metadata(*(details.metadata or ()), self._said))
+
+
+class _Unary(_Carrier, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(self._with(details), request)
+
+
+class _Logs(_Carrier, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(self._with(details), request)
+
+
+class _Stream(_Carrier, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return await continuation(self._with(details), requests)
 
 
 async def answer(call: Awaitable[T]) -> T:

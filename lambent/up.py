@@ -7,6 +7,7 @@ runs with which id at which address, `packages/` and `etcd/` what was deployed, 
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import json
 import os
 import signal
@@ -17,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from lambent import access_keys
 from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, last_lines
 from lambent.client import Client
 from lambent_chassis.clock import monotonic_s
-from lambent_chassis.etcd import EtcdNotStarted, find_etcd
+from lambent_chassis.etcd import EtcdError, EtcdNotStarted, find_etcd
 from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
 from lambent_frontend.settings import FrontendSettings
 from lambent_placement.settings import PlacementSettings
@@ -43,7 +45,16 @@ _MODELS: Final[dict[str, type[Settings]]] = {
     "frontend": FrontendSettings,
 }
 
-_OF_ONE_PART: Final = ("name", "packages", "port", "data_port", "control_port", "metrics_port", "lease_ttl_s")
+_OF_ONE_PART: Final = (
+    "name",
+    "packages",
+    "auth",
+    "port",
+    "data_port",
+    "control_port",
+    "metrics_port",
+    "lease_ttl_s",
+)
 """Keys that mean one part: as a variable they would reach several."""
 
 
@@ -73,6 +84,8 @@ class Plan:
     """Further settings, by key; None is left out."""
     worker: Mapping[str, Any] = field(default_factory=dict)
     frontend: Mapping[str, Any] = field(default_factory=dict)
+    auth: bool | None = None
+    """Whether callers are asked for an access key; None: unless only this machine can reach the frontend."""
     restart: bool = True
     """Whether a child that ends is started again."""
 
@@ -88,6 +101,10 @@ class Fleet:
         self.nodes: list[Node] = []
         """The workers here, as placement saw them when all were there."""
         self.worker_memory_mb = plan.worker_memory_mb or memory_for_instances_mb() // max(plan.workers, 1)
+        self.auth = not loopback(plan.grpc_host) if plan.auth is None else plan.auth
+        self.operator_key = plan.data.absolute() / "operator-key"
+        """The file with the token of a key that may do everything; there only where callers are asked."""
+        self._token = ""
         self._data = plan.data.absolute()
         self._say = say
         self._parts: list[PartChild] = []
@@ -123,6 +140,7 @@ class Fleet:
             "pid": os.getpid(),
             "endpoint": self.endpoint,
             "etcd": self.etcd,
+            "operator_key": str(self.operator_key) if self.auth else None,
             "parts": [child.facts() for child in self.children],
         }
 
@@ -131,6 +149,7 @@ class Fleet:
         try:
             if not self.etcd:
                 await self._start_etcd()
+            await self._know_operator()
             await _all(*(self._start_part("placement", it, self.plan.placement) for it in self._placements()))
             names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
             await _all(
@@ -152,12 +171,27 @@ class Fleet:
         await self.etcd_child.start()
         self.etcd = [self.etcd_child.endpoint]
 
+    async def _know_operator(self) -> None:
+        """Puts the operator's own key into etcd, where callers are asked for one."""
+        if not self.auth:
+            return
+        try:
+            key = access_keys.of_operator(self.operator_key)
+            async with Settings.of_any_part(etcd=",".join(self.etcd)).etcd_session() as etcd:
+                await access_keys.keep(etcd, key)
+            self._token = key.token
+        except (EtcdError, OSError) as error:
+            raise CannotStart(f"The operator's access key cannot be kept: {error}") from error
+
+    def _client(self) -> Client:
+        return Client(self.endpoint, access_key=self._token)
+
     async def _until_whole(self) -> None:
         """Waits until placement leads and all workers here have reported to it."""
         here = {child.facts()["addresses"].get("data") for child in self._parts if child.part == "worker"}
         seen: set[str] = set()
         try:
-            async with asyncio.timeout(READY_S), Client(self.endpoint) as client:
+            async with asyncio.timeout(READY_S), self._client() as client:
                 while not here <= seen:
                     with contextlib.suppress(PlatformError):
                         nodes = (await client.nodes()).nodes
@@ -172,7 +206,7 @@ class Fleet:
         if self.plan.concurrency is None:
             return
         try:
-            async with Client(self.endpoint) as client:
+            async with self._client() as client:
                 await client.set_concurrency(self.plan.concurrency)
         except LambentError as error:
             raise NotStarted(f"The concurrency cannot be {self.plan.concurrency}: {error}.") from None
@@ -202,7 +236,8 @@ class Fleet:
 
     def _frontend(self) -> dict[str, Any]:
         where = {"grpc_host": self.plan.grpc_host, "grpc_port": self.plan.grpc_port}
-        return {"packages": str(_folder(self._data / "packages")), **where, **self.plan.frontend}
+        packages = str(_folder(self._data / "packages"))
+        return {"packages": packages, "auth": self.auth, **where, **self.plan.frontend}
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
         told = {"name": name, "etcd": self.etcd, **settings}
@@ -312,6 +347,14 @@ def _locked(data: Path) -> Iterator[None]:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
+
+
+def loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_port(host: str, port: int) -> None:

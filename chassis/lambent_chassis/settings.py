@@ -20,7 +20,7 @@ from lambent_chassis.etcd import Etcd, Tls
 
 PREFIX: Final = "LAMBENT_"
 
-CLIENT_VARIABLES: Final = frozenset({"LAMBENT_ENDPOINT"})
+CLIENT_VARIABLES: Final = frozenset({"LAMBENT_ENDPOINT", "LAMBENT_KEY"})
 """Read by clients, so that a shell may have them set when it starts a part."""
 
 
@@ -75,6 +75,21 @@ class Settings(BaseSettings):
             source = f"{config} and the environment" if config else "the environment"
             raise BadSettings("\n".join([f"Bad settings ({source}):", *(f"  {fault}" for fault in faults)]))
         return settings
+
+    @classmethod
+    def of_any_part(cls, config: Path | None = None, etcd: str | None = None) -> "Settings":
+        """What the TOML file of whichever part says of etcd, for a command that needs nothing else.
+
+        `etcd` beats the environment, which beats the file. Raises BadSettings.
+        """
+        given = _read(config) if config else {}
+        known = {key: value for key, value in given.items() if key in Settings.model_fields}
+        try:
+            settings = Settings(**known | ({"etcd": etcd} if etcd else {}))
+        except ValidationError as error:
+            faults = "\n".join(f"  {_fault(Settings, found)}" for found in error.errors())
+            raise BadSettings(f"Where is etcd? (--etcd, --config or the environment):\n{faults}") from error
+        return settings.model_copy(update={"etcd": _split(etcd)}) if etcd else settings
 
     @classmethod
     def settings_customise_sources(

@@ -6,10 +6,12 @@ from typing import Final
 
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
+from lambent_frontend.access import AccessKeys
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
+from lambent_frontend.guard import Guard
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits, follow_concurrency
@@ -54,6 +56,10 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         background = [
             tasks.create_task(work) for work in (*following, workers.run(), placement.run(), _tick(driver))
         ]
+        access_keys = AccessKeys(etcd) if settings.auth else None
+        if access_keys is not None:
+            background.append(tasks.create_task(access_keys.follow()))
+            await access_keys.known.wait()
         if recorder is not None:
             background.append(tasks.create_task(recorder.run()))
         await catalogue.ready.wait()
@@ -72,6 +78,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             Layers(layers, packages),
             fleet,
             limits,
+            Guard(access_keys),
         )
         port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         try:

@@ -7,6 +7,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lambent_chassis import grpc_options
+from lambent_frontend.guard import Guard
 from lambent_proto.v1 import (
     fleet_pb2,
     fleet_pb2_grpc,
@@ -36,7 +37,10 @@ SERVICES: Final = tuple(
 
 
 class PublicServer:
-    """Owns the grpc.aio server. Health answers for each service and, by the empty name, for the whole."""
+    """Owns the grpc.aio server. Health answers for each service and, by the empty name, for the whole.
+
+    Where callers are asked who they are health alone answers everybody; there is no reflection then.
+    """
 
     def __init__(
         self,
@@ -46,19 +50,24 @@ class PublicServer:
         layers: layers_pb2_grpc.LayersServicer,
         fleet: fleet_pb2_grpc.FleetServicer,
         limits: limits_pb2_grpc.LimitsServicer,
+        guard: Guard,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
-        invoke_pb2_grpc.add_InvocationsServicer_to_server(invocations, self._server)
-        functions_pb2_grpc.add_FunctionsServicer_to_server(functions, self._server)
-        versions_pb2_grpc.add_VersionsServicer_to_server(versions, self._server)
-        layers_pb2_grpc.add_LayersServicer_to_server(layers, self._server)
-        fleet_pb2_grpc.add_FleetServicer_to_server(fleet, self._server)
-        limits_pb2_grpc.add_LimitsServicer_to_server(limits, self._server)
+        for add, servicer, file, name in (
+            (invoke_pb2_grpc.add_InvocationsServicer_to_server, invocations, invoke_pb2, "Invocations"),
+            (functions_pb2_grpc.add_FunctionsServicer_to_server, functions, functions_pb2, "Functions"),
+            (versions_pb2_grpc.add_VersionsServicer_to_server, versions, versions_pb2, "Versions"),
+            (layers_pb2_grpc.add_LayersServicer_to_server, layers, layers_pb2, "Layers"),
+            (fleet_pb2_grpc.add_FleetServicer_to_server, fleet, fleet_pb2, "Fleet"),
+            (limits_pb2_grpc.add_LimitsServicer_to_server, limits, limits_pb2, "Limits"),
+        ):
+            add(guard.over(servicer, file.DESCRIPTOR.services_by_name[name]), self._server)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        if not guard.asks:
+            reflection.enable_server_reflection(
+                (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            )
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listens on `HOST:PORT`, port 0 taking a free one, and returns the port. Not ready until told.

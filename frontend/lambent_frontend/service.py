@@ -6,6 +6,7 @@ from typing import Any
 import grpc.aio
 
 from lambent_frontend.calls import Answer, Call, Dispatcher
+from lambent_frontend.guard import permit_invocation
 from lambent_frontend.stream import InvocationStream
 from lambent_frontend.wire import Definitions, call_of, fill_response, new_request_id
 from lambent_proto.errors import LambentError, NotReady
@@ -48,6 +49,7 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
     ) -> Call:
         if self._stopping:
             raise NotReady("the frontend is being stopped and did not take the call", request_id)
+        permit_invocation(request.function_name)
         return call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
 
     async def _run(self, call: Call) -> Answer:

@@ -10,6 +10,8 @@ from lambent_chassis.settings import Port, Settings
 class FrontendSettings(Settings):
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
+    auth: bool = True
+    """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     max_waiting: int = Field(default=1000, ge=0)

@@ -14,6 +14,7 @@ from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.fleet import concurrency, nodes, ps
 from lambent.cli.function import function
 from lambent.cli.invoke import invoke
+from lambent.cli.key import key
 from lambent.cli.layer import layer
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
@@ -50,6 +51,7 @@ for command in (
     nodes,
     drain,
     concurrency,
+    key,
     runtimes,
     explain,
     reasons,

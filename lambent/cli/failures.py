@@ -5,17 +5,20 @@ from contextlib import contextmanager
 from typing import Final
 
 from lambent_proto.errors import (
+    AccessDenied,
     BrokenPackage,
     DeadlinePassed,
     Internal,
     LambentError,
     LostWithWorker,
+    NoCredentials,
     NotReady,
     PayloadTooLarge,
     PlatformError,
     RevisionMismatch,
     Throttled,
     UnknownFunction,
+    UnknownKey,
     UnknownLayer,
 )
 
@@ -23,15 +26,18 @@ USAGE: Final = 2
 SERVICE: Final = 3
 
 _WHAT_TO_DO: Final[dict[type[LambentError], str]] = {
+    AccessDenied: "Nothing was done: ask whoever operates the fleet.",
     BrokenPackage: "Nothing was deployed: correct the package and send it again.",
     DeadlinePassed: "The function may still finish it: decide before calling again.",
     Internal: "That is Lambent's fault: look at the log of the frontend.",
     LostWithWorker: "It may have run: decide before calling again.",
+    NoCredentials: "Nothing was done.",
     NotReady: "Nothing ran. Is a fleet running there? `lambent up` starts one; --endpoint names another.",
     PayloadTooLarge: "Nothing ran: send less, or where to find it.",
     RevisionMismatch: "Nothing was changed: look at what there is now with `lambent function get`.",
     Throttled: "Nothing ran: call again later, or raise the limit (`lambent function update --concurrency`).",
     UnknownFunction: "`lambent function ls` lists what there is.",
+    UnknownKey: "Nothing was done: is LAMBENT_KEY what `lambent key create` printed as the token?",
     UnknownLayer: "Nothing was changed: `lambent layer ls` lists what there is.",
 }
 

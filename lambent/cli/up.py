@@ -75,6 +75,11 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     metavar="N",
     help="Most instances that run at one time; kept, see `lambent concurrency`.  [default: 1000]",
 )
+@click.option(
+    "--auth/--no-auth",
+    default=None,
+    help="Whether callers need an access key; by default unless --grpc-host is a loopback address.",
+)
 @click.option("--keep-alive", "keep_alive_s", type=float, metavar="S", envvar="LAMBENT_KEEP_ALIVE_S")
 @click.option(
     "--max-waiting",
@@ -178,13 +183,32 @@ def _summary(fleet: "Fleet") -> str:
             f"  data      {fleet.plan.data.absolute()}, logs in logs/",
             "",
             *_isolation(fleet.nodes),
+            *_access(fleet),
             "",
             "Try:",
             *export,
+            *([f"  export LAMBENT_KEY=$(cat {fleet.operator_key})"] if fleet.auth else []),
             "  lambent deploy DIR --name NAME --handler MODULE.FUNCTION",
             "  lambent invoke NAME -d '{\"a\": 1}' -v",
         ]
     )
+
+
+def _access(fleet: "Fleet") -> list[str]:
+    from lambent.up import loopback
+
+    if fleet.auth:
+        make = f"lambent key create --etcd {','.join(fleet.etcd)} --allow 'InvokeFunction@NAME'"
+        return [
+            click.style("Callers need an access key. ", bold=True)
+            + "Yours is in the data folder; for others:",
+            f"  {make}",
+        ]
+    whoever = "Whoever is on this machine" if loopback(fleet.plan.grpc_host) else "Whoever reaches that port"
+    return [
+        click.style("Nobody is asked for an access key (--no-auth): ", fg="yellow", bold=True)
+        + f"{whoever} may do everything. --auth changes that."
+    ]
 
 
 def _isolation(nodes: "Iterable[Node]") -> list[str]:

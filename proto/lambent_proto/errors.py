@@ -13,7 +13,12 @@
     │   ├── AliasExists
     │   ├── NotProvisioned
     │   ├── InUse
-    │   └── RevisionMismatch
+    │   ├── RevisionMismatch
+    │   ├── NoCredentials
+    │   ├── UnknownKey
+    │   ├── IncompleteSignature
+    │   ├── BadSignature
+    │   └── AccessDenied
     └── PlatformError      we failed or are full; the same request may succeed later
         ├── Throttled
         ├── DeadlinePassed
@@ -122,6 +127,41 @@ class RevisionMismatch(CallerError):
 
     reason = "REVISION_MISMATCH"
     status = "FAILED_PRECONDITION"
+
+
+class NoCredentials(CallerError):
+    """The request says nothing of who sent it."""
+
+    reason = "NO_CREDENTIALS"
+    status = "UNAUTHENTICATED"
+
+
+class UnknownKey(CallerError):
+    """There is no such access key, or no longer, or its secret is another."""
+
+    reason = "UNKNOWN_KEY"
+    status = "UNAUTHENTICATED"
+
+
+class IncompleteSignature(CallerError):
+    """The request is signed, and not as Signature Version 4 wants it."""
+
+    reason = "INCOMPLETE_SIGNATURE"
+    status = "UNAUTHENTICATED"
+
+
+class BadSignature(CallerError):
+    """The signature is of another request, by another secret, or of another time."""
+
+    reason = "BAD_SIGNATURE"
+    status = "UNAUTHENTICATED"
+
+
+class AccessDenied(CallerError):
+    """Who asks is known, and may not do this."""
+
+    reason = "ACCESS_DENIED"
+    status = "PERMISSION_DENIED"
 
 
 class Throttled(PlatformError):

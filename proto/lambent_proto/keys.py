@@ -36,6 +36,9 @@ CONCURRENCY: Final = "/lambent/concurrency"
 DRAINS: Final = "/lambent/drain/"
 """One for each node, by its name, that is to be emptied; the value says nothing. It outlives the worker."""
 
+ACCESS_KEYS: Final = "/lambent/access-key/"
+"""One for each access key, by its id: its secret and what it allows."""
+
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease."""
 
@@ -87,6 +90,14 @@ def node(node_id: NodeId) -> str:
 
 def frontend(frontend_id: FrontendId) -> str:
     return FRONTENDS + frontend_id
+
+
+def access_key(key_id: str) -> str:
+    return ACCESS_KEYS + key_id
+
+
+def id_of_access_key(key: str) -> str:
+    return key.removeprefix(ACCESS_KEYS)
 
 
 def drain(node_name: str) -> str:

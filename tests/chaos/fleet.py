@@ -65,7 +65,7 @@ class Fleet:
             told |= {"host": address, "data": str(folder / name), "packages": packages, "memory_mb": 1024}
             told |= {"sandbox": "process", "require_isolation": "none", "lease_ttl_s": WORKER_TTL_S}
         else:
-            told |= {"grpc_host": address, "packages": packages}
+            told |= {"grpc_host": address, "packages": packages, "auth": False}
         config = folder / f"{name}.toml"
         config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()))
         return Part(kind, name, config, within=self.hosts[name].within)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.guard import Guard
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_proto.definition import Definition
@@ -144,6 +145,7 @@ async def serving(
     fleet: Fleet | None = None,
     limits: limits_pb2_grpc.LimitsServicer | None = None,
     versions: versions_pb2_grpc.VersionsServicer | None = None,
+    guard: Guard | None = None,
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
@@ -153,6 +155,7 @@ async def serving(
         layers or NoLayers(),
         fleet or Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
         limits or NoLimits(),
+        guard or Guard(None),
     )
     port = await server.start("127.0.0.1:0")
     await server.set_ready(True)

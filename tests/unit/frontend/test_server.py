@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from lambent.client import Client
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.guard import Guard
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
 from lambent_proto.errors import NotReady
@@ -38,6 +39,7 @@ def server() -> PublicServer:
         NoLayers(),
         Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
         NoLimits(),
+        Guard(None),
     )
 
 
@@ -46,7 +48,9 @@ async def test_who_takes_no_more_says_so() -> None:
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
     fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
-    stopping = PublicServer(invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits())
+    stopping = PublicServer(
+        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
+    )
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
         assert (await client.invoke("echo", {})).json() == {}
         async with client.stream() as stream:

@@ -1,0 +1,196 @@
+"""Stands before the gRPC services: who may call which method, and a line in the log for each change.
+
+A servicer is guarded as a whole: a method without a row in `_NEEDS` cannot be called, and a test holds the
+table to the services. Invocations are not logged, and where nobody is asked who they are their methods are
+left as they are: the warm path pays nothing.
+"""
+
+import functools
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
+from lambent_frontend.access import AccessKeys, permit
+from lambent_proto.access import INVOKE, LAYER
+from lambent_proto.errors import LambentError
+from lambent_proto.status import abort
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Need = tuple[str, str]
+"""An action, and the resource that it is about."""
+Method = Callable[[Any, Context], Coroutine[Any, Any, Any]]
+
+_log = structlog.get_logger()
+
+
+class _Caller(NamedTuple):
+    keys: AccessKeys
+    key_id: str
+
+
+_CALLER: Final[ContextVar[_Caller | None]] = ContextVar("caller", default=None)
+"""Whom this task serves; None where nobody is asked."""
+
+
+def permit_invocation(function_name: str) -> None:
+    """Whether the caller that this task serves may invoke it, as things are now: a stream may be old.
+
+    Raises AccessDenied, and UnknownKey if the key is no longer there.
+    """
+    if (caller := _CALLER.get()) is not None:
+        permit(caller.keys.get(caller.key_id), INVOKE, _function(function_name))
+
+
+def _function(name: str) -> str:
+    """Without the qualifier."""
+    return name.partition(":")[0]
+
+
+def _of_function(action: str) -> Callable[[Any], Iterable[Need]]:
+    return lambda request: [(action, _function(request.function_name))]
+
+
+def _of_named(action: str) -> Callable[[Any], Iterable[Need]]:
+    return lambda request: [(action, _function(request.name))]
+
+
+def _of_layer(action: str) -> Callable[[Any], Iterable[Need]]:
+    return lambda request: [(action, LAYER + request.name)]
+
+
+def _of_none(action: str) -> Callable[[Any], Iterable[Need]]:
+    return lambda request: [(action, "")]
+
+
+def _creating(request: Any) -> Iterable[Need]:
+    yield "CreateFunction", request.name
+    if request.configuration.HasField("concurrency"):
+        yield "PutFunctionConcurrency", request.name
+
+
+def _updating(request: Any) -> Iterable[Need]:
+    """A request may change both code and configuration, which are two actions at Lambda, and a third one."""
+    changed = {field.name for field, _ in request.configuration.ListFields()}
+    if request.zip_file:
+        yield "UpdateFunctionCode", request.name
+    if "concurrency" in changed:
+        yield "PutFunctionConcurrency", request.name
+    if changed - {"concurrency"} or not (request.zip_file or changed):
+        yield "UpdateFunctionConfiguration", request.name
+
+
+_NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
+    "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
+    "InvokeStream": lambda _: (),
+    "CreateFunction": _creating,
+    "UpdateFunction": _updating,
+    "GetFunction": _of_named("GetFunction"),
+    "ListFunctions": _of_none("ListFunctions"),
+    "DeleteFunction": _of_named("DeleteFunction"),
+    "PublishVersion": _of_function("PublishVersion"),
+    "ListVersions": _of_function("ListVersionsByFunction"),
+    "DeleteVersion": _of_function("DeleteFunction"),
+    "CreateAlias": _of_function("CreateAlias"),
+    "UpdateAlias": _of_function("UpdateAlias"),
+    "GetAlias": _of_function("GetAlias"),
+    "ListAliases": _of_function("ListAliases"),
+    "DeleteAlias": _of_function("DeleteAlias"),
+    "PutProvisioned": _of_function("PutProvisionedConcurrencyConfig"),
+    "GetProvisioned": _of_function("GetProvisionedConcurrencyConfig"),
+    "ListProvisioned": _of_function("ListProvisionedConcurrencyConfigs"),
+    "DeleteProvisioned": _of_function("DeleteProvisionedConcurrencyConfig"),
+    "PublishLayerVersion": _of_layer("PublishLayerVersion"),
+    "GetLayerVersion": _of_layer("GetLayerVersion"),
+    "ListLayers": _of_none("ListLayers"),
+    "ListLayerVersions": _of_layer("ListLayerVersions"),
+    "DeleteLayerVersion": _of_layer("DeleteLayerVersion"),
+    "GetConcurrency": _of_none("GetAccountSettings"),
+    "SetConcurrency": _of_none("SetConcurrency"),
+    "ListInstances": _of_function("ListInstances"),
+    "ListNodes": _of_none("ListNodes"),
+    "DrainNode": _of_none("DrainNode"),
+    "Explain": _of_none("Explain"),
+    "CountReasons": _of_none("CountReasons"),
+    "GetShadow": _of_none("GetShadow"),
+    "ReadLogs": _of_function("ReadLogs"),
+}
+"""By the method's name, which is one service's alone."""
+
+_INVOKES: Final = frozenset({"Invoke", "InvokeStream"})
+_READS: Final = ("Get", "List", "Explain", "Count", "Read")
+
+
+class Guard:
+    """`keys` is None where nobody is asked who they are."""
+
+    def __init__(self, keys: AccessKeys | None) -> None:
+        self._keys = keys
+
+    @property
+    def asks(self) -> bool:
+        return self._keys is not None
+
+    def over(self, servicer: Any, service: ServiceDescriptor) -> Any:
+        """What is registered in the servicer's place."""
+        return SimpleNamespace(
+            **{method.name: self._over(getattr(servicer, method.name), method) for method in service.methods}
+        )
+
+    def _over(self, method: Method, described: MethodDescriptor) -> Method:
+        needs = _NEEDS[described.name]
+        guarded = method if self._keys is None else _asking(self._keys, method, needs)
+        if described.name in _INVOKES or described.name.startswith(_READS):
+            return guarded
+        return _noting(guarded, needs)
+
+
+def _asking(keys: AccessKeys, method: Method, needs: Callable[[Any], Iterable[Need]]) -> Method:
+    @functools.wraps(method)
+    async def asking(request: Any, context: Context) -> Any:
+        try:
+            key = keys.bearer(_authorization(context))
+            _CALLER.set(_Caller(keys, key.id))
+            for action, resource in needs(request):
+                permit(key, action, resource)
+        except LambentError as error:
+            await abort(context, error)
+        return await method(request, context)
+
+    return asking
+
+
+def _noting(method: Method, needs: Callable[[Any], Iterable[Need]]) -> Method:
+    """A line for each management call that changes something, or was to, whatever came of it."""
+
+    @functools.wraps(method)
+    async def noting(request: Any, context: Context) -> Any:
+        outcome = "failed"
+        try:
+            answer = await method(request, context)
+            outcome = "done"
+            return answer
+        finally:
+            caller = _CALLER.get()
+            for action, resource in needs(request):
+                _log.info(
+                    "audit",
+                    action=action,
+                    resource=resource,
+                    access_key=caller.key_id if caller else None,
+                    peer=context.peer(),
+                    outcome=outcome,
+                )
+
+    return noting
+
+
+def _authorization(context: Context) -> str:
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization":
+            return value if isinstance(value, str) else value.decode(errors="replace")
+    return ""

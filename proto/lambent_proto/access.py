@@ -1,0 +1,143 @@
+"""Access keys: who may do what. A key is an id, a secret, and the rules that say what it allows: no more.
+
+The secret is kept as it is, since a SigV4 signature can only be verified by who knows it.
+"""
+
+import secrets
+from base64 import b32encode
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import msgpack
+
+INVOKE: Final = "InvokeFunction"
+
+ACTIONS: Final = frozenset(
+    {
+        INVOKE,
+        "CreateFunction",
+        "UpdateFunctionCode",
+        "UpdateFunctionConfiguration",
+        "GetFunction",
+        "ListFunctions",
+        "DeleteFunction",
+        "PutFunctionConcurrency",
+        "PublishVersion",
+        "ListVersionsByFunction",
+        "CreateAlias",
+        "UpdateAlias",
+        "GetAlias",
+        "ListAliases",
+        "DeleteAlias",
+        "PutProvisionedConcurrencyConfig",
+        "GetProvisionedConcurrencyConfig",
+        "ListProvisionedConcurrencyConfigs",
+        "DeleteProvisionedConcurrencyConfig",
+        "PublishLayerVersion",
+        "GetLayerVersion",
+        "ListLayers",
+        "ListLayerVersions",
+        "DeleteLayerVersion",
+        "GetAccountSettings",
+        "SetConcurrency",
+        "ListInstances",
+        "ListNodes",
+        "DrainNode",
+        "Explain",
+        "CountReasons",
+        "GetShadow",
+        "ReadLogs",
+    }
+)
+"""What can be allowed: Lambda's names, and those of what Lambda does not have."""
+
+LAYER: Final = "layer:"
+"""Before a layer's name where a rule says what it is about."""
+
+_NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*?")
+
+
+class BadRule(ValueError):
+    """The message says which part of the rule is wrong, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Allows each of the actions on each of the resources; `*` and `?` match as they do in file names."""
+
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    """Names of functions, and of layers as `layer:NAME`. What is of no single one is allowed by `*` alone."""
+
+    def allows(self, action: str, resource: str) -> bool:
+        return _matches(self.actions, action) and _matches(self.resources, resource)
+
+    def __str__(self) -> str:
+        return f"{','.join(self.actions)}@{','.join(self.resources)}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """Of `ACTION[,ACTION...][@RESOURCE[,RESOURCE...]]`; without resources: all. Raises BadRule."""
+        said, at, about = text.partition("@")
+        actions = tuple(said.split(","))
+        resources = tuple(about.split(",")) if at else ("*",)
+        for action in actions:
+            if not any(fnmatchcase(known, action) for known in ACTIONS):
+                raise BadRule(f"{action!r} is no action, nor the pattern of one")
+        for resource in resources:
+            name = resource.removeprefix(LAYER)
+            if not name or not _NAME_CHARACTERS.issuperset(name):
+                raise BadRule(
+                    f"{resource!r} is no name of a function, nor {LAYER}NAME, nor a pattern of those"
+                )
+        return cls(actions, resources)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKey:
+    id: str
+    secret: str
+    rules: tuple[Rule, ...]
+    description: str = ""
+    created_at: float = 0.0
+    """Unix time, seconds."""
+
+    def allows(self, action: str, resource: str) -> bool:
+        """`resource` is a function's name, `layer:NAME`, or empty for what is about no single one."""
+        return any(rule.allows(action, resource) for rule in self.rules)
+
+    @property
+    def token(self) -> str:
+        """Id and secret in one word, as gRPC and plain HTTP carry it: `authorization: Bearer TOKEN`."""
+        return f"{self.id}.{self.secret}"
+
+    def encode(self) -> bytes:
+        return bytes(msgpack.packb(asdict(self)))
+
+    @classmethod
+    def decode(cls, value: bytes) -> "AccessKey":
+        """Fields of a newer release are ignored."""
+        fields: dict[str, Any] = msgpack.unpackb(value)
+        fields["rules"] = tuple(_rule(it) for it in fields["rules"])
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+
+
+def new_access_key(rules: Iterable[Rule], description: str, created_at: float) -> AccessKey:
+    """With an id and a secret of the lengths that AWS's have, from the system's source of randomness."""
+    return AccessKey(
+        id="LA" + b32encode(secrets.token_bytes(15)).decode()[:18],
+        secret=secrets.token_urlsafe(30),
+        rules=tuple(rules),
+        description=description,
+        created_at=created_at,
+    )
+
+
+def _rule(fields: dict[str, Sequence[str]]) -> Rule:
+    return Rule(tuple(fields["actions"]), tuple(fields["resources"]))
+
+
+def _matches(patterns: tuple[str, ...], text: str) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)

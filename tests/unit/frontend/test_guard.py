@@ -1,0 +1,193 @@
+"""Who may call which gRPC method: every method is asked for, and what is refused reaches nobody."""
+
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lambent.client import Client
+from lambent_frontend.access import AccessKeys
+from lambent_frontend.guard import _NEEDS, Guard
+from lambent_frontend.server import SERVICES
+from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
+from lambent_proto.errors import AccessDenied, LambentError, NoCredentials, UnknownKey
+from lambent_proto.v1 import (
+    fleet_pb2,
+    functions_pb2,
+    invoke_pb2,
+    layers_pb2,
+    limits_pb2,
+    versions_pb2,
+)
+from tests.unit.scripted import ScriptedDispatcher, serving
+
+FILES = (invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2)
+
+
+class Known(AccessKeys):
+    """Those given, as if etcd had told of them."""
+
+    def __init__(self, *known: AccessKey) -> None:
+        self._keys = {key.id: key for key in known}
+
+
+def key(*rules: str) -> AccessKey:
+    return new_access_key(map(Rule.parse, rules), "tests", 0.0)
+
+
+def test_every_method_of_every_service_has_its_row() -> None:
+    services = [file.DESCRIPTOR.services_by_name.values() for file in FILES]
+    methods = [method.name for several in services for service in several for method in service.methods]
+    assert sorted(methods) == sorted(_NEEDS)
+    assert len(SERVICES) == len(FILES)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "needed"),
+    [
+        ("CreateFunction", functions_pb2.CreateFunctionRequest(name="f"), [("CreateFunction", "f")]),
+        (
+            "CreateFunction",
+            functions_pb2.CreateFunctionRequest(
+                name="f", configuration=functions_pb2.Configuration(concurrency=functions_pb2.Concurrency())
+            ),
+            [("CreateFunction", "f"), ("PutFunctionConcurrency", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", zip_file=b"z"),
+            [("UpdateFunctionCode", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f"),
+            [("UpdateFunctionConfiguration", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(
+                name="f", zip_file=b"z", configuration=functions_pb2.Configuration(memory_mb=256)
+            ),
+            [("UpdateFunctionCode", "f"), ("UpdateFunctionConfiguration", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(
+                name="f",
+                configuration=functions_pb2.Configuration(concurrency=functions_pb2.Concurrency(limit=1)),
+            ),
+            [("PutFunctionConcurrency", "f")],
+        ),
+        ("GetFunction", functions_pb2.GetFunctionRequest(name="f:live"), [("GetFunction", "f")]),
+        ("ListFunctions", functions_pb2.ListFunctionsRequest(), [("ListFunctions", "")]),
+        (
+            "PublishVersion",
+            versions_pb2.PublishVersionRequest(function_name="f"),
+            [("PublishVersion", "f")],
+        ),
+        (
+            "GetLayerVersion",
+            layers_pb2.GetLayerVersionRequest(name="l"),
+            [("GetLayerVersion", "layer:l")],
+        ),
+        ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
+        ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),
+    ],
+)
+def test_what_a_request_needs(method: str, request_: object, needed: list[tuple[str, str]]) -> None:
+    assert list(_NEEDS[method](request_)) == needed
+    assert {action for action, _ in needed} <= ACTIONS
+
+
+async def test_without_a_key_nothing_is_answered_but_health() -> None:
+    dispatcher = ScriptedDispatcher()
+    async with serving(dispatcher, guard=Guard(Known())) as address:
+        async with Client(address) as client:
+            for asked in (client.invoke("echo", {}), client.list_functions(), client.nodes()):
+                with pytest.raises(NoCredentials):
+                    await asked
+            async with client.stream() as stream:
+                with pytest.raises(NoCredentials):
+                    await stream.invoke("echo", {})
+        async with grpc.aio.insecure_channel(address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            answered = await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+            assert answered.status == health_pb2.HealthCheckResponse.SERVING
+            method: Any = channel.unary_unary(
+                "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+            )
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await method(b"", timeout=10)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert dispatcher.calls == []
+
+
+@pytest.mark.parametrize(
+    "token", ["x", "x.y", "{id}", "{id}.", "{id}.{secret}x", "{id}.{id}", ".{secret}", "ü.ü"]
+)
+async def test_a_wrong_token_is_refused(token: str) -> None:
+    one = key("*")
+    given = token.format(id=one.id, secret=one.secret)
+    with pytest.raises(UnknownKey):
+        Known(one).bearer(f"Bearer {given}")
+
+
+@pytest.mark.parametrize("authorization", ["", "Basic abc", "Bearer", "AWS4-HMAC-SHA256 Credential=x"])
+def test_what_is_no_token_is_no_credential(authorization: str) -> None:
+    with pytest.raises(NoCredentials):
+        Known().bearer(authorization)
+
+
+async def test_a_key_calls_what_it_may_and_nothing_else() -> None:
+    dispatcher = ScriptedDispatcher()
+    one = key("InvokeFunction@echo")
+    async with (
+        serving(dispatcher, guard=Guard(Known(one))) as address,
+        Client(address, access_key=one.token) as client,
+        client.stream() as stream,
+    ):
+        for invoke in (client.invoke, stream.invoke):
+            assert (await invoke("echo", {"a": 1})).json() == {"a": 1}
+            for other in ("failing", "echo2", "nobody:live"):
+                with pytest.raises(AccessDenied, match=f"InvokeFunction@{other.partition(':')[0]}'"):
+                    await invoke(other, {})
+            assert (await invoke("echo:live", {"a": 2})).json() == {"a": 2}
+        with pytest.raises(AccessDenied, match="DeleteFunction"):
+            await client.delete_function("echo")
+    assert [call.definition.name for call in dispatcher.calls] == ["echo"] * 4
+
+
+async def test_a_deleted_key_is_refused_on_a_connection_that_it_opened() -> None:
+    one = key("*")
+    known = Known(one)
+    async with (
+        serving(ScriptedDispatcher(), guard=Guard(known)) as address,
+        Client(address, access_key=one.token) as client,
+        client.stream() as stream,
+    ):
+        for invoke in (client.invoke, stream.invoke):
+            assert (await invoke("echo", {})).json() == {}
+        known._keys.clear()
+        for invoke in (client.invoke, stream.invoke):
+            with pytest.raises(UnknownKey):
+                await invoke("echo", {})
+
+
+async def test_each_change_leaves_a_line_and_no_secret() -> None:
+    one = key("DeleteFunction@f")
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            serving(ScriptedDispatcher(), guard=Guard(Known(one))) as address,
+            Client(address, access_key=one.token) as client,
+        ):
+            for refused in (client.delete_function("f"), client.delete_function("g")):
+                with pytest.raises(LambentError):
+                    await refused
+    lines = [line for line in logs if line["event"] == "audit"]
+    assert [(it["action"], it["resource"], it["access_key"], it["outcome"]) for it in lines] == [
+        ("DeleteFunction", "f", one.id, "failed"),
+        ("DeleteFunction", "g", one.id, "failed"),
+    ]
+    assert one.secret not in str(logs)
