@@ -4,30 +4,33 @@
         done = await client.invoke("resize", {"width": 200})
         print(done.json(), done.explanation.start)
 
-Errors are those of `lambent_proto.errors`; a function that fails is an answer with `function_error` set. An
-invocation is never sent a second time: after LostWithWorker or DeadlinePassed it may have run.
+Errors are those of `lambent_proto.errors`; a function that fails is an answer with `function_error` set.
+`lambent.SyncClient` is the same without asyncio.
 """
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self
 
 import grpc
 import grpc.aio
 
-from lambent.invocation_stream import GRACE_S, InvocationStream
-from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
-from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, with_access_key
+from lambent.invocation_stream import InvocationStream
+from lambent.messages import Invocation, Priority, configuration_of
+from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, pauses, with_access_key
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
+from lambent_chassis.clock import monotonic_s
+from lambent_proto.errors import NotReady
 from lambent_proto.status import from_rpc
 from lambent_proto.v1 import (
     fleet_pb2,
     fleet_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
-    invoke_pb2,
     invoke_pb2_grpc,
     layers_pb2,
     layers_pb2_grpc,
@@ -46,15 +49,21 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         access_key: str | None = None,
+        retries: int = 2,
     ) -> None:
         """`endpoint` is HOST:PORT, by default that of LAMBENT_ENDPOINT, else 127.0.0.1:50051.
 
         `access_key` is the token of an access key, by default that of LAMBENT_KEY; a fleet that asks nobody
-        who they are needs none.
+        who they are needs none. `retries` is how often an invocation is sent again that certainly never ran
+        because the frontend could not be reached or was not ready (NotReady), after a growing pause. After
+        LostWithWorker or DeadlinePassed it may have run, and Throttled comes after a wait in the fleet's
+        line: what then, the caller decides.
         """
         self.endpoint = endpoint or os.environ.get("LAMBENT_ENDPOINT") or DEFAULT_ENDPOINT
         self._credentials = credentials
         self._access_key = access_key or os.environ.get("LAMBENT_KEY") or ""
+        self._retries = retries
+        self._shared: InvocationStream | None = None
 
     async def __aenter__(self) -> Self:
         options, carriers = grpc_options.CHANNEL, with_access_key(self._access_key)
@@ -76,6 +85,8 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._shared is not None:
+            await self._shared.abort()
         await self._channel.close()
 
     async def invoke(
@@ -92,29 +103,70 @@ class Client:
     ) -> Invocation:
         """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
 
+        Calls that are under way at one time share messages of one stream, which costs both sides a fraction.
         `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
         timeout. Of calls that wait for the same function those of a higher `priority` are served first, and
         in one class the tenants take turns. Calls with one `sticky_key` go to the instance that served it
         last, or else to its node, where that costs no wait. Raises a LambentError.
         """
-        request = invoke_pb2.InvokeRequest()
-        fill_request(
-            request,
-            name,
-            payload,
-            tail=tail,
-            timeout_s=timeout_s,
-            client_context=client_context,
-            priority=priority,
-            tenant=tenant,
-            sticky_key=sticky_key,
-        )
-        # The frontend's own answer says more than a deadline that strikes here.
-        within_s = None if timeout_s is None else timeout_s + GRACE_S
-        return invocation_of(await answer(self._invocations.Invoke(request, timeout=within_s)))
+        ends_at = None if timeout_s is None else monotonic_s() + timeout_s
+        left_s = timeout_s
+        for pause_s in (*pauses(self._retries), None):
+            try:
+                return await self._stream_for_all().invoke(
+                    name,
+                    payload,
+                    tail=tail,
+                    timeout_s=left_s,
+                    client_context=client_context,
+                    priority=priority,
+                    tenant=tenant,
+                    sticky_key=sticky_key,
+                )
+            except NotReady:
+                if ends_at is not None:
+                    left_s = ends_at - monotonic_s() - (pause_s or 0.0)
+                if pause_s is None or (left_s is not None and left_s <= 0):
+                    raise
+                await asyncio.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
+
+    async def map(
+        self,
+        name: str,
+        payloads: Iterable[bytes | object] | AsyncIterable[bytes | object],
+        *,
+        in_flight: int = 64,
+        timeout_s: float | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
+    ) -> AsyncGenerator[Invocation, None]:
+        """Runs one event for each payload, `in_flight` at one time, and gives the answers in their order.
+
+        Payloads are taken as they are needed. The first that fails is raised in its place, and whoever stops
+        iterating gives up those under way. Raises LambentError.
+        """
+        running: deque[asyncio.Task[Invocation]] = deque()
+        try:
+            async for payload in _each(payloads):
+                call = self.invoke(name, payload, timeout_s=timeout_s, priority=priority, tenant=tenant)
+                running.append(asyncio.create_task(call))
+                if len(running) == in_flight:
+                    yield await running.popleft()
+            while running:
+                yield await running.popleft()
+        finally:
+            for call_under_way in running:
+                call_under_way.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _stream_for_all(self) -> InvocationStream:
+        if self._shared is None or self._shared.is_over:
+            self._shared = InvocationStream(self._invocations)
+        return self._shared
 
     def stream(self) -> InvocationStream:
-        """For many invocations: an async context manager whose `invoke` shares one stream."""
+        """A stream of one's own: an async context manager whose end waits for all that was begun on it."""
         return InvocationStream(self._invocations)
 
     async def create_function(
@@ -315,3 +367,12 @@ class Client:
             raise from_rpc(error) from error
         finally:
             call.cancel()
+
+
+async def _each(payloads: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
+    if isinstance(payloads, AsyncIterable):
+        async for payload in payloads:
+            yield payload
+    else:
+        for payload in payloads:
+            yield payload

@@ -45,6 +45,11 @@ class InvocationStream:
         self._writer = asyncio.create_task(self._write())
         self._reader = asyncio.create_task(self._read())
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes no more."""
+        return self._over is not None
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -68,7 +73,9 @@ class InvocationStream:
         tenant: str = "",
         sticky_key: str = "",
     ) -> Invocation:
-        """As `Client.invoke`. Giving up on it (cancelling) does not stop a function that runs."""
+        """As `Client.invoke`. Giving up on it (cancelling) does not stop a function that runs; what stands in
+        line leaves it.
+        """
         if self._over is not None:
             raise NotReady(f"the stream is over, open another one: {self._over}")
         number = next(self._numbers)
@@ -100,7 +107,9 @@ class InvocationStream:
                 "the deadline passed and the frontend did not answer; it may have run"
             ) from None
         finally:
-            self._waiting.pop(number, None)
+            del self._waiting[number]
+            if not answer.done() or answer.cancelled():
+                self._give_up(number)
 
     async def close(self) -> None:
         """Sends no more, waits for the answers that are due, and ends the stream."""
@@ -117,6 +126,11 @@ class InvocationStream:
         self._call.cancel()
         self._writer.cancel()
         await asyncio.gather(self._writer, self._reader, return_exceptions=True)
+
+    def _give_up(self, number: int) -> None:
+        if self._over is None:
+            self._next_message().cancelled.append(number)
+            self._wake_writer()
 
     def _next_message(self) -> invoke_pb2.InvokeStreamRequest:
         if not self._gathered or self._gathered_bytes > MAX_MESSAGE_BYTES:

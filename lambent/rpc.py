@@ -1,6 +1,7 @@
 """How this client calls: how long it waits for an answer, and the error that becomes of a status."""
 
-from collections.abc import Awaitable
+import random
+from collections.abc import Awaitable, Iterator
 from typing import Any, Final, TypeVar
 
 import grpc.aio
@@ -12,7 +13,16 @@ ASK_WITHIN_S: Final = 15.0
 
 UPLOAD_WITHIN_S: Final = 120.0
 
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 2.0
+
 T = TypeVar("T")
+
+
+def pauses(retries: int) -> Iterator[float]:
+    """Before each further try, seconds: they double, and chance spreads those who fail together."""
+    for number in range(retries):
+        yield random.uniform(0.5, 1.0) * min(_FIRST_PAUSE_S * 2**number, _LONGEST_PAUSE_S)
 
 
 def with_access_key(token: str) -> list[grpc.aio.ClientInterceptor]:

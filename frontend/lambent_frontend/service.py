@@ -25,10 +25,16 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         self._dispatcher = dispatcher
         self._waiting_s = waiting_s
         self._stopping = False
+        self._streams: set[InvocationStream] = set()
 
     def take_no_more(self) -> None:
-        """From now on calls are refused by name, which says more than a connection that ends under them."""
+        """From now on calls are refused by name, which says more than a connection that ends under them.
+
+        Streams are read no further, and end once what was read of them is answered.
+        """
         self._stopping = True
+        for stream in self._streams:
+            stream.take_no_more()
 
     async def Invoke(self, request: invoke_pb2.InvokeRequest, context: Context) -> invoke_pb2.InvokeResponse:
         request_id = new_request_id()
@@ -72,4 +78,14 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
 
     # grpc.aio also takes a coroutine that reads and writes by itself, which the generated types do not know.
     async def InvokeStream(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        await InvocationStream(context, self._dispatcher, self._checked).run()
+        stream = InvocationStream(context, self._dispatcher, self._checked)
+        self._streams.add(stream)
+        try:
+            if not self._stopping:
+                await stream.run()
+        finally:
+            self._streams.remove(stream)
+        if self._stopping:
+            await abort(
+                context, NotReady("the frontend is being stopped: it took what it has answered alone")
+            )

@@ -54,28 +54,38 @@ class InvocationStream:
         self._loop = asyncio.get_running_loop()
         remaining_s = context.time_remaining()
         self._ends_at = None if remaining_s is None else self._loop.time() + remaining_s
-        self._in_flight: dict[int, RequestId] = {}
+        self._in_flight: dict[int, Call] = {}
         self._finished: deque[tuple[int, Call, Answer] | tuple[int, LambentError]] = deque()
         self._read_all = False
         self._held_bytes = 0
         self._writer_wake: asyncio.Future[None] | None = None
         self._reader_wake: asyncio.Future[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Returns once the client has said all and heard all; a client that goes away ends its calls."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read())
+                self._reader = tasks.create_task(self._read())
                 await self._write()
         finally:
-            for request_id in self._in_flight.values():
-                self._dispatcher.abandon(request_id)
+            for call in self._in_flight.values():
+                self._dispatcher.abandon(call.request_id)
+
+    def take_no_more(self) -> None:
+        """What was not read yet is left to the client; `run` returns once the rest is answered."""
+        if self._reader is not None:
+            self._reader.cancel()
+        self._read_all = True
+        self._wake_writer()
 
     async def _read(self) -> None:
         while (message := await self._context.read()) is not grpc.aio.EOF:
             remaining_s = None if self._ends_at is None else self._ends_at - self._loop.time()
             for item in message.invocations:
                 self._begin(item.id, item.request, remaining_s)
+            for number in message.cancelled:
+                self._cancel(number)
             while self._held_bytes > MAX_HELD_BYTES:
                 self._reader_wake = self._loop.create_future()
                 await self._reader_wake
@@ -92,9 +102,17 @@ class InvocationStream:
         except LambentError as error:
             self._fail(number, error)
             return
-        self._in_flight[number] = request_id
+        self._in_flight[number] = call
         self._held_bytes += len(call.payload) + _CALL_BYTES
         self._dispatcher.submit(call, partial(self._done, number, call))
+
+    def _cancel(self, number: int) -> None:
+        """One that is not in flight has been answered meanwhile: nobody waits for it either way."""
+        call = self._in_flight.pop(number, None)
+        if call is not None:
+            self._held_bytes -= len(call.payload) + _CALL_BYTES
+            self._dispatcher.abandon(call.request_id)
+            self._wake_writer()
 
     def _done(self, number: int, call: Call, outcome: Answer | LambentError) -> None:
         del self._in_flight[number]

@@ -8,9 +8,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, TypeVar, overload
 
+import grpc
+import grpc.aio
+import pytest
+
 from lambent.client import Client
 from lambent.messages import Invocation
+from lambent_chassis import grpc_options
 from lambent_proto.errors import LambentError
+from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 
 T = TypeVar("T")
 
@@ -98,3 +104,12 @@ async def one_call(
     except LambentError as error:
         return Outcome(call, begin, time.monotonic(), error=error)
     return Outcome(call, begin, time.monotonic(), answer=answer)
+
+
+async def refusal(client: Client, name: str, payload: bytes = b"") -> grpc.StatusCode:
+    """The status that a unary call from any gRPC client ends with."""
+    request = invoke_pb2.InvokeRequest(function_name=name, payload=payload)
+    async with grpc.aio.insecure_channel(client.endpoint, options=grpc_options.CHANNEL) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request, timeout=30)
+    return raised.value.code()

@@ -16,7 +16,7 @@ from lambent_proto.errors import Throttled
 from tests.e2e.by_hand import running
 from tests.e2e.evidence import Evidence, deploy, most_at_once
 from tests.e2e.fleet import Fleet
-from tests.e2e.load import Outcome, eventually, one_call
+from tests.e2e.load import Outcome, eventually, one_call, refusal
 
 pytestmark = pytest.mark.e2e
 
@@ -97,8 +97,7 @@ async def test_a_full_line(short: Client, name: str, evidence: Evidence) -> None
         assert isinstance(error, Throttled)
         assert f"the line of function '{name}' is full: {MAX_WAITING} calls wait" in error.message
         assert f"its limit of {LIMIT}" in error.message
-        assert isinstance(error.__cause__, grpc.aio.AioRpcError)
-        assert error.__cause__.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await refusal(short, name) is grpc.StatusCode.RESOURCE_EXHAUSTED
     taken_in = await asyncio.gather(*long, *waiting)
     assert [outcome.error for outcome in taken_in if outcome.error] == []
     assert {run.call for run in evidence.runs()} == {outcome.call for outcome in taken_in}

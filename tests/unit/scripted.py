@@ -146,6 +146,7 @@ async def serving(
     limits: limits_pb2_grpc.LimitsServicer | None = None,
     versions: versions_pb2_grpc.VersionsServicer | None = None,
     guard: Guard | None = None,
+    address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
@@ -157,7 +158,7 @@ async def serving(
         limits or NoLimits(),
         guard or Guard(None),
     )
-    port = await server.start("127.0.0.1:0")
+    port = await server.start(address)
     await server.set_ready(True)
     try:
         yield f"127.0.0.1:{port}"

@@ -63,6 +63,30 @@ async def test_who_takes_no_more_says_so() -> None:
     assert len(dispatcher.calls) == 2
 
 
+async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
+    """Of a stopping frontend: what runs is waited for, what came later never ran, and is known not to."""
+    dispatcher = ScriptedDispatcher()
+    invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
+    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    stopping = PublicServer(
+        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
+    )
+    async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}", retries=0) as client:
+        taken = asyncio.create_task(client.invoke("held", b"1"))
+        await dispatcher.until(lambda: len(dispatcher.held) == 1)
+        invocations.take_no_more()
+        later = asyncio.create_task(client.invoke("echo", b"2"))
+        await asyncio.sleep(0)  # it is written into the stream that is read no more
+        dispatcher.release(b"1")
+        assert (await taken).payload == b"1"
+        with pytest.raises(NotReady):
+            await later
+        with pytest.raises(NotReady, match="being stopped"):
+            await client.invoke("echo", b"3")
+    await stopping.stop(0)
+    assert [call.payload for call in dispatcher.calls] == [b"1"]
+
+
 async def test_a_tool_that_knows_nothing_can_call_a_function() -> None:
     """Over reflection alone: list the services, learn the messages, invoke."""
     async with serving(ScriptedDispatcher()) as address:

@@ -3,14 +3,18 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
 import pytest
 
-from lambent import Client, Invocation
+from lambent import Client, Invocation, SyncClient
 from lambent_chassis import grpc_options
+from lambent_frontend.calls import Answer, Call
 from lambent_frontend.core.call import Priority
 from lambent_proto.errors import (
     DeadlinePassed,
@@ -18,6 +22,7 @@ from lambent_proto.errors import (
     LambentError,
     LostWithWorker,
     NotReady,
+    Throttled,
     UnknownFunction,
 )
 from lambent_proto.status import leaves
@@ -173,13 +178,13 @@ async def test_a_value_without_json_form_harms_nobody_else(client: Client) -> No
 
 
 async def test_giving_up_leaves_the_stream_whole(client: Client, dispatcher: ScriptedDispatcher) -> None:
-    """A cancelled call's late answer is dropped; others go on."""
+    """A cancelled call is no longer waited for at the frontend either; others go on."""
     async with client.stream() as stream:
         waiting = asyncio.create_task(stream.invoke("held", b"1"))
         await dispatcher.until(lambda: len(dispatcher.held) == 1)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        dispatcher.release(b"1")
+        await dispatcher.until(lambda: dispatcher.abandoned == list(dispatcher.held))
         assert (await stream.invoke("echo", b"2")).payload == b"2"
 
 
@@ -250,9 +255,8 @@ async def test_nobody_there_is_not_ready() -> None:
 async def test_a_frontend_that_says_nothing_is_given_up(
     client: Client, dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A moment after the caller's own deadline, unary and over a stream."""
-    for module in ("lambent.client", "lambent.invocation_stream"):
-        monkeypatch.setattr(f"{module}.GRACE_S", 0.1)
+    """A moment after the caller's own deadline."""
+    monkeypatch.setattr("lambent.invocation_stream.GRACE_S", 0.1)
     with pytest.raises(DeadlinePassed):
         await client.invoke("held", timeout_s=0.1)
     stream = client.stream()
@@ -281,3 +285,114 @@ async def test_a_bad_request_names_its_fault(client: Client) -> None:
         await client.invoke("unknown")
     with pytest.raises(InvalidRequest, match="3583"):
         await client.invoke("echo", client_context={"k": "x" * 4000})
+
+
+class Failing(ScriptedDispatcher):
+    """Fails the first calls with the errors given, then does as usual."""
+
+    def __init__(self, *first: LambentError) -> None:
+        super().__init__()
+        self._first = list(first)
+
+    def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
+        if self._first:
+            self.calls.append(call)
+            done(self._first.pop(0))
+        else:
+            super().submit(call, done)
+
+
+async def test_what_never_ran_is_sent_again() -> None:
+    """Twice, and with what is left of the caller's time."""
+    dispatcher = Failing(NotReady("not yet"), NotReady("not yet"))
+    async with serving(dispatcher) as address, Client(address) as client:
+        assert (await client.invoke("echo", [1], timeout_s=9)).json() == [1]
+    first, second, third = [call.deadline_s for call in dispatcher.calls]
+    assert 9 == first > second > third > 8
+
+
+async def test_after_its_retries_a_call_fails_as_the_last_one_did() -> None:
+    dispatcher = Failing(*(NotReady(f"{number}") for number in range(9)))
+    async with serving(dispatcher) as address, Client(address, retries=1) as client:
+        with pytest.raises(NotReady, match="1"):
+            await client.invoke("echo")
+        with pytest.raises(NotReady, match="2"):
+            await client.invoke("echo", timeout_s=0.01)  # no time for another try
+    assert len(dispatcher.calls) == 3
+
+
+@pytest.mark.parametrize("error", [LostWithWorker(""), DeadlinePassed(""), Throttled(""), InvalidRequest("")])
+async def test_what_may_have_run_or_was_decided_is_not_sent_again(error: LambentError) -> None:
+    dispatcher = Failing(error)
+    async with serving(dispatcher) as address, Client(address) as client:
+        with pytest.raises(type(error)):
+            await client.invoke("echo")
+    assert len(dispatcher.calls) == 1
+
+
+async def test_a_client_outlives_its_frontend() -> None:
+    """One that comes back is used again; what was in flight as the first one left may have run."""
+    first = ScriptedDispatcher()
+    async with serving(first) as address:
+        client = await Client(address).__aenter__()
+        lost = asyncio.create_task(client.invoke("held", b"1"))
+        await first.until(lambda: len(first.held) == 1)
+    with pytest.raises((LostWithWorker, NotReady)) as raised:
+        await lost
+    assert type(raised.value) is not NotReady or "not sent" not in str(raised.value)
+    async with serving(ScriptedDispatcher(), address=address):
+        assert (await client.invoke("echo", b"2")).payload == b"2"
+        await client.__aexit__(None, None, None)
+
+
+async def test_a_map_keeps_order_and_takes_no_more_than_it_may(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    taken = []
+
+    def payloads() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    got = []
+    async for done in client.map("echo", payloads(), in_flight=4):
+        got.append(done.json())
+        assert len(taken) - len(got) < 4
+    assert got == list(range(50))
+
+
+async def test_a_map_fails_where_its_call_did_and_gives_up_the_rest(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    dispatcher.errors["limited"] = Throttled("full")
+    with pytest.raises(Throttled):
+        async for _ in client.map("limited", range(3)):
+            pass
+    async with aclosing(client.map("held", range(3), in_flight=2)) as answers:
+        asking = asyncio.create_task(anext(answers))
+        await dispatcher.until(lambda: len(dispatcher.held) == 2)
+        dispatcher.release(b"0")
+        assert (await asking).json() == 0
+    await dispatcher.until(lambda: len(dispatcher.abandoned) >= 1)
+
+
+async def test_without_asyncio_it_is_the_same(dispatcher: ScriptedDispatcher) -> None:
+    """From several threads at one time, with a map, and with errors as their classes."""
+    dispatcher.errors["limited"] = Throttled("full")
+
+    def program(address: str) -> list[object]:
+        with SyncClient(address) as client:
+            with ThreadPoolExecutor(8) as threads:
+                answers = list(threads.map(lambda number: client.invoke("echo", number).json(), range(100)))
+            answers += [done.json() for done in client.map("echo", range(100, 200), in_flight=7)]
+            with pytest.raises(Throttled):
+                client.invoke("limited")
+            stopped = client.map("echo", range(1000))
+            assert next(stopped).json() == 0
+            stopped.close()
+            return answers
+
+    async with serving(dispatcher) as address:
+        assert await asyncio.to_thread(program, address) == list(range(200))
+    assert not [thread for thread in threading.enumerate() if thread.name == "lambent-client"]

@@ -1,0 +1,120 @@
+"""The client for programs without asyncio. Its calls may come from any number of threads at one time.
+
+    with SyncClient() as client:
+        print(client.invoke("resize", {"width": 200}).json())
+        for done in client.map("resize", ({"width": width} for width in range(100, 500))):
+            print(done.json())
+
+One thread of its own runs a `Client`, so that calls of several threads share messages as those of tasks do.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+
+from lambent.client import Client
+from lambent.messages import Invocation, Priority
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _waiting_for(
+    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, R]],
+) -> "Callable[Concatenate[SyncClient, P], R]":
+    """The client's method, as one that returns when it is done."""
+
+    def called(self: "SyncClient", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._wait(method(self._client, *args, **kwargs))
+
+    called.__name__, called.__doc__ = method.__name__, method.__doc__
+    return called
+
+
+class SyncClient:
+    """Takes what `Client` takes. Usable once it is entered, until it is left."""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        access_key: str | None = None,
+        retries: int = 2,
+    ) -> None:
+        self._client = Client(endpoint, credentials=credentials, access_key=access_key, retries=retries)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lambent-client", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._wait(self._client.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wait(self._client.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    invoke = _waiting_for(Client.invoke)
+    create_function = _waiting_for(Client.create_function)
+    update_function = _waiting_for(Client.update_function)
+    get_function = _waiting_for(Client.get_function)
+    list_functions = _waiting_for(Client.list_functions)
+    delete_function = _waiting_for(Client.delete_function)
+    publish_layer_version = _waiting_for(Client.publish_layer_version)
+    get_layer_version = _waiting_for(Client.get_layer_version)
+    list_layers = _waiting_for(Client.list_layers)
+    list_layer_versions = _waiting_for(Client.list_layer_versions)
+    delete_layer_version = _waiting_for(Client.delete_layer_version)
+    concurrency = _waiting_for(Client.concurrency)
+    set_concurrency = _waiting_for(Client.set_concurrency)
+    nodes = _waiting_for(Client.nodes)
+    drain = _waiting_for(Client.drain)
+    instances = _waiting_for(Client.instances)
+    explain = _waiting_for(Client.explain)
+    reasons = _waiting_for(Client.reasons)
+
+    def map(
+        self,
+        name: str,
+        payloads: Iterable[bytes | object],
+        *,
+        in_flight: int = 64,
+        timeout_s: float | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
+    ) -> Generator[Invocation, None, None]:
+        """As `Client.map`. `payloads` is iterated in the client's own thread: it must not wait for it."""
+        answers = self._client.map(
+            name, payloads, in_flight=in_flight, timeout_s=timeout_s, priority=priority, tenant=tenant
+        )
+        try:
+            while (done := self._wait(_next(answers))) is not None:
+                yield done
+        finally:
+            self._wait(answers.aclose())
+
+    def run(self, work: Callable[[Client], Coroutine[Any, Any, R]]) -> R:
+        """What a coroutine that is given the client returns: for all that has no method of its own here."""
+        return self._wait(work(self._client))
+
+    def _wait(self, work: Coroutine[Any, Any, R]) -> R:
+        """Ctrl-C in the caller's thread gives the call up."""
+        pending = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return pending.result()
+        except BaseException:
+            pending.cancel()
+            raise
+
+
+async def _next(answers: Any) -> Invocation | None:
+    return await anext(answers, None)
