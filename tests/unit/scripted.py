@@ -151,7 +151,7 @@ async def serving(
         functions or NoFunctions(),
         versions or NoVersions(),
         layers or NoLayers(),
-        fleet or Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
+        fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         limits or NoLimits(),
     )
     port = await server.start("127.0.0.1:0")

@@ -36,7 +36,7 @@ def server() -> PublicServer:
         NoFunctions(),
         NoVersions(),
         NoLayers(),
-        Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
+        Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         NoLimits(),
     )
 
@@ -45,7 +45,7 @@ async def test_who_takes_no_more_says_so() -> None:
     """A call that comes then is refused as one that never ran, and reaches nobody."""
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
-    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits())
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
         assert (await client.invoke("echo", {})).json() == {}
