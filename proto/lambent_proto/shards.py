@@ -77,8 +77,9 @@ def check(kept: bytes | None, configured: int) -> None:
             f"cannot have {configured}: {stop}, and start them with the same `shards`"
         )
     if (number := kept.decode()) != str(configured):
+        plural = "" if number == "1" else "s"
         raise WrongShards(
-            f"this fleet has {number} shard{'s' * (number != '1')}, and the setting `shards` of this part is "
-            f"{configured}: give it shards = {number}. To change the fleet's number, {stop}, delete the key "
+            f"this fleet has {number} shard{plural}, and the setting `shards` of this part is {configured}: "
+            f"give it {number} (--shards {number}). To change the fleet's, {stop}, delete the key "
             f"{keys.SHARDS} in etcd, and start them with the same `shards` (docs/shards.md)"
         )
