@@ -339,13 +339,19 @@ class Client:
         request = fleet_pb2.DrainNodeRequest(node=node, undo=undo)
         await answer(self._fleet.DrainNode(request, timeout=ASK_WITHIN_S))
 
-    async def shadow(self) -> fleet_pb2.GetShadowResponse:
+    async def shadow(self, shard: int = 0) -> fleet_pb2.GetShadowResponse:
         """What a second policy would have made of the same demand, beside the live one."""
-        return await answer(self._fleet.GetShadow(fleet_pb2.GetShadowRequest(), timeout=ASK_WITHIN_S))
+        return await answer(
+            self._fleet.GetShadow(fleet_pb2.GetShadowRequest(shard=shard), timeout=ASK_WITHIN_S)
+        )
 
     async def instances(self, function_name: str = "") -> list[fleet_pb2.Instance]:
+        """Of one function or of all; `list_instances` says as well which shards are missing."""
+        return list((await self.list_instances(function_name)).instances)
+
+    async def list_instances(self, function_name: str = "") -> fleet_pb2.ListInstancesResponse:
         request = fleet_pb2.ListInstancesRequest(function_name=function_name)
-        return list((await answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))).instances)
+        return await answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))
 
     async def explain(self, request_id: str) -> fleet_pb2.ExplainResponse:
         """What became of a call and why. Only the frontend that served it knows."""

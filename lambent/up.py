@@ -22,10 +22,11 @@ from lambent import access_keys
 from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, last_lines
 from lambent.client import Client
 from lambent_chassis.clock import monotonic_s
-from lambent_chassis.etcd import EtcdError, EtcdNotStarted, find_etcd
+from lambent_chassis.etcd import Etcd, EtcdError, EtcdNotStarted, find_etcd
 from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
 from lambent_frontend.settings import FrontendSettings
 from lambent_placement.settings import PlacementSettings
+from lambent_proto import keys
 from lambent_proto.errors import LambentError, PlatformError
 from lambent_proto.v1.fleet_pb2 import Node
 from lambent_worker.settings import WorkerSettings, memory_for_instances_mb
@@ -50,6 +51,7 @@ _OF_ONE_PART: Final = (
     "packages",
     "auth",
     "port",
+    "shard",
     "data_port",
     "control_port",
     "metrics_port",
@@ -67,9 +69,12 @@ class Plan:
     """What is to run."""
 
     data: Path
+    shards: int = 1
+    """Each has workers and placements of its own."""
     workers: int = 2
+    """Of each shard."""
     placements: int = 1
-    """One leads, the others stand by."""
+    """Of each shard: one leads, the others stand by."""
     grpc_host: str = "127.0.0.1"
     grpc_port: int = 50051
     """0 takes a free one."""
@@ -100,7 +105,8 @@ class Fleet:
         self.etcd_child: EtcdChild | None = None
         self.nodes: list[Node] = []
         """The workers here, as placement saw them when all were there."""
-        self.worker_memory_mb = plan.worker_memory_mb or memory_for_instances_mb() // max(plan.workers, 1)
+        workers = max(plan.shards * plan.workers, 1)
+        self.worker_memory_mb = plan.worker_memory_mb or memory_for_instances_mb() // workers
         self.auth = not loopback(plan.grpc_host) if plan.auth is None else plan.auth
         self.operator_key = plan.data.absolute() / "operator-key"
         """The file with the token of a key that may do everything; there only where callers are asked."""
@@ -150,17 +156,22 @@ class Fleet:
             if not self.etcd:
                 await self._start_etcd()
             await self._know_operator()
-            await _all(*(self._start_part("placement", it, self.plan.placement) for it in self._placements()))
-            names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
-            await _all(
-                *(self._start_part("worker", name, self._worker(name)) for name in names),
-                self._start_part("frontend", "frontend", self._frontend()),
-            )
+            for shard in range(self.plan.shards):  # one by one: what starts together has to be ready in time
+                await self._start_shard(shard)
             self._note_endpoint()
             await self._until_whole()
             await self._set_concurrency()
         except NotStarted as error:
             raise CannotStart(f"{error}\nEverything that was started has been stopped.") from error
+
+    async def _start_shard(self, shard: int) -> None:
+        """Its placements, then its workers; the frontend beside those of the first one."""
+        placement = {"shard": shard, **self.plan.placement}
+        await _all(*(self._start_part("placement", it, placement) for it in self._placements(shard)))
+        names = [self._name("worker", shard, number) for number in range(1, self.plan.workers + 1)]
+        workers = [self._start_part("worker", it, self._worker(it, shard)) for it in names]
+        frontend = [self._start_part("frontend", "frontend", self._frontend())] if shard == 0 else []
+        await _all(*workers, *frontend)
 
     async def _start_etcd(self) -> None:
         try:
@@ -170,6 +181,23 @@ class Fleet:
         self.etcd_child = EtcdChild(binary, self._data / "etcd")
         await self.etcd_child.start()
         self.etcd = [self.etcd_child.endpoint]
+        await self._share_out_anew()
+
+    async def _share_out_anew(self) -> None:
+        """The number of shards may be another one than before: of this etcd's fleet nothing runs yet."""
+        wanted = b"%d" % self.plan.shards
+        async with Etcd(self.etcd) as etcd:
+            kept = await etcd.get(keys.SHARDS)
+            if kept is None or kept.value == wanted:
+                return
+            for prefix in keys.UNDER_LEASES:
+                if (await etcd.get_prefix(prefix)).items:
+                    raise NotStarted(
+                        f"This fleet had {kept.value.decode()} shards and is to have {self.plan.shards}, but "
+                        f"leases of parts that were killed have not run out yet: wait for 30 s, or start it "
+                        f"with --shards {kept.value.decode()}."
+                    )
+            await etcd.replace(keys.SHARDS, wanted, kept.mod_revision)
 
     async def _know_operator(self) -> None:
         """Puts the operator's own key into etcd, where callers are asked for one."""
@@ -211,13 +239,18 @@ class Fleet:
         except LambentError as error:
             raise NotStarted(f"The concurrency cannot be {self.plan.concurrency}: {error}.") from None
 
-    def _placements(self) -> list[str]:
-        if self.plan.placements == 1:
+    def _placements(self, shard: int) -> list[str]:
+        if self.plan.shards == self.plan.placements == 1:
             return ["placement"]
-        return [f"placement-{number}" for number in range(1, self.plan.placements + 1)]
+        return [self._name("placement", shard, number) for number in range(1, self.plan.placements + 1)]
 
-    def _worker(self, name: str) -> dict[str, Any]:
+    def _name(self, part: str, shard: int, number: int) -> str:
+        """A shard is a part of the name where there are several."""
+        return f"{part}-{number}" if self.plan.shards == 1 else f"{part}-s{shard}-{number}"
+
+    def _worker(self, name: str, shard: int) -> dict[str, Any]:
         return {
+            "shard": shard,
             "data": str(self._data / name),
             "packages": str(_folder(self._data / "packages")),
             "memory_mb": self.worker_memory_mb,
@@ -240,7 +273,7 @@ class Fleet:
         return {"packages": packages, "auth": self.auth, **where, **self.plan.frontend}
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
-        told = {"name": name, "etcd": self.etcd, **settings}
+        told = {"name": name, "etcd": self.etcd, "shards": self.plan.shards, **settings}
         told = {key: value for key, value in told.items() if value is not None}
         config = _folder(self._data / "config") / f"{name}.toml"
         config.write_text(

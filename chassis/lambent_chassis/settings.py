@@ -9,6 +9,7 @@ import difflib
 import os
 import socket
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -75,6 +76,19 @@ class Settings(BaseSettings):
             source = f"{config} and the environment" if config else "the environment"
             raise BadSettings("\n".join([f"Bad settings ({source}):", *(f"  {fault}" for fault in faults)]))
         return settings
+
+    def with_options(self, given: Mapping[str, Any]) -> Self:
+        """These with what a command line says, which beats the file and the environment.
+
+        Raises BadSettings.
+        """
+        try:
+            # The environment has been read, and must not beat what is given: no variable begins like this.
+            values = self.model_dump() | dict(given)
+            return type(self)(_env_prefix=f"{PREFIX}READ_BEFORE_", **values)  # type: ignore[call-arg]
+        except ValidationError as error:
+            faults = [_fault(type(self), found) for found in error.errors()]
+            raise BadSettings("\n".join(["Bad settings:", *(f"  {fault}" for fault in faults)])) from None
 
     @classmethod
     def of_any_part(cls, config: Path | None = None, etcd: str | None = None) -> "Settings":

@@ -103,8 +103,9 @@ class Counted(NamedTuple):
 class Dispatcher(Protocol):
     """Carries calls to instances."""
 
-    counts: Counter[Counted]
-    """Of all calls since this frontend began."""
+    @property
+    def counts(self) -> Counter[Counted]:
+        """Of all calls since this frontend began."""
 
     def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
         """Calls `done` exactly once, maybe before it returns, unless the call is abandoned first."""

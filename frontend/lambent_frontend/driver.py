@@ -86,7 +86,7 @@ class _Finished(NamedTuple):
 
 
 class Driver:
-    """Carries calls to instances: the `Dispatcher` of the public services."""
+    """Carries calls to instances of one shard: for it, the `Dispatcher` of the public services."""
 
     def __init__(
         self, *, max_waiting: int, max_waiting_bytes: int, rate_per_concurrency: float, linger_s: float

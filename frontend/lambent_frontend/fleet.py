@@ -1,6 +1,7 @@
-"""The Fleet service: what placement's leader, the workers and this frontend know, for people to read."""
+"""The Fleet service: what placement's leaders, the workers and this frontend know, for people to read."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Final, Protocol, TypeVar
 
@@ -12,9 +13,10 @@ from lambent_frontend.calls import Candidate, Dispatcher
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
 from lambent_frontend.wire import fill_explanation, priority_told
 from lambent_proto import keys
-from lambent_proto.errors import LambentError, NotReady, UnknownNode, UnknownRequest
-from lambent_proto.ids import FrontendId, NodeId, RequestId, VersionKey, function_of, node_name
+from lambent_proto.errors import InvalidRequest, LambentError, NotReady, UnknownNode, UnknownRequest
+from lambent_proto.ids import FrontendId, FunctionName, NodeId, RequestId, VersionKey, function_of, node_name
 from lambent_proto.internal import control_pb2, control_pb2_grpc
+from lambent_proto.shards import shard_of
 from lambent_proto.status import abort, errors_as_status
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
@@ -42,21 +44,21 @@ WHATS: Final = ("warm", "cold", "snapstart", "waited", "refused", "outcome")
 
 
 class Fleet(fleet_pb2_grpc.FleetServicer):
-    """`leader` gives the address of placement's leader, empty while none is known.
+    """`leaders` gives the address of placement's leader of each shard, empty while none is known.
 
     A channel lives as long as the request that needs it: requests are people's, and rare.
     """
 
     def __init__(
         self,
-        leader: Callable[[], str],
+        leaders: Callable[[], Sequence[str]],
         dispatcher: Dispatcher,
         frontend: FrontendId,
         store: Store,
         *,
         connect: Connect = connect_plain,
     ) -> None:
-        self._leader = leader
+        self._leaders = leaders
         self._dispatcher = dispatcher
         self._frontend = frontend
         self._store = store
@@ -66,21 +68,34 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     async def ListNodes(
         self, request: fleet_pb2.ListNodesRequest, context: Context
     ) -> fleet_pb2.ListNodesResponse:
-        fleet = await self.described()
-        nodes = sorted(fleet.nodes, key=lambda node: node.node)
-        return fleet_pb2.ListNodesResponse(
-            nodes=[_node(node) for node in nodes], epoch=fleet.epoch, leader=self._leader()
-        )
+        leaders = self._leaders()
+        response = fleet_pb2.ListNodesResponse(leader=leaders[0])
+        nodes: list[tuple[control_pb2.DescribedNode, int]] = []
+        for number, told in enumerate(await self._described_all()):
+            shard = response.shards.add(number=number, leader=leaders[number])
+            if isinstance(told, NotReady):
+                shard.missing = told.message
+                continue
+            shard.epoch = told.epoch
+            nodes += [(node, number) for node in told.nodes]
+        nodes.sort(key=lambda it: it[0].node)
+        response.nodes.extend(_node(node, shard) for node, shard in nodes)
+        response.epoch = response.shards[0].epoch
+        return response
 
     @errors_as_status
     async def ListInstances(
         self, request: fleet_pb2.ListInstancesRequest, context: Context
     ) -> fleet_pb2.ListInstancesResponse:
-        instances = [_instance(instance) for instance in (await self.described()).instances]
-        if wanted := request.function_name:
+        wanted = FunctionName(request.function_name)
+        fleet = [await self.described_for(wanted)] if wanted else await self._described_all()
+        there = [told for told in fleet if not isinstance(told, NotReady)]
+        instances = [_instance(instance) for told in there for instance in told.instances]
+        if wanted:
             instances = [instance for instance in instances if instance.function_name == wanted]
         instances.sort(key=lambda instance: (instance.function_name, instance.node, instance.id))
-        return fleet_pb2.ListInstancesResponse(instances=instances)
+        missing = [number for number, told in enumerate(fleet) if isinstance(told, NotReady)]
+        return fleet_pb2.ListInstancesResponse(instances=instances, missing_shards=missing)
 
     @errors_as_status
     async def DrainNode(
@@ -90,8 +105,13 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             if request.undo:
                 await self._store.delete(keys.drain(request.node))
                 return fleet_pb2.DrainNodeResponse()
-            names = sorted({_name(node.node) for node in (await self.described()).nodes})
+            fleet = await self._described_all()
+            told = [it for it in fleet if not isinstance(it, NotReady)]
+            names = sorted({_name(node.node) for it in told for node in it.nodes})
             if request.node not in names:
+                for it in fleet:
+                    if isinstance(it, NotReady):
+                        raise it  # it may be a node of that shard
                 there = ", ".join(names) or "none"
                 raise UnknownNode(f"there is no node {request.node!r}; those that are there: {there}")
             await self._store.put(keys.drain(request.node), b"")
@@ -133,12 +153,17 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     async def GetShadow(
         self, request: fleet_pb2.GetShadowRequest, context: Context
     ) -> fleet_pb2.GetShadowResponse:
-        asked = control_pb2.DescribeShadowRequest()
-        told = await self._ask(lambda leader: leader.DescribeShadow(asked, timeout=DESCRIBE_WITHIN_S))
+        shards = len(self._leaders())
+        if request.shard >= shards:
+            raise InvalidRequest(f"there is no shard {request.shard}: this fleet has {shards}, from 0 on")
+        asked = control_pb2.DescribeShadowRequest(shard=request.shard)
+        told = await self._ask(
+            request.shard, lambda leader: leader.DescribeShadow(asked, timeout=DESCRIBE_WITHIN_S)
+        )
         return fleet_pb2.GetShadowResponse(
             state=told.state,
             reason=told.reason,
-            leader=self._leader(),
+            leader=self._leaders()[request.shard],
             epoch=told.epoch,
             counted_s=told.counted_s,
             live_policy=told.live_policy,
@@ -152,7 +177,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     async def ReadLogs(self, request: fleet_pb2.ReadLogsRequest, context: Context) -> None:  # type: ignore[override]
         """The nodes are those that are there when the reading begins."""
         try:
-            fleet = await self.described()
+            fleet = await self.described_for(FunctionName(request.function_name))
         except LambentError as error:
             await abort(context, error)
         async with AsyncExitStack() as channels:
@@ -165,23 +190,46 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
                 async for lines in batches:
                     await context.write(fleet_pb2.ReadLogsResponse(lines=lines))
 
-    async def described(self) -> control_pb2.DescribeResponse:
-        """What placement's leader says of the fleet. Raises NotReady."""
-        asked = control_pb2.DescribeRequest()
-        return await self._ask(lambda leader: leader.Describe(asked, timeout=DESCRIBE_WITHIN_S))
+    async def described_for(self, function: FunctionName) -> control_pb2.DescribeResponse:
+        """What placement's leader says of the shard that a function belongs to. Raises NotReady."""
+        return await self._described(shard_of(function, len(self._leaders())))
 
-    async def _ask(self, what: "Callable[[control_pb2_grpc.PlacementAsyncStub], Awaitable[T]]") -> T:
-        address = self._leader()
+    async def _described_all(self) -> Sequence[control_pb2.DescribeResponse | NotReady]:
+        """What the leader of each shard says, or why nothing. Raises NotReady where none says anything."""
+
+        async def described(shard: int) -> control_pb2.DescribeResponse | NotReady:
+            try:
+                return await self._described(shard)
+            except NotReady as error:
+                return error
+
+        told = await asyncio.gather(*map(described, range(len(self._leaders()))))
+        for it in told:
+            if not isinstance(it, NotReady):
+                return told
+        assert isinstance(told[0], NotReady)
+        raise told[0]
+
+    async def _described(self, shard: int) -> control_pb2.DescribeResponse:
+        asked = control_pb2.DescribeRequest(shard=shard)
+        return await self._ask(shard, lambda leader: leader.Describe(asked, timeout=DESCRIBE_WITHIN_S))
+
+    async def _ask(
+        self, shard: int, what: "Callable[[control_pb2_grpc.PlacementAsyncStub], Awaitable[T]]"
+    ) -> T:
+        leaders = self._leaders()
+        address, of_shard = leaders[shard], f" of shard {shard}" if len(leaders) > 1 else ""
         if not address:
             raise NotReady(
-                "no placement leads at the moment: functions that are warm go on, try again shortly"
+                f"no placement{of_shard} leads at the moment: "
+                "functions that are warm go on, try again shortly"
             )
         try:
             async with self._connect(address) as channel:
                 return await what(control_pb2_grpc.PlacementStub(channel))
         except grpc.aio.AioRpcError as error:
             raise NotReady(
-                f"the leading placement at {address} does not answer: {error.details()}"
+                f"the leading placement{of_shard} at {address} does not answer: {error.details()}"
             ) from error
 
 
@@ -189,7 +237,7 @@ def _name(node: str) -> str:
     return node_name(NodeId(node))
 
 
-def _node(node: control_pb2.DescribedNode) -> fleet_pb2.Node:
+def _node(node: control_pb2.DescribedNode, shard: int) -> fleet_pb2.Node:
     name, _, incarnation = node.node.partition("@")
     return fleet_pb2.Node(
         name=name,
@@ -204,6 +252,7 @@ def _node(node: control_pb2.DescribedNode) -> fleet_pb2.Node:
         backend=node.backend,
         runtimes=node.runtimes,
         labels=node.labels,
+        shard=shard,
     )
 
 

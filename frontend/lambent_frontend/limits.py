@@ -39,7 +39,8 @@ async def follow_concurrency(etcd: Etcd, told: Callable[[int], None]) -> None:
 
 
 class Limits(limits_pb2_grpc.LimitsServicer):
-    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, shards: int = 1) -> None:
+        self._shards = shards
         self._store = store
         self._catalogue = catalogue
 
@@ -59,7 +60,7 @@ class Limits(limits_pb2_grpc.LimitsServicer):
         fleet = await self._concurrency()
         others = self._reserved(without=definition.name)
         left = fleet - others - definition.concurrency
-        least = concurrency.least_unreserved(fleet)
+        least = concurrency.least_unreserved(fleet, self._shards)
         if left < least:
             raise InvalidRequest(
                 f"a concurrency of {definition.concurrency} for {definition.name!r} would leave "
@@ -79,12 +80,14 @@ class Limits(limits_pb2_grpc.LimitsServicer):
         self, request: limits_pb2.SetConcurrencyRequest, context: Context
     ) -> limits_pb2.FleetConcurrency:
         wanted = request.concurrency
-        if not concurrency.LEAST <= wanted <= concurrency.MOST:
+        lowest = max(concurrency.LEAST, self._shards)
+        if not lowest <= wanted <= concurrency.MOST:
+            each = ", one for each shard at least" if self._shards > 1 else ""
             raise InvalidRequest(
-                f"the concurrency is {wanted}; allowed: {concurrency.LEAST} to {concurrency.MOST:,}"
+                f"the concurrency is {wanted}; allowed: {lowest} to {concurrency.MOST:,}{each}"
             )
         reserved = self._reserved()
-        least = concurrency.least_unreserved(wanted)
+        least = concurrency.least_unreserved(wanted, self._shards)
         if wanted - reserved < least:
             raise InvalidRequest(
                 f"functions reserve {reserved}, and of {wanted} at least {least} must be left to the others: "
@@ -131,7 +134,8 @@ class Limits(limits_pb2_grpc.LimitsServicer):
                 )
             return
         fleet = await self._concurrency()
-        others, least = self._reserved(without=definition.name), concurrency.least_unreserved(fleet)
+        others = self._reserved(without=definition.name)
+        least = concurrency.least_unreserved(fleet, self._shards)
         left = fleet - others - wanted
         if left < least:
             most = max(0, left - least + counts[changed])
@@ -154,5 +158,8 @@ class Limits(limits_pb2_grpc.LimitsServicer):
     def _described(self, fleet: int) -> limits_pb2.FleetConcurrency:
         reserved = self._reserved()
         return limits_pb2.FleetConcurrency(
-            concurrency=fleet, reserved=reserved, unreserved=max(0, fleet - reserved)
+            concurrency=fleet,
+            reserved=reserved,
+            unreserved=max(0, fleet - reserved),
+            shards=self._shards,
         )

@@ -1,11 +1,13 @@
-"""A frontend: the public services in front of the driver, its connections to workers and placement."""
+"""A frontend: the public services in front of the drivers, their connections to workers and placements."""
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
+from lambent_chassis.settled import settled
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
@@ -23,8 +25,10 @@ from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.settings import FrontendSettings
+from lambent_frontend.shards import Shards
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
+from lambent_proto import keys, shards
 from lambent_proto.ids import FrontendId
 
 STOP_GRACE_S: Final = 5.0
@@ -40,22 +44,19 @@ A call that comes at that later moment is lost with its connection, and its call
 async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
-    driver = Driver(
-        max_waiting=settings.max_waiting,
-        max_waiting_bytes=settings.max_waiting_bytes,
-        rate_per_concurrency=settings.rate_per_concurrency,
-        linger_s=settings.linger_s,
-    )
-    recorder = _recorder(settings, driver)
+    drivers = [_driver(settings) for _ in range(settings.shards)]
+    dispatcher = Shards(drivers)
+    recorder = _recorder(settings, drivers)
     async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
-        catalogue = Catalogue(etcd, driver.function_changed)
-        workers = Workers(etcd, driver, frontend)
-        placement = PlacementStream(etcd, driver, frontend)
-        peers = Peers(etcd, frontend, driver.frontends_counted)
-        following = catalogue.follow(), follow_concurrency(etcd, driver.concurrency_set), peers.run()
-        background = [
-            tasks.create_task(work) for work in (*following, workers.run(), placement.run(), _tick(driver))
-        ]
+        number = settings.shards
+        shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
+        catalogue = Catalogue(etcd, dispatcher.function_changed)
+        workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        peers = Peers(etcd, frontend, dispatcher.frontends_counted)
+        following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
+        of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
+        background = [tasks.create_task(work) for work in (*following, *of_shards, _tick(dispatcher))]
         access_keys = AccessKeys(etcd) if settings.auth else None
         if access_keys is not None:
             background.append(tasks.create_task(access_keys.follow()))
@@ -63,18 +64,18 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         if recorder is not None:
             background.append(tasks.create_task(recorder.run()))
         await catalogue.ready.wait()
-        await workers.known.wait()
-        await peers.known.wait()
+        for known in (*(it.known for it in workers), peers.known):
+            await known.wait()
         packages = Packages(open_store(settings.packages))
         layers = LayerCatalogue(etcd)
-        limits = Limits(etcd, catalogue)
+        limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
-        fleet = Fleet(lambda: placement.leader, driver, frontend, etcd)
-        invocations = Invocations(catalogue, driver, waiting_s=settings.waiting_s)
+        fleet = Fleet(lambda: [it.leader for it in placements], dispatcher, frontend, etcd)
+        invocations = Invocations(catalogue, dispatcher, waiting_s=settings.waiting_s)
         server = PublicServer(
             invocations,
             Functions(catalogue, registry, packages, layers, limits),
-            Versions(catalogue, registry, limits, fleet.described),
+            Versions(catalogue, registry, limits, fleet.described_for),
             Layers(layers, packages),
             fleet,
             limits,
@@ -92,15 +93,26 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             await server.stop(STOP_GRACE_S)
 
 
-def _recorder(settings: FrontendSettings, driver: Driver) -> Recorder | None:
+def _driver(settings: FrontendSettings) -> Driver:
+    """Of one shard. What one function may have waiting is nothing that shards share, memory is."""
+    return Driver(
+        max_waiting=settings.max_waiting,
+        max_waiting_bytes=settings.max_waiting_bytes // settings.shards,
+        rate_per_concurrency=settings.rate_per_concurrency,
+        linger_s=settings.linger_s,
+    )
+
+
+def _recorder(settings: FrontendSettings, drivers: Sequence[Driver]) -> Recorder | None:
     if settings.record is None:
         return None
     recorder = Recorder(settings.record, settings.record_mb * 1_000_000)
-    driver.record = recorder.add
+    for driver in drivers:
+        driver.record = recorder.add
     return recorder
 
 
-async def _tick(driver: Driver) -> None:
+async def _tick(dispatcher: Shards) -> None:
     while True:
-        driver.tick()
+        dispatcher.tick()
         await asyncio.sleep(TICK_S)

@@ -1,4 +1,4 @@
-"""The frontend's stream to the leading placement: said anew in full whenever it has to be opened again."""
+"""The frontend's stream to a shard's leading placement: said anew in full whenever it is opened again."""
 
 import asyncio
 from typing import Any, Final, assert_never
@@ -24,19 +24,20 @@ REOPEN_S: Final = 0.1
 
 
 class PlacementStream:
-    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId) -> None:
+    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId, shard: int) -> None:
         self.leader = ""
         """Address of the leader, empty while none is known."""
         self._etcd = etcd
         self._driver = driver
         self._frontend = frontend
+        self._shard = shard
         self._outbox: Outbox[wire.FrontendReport] | None = None
         self._log = structlog.get_logger()
         driver.to_placement = self._say
 
     async def run(self) -> None:
         """Never returns."""
-        await while_set(self._etcd, keys.LEADER, self._attach)
+        await while_set(self._etcd, keys.leader(self._shard), self._attach)
 
     async def _attach(self, value: bytes) -> None:
         """Opens streams to this leader until cancelled, because another one leads."""
@@ -64,7 +65,7 @@ class PlacementStream:
 
     def _say(self, command: ToPlacement) -> None:
         if self._outbox is not None:
-            self._outbox.put(_report(command, self._frontend))
+            self._outbox.put(_report(command, self._frontend, self._shard))
 
     def _order(self, order: wire.FrontendOrder) -> None:
         if order.lease.candidates:
@@ -75,7 +76,7 @@ class PlacementStream:
             self._driver.feed(event)
 
 
-def _report(command: ToPlacement, frontend: FrontendId) -> wire.FrontendReport:
+def _report(command: ToPlacement, frontend: FrontendId, shard: int) -> wire.FrontendReport:
     match command:
         case do.Demand():
             return wire.FrontendReport(demand=_demand(command))
@@ -96,6 +97,7 @@ def _report(command: ToPlacement, frontend: FrontendId) -> wire.FrontendReport:
                     leases=_held(command.leases),
                     demands=[_demand(demand) for demand in command.demands],
                     linked_nodes=command.links,
+                    shard=shard,
                 )
             )
         case _:

@@ -1,10 +1,15 @@
 """What a frontend is told at its start."""
 
 from pathlib import Path
+from typing import Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lambent_chassis.settings import Port, Settings
+from lambent_proto.shards import MOST_SHARDS
+
+LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
+"""So that the largest event finds room."""
 
 
 class FrontendSettings(Settings):
@@ -14,11 +19,13 @@ class FrontendSettings(Settings):
     """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
+    shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
+    """How many the fleet has; it serves all of them: docs/shards.md."""
     max_waiting: int = Field(default=1000, ge=0)
     """Calls in line per function; of one more, one is throttled."""
-    max_waiting_bytes: int = Field(default=256 * 1024 * 1024, ge=8 * 1024 * 1024)
+    max_waiting_bytes: int = Field(default=256 * 1024 * 1024, ge=LEAST_WAITING_BYTES)
     """Bytes of events in line, of all functions together. Those of one function, priority and tenant take
-    at most as many as they leave free."""
+    at most as many as they leave free. Each shard has an equal part."""
     rate_per_concurrency: float = Field(default=0.0, ge=0)
     """Calls a second that a function may have for each unit of its concurrency, over all frontends; 0: any
     number. Lambda's is 10."""
@@ -30,3 +37,13 @@ class FrontendSettings(Settings):
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)
     """Size at which that file is put aside as `FILE.1` in the place of the one before, and begun anew."""
+
+    @model_validator(mode="after")
+    def _room_in_each_shard(self) -> Self:
+        least = self.shards * LEAST_WAITING_BYTES
+        if self.max_waiting_bytes < least:
+            raise ValueError(
+                f"max_waiting_bytes: {self.shards} shards have an equal part each, for which {least:,} bytes "
+                f"are the least (given: {self.max_waiting_bytes:,})"
+            )
+        return self

@@ -32,7 +32,7 @@ from lambent_proto.v1 import functions_pb2, versions_pb2, versions_pb2_grpc
 from lambent_proto.versions import PROVISIONED_MOST, Alias
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Describe = Callable[[], Awaitable[control_pb2.DescribeResponse]]
+Describe = Callable[[FunctionName], Awaitable[control_pb2.DescribeResponse]]
 
 _ATTEMPTS: Final = 5
 """How often a change starts anew because somebody else changed the function in between."""
@@ -237,7 +237,7 @@ class Versions(versions_pb2_grpc.VersionsServicer):
     ) -> list[versions_pb2.Provisioned]:
         """With placement's word for how far it is; without that it is in progress."""
         try:
-            told = {it.version: it for it in (await self._describe()).provisioned} if counts else {}
+            told = {it.version: it for it in (await self._describe(name)).provisioned} if counts else {}
         except LambentError:
             told = {}
         deployed = self._deployed(name)

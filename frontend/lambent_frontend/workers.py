@@ -1,4 +1,4 @@
-"""The data connections: one to every worker that is registered in etcd, kept up for as long as it is."""
+"""The data connections: one to every worker of a shard that is registered in etcd, as long as it is."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,12 +23,13 @@ Link = link.Link[frames.Frame]
 class Workers:
     """Follows the registrations, dials, and turns frames into events of the driver's."""
 
-    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId) -> None:
+    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId, shard: int) -> None:
         self.known = asyncio.Event()
         """Set once the workers that were registered at the start are being dialled."""
         self._etcd = etcd
         self._driver = driver
         self._frontend = frontend
+        self._nodes = keys.nodes(shard)
         self.levels: dict[NodeId, str] = {}
         self._links: dict[NodeId, Link] = {}
         self._left: set[NodeId] = set()
@@ -47,7 +48,7 @@ class Workers:
     async def run(self) -> None:
         """Never returns. A worker whose key is gone is let go; what ran there is lost with its connection."""
         async with asyncio.TaskGroup() as tasks:
-            async for news in self._etcd.follow_prefix(keys.NODES):
+            async for news in self._etcd.follow_prefix(self._nodes):
                 if isinstance(news, Snapshot):
                     self._let_go(set(self._dialling) - {keys.node_of_key(item.key) for item in news.items})
                     for item in news.items:

@@ -19,7 +19,10 @@ async def ps(client: "Client", name: str, as_json: bool) -> None:
     """List the instances, of one function or of all."""
     from lambent.cli.output import facts, print_json, print_table
 
-    instances = await client.instances(name)
+    listed = await client.list_instances(name)
+    instances = listed.instances
+    for shard in listed.missing_shards:
+        click.echo(f"The leader of shard {shard} does not answer: its instances are missing.", err=True)
     if as_json:
         print_json([facts(instance) for instance in instances])
         return
@@ -42,9 +45,11 @@ async def nodes(client: "Client", as_json: bool) -> None:
     if as_json:
         print_json(facts(fleet))
         return
+    several = len(fleet.shards) > 1
     rows = [
         (
             node.name,
+            *((node.shard,) if several else ()),
             node.state,
             node.address,
             f"{node.memory_used_mb}/{node.memory_mb}",
@@ -58,6 +63,7 @@ async def nodes(client: "Client", as_json: bool) -> None:
     ]
     columns = (
         "node",
+        *(("shard",) if several else ()),
         "state",
         "address",
         "memory MB",
@@ -68,7 +74,12 @@ async def nodes(client: "Client", as_json: bool) -> None:
         "labels",
     )
     print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")
-    click.echo(f"The placement at {fleet.leader} leads, epoch {fleet.epoch}.", err=True)
+    if not several:
+        click.echo(f"The placement at {fleet.leader} leads, epoch {fleet.epoch}.", err=True)
+        return
+    for shard in fleet.shards:
+        leads = f"The placement at {shard.leader} leads shard {shard.number}, epoch {shard.epoch}."
+        click.echo(f"Shard {shard.number}: {shard.missing}." if shard.missing else leads, err=True)
 
 
 @click.command()
@@ -90,3 +101,7 @@ async def concurrency(client: "Client", limit: int | None, as_json: bool) -> Non
     print_table(
         ("concurrency", "reserved", "shared"), [(fleet.concurrency, fleet.reserved, fleet.unreserved)], ""
     )
+    if fleet.shards > 1:
+        most = -(-fleet.unreserved // fleet.shards)
+        each = f"Each of the {fleet.shards} shards has an equal part of what is shared, {most} at most."
+        click.echo(each, err=True)

@@ -34,6 +34,14 @@ def isolation_options(command: Command) -> Command:
     return sandbox(required(command))
 
 
+shards_option = click.option("--shards", type=int, metavar="N", help="How many shards the fleet has.")
+"""Passed on under the name of the setting, None where not given; as is the next one."""
+
+shard_option = click.option(
+    "--shard", type=int, metavar="K", help="The shard that it belongs to; the first is 0."
+)
+
+
 class Concurrency(click.ParamType[Any]):
     """A number of instances, or `default` for the fleet's own limit."""
 

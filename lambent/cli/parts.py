@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lambent.cli.failures import USAGE, FailedCommand
-from lambent.cli.options import isolation_options
+from lambent.cli.options import isolation_options, shard_option, shards_option
 
 if TYPE_CHECKING:
     from lambent_chassis.settings import Settings
@@ -30,30 +30,35 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @part_options
-def frontend(config: Path | None, parent: int | None) -> int:
+@shards_option
+def frontend(config: Path | None, parent: int | None, shards: int | None) -> int:
     """Run a frontend: it takes the calls."""
     from lambent_frontend.main import run
     from lambent_frontend.settings import FrontendSettings
 
-    return _serve("frontend", FrontendSettings, run, config, parent)
+    return _serve("frontend", FrontendSettings, run, config, parent, shards=shards)
 
 
 @click.command()
 @part_options
-def placement(config: Path | None, parent: int | None) -> int:
-    """Run a placement: of all that run, one leads and decides what starts where."""
+@shards_option
+@shard_option
+def placement(config: Path | None, parent: int | None, **shard: int | None) -> int:
+    """Run a placement: of all that run for a shard, one leads and decides what starts where."""
     from lambent_placement.main import run
     from lambent_placement.settings import PlacementSettings
 
-    return _serve("placement", PlacementSettings, run, config, parent)
+    return _serve("placement", PlacementSettings, run, config, parent, **shard)
 
 
 @click.group(invoke_without_command=True)
 @part_options
 @isolation_options
+@shards_option
+@shard_option
 @click.pass_context
 def worker(
-    context: click.Context, /, config: Path | None, parent: int | None, **isolation: str | None
+    context: click.Context, /, config: Path | None, parent: int | None, **options: str | int | None
 ) -> int:
     """Run a worker: it runs this machine's instances. Or see what this host can do for them."""
     if context.invoked_subcommand:
@@ -61,7 +66,7 @@ def worker(
     from lambent_worker.main import run
     from lambent_worker.settings import WorkerSettings
 
-    return _serve("worker", WorkerSettings, run, config, parent, **isolation)
+    return _serve("worker", WorkerSettings, run, config, parent, **options)
 
 
 def _serve(
@@ -70,7 +75,7 @@ def _serve(
     run: Callable[..., Awaitable[None]],
     config: Path | None,
     parent: int | None,
-    **options: str | None,
+    **options: str | int | None,
 ) -> int:
     """Options that are given beat the file and the environment."""
     from lambent_chassis.serve import die_with, serve
@@ -82,5 +87,9 @@ def _serve(
         settings = model.load(config)
     except BadSettings as error:
         raise FailedCommand(str(error), USAGE) from error
-    settings = settings.model_copy(update={key: value for key, value in options.items() if value is not None})
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        settings = settings.with_options(given)
+    except BadSettings as error:
+        raise FailedCommand(str(error), USAGE) from error
     return serve(part, settings, lambda started: run(settings, started=started))

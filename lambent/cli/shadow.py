@@ -16,20 +16,41 @@ Row = tuple[str, str, str, str]
 
 
 @click.command()
+@click.option("--shard", type=click.IntRange(min=0), metavar="K", help="That one alone; else each.")
 @json_option
 @with_client
-async def shadow(client: "Client", as_json: bool) -> None:
+async def shadow(client: "Client", shard: int | None, as_json: bool) -> None:
     """Compare the live policy with the one that runs in its shadow.
 
     A placement whose setting `shadow` names one gives it the same demand in a modelled world; nothing is
     started or stopped for it. Both have been counted since that placement leads.
     """
-    from lambent.cli.output import facts, print_json, print_table
+    from lambent.cli.output import facts, print_json
 
-    told = await client.shadow()
-    if as_json:
-        print_json(facts(told))
+    fleet = [] if shard is not None else (await client.nodes()).shards
+    for there in fleet:
+        if there.missing:
+            click.echo(f"Shard {there.number}: {there.missing}.", err=True)
+    numbers = [there.number for there in fleet if not there.missing] or [shard or 0]
+    told = {number: await client.shadow(number) for number in numbers}
+    if len(fleet) <= 1:
+        (only,) = told.values()
+        if as_json:
+            print_json(facts(only))
+        else:
+            _show(only)
         return
+    if as_json:
+        print_json([{"shard": number, **facts(it)} for number, it in told.items()])
+        return
+    for number, it in told.items():
+        click.echo(click.style(f"Shard {number}", bold=True))
+        _show(it)
+
+
+def _show(told: "GetShadowResponse") -> None:
+    from lambent.cli.output import print_table
+
     if told.state == "off":
         click.echo("No shadow runs: the setting `shadow` of placements says which.", err=True)
         return

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lambent_proto.v1.fleet_pb2 import Node
 
 DEFAULT_PORT: Final = 50051
+MOST_SHARDS: Final = 64
+"""As in `lambent_proto.shards`, which is not imported for the help alone."""
 INTERRUPTED: Final = 130
 CANNOT_START: Final = 1
 NOTHING_LEFT: Final = 1
@@ -28,13 +30,21 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--shards",
+    type=click.IntRange(1, MOST_SHARDS),
+    default=1,
+    envvar="LAMBENT_SHARDS",
+    show_default=True,
+    help="Over so many leaders are functions shared out: docs/shards.md.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Of each shard.")
 @click.option(
     "--placements",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="One leads, the others stand by.",
+    help="Of each shard: one leads, the others stand by.",
 )
 @click.option(
     "--data",
@@ -170,7 +180,7 @@ def _summary(fleet: "Fleet") -> str:
         etcd += f" ({child.binary.path})"
         if child.binary.warning:
             lines += [click.style(child.binary.warning, fg="yellow"), ""]
-    default = f"127.0.0.1:{DEFAULT_PORT}"
+    default, shards = f"127.0.0.1:{DEFAULT_PORT}", fleet.plan.shards
     export = [] if fleet.endpoint == default else [f"  export LAMBENT_ENDPOINT={fleet.endpoint}"]
     return "\n".join(
         [
@@ -178,7 +188,8 @@ def _summary(fleet: "Fleet") -> str:
             click.style("Lambent is up. Ctrl-C stops it.", bold=True),
             "",
             f"  endpoint  {fleet.endpoint}",
-            f"  workers   {fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
+            *([f"  shards    {shards}"] if shards > 1 else []),
+            f"  workers   {shards * fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
             f"  etcd      {etcd}",
             f"  data      {fleet.plan.data.absolute()}, logs in logs/",
             "",

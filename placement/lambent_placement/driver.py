@@ -16,6 +16,7 @@ from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.shadow import ShadowRun
+from lambent_proto import concurrency
 from lambent_proto.definition import Definition
 from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey
 from lambent_proto.internal import control_pb2 as wire
@@ -45,6 +46,8 @@ class Driver:
         """The registrations, for people to read."""
         self.over = False
         """The leadership has run out, or a fault was met: nothing more is decided."""
+        self._concurrency = concurrency.DEFAULT
+        self._elsewhere = 0
         self._leading = leading
         self._definitions: dict[VersionKey, bytes] = {}
         self._names: dict[FunctionName, dict[str, VersionKey]] = {}
@@ -117,10 +120,16 @@ class Driver:
         self._log.info("draining" if draining else "not_draining", node=name)
         self.feed(on.NodeDraining(name, draining, monotonic_s()))
 
-    def set_concurrency(self, concurrency: int) -> None:
+    def set_concurrency(self, fleet: int) -> None:
         """Of the whole fleet."""
-        self._log.info("concurrency", fleet=concurrency)
-        self.feed(on.ConcurrencySet(concurrency, monotonic_s()))
+        self._log.info("concurrency", fleet=fleet)
+        self._concurrency = fleet
+        self.feed(on.ConcurrencySet(fleet, monotonic_s(), self._elsewhere))
+
+    def reserve_elsewhere(self, reserved: int) -> None:
+        """What functions of the other shards have of it for themselves."""
+        self._elsewhere = reserved
+        self.feed(on.ConcurrencySet(self._concurrency, monotonic_s(), reserved))
 
     def register(self, worker: Worker) -> None:
         self.workers[worker.node] = worker

@@ -8,16 +8,18 @@ import structlog
 from lambent_chassis import grpc_options
 from lambent_chassis.etcd import Etcd, EtcdError, Lease, LeaseLost, Snapshot, campaign
 from lambent_chassis.serve import Started
+from lambent_chassis.settled import settled
 from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.core.shadow import Shadow, shadow_epoch
 from lambent_placement.driver import TICK_S, Driver, Leading
-from lambent_placement.functions import Functions
+from lambent_placement.functions import ShardFunctions
 from lambent_placement.service import Placement
 from lambent_placement.settings import PlacementSettings, Policy
 from lambent_placement.shadow import ShadowRun
-from lambent_proto import concurrency, keys, registrations
+from lambent_proto import concurrency, keys, registrations, shards
 from lambent_proto.ids import Epoch
 from lambent_proto.internal import control_pb2_grpc
+from lambent_proto.shards import Shard
 
 _log = structlog.get_logger()
 
@@ -28,7 +30,7 @@ class Deposed(Exception):
 
 async def run(settings: PlacementSettings, started: Started) -> None:
     """Serves until it is cancelled; ends with Deposed, in a group, when it cannot lead any longer."""
-    service = Placement(settings.policy, settings.shadow_policy)
+    service = Placement(settings.policy, settings.shadow_policy, settings.shard)
     server = grpc.aio.server(options=grpc_options.SERVER)
     control_pb2_grpc.add_PlacementServicer_to_server(service, server)
     try:
@@ -40,6 +42,8 @@ async def run(settings: PlacementSettings, started: Started) -> None:
     address = f"{settings.host}:{port}"
     try:
         async with settings.etcd_session() as etcd:
+            number = settings.shards
+            shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
             started(control=address)
             lease = await etcd.lease(int(settings.lease_ttl_s))
             try:
@@ -57,15 +61,16 @@ async def _lead(
         return registrations.encode(registrations.Leader(address=address, epoch=epoch))
 
     try:
-        leadership = await campaign(etcd, keys.LEADER, value_for, lease, keys.EPOCH)
+        key, epoch_key = keys.leader(settings.shard), keys.epoch(settings.shard)
+        leadership = await campaign(etcd, key, value_for, lease, epoch_key)
     except LeaseLost as lost:
         raise Deposed(str(lost)) from lost
-    _log.info("leading", epoch=leadership.epoch, address=address)
+    _log.info("leading", shard=settings.shard, epoch=leadership.epoch, address=address)
     driver = _driver(settings, Leading(Epoch(leadership.epoch), lambda: lease.valid_until))
     known = [asyncio.Event() for _ in range(4)]
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_follow_functions(etcd, driver, known[0]))
-        tasks.create_task(_follow_nodes(etcd, driver, known[1]))
+        tasks.create_task(_follow_functions(etcd, ShardFunctions(settings.place, driver), known[0]))
+        tasks.create_task(_follow_nodes(etcd, settings.shard, driver, known[1]))
         tasks.create_task(_follow_concurrency(etcd, driver, known[2]))
         tasks.create_task(_follow_drains(etcd, driver, known[3]))
         for event in known:
@@ -79,23 +84,22 @@ async def _lead(
 
 
 def _driver(settings: PlacementSettings, leading: Leading) -> Driver:
-    core = _scheduler(settings.policy, leading.epoch)
+    core = _scheduler(settings.policy, leading.epoch, settings.place)
     if settings.shadow_policy is None:
         return Driver(leading, core)
     _log.info("shadow", policy=str(settings.shadow_policy), live=str(settings.policy))
-    shadow = Shadow(_scheduler(settings.shadow_policy, shadow_epoch(leading.epoch)))
+    shadow = Shadow(_scheduler(settings.shadow_policy, shadow_epoch(leading.epoch), settings.place))
     return Driver(leading, core, ShadowRun(shadow, asyncio.get_running_loop().call_soon))
 
 
-def _scheduler(policy: Policy, epoch: Epoch) -> Scheduler:
-    core = Scheduler(epoch, keep=policy.keep_alive, keep_alive_s=policy.keep_alive_s)
+def _scheduler(policy: Policy, epoch: Epoch, shard: Shard) -> Scheduler:
+    core = Scheduler(epoch, keep=policy.keep_alive, keep_alive_s=policy.keep_alive_s, shard=shard)
     core.books.starts = policy.starts
     core.books.pack = policy.new_instances == "pack"
     return core
 
 
-async def _follow_functions(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
-    functions = Functions(driver)
+async def _follow_functions(etcd: Etcd, functions: ShardFunctions, known: asyncio.Event) -> None:
     async for news in etcd.follow_prefix(keys.FUNCTIONS):
         if isinstance(news, Snapshot):
             functions.replace({item.key: item.value for item in news.items})
@@ -129,8 +133,8 @@ async def _follow_drains(etcd: Etcd, driver: Driver, known: asyncio.Event) -> No
         known.set()
 
 
-async def _follow_nodes(etcd: Etcd, driver: Driver, known: asyncio.Event) -> None:
-    async for news in etcd.follow_prefix(keys.NODES):
+async def _follow_nodes(etcd: Etcd, shard: int, driver: Driver, known: asyncio.Event) -> None:
+    async for news in etcd.follow_prefix(keys.nodes(shard)):
         if isinstance(news, Snapshot):
             now = {keys.node_of_key(item.key) for item in news.items}
             for item in news.items:

@@ -21,10 +21,17 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Placement(control_pb2_grpc.PlacementServicer):
-    def __init__(self, policy: Policy, shadow_policy: Policy | None) -> None:
+    def __init__(self, policy: Policy, shadow_policy: Policy | None, shard: int = 0) -> None:
         self.driver: Driver | None = None
         """The leadership of the moment; None while another placement leads."""
+        self._shard = shard
         self._policies = str(policy), "" if shadow_policy is None else str(shadow_policy)
+
+    async def _meant(self, context: Context, shard: int) -> None:
+        """Who asks may have an address that another shard's placement has taken over since."""
+        if shard != self._shard:
+            why = f"this placement is of shard {self._shard}, not of {shard}"
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, why)
 
     async def _leading(self, context: Context) -> Driver:
         if self.driver is None or self.driver.over:
@@ -35,6 +42,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
     async def AttachFrontend(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
         driver = await self._leading(context)
         hello = await _hello(request_iterator, context)
+        await self._meant(context, hello.shard)
         frontend = FrontendId(hello.frontend)
         outbox = Outbox[wire.FrontendOrder]()
         driver.frontend_attached(
@@ -62,6 +70,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
     async def AttachWorker(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
         driver = await self._leading(context)
         hello = await _hello(request_iterator, context)
+        await self._meant(context, hello.shard)
         node = NodeId(hello.node)
         outbox = Outbox[wire.WorkerOrder]()
         instances = [_reported(instance) for instance in hello.instances]
@@ -81,6 +90,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
 
     async def Describe(self, request: wire.DescribeRequest, context: Context) -> wire.DescribeResponse:
         driver = await self._leading(context)
+        await self._meant(context, request.shard)
         books, now = driver.core.books, monotonic_s()
         instances = [_described_instance(instance, now) for instance in books.instances.values()]
         nodes = [_described(driver, node) for node in books.nodes.values()]
@@ -93,6 +103,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
         self, request: wire.DescribeShadowRequest, context: Context
     ) -> wire.DescribeShadowResponse:
         driver = await self._leading(context)
+        await self._meant(context, request.shard)
         live, own = self._policies
         if driver.shadow is None:
             return wire.DescribeShadowResponse(state="off", epoch=driver.core.epoch, live_policy=live)

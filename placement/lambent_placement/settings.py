@@ -1,10 +1,11 @@
 """What a placement is told at its start."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_proto.shards import MOST_SHARDS, Shard
 
 
 class Policy(BaseModel):
@@ -53,11 +54,25 @@ class PlacementSettings(Settings, Policy):
     host: str = "127.0.0.1"
     """Where it listens, and what it tells the other parts to call."""
     port: Port = 0
+    shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
+    """How many the fleet has: docs/shards.md."""
+    shard: int = Field(default=0, ge=0)
+    """Which one it leads, or stands by for; the first is 0."""
     shadow: Annotated[CommaSeparated, AfterValidator(_shadow)] = Field(default=[])
     """What is different in a second policy that runs beside the live one, each a `KEY=VALUE` of `Policy`'s;
     empty: there is none. docs/shadow.md."""
     lease_ttl_s: float = Field(default=2.0, ge=1)
     """How long after the end of a leading placement the next one may lead; renewed after a third."""
+
+    @property
+    def place(self) -> Shard:
+        """Raises ValueError if the fleet has no such shard."""
+        return Shard(self.shard, self.shards)
+
+    @model_validator(mode="after")
+    def _shard_is_there(self) -> Self:
+        Shard(self.shard, self.shards)
+        return self
 
     @property
     def policy(self) -> Policy:

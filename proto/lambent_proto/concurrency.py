@@ -18,6 +18,9 @@ def decode(value: bytes) -> int:
     return int(value)
 
 
-def least_unreserved(concurrency: int) -> int:
-    """What reservations must leave to the functions without one: of Lambda's 1,000 its 100."""
-    return max(1, concurrency // 10)
+def least_unreserved(concurrency: int, shards: int = 1) -> int:
+    """What reservations must leave to the functions without one: of Lambda's 1,000 its 100.
+
+    One for each shard, or functions of some could not run at all.
+    """
+    return max(shards, concurrency // 10)

@@ -25,7 +25,7 @@ LAYER_VERSIONS: Final = "/lambent/layer-version/"
 """One for each version of a layer: written once, by the transaction that raises the layer's number."""
 
 NODES: Final = "/lambent/node/"
-"""One registration a worker, under its lease: its address and its capacity."""
+"""One registration a worker, under its lease: its address and its capacity. Those of the first shard's."""
 
 FRONTENDS: Final = "/lambent/frontend/"
 """One for each frontend, by its id, under its lease; the value says nothing."""
@@ -40,10 +40,20 @@ ACCESS_KEYS: Final = "/lambent/access-key/"
 """One for each access key, by its id: its secret and what it allows."""
 
 LEADER: Final = "/lambent/leader/placement"
-"""The leading placement's address and epoch, under its lease."""
+"""The leading placement's address and epoch, under its lease. That of the first shard."""
 
 EPOCH: Final = "/lambent/epoch"
-"""How often leadership has changed hands; raised in the transaction that takes it. A decimal number."""
+"""How often leadership has changed hands; raised in the transaction that takes it. A decimal number.
+That of the first shard."""
+
+SHARDS: Final = "/lambent/shards"
+"""How many shards the fleet has, a decimal number. Written by whoever starts first, and never again."""
+
+OTHER_SHARDS: Final = "/lambent/shard/"
+"""Under `NUMBER/` what a shard after the first has for itself under leases: its nodes and its leader."""
+
+UNDER_LEASES: Final = (NODES, LEADER, FRONTENDS, OTHER_SHARDS)
+"""Prefixes of what is there while parts of the fleet run, and not much longer."""
 
 
 def function(name: FunctionName) -> str:
@@ -84,8 +94,22 @@ def layer_version(name: str, version: int) -> str:
     return f"{layer_versions(name)}{version}"
 
 
-def node(node_id: NodeId) -> str:
-    return NODES + node_id
+def nodes(shard: int) -> str:
+    """Prefix of the registrations of a shard's workers."""
+    return f"{OTHER_SHARDS}{shard}/node/" if shard else NODES
+
+
+def node(shard: int, node_id: NodeId) -> str:
+    return nodes(shard) + node_id
+
+
+def leader(shard: int) -> str:
+    return f"{OTHER_SHARDS}{shard}/leader" if shard else LEADER
+
+
+def epoch(shard: int) -> str:
+    """It outlives the parts."""
+    return f"{EPOCH}/{shard}" if shard else EPOCH
 
 
 def frontend(frontend_id: FrontendId) -> str:
@@ -126,7 +150,8 @@ def of_function_key(key: str) -> OfFunction:
 
 
 def node_of_key(key: str) -> NodeId:
-    return NodeId(key.removeprefix(NODES))
+    """Of a worker in any shard; a node's id has no slash."""
+    return NodeId(key.rpartition("/")[2])
 
 
 def package_name(sha256: str) -> str:

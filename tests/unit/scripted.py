@@ -154,7 +154,7 @@ async def serving(
         functions or NoFunctions(),
         versions or NoVersions(),
         layers or NoLayers(),
-        fleet or Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
+        fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         limits or NoLimits(),
         guard or Guard(None),
     )

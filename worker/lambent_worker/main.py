@@ -15,8 +15,9 @@ from lambent_chassis import link
 from lambent_chassis.etcd import Etcd, EtcdError, Lease
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
-from lambent_proto import frames, keys, registrations
-from lambent_proto.ids import NodeId
+from lambent_chassis.settled import settled
+from lambent_proto import frames, keys, registrations, shards
+from lambent_proto.ids import NodeId, node_name
 from lambent_worker import service
 from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
@@ -41,6 +42,10 @@ class Retired(Exception):
     """This registration is over: the process ends, and a new one registers anew."""
 
 
+class NameTaken(Exception):
+    """Another shard has a worker of this name. The message says what to do."""
+
+
 async def run(settings: WorkerSettings, started: Started) -> None:
     """Serves until it is cancelled, and then until its instances have been moved away, `drain_s` at the most.
 
@@ -49,6 +54,7 @@ async def run(settings: WorkerSettings, started: Started) -> None:
     node = NodeId(f"{settings.name}@{secrets.token_hex(4)}")
     agent = Agent(node, settings.memory_mb)
     async with settings.etcd_session() as etcd:
+        await _check_shard(settings, etcd)
         lease = await etcd.lease(int(settings.lease_ttl_s))
         try:
             async with (
@@ -56,13 +62,26 @@ async def run(settings: WorkerSettings, started: Started) -> None:
                 _listening(settings, agent, logs) as at,
             ):
                 registration = _registration(settings, agent, backend.protections(), runtimes, at)
-                metrics = Metrics(backend.protections(), agent.core)
+                metrics = Metrics(backend.protections(), agent.core, settings.shard)
                 agent.launched = metrics.launched
                 async with serving(metrics, settings.host, settings.metrics_port) as metrics_address:
                     ready = partial(started, metrics=metrics_address)
-                    await _serve(registration, etcd, lease, agent, ready, settings.drain_s)
+                    await _serve(registration, settings, etcd, lease, agent, ready)
         finally:
             await _end(lease)  # only now: as long as the key is there, instances may exist
+
+
+async def _check_shard(settings: WorkerSettings, etcd: Etcd) -> None:
+    """Raises WrongShards, and NameTaken: people call the node by its name, to drain it."""
+    number = settings.shards
+    shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
+    for shard in set(range(number)) - {settings.shard}:
+        there = (await etcd.get_prefix(keys.nodes(shard))).items
+        if any(node_name(keys.node_of_key(item.key)) == settings.name for item in there):
+            raise NameTaken(
+                f"shard {shard} has a worker that is called {settings.name!r} too: give this one, of shard "
+                f"{settings.shard}, another `name`, such as {settings.name}-s{settings.shard}"
+            )
 
 
 def _registration(
@@ -88,24 +107,24 @@ def _registration(
 
 async def _serve(
     registration: registrations.Worker,
+    settings: WorkerSettings,
     etcd: Etcd,
     lease: Lease,
     agent: Agent,
     started: Started,
-    drain_s: float,
 ) -> None:
     retired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     agent.retire = lambda why: None if retired.done() else retired.set_result(why)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_keep(agent, lease))
-        await etcd.put(keys.node(agent.node), registrations.encode(registration), lease)
-        _log.info("registered", node=agent.node, memory_mb=registration.memory_mb)
-        tasks.create_task(PlacementStream(etcd, agent).run())
+        await etcd.put(keys.node(settings.shard, agent.node), registrations.encode(registration), lease)
+        _log.info("registered", node=agent.node, shard=settings.shard, memory_mb=registration.memory_mb)
+        tasks.create_task(PlacementStream(etcd, agent, settings.shard).run())
         started(data=registration.data_address, control=registration.control_address)
         try:
             await asyncio.wait([retired])  # unlike awaiting it, leaves it as it is for the drain
         except asyncio.CancelledError:
-            await _drain(agent, retired, drain_s)
+            await _drain(agent, retired, settings.drain_s)
             raise
         raise Retired(f"{agent.node}: {retired.result()}")
 

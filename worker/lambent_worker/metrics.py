@@ -23,7 +23,7 @@ _MB: Final = 1024 * 1024
 
 
 class Metrics:
-    def __init__(self, protections: Protections, core: Agent) -> None:
+    def __init__(self, protections: Protections, core: Agent, shard: int = 0) -> None:
         self._registry = CollectorRegistry()
         self._starts = Counter(
             "lambent_worker_starts",
@@ -34,6 +34,7 @@ class Metrics:
         )
         self._isolation(protections)
         self._load(core)
+        self._gauge("shard", "Number of the fleet's shard that it belongs to; the first is 0.").set(shard)
 
     def launched(self, runtime: str, kind: str) -> None:
         """A runtime was started in an instance. `kind` is one of those that `lambent_worker_starts` names."""

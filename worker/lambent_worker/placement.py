@@ -24,9 +24,10 @@ REOPEN_S: Final = 0.1
 
 
 class PlacementStream:
-    def __init__(self, etcd: Etcd, agent: Agent) -> None:
+    def __init__(self, etcd: Etcd, agent: Agent, shard: int) -> None:
         self._etcd = etcd
         self._agent = agent
+        self._shard = shard
         self._outbox: Outbox[wire.WorkerReport] | None = None
         self._log = structlog.get_logger()
         agent.report = self._say
@@ -34,7 +35,7 @@ class PlacementStream:
     async def run(self) -> None:
         """Never returns. To be called only once this worker is registered: a leader that has read the list
         of workers must know of every one that another leader may have given grants to."""
-        await while_set(self._etcd, keys.LEADER, self._attach)
+        await while_set(self._etcd, keys.leader(self._shard), self._attach)
 
     async def _attach(self, value: bytes) -> None:
         """Opens streams to this leader until cancelled, because another one leads."""
@@ -67,6 +68,7 @@ class PlacementStream:
             node=self._agent.node,
             memory_mb=core.memory_mb,
             leaving=core.leaving,
+            shard=self._shard,
             instances=[
                 wire.HeldInstance(
                     instance=instance.id,

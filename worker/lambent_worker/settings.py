@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
 from lambent_proto import labels
 from lambent_proto.ids import MIN_MEMORY_MB
+from lambent_proto.shards import MOST_SHARDS, Shard
 
 _MB: Final = 1024 * 1024
 
@@ -47,6 +48,10 @@ class WorkerSettings(Settings):
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     memory_mb: int = Field(default_factory=memory_for_instances_mb, ge=MIN_MEMORY_MB)
     """For all instances together."""
+    shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
+    """How many the fleet has: docs/shards.md."""
+    shard: int = Field(default=0, ge=0)
+    """Which one it belongs to; the first is 0. A host that is to serve several has a worker for each."""
     labels: Annotated[CommaSeparated, AfterValidator(_labels)] = Field(default=[])
     """What functions may require or prefer of a node, each `KEY=VALUE`, such as `gpu=true`."""
     code_cache_mb: int = Field(default=10_240, ge=1)
@@ -63,3 +68,13 @@ class WorkerSettings(Settings):
     """What isolates instances. namespaces: all that a shared kernel can; process: nothing."""
     require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "namespaces"
     """It does not start where its sandbox reaches less."""
+
+    @property
+    def place(self) -> Shard:
+        """Raises ValueError if the fleet has no such shard."""
+        return Shard(self.shard, self.shards)
+
+    @model_validator(mode="after")
+    def _shard_is_there(self) -> Self:
+        Shard(self.shard, self.shards)
+        return self

@@ -33,6 +33,7 @@ from lambent_proto.ids import (
 class Acts:
     books: Books
     epoch: Epoch
+    shard: int = 0
     serial: int = 0
     """How many lease numbers this epoch has given out."""
 
@@ -61,7 +62,7 @@ class Acts:
         provisioned: bool = False,
     ) -> Grant:
         number = self._next()
-        name = InstanceId(f"{self.epoch:x}-{self.serial:x}")
+        name = InstanceId(f"{f's{self.shard}-' if self.shard else ''}{self.epoch:x}-{self.serial:x}")
         instance = Instance(name, version.key, node, version.memory_mb, number, state, frontend)
         instance.provisioned = provisioned
         self.books.add(instance)

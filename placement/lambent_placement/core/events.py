@@ -51,6 +51,8 @@ class ConcurrencySet:
 
     concurrency: int
     at: float
+    elsewhere: int = 0
+    """What functions of other shards reserve of it."""
 
 
 @message

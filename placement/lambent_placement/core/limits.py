@@ -4,10 +4,14 @@ The fleet's concurrency is how many instances may be running at one time, over a
 and those that somebody holds a lease on. A function with a reservation has that much for itself and no more:
 there are never more instances of it, running or idle. All other functions share the rest, and of none are
 there more instances than that. Source: Lambda's documentation of concurrency; `docs/concurrency.md`.
+
+A shard of a large fleet has an equal part of that rest, whatever the other shards use of theirs.
 """
 
 from dataclasses import dataclass
 from typing import Final
+
+from lambent_proto.shards import ONLY, Shard
 
 CONCURRENCY: Final = 1000
 """Lambda's default for an account."""
@@ -45,8 +49,12 @@ class Pool:
 
     concurrency: int = CONCURRENCY
     """The whole fleet's."""
+    shard: Shard = ONLY
+    """Whose pool it is."""
     reserved: int = 0
-    """By all functions that reserve some."""
+    """By all functions of this shard that reserve some."""
+    elsewhere: int = 0
+    """By those of the other shards."""
     used: int = 0
     """Running instances of functions without a reservation."""
     refused: bool = False
@@ -54,4 +62,4 @@ class Pool:
 
     @property
     def size(self) -> int:
-        return max(0, self.concurrency - self.reserved)
+        return self.shard.share(max(0, self.concurrency - self.reserved - self.elsewhere))

@@ -75,6 +75,7 @@ from lambent_proto.ids import (
     LeaseNumber,
     function_of,
 )
+from lambent_proto.shards import ONLY, Shard
 
 KEEPS: Final = {"fixed": Fixed, "greedy-dual": GreedyDual, "histogram": Histogram}
 
@@ -98,6 +99,8 @@ class Scheduler:
     keep: str = "fixed"
     """Which policy says what becomes of idle instances: one of KEEPS."""
     keep_alive_s: float = KEPT_S
+    shard: Shard = ONLY
+    """What it leads."""
     pruned_at: float = 0.0
     books: Books = field(default_factory=Books)
     acts: Acts = field(init=False)
@@ -109,7 +112,8 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self.books.keep = KEEPS[self.keep](self.books, self.keep_alive_s)
-        self.acts = Acts(self.books, self.epoch)
+        self.books.pool.shard = self.shard
+        self.acts = Acts(self.books, self.epoch, self.shard.number)
         self.supply = Supply(self.books, self.acts)
         self.reports = Reports(self.books, self.acts, self.supply)
         self.drains = Drains(self.books, self.acts)
@@ -366,6 +370,7 @@ class Scheduler:
     def _concurrency_set(self, event: ConcurrencySet) -> list[Command]:
         before = self.books.pool.size
         self.books.pool.concurrency = event.concurrency
+        self.books.pool.elsewhere = event.elsewhere
         return self._pool_changed(before, event.at) + self.supply.serve_needy(event.at)
 
     def _pool_changed(self, before: int, at: float) -> list[Command]:

@@ -277,8 +277,11 @@ class Supply:
         pool = self.books.pool
         if pool.used < pool.size:
             return Unmet.COUNTING, "a worker has not reported yet what runs there"
-        reserved = f", {pool.reserved} of it reserved" if pool.reserved else ""
+        taken = pool.reserved + pool.elsewhere
+        reserved = f", {taken} of it reserved" if taken else ""
         whole = f"the fleet's concurrency of {pool.concurrency}{reserved}"
+        if pool.shard.of > 1:
+            whole = f"the {pool.size} that shard {pool.shard.number} of {pool.shard.of} has of {whole}"
         return Unmet.FLEET_LIMIT, f"{pool.used} instances run that share {whole}"
 
     def _start_on_a_node(

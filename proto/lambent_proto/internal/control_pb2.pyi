@@ -72,14 +72,17 @@ class FrontendHello(_message.Message):
     LEASES_FIELD_NUMBER: _builtins.int
     DEMANDS_FIELD_NUMBER: _builtins.int
     LINKED_NODES_FIELD_NUMBER: _builtins.int
+    SHARD_FIELD_NUMBER: _builtins.int
     frontend: _builtins.str
+    shard: _builtins.int
+    """whose leader is meant"""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]: ...
     @_builtins.property
     def demands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Demand]: ...
     @_builtins.property
     def linked_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """workers this frontend has a data connection to"""
+        """workers of the shard this frontend has a data connection to"""
 
     def __init__(
         self,
@@ -88,10 +91,11 @@ class FrontendHello(_message.Message):
         leases: _abc.Iterable[Global___HeldLease] | None = ...,
         demands: _abc.Iterable[Global___Demand] | None = ...,
         linked_nodes: _abc.Iterable[_builtins.str] | None = ...,
+        shard: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands", "frontend", b"frontend", "leases", b"leases", "linked_nodes", b"linked_nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands", "frontend", b"frontend", "leases", b"leases", "linked_nodes", b"linked_nodes", "shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,10 +565,13 @@ class WorkerHello(_message.Message):
     MEMORY_MB_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
+    SHARD_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     memory_mb: _builtins.int
     leaving: _builtins.bool
     """as Leaving, said again to every leader"""
+    shard: _builtins.int
+    """that it belongs to"""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldInstance]: ...
     def __init__(
@@ -574,10 +581,11 @@ class WorkerHello(_message.Message):
         memory_mb: _builtins.int = ...,
         instances: _abc.Iterable[Global___HeldInstance] | None = ...,
         leaving: _builtins.bool = ...,
+        shard: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "leaving", b"leaving", "memory_mb", b"memory_mb", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "leaving", b"leaving", "memory_mb", b"memory_mb", "node", b"node", "shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -876,12 +884,17 @@ class DescribeRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    SHARD_FIELD_NUMBER: _builtins.int
+    shard: _builtins.int
+    """whose leader is meant"""
     def __init__(
         self,
+        *,
+        shard: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1052,12 +1065,17 @@ Global___DescribedProvisioned: _TypeAlias = DescribedProvisioned  # noqa: Y015
 class DescribeShadowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    SHARD_FIELD_NUMBER: _builtins.int
+    shard: _builtins.int
+    """whose leader is meant"""
     def __init__(
         self,
+        *,
+        shard: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ if _version_not_supported:
 class PlacementStub:
     """Placement's side of the control plane. Each part opens one stream to the leading placement and first
     says everything it holds; a broken stream is opened again the same way, so nothing is ever patched up.
-    A placement that does not lead answers FAILED_PRECONDITION.
+    A placement that does not lead, or leads another shard than the one that is meant, answers FAILED_PRECONDITION.
     """
 
     def __init__(self, channel):
@@ -62,7 +62,7 @@ class PlacementStub:
 class PlacementServicer:
     """Placement's side of the control plane. Each part opens one stream to the leading placement and first
     says everything it holds; a broken stream is opened again the same way, so nothing is ever patched up.
-    A placement that does not lead answers FAILED_PRECONDITION.
+    A placement that does not lead, or leads another shard than the one that is meant, answers FAILED_PRECONDITION.
     """
 
     def AttachFrontend(self, request_iterator, context):
@@ -125,7 +125,7 @@ def add_PlacementServicer_to_server(servicer, server):
 class Placement:
     """Placement's side of the control plane. Each part opens one stream to the leading placement and first
     says everything it holds; a broken stream is opened again the same way, so nothing is ever patched up.
-    A placement that does not lead answers FAILED_PRECONDITION.
+    A placement that does not lead, or leads another shard than the one that is meant, answers FAILED_PRECONDITION.
     """
 
     @staticmethod

@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class PlacementStub:
     """Placement's side of the control plane. Each part opens one stream to the leading placement and first
     says everything it holds; a broken stream is opened again the same way, so nothing is ever patched up.
-    A placement that does not lead answers FAILED_PRECONDITION.
+    A placement that does not lead, or leads another shard than the one that is meant, answers FAILED_PRECONDITION.
     """
 
     @_typing.overload
@@ -47,7 +47,7 @@ class PlacementStub:
 class PlacementAsyncStub(PlacementStub):
     """Placement's side of the control plane. Each part opens one stream to the leading placement and first
     says everything it holds; a broken stream is opened again the same way, so nothing is ever patched up.
-    A placement that does not lead answers FAILED_PRECONDITION.
+    A placement that does not lead, or leads another shard than the one that is meant, answers FAILED_PRECONDITION.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -61,7 +61,7 @@ class PlacementAsyncStub(PlacementStub):
 class PlacementServicer(metaclass=_abc_1.ABCMeta):
     """Placement's side of the control plane. Each part opens one stream to the leading placement and first
     says everything it holds; a broken stream is opened again the same way, so nothing is ever patched up.
-    A placement that does not lead answers FAILED_PRECONDITION.
+    A placement that does not lead, or leads another shard than the one that is meant, answers FAILED_PRECONDITION.
     """
 
     @_abc_1.abstractmethod

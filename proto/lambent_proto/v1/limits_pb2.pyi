@@ -57,21 +57,25 @@ class FleetConcurrency(_message.Message):
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
     UNRESERVED_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
     reserved: _builtins.int
     """by all functions together"""
     unreserved: _builtins.int
     """what functions without a reservation share"""
+    shards: _builtins.int
+    """each has an equal part of what is shared, the remainder goes to the first ones"""
     def __init__(
         self,
         *,
         concurrency: _builtins.int = ...,
         reserved: _builtins.int = ...,
         unreserved: _builtins.int = ...,
+        shards: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "reserved", b"reserved", "unreserved", b"unreserved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "reserved", b"reserved", "shards", b"shards", "unreserved", b"unreserved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

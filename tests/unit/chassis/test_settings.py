@@ -113,3 +113,38 @@ def test_workers_memory(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAMBENT_MEMORY_MB", "127")
     with pytest.raises(BadSettings, match="LAMBENT_MEMORY_MB: input should be greater than or equal to 128"):
         WorkerSettings.load(config)
+
+
+def test_options_beat_file_and_environment(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not given stays as it was, a list and a variable's value too; what is wrong is said."""
+    config.write_text(config.read_text() + 'data = "/srv/data"\nshards = 3\n')
+    monkeypatch.setenv("LAMBENT_SHARD", "1")
+    monkeypatch.setenv("LAMBENT_LABELS", "zone=a,gpu=true")
+    monkeypatch.setenv("LAMBENT_ETCD_PASSWORD", "secret")
+    settings = WorkerSettings.load(config).with_options({"shard": 2})
+    assert (settings.shards, settings.shard, settings.labels) == (3, 2, ["gpu=true", "zone=a"])
+    assert settings.etcd_password.get_secret_value() == "secret"
+    assert settings.etcd == ["10.0.0.1:2379", "https://10.0.0.2:2379"]
+    with pytest.raises(BadSettings, match="there is no shard 2 in a fleet with 2"):
+        settings.with_options({"shards": 2})
+    with pytest.raises(BadSettings, match=r"shards: .*less than or equal to 64"):
+        settings.with_options({"shards": 65})
+
+
+@pytest.mark.parametrize("model", [PlacementSettings, WorkerSettings])
+def test_a_shard_that_is_not_there(model: type[WorkerSettings], tmp_path: Path) -> None:
+    """The fleet has one, unless it is told of more."""
+    config = tmp_path / "part.toml"
+    config.write_text('etcd = ["a:1"]\nshard = 1\n')
+    if model is WorkerSettings:
+        config.write_text(config.read_text() + 'packages = "/p"\ndata = "/d"\n')
+    with pytest.raises(BadSettings, match=r"there is no shard 1 in a fleet with 1 \(0 alone\)"):
+        model.load(config)
+
+
+def test_each_shard_has_room_for_the_largest_event(config: Path) -> None:
+    """An equal part of a frontend's bytes is not less than it needs."""
+    config.write_text(config.read_text() + "max_waiting_bytes = 16777215\n")
+    assert FrontendSettings.load(config).shards == 1
+    config.write_text(config.read_text() + "shards = 2\n")
+    assert "16,777,216 bytes are the least (given: 16,777,215)" in faults(config)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import grpc.aio
 import pytest
@@ -12,7 +13,7 @@ from lambent_chassis import grpc_options
 from lambent_frontend.calls import Candidate, Explained
 from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
-from lambent_proto.errors import NotReady, UnknownRequest
+from lambent_proto.errors import InvalidRequest, NotReady, UnknownNode, UnknownRequest
 from lambent_proto.ids import NodeId, RequestId
 from lambent_proto.internal import control_pb2, control_pb2_grpc
 from lambent_proto.v1 import fleet_pb2, invoke_pb2
@@ -99,7 +100,7 @@ async def fleet_of(
 ) -> AsyncIterator[Client]:
     dispatcher = dispatcher or ScriptedDispatcher()
     async with listening(placement) as address:
-        fleet = Fleet(lambda: leader or (address if placement else ""), dispatcher, FRONTEND, NoStore())
+        fleet = Fleet(lambda: [leader or (address if placement else "")], dispatcher, FRONTEND, NoStore())
         async with serving(dispatcher, fleet=fleet) as frontend, Client(frontend) as client:
             yield client
 
@@ -277,3 +278,95 @@ async def test_a_node_that_cannot_be_read_is_a_line() -> None:
     assert sorted(line.node for line in lines) == ["n1", "n2"]
     assert any("log of node n2 cannot be read" in line.text for line in lines)
     assert any(line.text == "f a" for line in lines)
+
+
+@asynccontextmanager
+async def fleet_of_two(*placements: Placement | None, store: NoStore | None = None) -> AsyncIterator[Client]:
+    """Of two shards; None: nobody leads it."""
+    dispatcher = ScriptedDispatcher()
+    async with listening(placements[0]) as first, listening(placements[1]) as second:
+        there = zip((first, second), placements, strict=True)
+        leaders = [address if placement else "" for address, placement in there]
+        fleet = Fleet(lambda: leaders, dispatcher, FRONTEND, store or NoStore())
+        async with serving(dispatcher, fleet=fleet) as frontend, Client(frontend) as client:
+            yield client
+
+
+async def test_nodes_and_instances_of_all_shards() -> None:
+    """Each node with its shard, each shard with its leader; a function's instances are asked of its own."""
+    one, two = Placement(), Placement()
+    one.add_node("b@2")
+    two.add_node("a@77")
+    two.described.epoch = 8
+    one.described.instances.add(instance="1-1", version="f:$LATEST:rev1", node="b@2")
+    two.described.instances.add(instance="s1-1-1", version="A:$LATEST:rev1", node="a@77")
+    async with fleet_of_two(one, two) as client:
+        answer = await client.nodes()
+        everything = await client.instances()
+        of_second = await client.instances("A")
+    assert [(node.name, node.shard) for node in answer.nodes] == [("a", 1), ("b", 0)]
+    assert [(it.number, it.epoch, it.missing) for it in answer.shards] == [(0, 3, ""), (1, 8, "")]
+    assert (answer.epoch, answer.leader) == (3, answer.shards[0].leader)
+    assert [it.id for it in everything] == ["s1-1-1", "1-1"]
+    assert [it.id for it in of_second] == ["s1-1-1"]
+
+
+async def test_a_shard_without_a_leader_hides_nothing_of_the_others() -> None:
+    """What is missing is said; a function of the other shard is shown, one of this shard is not ready."""
+    two = Placement()
+    two.add_node("a@77")
+    two.described.instances.add(instance="s1-1-1", version="A:$LATEST:rev1", node="a@77")
+    async with fleet_of_two(None, two) as client:
+        answer = await client.nodes()
+        assert [node.name for node in answer.nodes] == ["a"]
+        assert "no placement of shard 0 leads" in answer.shards[0].missing
+        listed = await client.list_instances()
+        assert ([it.id for it in listed.instances], list(listed.missing_shards)) == (["s1-1-1"], [0])
+        assert [it.id for it in await client.instances("A")] == ["s1-1-1"]
+        with pytest.raises(NotReady, match="no placement of shard 0 leads"):
+            await client.instances("f")
+        with pytest.raises(NotReady, match="no placement of shard 0 leads"):
+            await client.drain("b")
+    async with fleet_of_two(None, None) as client:
+        with pytest.raises(NotReady, match="no placement of shard 0 leads"):
+            await client.nodes()
+
+
+async def test_the_shadow_of_each_shard() -> None:
+    """By its number; another is not there."""
+    one, two = Placement(), Placement()
+    two.shadow.epoch = 9
+    async with fleet_of_two(one, two) as client:
+        assert [(await client.shadow(shard)).epoch for shard in (0, 1)] == [3, 9]
+        with pytest.raises(InvalidRequest, match="no shard 2: this fleet has 2"):
+            await client.shadow(2)
+
+
+async def test_a_node_of_any_shard_is_drained() -> None:
+    """By its name, which the error lists where there is none such."""
+
+    class Store(NoStore):
+        drained: ClassVar[list[str]] = []
+
+        async def put(self, key: str, value: bytes) -> int:
+            self.drained.append(key)
+            return 1
+
+    one, two = Placement(), Placement()
+    one.add_node("b@2")
+    two.add_node("a@77")
+    async with fleet_of_two(one, two, store=Store()) as client:
+        await client.drain("a")
+        with pytest.raises(UnknownNode, match="a, b"):
+            await client.drain("c")
+    assert Store.drained == ["/lambent/drain/a"]
+
+
+async def test_logs_are_those_of_the_shard_of_the_function() -> None:
+    """The workers of another shard have none, and may be away."""
+    one, two = Placement(), Placement()
+    one.add_node("b@2", "127.0.0.1:1")
+    async with listening(logs=WorkerLogs((1.0, "a"))) as address:
+        two.add_node("a@77", address)
+        async with fleet_of_two(one, two) as client:
+            assert [line.text async for line in client.logs("A")] == ["A a"]

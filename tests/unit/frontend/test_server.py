@@ -37,7 +37,7 @@ def server() -> PublicServer:
         NoFunctions(),
         NoVersions(),
         NoLayers(),
-        Fleet(lambda: "", dispatcher, FRONTEND, NoStore()),
+        Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         NoLimits(),
         Guard(None),
     )
@@ -47,7 +47,7 @@ async def test_who_takes_no_more_says_so() -> None:
     """A call that comes then is refused as one that never ran, and reaches nobody."""
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
-    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(
         invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
     )
@@ -67,7 +67,7 @@ async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
     """Of a stopping frontend: what runs is waited for, what came later never ran, and is known not to."""
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
-    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(
         invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
     )

@@ -55,7 +55,7 @@ class Frontend(SimpleNamespace):
     told: control_pb2.DescribeResponse | LambentError
     """What placement says of the fleet."""
 
-    async def described(self) -> control_pb2.DescribeResponse:
+    async def described(self, function: FunctionName) -> control_pb2.DescribeResponse:
         if isinstance(self.told, LambentError):
             raise self.told
         return self.told

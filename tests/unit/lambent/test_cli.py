@@ -109,7 +109,7 @@ async def test_a_call_with_priority_and_tenant() -> None:
     for request, priority, tenant in (("r-1", Priority.HIGH, "team a"), ("r-2", Priority.NORMAL, "")):
         explained = Explained(RequestId(request), *what, priority, tenant)
         dispatcher.explained[explained.request_id] = explained
-    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     async with serving(dispatcher, fleet=fleet) as address:
         where = {"LAMBENT_ENDPOINT": address}
 
@@ -139,7 +139,7 @@ async def test_reasons() -> None:
         ("warm", "sticky_node", 7),
     ):
         dispatcher.counts[Counted(what, reason)] = count
-    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     async with serving(dispatcher, fleet=fleet) as address:
         where = {"LAMBENT_ENDPOINT": address}
         table = await asyncio.to_thread(lambent, "reasons", environment=where)
@@ -157,7 +157,7 @@ async def test_a_refusal_is_explained() -> None:
     dispatcher = ScriptedDispatcher()
     what = "f", "throttled", "full", "", "line_full", "", "", 0, 0, 0, 0, "limit_reached", ""
     dispatcher.explained[RequestId("r-1")] = Explained(RequestId("r-1"), *what)
-    fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     async with serving(dispatcher, fleet=fleet) as address:
         where = {"LAMBENT_ENDPOINT": address}
         done = await asyncio.to_thread(lambent, "explain", "r-1", environment=where)
