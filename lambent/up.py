@@ -22,7 +22,7 @@ from lambent.client import Client
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import EtcdNotStarted, find_etcd
 from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
-from lambent_frontend.settings import FrontendSettings
+from lambent_frontend.settings import FrontendSettings, is_loopback
 from lambent_placement.settings import PlacementSettings
 from lambent_proto.errors import LambentError, PlatformError
 from lambent_proto.v1.fleet_pb2 import Node
@@ -62,6 +62,11 @@ class Plan:
     grpc_host: str = "127.0.0.1"
     grpc_port: int = 50051
     """0 takes a free one."""
+    http_host: str = "127.0.0.1"
+    http_port: int = 9000
+    """0 takes a free one."""
+    no_auth: bool = False
+    """Whether the HTTP API may be reached from other machines although it authenticates nobody."""
     etcd: list[str] = field(default_factory=list)
     """Endpoints; empty: an etcd is started as well."""
     etcd_binary: str | None = None
@@ -83,6 +88,8 @@ class Fleet:
     def __init__(self, plan: Plan, say: Say) -> None:
         self.plan = plan
         self.endpoint = ""
+        self.http = ""
+        """Where the HTTP API is, `host:port`."""
         self.etcd: list[str] = list(plan.etcd)
         self.etcd_child: EtcdChild | None = None
         self.nodes: list[Node] = []
@@ -122,12 +129,21 @@ class Fleet:
         return {
             "pid": os.getpid(),
             "endpoint": self.endpoint,
+            "http": self.http,
             "etcd": self.etcd,
             "parts": [child.facts() for child in self.children],
         }
 
     async def _start(self) -> None:
-        _check_port(self.plan.grpc_host, self.plan.grpc_port)
+        plan = self.plan
+        if not is_loopback(plan.http_host) and not plan.no_auth:
+            raise CannotStart(
+                f"The HTTP API authenticates nobody, and {plan.http_host} may be reached from other "
+                f"machines: "
+                "listen on 127.0.0.1, or say --no-auth if everybody who reaches it may deploy and call."
+            )
+        _check_port("grpc", plan.grpc_host, plan.grpc_port)
+        _check_port("http", plan.http_host, plan.http_port)
         try:
             if not self.etcd:
                 await self._start_etcd()
@@ -191,17 +207,24 @@ class Fleet:
         }
 
     def _note_endpoint(self) -> None:
-        """The free port that the frontend took for 0 is the one it takes whenever it is started again."""
+        """The free ports that the frontend took for 0 are those it takes whenever it is started again."""
         frontend = next(child.facts() for child in self._parts if child.part == "frontend")
-        self.endpoint = frontend["addresses"]["grpc"]
-        if not self.plan.grpc_port:
-            config = Path(frontend["config"])
-            port = self.endpoint.rpartition(":")[2]
-            config.write_text(config.read_text().replace("grpc_port = 0\n", f"grpc_port = {port}\n"))
+        self.endpoint, self.http = frontend["addresses"]["grpc"], frontend["addresses"]["http"]
+        config = Path(frontend["config"])
+        for door, address in (("grpc", self.endpoint), ("http", self.http)):
+            port = address.rpartition(":")[2]
+            config.write_text(config.read_text().replace(f"{door}_port = 0\n", f"{door}_port = {port}\n"))
         self._publish()
 
     def _frontend(self) -> dict[str, Any]:
-        where = {"grpc_host": self.plan.grpc_host, "grpc_port": self.plan.grpc_port}
+        plan = self.plan
+        where = {
+            "grpc_host": plan.grpc_host,
+            "grpc_port": plan.grpc_port,
+            "http_host": plan.http_host,
+            "http_port": plan.http_port,
+            "no_auth": plan.no_auth,
+        }
         return {"packages": str(_folder(self._data / "packages")), **where, **self.plan.frontend}
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
@@ -314,7 +337,7 @@ def _locked(data: Path) -> Iterator[None]:
         yield
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(door: str, host: str, port: int) -> None:
     """Before anything is started; 0, which takes a free one, is nobody's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -324,7 +347,7 @@ def _check_port(host: str, port: int) -> None:
     except OSError as error:
         raise CannotStart(
             f"{host}:{port} cannot be listened on ({error.strerror}): stop what does, or choose another port "
-            "with --grpc-port; 0 takes a free one."
+            f"with --{door}-port; 0 takes a free one."
         ) from error
 
 

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
             raise ValueError("etcd_cert and etcd_key go together: give both or neither")
         return self
 
+    def check(self) -> None:
+        """What a part's own settings must keep together, options included. Raises BadSettings."""
+
     def etcd_session(self) -> Etcd:
         """A session with this etcd, not connected yet."""
         # A certificate means TLS for every endpoint; without any, each endpoint's scheme says.

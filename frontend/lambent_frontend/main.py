@@ -10,6 +10,10 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
+from lambent_frontend.http.api import Api
+from lambent_frontend.http.invoke import Invoke
+from lambent_frontend.http.server import HttpServer
+from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits, follow_concurrency
@@ -64,25 +68,27 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         limits = Limits(etcd, catalogue)
         registry = Registry(etcd, catalogue)
         fleet = Fleet(lambda: placement.leader, driver, frontend, etcd)
-        invocations = Invocations(catalogue, driver, waiting_s=settings.waiting_s)
+        invoker = Invoker(catalogue, driver, waiting_s=settings.waiting_s)
         server = PublicServer(
-            invocations,
+            Invocations(invoker),
             Functions(catalogue, registry, packages, layers, limits),
             Versions(catalogue, registry, limits, fleet.described),
             Layers(layers, packages),
             fleet,
             limits,
         )
-        port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
+        http = HttpServer(Api({"Invoke": Invoke(invoker)}))
+        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
+        http_port = await http.start(settings.http_host, settings.http_port)
         try:
             await server.set_ready(True)
-            started(grpc=f"{settings.grpc_host}:{port}")
+            started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
-            invocations.take_no_more()
+            invoker.take_no_more()
             await server.set_ready(False)
             await asyncio.sleep(REFUSING_S)
-            await server.stop(STOP_GRACE_S)
+            await asyncio.gather(server.stop(STOP_GRACE_S), http.stop(STOP_GRACE_S))
 
 
 def _recorder(settings: FrontendSettings, driver: Driver) -> Recorder | None:

@@ -34,6 +34,15 @@ def isolation_options(command: Command) -> Command:
     return sandbox(required(command))
 
 
+def no_auth_option(command: Command) -> Command:
+    return click.option(
+        "--no-auth",
+        is_flag=True,
+        envvar="LAMBENT_NO_AUTH",
+        help="Let the HTTP API be reached from other machines, which may then all deploy and call.",
+    )(command)
+
+
 class Concurrency(click.ParamType[Any]):
     """A number of instances, or `default` for the fleet's own limit."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lambent.cli.failures import USAGE, FailedCommand
-from lambent.cli.options import isolation_options
+from lambent.cli.options import isolation_options, no_auth_option
 
 if TYPE_CHECKING:
     from lambent_chassis.settings import Settings
@@ -30,12 +30,13 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @part_options
-def frontend(config: Path | None, parent: int | None) -> int:
+@no_auth_option
+def frontend(config: Path | None, parent: int | None, *, no_auth: bool) -> int:
     """Run a frontend: it takes the calls."""
     from lambent_frontend.main import run
     from lambent_frontend.settings import FrontendSettings
 
-    return _serve("frontend", FrontendSettings, run, config, parent)
+    return _serve("frontend", FrontendSettings, run, config, parent, no_auth=no_auth or None)
 
 
 @click.command()
@@ -70,7 +71,7 @@ def _serve(
     run: Callable[..., Awaitable[None]],
     config: Path | None,
     parent: int | None,
-    **options: str | None,
+    **options: str | bool | None,
 ) -> int:
     """Options that are given beat the file and the environment."""
     from lambent_chassis.serve import die_with, serve
@@ -80,7 +81,10 @@ def _serve(
         die_with(parent)
     try:
         settings = model.load(config)
+        settings = settings.model_copy(
+            update={key: value for key, value in options.items() if value is not None}
+        )
+        settings.check()
     except BadSettings as error:
         raise FailedCommand(str(error), USAGE) from error
-    settings = settings.model_copy(update={key: value for key, value in options.items() if value is not None})
     return serve(part, settings, lambda started: run(settings, started=started))

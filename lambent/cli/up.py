@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lambent.cli.failures import FailedCommand
-from lambent.cli.options import isolation_options
+from lambent.cli.options import isolation_options, no_auth_option
 
 if TYPE_CHECKING:
     from lambent.up import Fleet, Plan
@@ -53,6 +53,16 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     show_default=True,
     help="0 takes a free one.",
 )
+@click.option("--http-host", default="127.0.0.1", envvar="LAMBENT_HTTP_HOST", show_default=True)
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    default=9000,
+    envvar="LAMBENT_HTTP_PORT",
+    show_default=True,
+    help="Of Lambda's HTTP API. 0 takes a free one.",
+)
+@no_auth_option
 @click.option(
     "--etcd",
     default="",
@@ -173,6 +183,7 @@ def _summary(fleet: "Fleet") -> str:
             click.style("Lambent is up. Ctrl-C stops it.", bold=True),
             "",
             f"  endpoint  {fleet.endpoint}",
+            f"  http      http://{fleet.http}, Lambda's API; it authenticates nobody",
             f"  workers   {fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
             f"  etcd      {etcd}",
             f"  data      {fleet.plan.data.absolute()}, logs in logs/",
@@ -183,6 +194,7 @@ def _summary(fleet: "Fleet") -> str:
             *export,
             "  lambent deploy DIR --name NAME --handler MODULE.FUNCTION",
             "  lambent invoke NAME -d '{\"a\": 1}' -v",
+            f"  aws lambda invoke --endpoint-url http://{fleet.http} --function-name NAME /dev/stdout",
         ]
     )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.invoker import Invoker
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_proto.definition import Definition
@@ -147,7 +148,7 @@ async def serving(
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
-        Invocations(AnyFunction(), dispatcher, waiting_s=WAITING_S),
+        Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S)),
         functions or NoFunctions(),
         versions or NoVersions(),
         layers or NoLayers(),

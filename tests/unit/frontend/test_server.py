@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from lambent.client import Client
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.invoker import Invoker
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
 from lambent_proto.errors import NotReady
@@ -32,7 +33,7 @@ from tests.unit.scripted import (
 def server() -> PublicServer:
     dispatcher = ScriptedDispatcher()
     return PublicServer(
-        Invocations(AnyFunction(), dispatcher, waiting_s=1),
+        Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1)),
         NoFunctions(),
         NoVersions(),
         NoLayers(),
@@ -44,14 +45,15 @@ def server() -> PublicServer:
 async def test_who_takes_no_more_says_so() -> None:
     """A call that comes then is refused as one that never ran, and reaches nobody."""
     dispatcher = ScriptedDispatcher()
-    invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
+    invoker = Invoker(AnyFunction(), dispatcher, waiting_s=1)
+    invocations = Invocations(invoker)
     fleet = Fleet(lambda: "", dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits())
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
         assert (await client.invoke("echo", {})).json() == {}
         async with client.stream() as stream:
             assert (await stream.invoke("echo", {})).json() == {}
-            invocations.take_no_more()
+            invoker.take_no_more()
             for invoke in (client.invoke, stream.invoke):
                 with pytest.raises(NotReady, match="being stopped"):
                     await invoke("echo", {})

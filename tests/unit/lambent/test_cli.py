@@ -206,11 +206,26 @@ def test_up_on_a_port_in_use(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = lambent("up", "--data", str(tmp_path / "data"), "--grpc-port", port)
+        done = lambent("up", "--data", str(tmp_path / "data"), "--grpc-port", port, "--http-port", "0")
     assert done.returncode == 1
     assert f"127.0.0.1:{port} cannot be listened on" in done.stderr
     assert "--grpc-port" in done.stderr
     assert not (tmp_path / "data" / "etcd").exists()
+
+
+def test_the_http_api_is_not_opened_to_others_unasked(tmp_path: Path) -> None:
+    """Nobody who reaches it is authenticated: neither `up` nor a frontend listens where others do, unless
+    told."""
+    done = lambent("up", "--data", str(tmp_path / "data"), "--http-host", "0.0.0.0")
+    assert done.returncode == 1
+    assert "authenticates nobody" in done.stderr
+    assert "--no-auth" in done.stderr
+    assert not (tmp_path / "data" / "etcd").exists()
+    config = tmp_path / "frontend.toml"
+    config.write_text('etcd = ["127.0.0.1:1"]\npackages = "p"\nhttp_host = "::"\n')
+    done = lambent("frontend", "--config", str(config))
+    assert done.returncode == 2
+    assert "http_host: the HTTP API authenticates nobody" in done.stderr
 
 
 def test_deploying_a_folder_that_cannot_be_packed(tmp_path: Path) -> None:
