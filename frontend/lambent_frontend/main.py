@@ -10,9 +10,13 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
-from lambent_frontend.http.api import Api
+from lambent_frontend.http.account import GetAccountSettings
+from lambent_frontend.http.api import Api, Operation
+from lambent_frontend.http.functions import FunctionOperations
 from lambent_frontend.http.invoke import Invoke
+from lambent_frontend.http.layers import LayerOperations
 from lambent_frontend.http.server import HttpServer
+from lambent_frontend.http.versions import VersionOperations
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
@@ -24,6 +28,7 @@ from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
+from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
@@ -64,20 +69,30 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         await workers.known.wait()
         await peers.known.wait()
         packages = Packages(open_store(settings.packages))
-        layers = LayerCatalogue(etcd)
+        layer_catalogue = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue)
         registry = Registry(etcd, catalogue)
         fleet = Fleet(lambda: placement.leader, driver, frontend, etcd)
+        functions = Functions(catalogue, registry, packages, layer_catalogue, limits)
+        versions = Versions(catalogue, registry, limits, fleet.described)
+        layers = Layers(layer_catalogue, packages)
         invoker = Invoker(catalogue, driver, waiting_s=settings.waiting_s)
         server = PublicServer(
             Invocations(invoker),
-            Functions(catalogue, registry, packages, layers, limits),
-            Versions(catalogue, registry, limits, fleet.described),
-            Layers(layers, packages),
+            FunctionsService(functions),
+            VersionsService(versions),
+            LayersService(layers),
             fleet,
-            limits,
+            LimitsService(limits),
         )
-        http = HttpServer(Api({"Invoke": Invoke(invoker)}))
+        operations: dict[str, Operation] = {
+            "Invoke": Invoke(invoker),
+            "GetAccountSettings": GetAccountSettings(catalogue, limits),
+            **FunctionOperations(functions, versions).operations(),
+            **VersionOperations(versions).operations(),
+            **LayerOperations(layers).operations(),
+        }
+        http = HttpServer(Api(operations))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
         try:

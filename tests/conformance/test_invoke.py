@@ -1,6 +1,5 @@
 """Invoke as boto3 and the command line of AWS see it."""
 
-import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -10,9 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lambent.client import Client
-from tests.conformance.conftest import RUNTIME, package
-from tests.e2e.fleet import Fleet
+from tests.conformance.test_functions import create
 
 pytestmark = pytest.mark.conformance
 
@@ -20,16 +17,11 @@ F = "invoked"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def deployed(fleet: Fleet) -> None:
-    asyncio.run(deploy(fleet))
-
-
-async def deploy(fleet: Fleet) -> None:
-    async with Client(fleet.endpoint) as client:
-        await client.create_function(F, package(), runtime=RUNTIME, handler="app.handler", timeout_s=2)
-        await client.versions.publish(F)
-        await client.versions.create_alias(F, "live", "1")
-        await client.create_function("off", package(), runtime=RUNTIME, handler="app.handler", concurrency=0)
+def deployed(aws: Any) -> None:
+    create(aws, F, Timeout=2, Publish=True)
+    aws.create_alias(FunctionName=F, Name="live", FunctionVersion="1")
+    create(aws, "off")
+    aws.put_function_concurrency(FunctionName="off", ReservedConcurrentExecutions=0)
 
 
 def call(aws: Any, event: object, **fields: Any) -> tuple[Any, dict[str, Any]]:

@@ -148,7 +148,7 @@ def test_left_alone(data: Path) -> None:
             try:
                 assert by_hand.stdout is not None
                 ready = by_hand.stdout.readline()
-                assert ready == f"lambent frontend frontend ready grpc={fleet.endpoint}\n"
+                assert ready == f"lambent frontend frontend ready grpc={fleet.endpoint} http={fleet.http}\n"
                 assert fleet.lambent("nodes").returncode == 0
             finally:
                 by_hand.terminate()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import parse_qsl
 
 from lambent_frontend.http.errors import Refused, invalid
 from lambent_frontend.http.messages import Request
@@ -18,17 +19,25 @@ class Asked:
     request: Request
     path: Mapping[str, str]
     query: Mapping[str, str]
+    subject: str = ""
+    """ARN of what the request is about, where its path does not say."""
 
     def function(self) -> Named:
         """The function of the path, and what of it the path or `Qualifier` names. Raises InvalidRequest."""
         return function_named(self.path["FunctionName"], self.query.get("Qualifier", ""))
 
     def arn(self) -> str:
-        """Of the function that is asked for, as far as it can be told."""
+        """Of what is asked for, as far as it can be told."""
+        if self.subject:
+            return self.subject
         try:
             return function_arn(*self.function())
         except (InvalidRequest, KeyError):
             return function_arn(self.path.get("FunctionName", "")[:170])
+
+    def all_of(self, name: str) -> list[str]:
+        """The values of what the query may say several times."""
+        return [value for key, value in parse_qsl(self.request.query) if key == name]
 
     def max_items(self) -> int:
         """0 if it was not asked for. Raises Refused."""

@@ -92,6 +92,16 @@ def _unknown_function(error: LambentError, arn: str) -> Refused:
     return Refused(404, "ResourceNotFoundException", f"Function not found: {arn}", detail=error.message)
 
 
+def _function_exists(error: LambentError, arn: str) -> Refused:
+    name = arn.rpartition(":")[2]
+    said = f"Function already exist: {name}"
+    return Refused(409, "ResourceConflictException", said, detail=error.message)
+
+
+def _alias_exists(error: LambentError, arn: str) -> Refused:
+    return Refused(409, "ResourceConflictException", f"Alias already exists: {arn}", detail=error.message)
+
+
 def _throttled(error: LambentError, _: str) -> Refused:
     why = error.throttle_reason if isinstance(error, errors.Throttled) else ""
     fields = {"Reason": why} if why else {}
@@ -114,8 +124,8 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     ),
     errors.UnknownNode: _plain(404, "ResourceNotFoundException"),
     errors.UnknownRequest: _plain(404, "ResourceNotFoundException"),
-    errors.FunctionExists: _plain(409, "ResourceConflictException"),
-    errors.AliasExists: _plain(409, "ResourceConflictException"),
+    errors.FunctionExists: _function_exists,
+    errors.AliasExists: _alias_exists,
     errors.NotProvisioned: _plain(404, "ProvisionedConcurrencyConfigNotFoundException"),
     errors.InUse: _plain(409, "ResourceConflictException"),
     errors.RevisionMismatch: _worded(412, "PreconditionFailedException", _CHANGED),
