@@ -164,6 +164,40 @@ def test_a_new_configuration(aws: Any, name: str) -> None:
         aws.update_function_configuration(FunctionName=name, Timeout=3, RevisionId=made["RevisionId"])
 
 
+@pytest.mark.parametrize(
+    ("method", "fields", "words"),
+    [
+        ("update_function_configuration", {"VpcConfig": {"SubnetIds": ["s"]}}, "VpcConfig is not there"),
+        (
+            "update_function_configuration",
+            {"TracingConfig": {"Mode": "Active"}},
+            "TracingConfig is not there",
+        ),
+        ("update_function_code", {"ImageUri": "a/b:c"}, "images are not there"),
+        ("update_function_code", {"S3Bucket": "bucket", "S3Key": "key"}, "S3 is not there"),
+    ],
+)
+def test_what_is_not_updated(aws: Any, name: str, method: str, fields: dict[str, Any], words: str) -> None:
+    """Nobody shall believe in what is not there."""
+    made = create(aws, name)
+    with pytest.raises(ClientError, match=words) as raised:
+        getattr(aws, method)(FunctionName=name, **fields)
+    assert code_of(raised) == ("NotImplementedException", 501)
+    assert aws.get_function_configuration(FunctionName=name)["RevisionId"] == made["RevisionId"]
+
+
+def test_where_the_code_is(aws: Any, name: str) -> None:
+    """Nothing to download yet."""
+    create(aws, name)
+    assert aws.get_function(FunctionName=name)["Code"] == {"RepositoryType": "Lambent"}
+
+
+def test_versions_in_the_list_of_functions(aws: Any) -> None:
+    with pytest.raises(ClientError, match="ListVersionsByFunction") as raised:
+        aws.list_functions(FunctionVersion="ALL")
+    assert code_of(raised) == ("NotImplementedException", 501)
+
+
 def test_lists(aws: Any, name: str) -> None:
     """Page by page, each function once, in the order of their names."""
     mine = [f"{name}-{number}" for number in range(5)]

@@ -120,6 +120,13 @@ def test_an_event_that_is_no_json(aws: Any) -> None:
         aws.invoke(FunctionName=F, Payload=b"{")
 
 
+def test_a_large_event_that_is_no_json(aws: Any) -> None:
+    """It is left to the runtime to say so."""
+    payload, answer = call(aws, {}, Payload=b'"' + b"a" * 300_000)
+    assert answer["FunctionError"] == "Unhandled"
+    assert payload["errorType"]
+
+
 def test_an_event_that_is_too_large(aws: Any) -> None:
     """The client has sent all of it, and reads why it was for nothing."""
     with pytest.raises(ClientError, match="Request must be smaller than 6291556 bytes") as raised:

@@ -102,6 +102,7 @@ def test_provisioned_concurrency(aws: Any, published: str) -> None:
     assert put["RequestedProvisionedConcurrentExecutions"] == 1
     got = aws.get_provisioned_concurrency_config(FunctionName=published, Qualifier="1")
     assert got["Status"] in ("IN_PROGRESS", "READY")
+    assert "LastModified" not in got
     [listed] = aws.list_provisioned_concurrency_configs(FunctionName=published)[
         "ProvisionedConcurrencyConfigs"
     ]

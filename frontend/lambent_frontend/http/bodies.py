@@ -162,6 +162,7 @@ _SAY_NOTHING: Final[dict[str, Any]] = {
 
 _IN_WORDS: Final = {
     "S3Bucket": "Code in S3 is not there: send it as ZipFile.",
+    "S3Key": "Code in S3 is not there: send it as ZipFile.",
     "ImageUri": "Container images are not there: send a ZipFile.",
     "PackageType": "Container images are not there: PackageType can be Zip alone.",
 }
@@ -186,8 +187,7 @@ def package(zip_file: str | None) -> bytes:
 
 
 def _check_all_there(operation: str, body: Body) -> None:
-    for name in body.model_fields_set:
-        value = getattr(body, name)
+    for name, value in body:
         if isinstance(value, Body):
             _check_all_there(operation, value)
         elif name == "Architectures":
