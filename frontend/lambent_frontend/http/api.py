@@ -37,6 +37,12 @@ class Api:
         return Refused(413, "RequestEntityTooLargeException", said)
 
     async def answer(self, request: Request) -> Response:
+        if request.header(b"origin"):
+            said = (
+                "a web page sent this: whoever opens one in a browser here has not asked for it to "
+                "call functions"
+            )
+            return response(Refused(403, "AccessDeniedException", said))
         try:
             found = routes.find(request.method, request.path, request.query)
         except routes.UnknownPath:

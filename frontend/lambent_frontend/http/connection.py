@@ -27,6 +27,7 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
 }
 _MOST_PIPELINED: Final = 64
 """Requests that are whole and wait for those before them, of one connection."""
+_FAULT: Final = "a fault of Lambent's own: its log says more"
 _GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -71,6 +72,8 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[Response] | None = None
         self._answering: tuple[Request, bool] | None = None
         self._held = 0
+        self._unsent = 0
+        """Bytes of answers that the client had not taken when its connection was full."""
         self._writable = True
         self._paused = False
         self._deaf = False
@@ -91,7 +94,7 @@ class Connection(asyncio.Protocol):
         """Bytes that have come since the parser last had something whole; bytes of the body."""
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._most = 0
         self._request: Request | None = None
 
@@ -118,7 +121,9 @@ class Connection(asyncio.Protocol):
             pass  # refused when its head was whole
         except httptools.HttpParserError as error:
             self._begun = False
-            self._refuse(Refused(400, "BadRequestException", f"this is not HTTP/1.1: {error}"))
+            self._refuse(_unread(error))
+            if self._ending:
+                self._end_if_over()
         if self._begun and self._unparsed > limits.HEAD:
             self._refuse(_large_head())
         if self._task is not None and (self._waiting or self._begun):
@@ -134,10 +139,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._unsent = self._transport.get_write_buffer_size()
+        self._hold(self._unsent)
         self._since = self._loop.time()
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._hold(-self._unsent)
+        self._unsent = 0
         self._since = self._loop.time()
         self._next()
 
@@ -189,7 +198,12 @@ class Connection(asyncio.Protocol):
             self._refuse(Refused(503, "ServiceException", said))
         else:
             self._hold(len(data))
-            self._body.append(data)
+            if not self._body:
+                self._body = data
+            else:  # as one growing piece: very many small ones would take many times their bytes
+                if isinstance(self._body, bytes):
+                    self._body = bytearray(self._body)
+                self._body += data
 
     def on_message_complete(self) -> None:
         request, body = self._request, self._body
@@ -200,7 +214,7 @@ class Connection(asyncio.Protocol):
             self._end_if_over()
             return
         assert request is not None, "its head was whole"
-        request.body = body[0] if len(body) == 1 else b"".join(body)
+        request.body = bytes(body)
         self._waiting.append((request, keep_alive))
         if len(self._waiting) > _MOST_PIPELINED:
             said = f"{_MOST_PIPELINED} requests wait for their answers on this connection: wait for those"
@@ -230,11 +244,10 @@ class Connection(asyncio.Protocol):
         request, keep_alive = self._answering
         self._task = self._answering = None
         if task.cancelled():
-            self._transport.abort()
-            return
+            return  # the connection is lost
         if error := task.exception():
             _log.error("request_failed", request=request.id, reason=repr(error), exc_info=error)
-            answer = errors.response(errors.refused(Internal("a fault of Lambent's own: its log says more")))
+            answer = errors.response(errors.refused(Internal(_FAULT)))
         else:
             answer = task.result()
         if self._transport.is_closing():
@@ -270,7 +283,7 @@ class Connection(asyncio.Protocol):
             return
         self._deaf = True
         self._since = self._loop.time()
-        self._body = []
+        self._body = b""
         self._waiting.append(errors.response(refused))
         self._next()
 
@@ -331,6 +344,15 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+
+def _unread(error: httptools.HttpParserError) -> Refused:
+    """What a client is told whose request was not understood: by the parser, or by a bug of ours."""
+    if isinstance(error, httptools.HttpParserCallbackError):
+        bug = error.__context__
+        _log.error("request_failed", reason=repr(bug), exc_info=bug)
+        return errors.refused(Internal(_FAULT))
+    return Refused(400, "BadRequestException", f"this is not HTTP/1.1: {error}")
 
 
 def _large_head() -> Refused:

@@ -2,7 +2,8 @@
 long."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -185,10 +186,14 @@ async def test_who_is_too_slow(
     assert await client.ended() == b""
 
 
-async def until_read(server: HttpServer, size: int) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN_S):
-        while server.read < size or not server.open:  # noqa: ASYNC110 - nothing else tells it
+        while not condition():  # noqa: ASYNC110 - nothing else tells it
             await asyncio.sleep(0)
+
+
+async def until_read(server: HttpServer, size: int) -> None:
+    await until(lambda: server.read >= size and server.open > 0)
 
 
 async def test_an_idle_connection_ends(listens: tuple[HttpServer, int], client: Client) -> None:
@@ -254,6 +259,34 @@ async def test_too_many_bytes_are_not_held(
     monkeypatch.setattr(limits, "HELD", 3)
     answer = await client.ask("POST", ECHO, b"1234")
     assert (answer.status, answer.error) == (503, "ServiceException")
+
+
+async def test_an_answer_that_is_not_read(
+    listens: tuple[HttpServer, int], dispatcher: ScriptedDispatcher
+) -> None:
+    """It is held for as long as the client may take, and then dropped with its connection."""
+    server, port = listens
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(slow, ("127.0.0.1", port))
+        event = b'"' + b"a" * (limits.INVOKE_BODY - 2) + b'"'
+        head = f"POST {ECHO} HTTP/1.1\r\nContent-Length: {len(event)}\r\n\r\n".encode()
+        await loop.sock_sendall(slow, head + event)
+        await dispatcher.until(lambda: bool(dispatcher.calls))
+        await until(lambda: 0 < server.held < len(event))
+        server.check(loop.time() + limits.SEND_S - 1)
+        assert server.open == 1
+        server.check(loop.time() + limits.SEND_S + 1)
+        await until(lambda: server.open == 0)
+        assert server.held == 0
+
+
+async def test_a_body_in_very_many_pieces(client: Client) -> None:
+    client.send(f"POST {ECHO} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    client.send(b'1\r\n"\r\n' + b"1\r\n7\r\n" * 50_000 + b'1\r\n"\r\n0\r\n\r\n')
+    assert (await client.answer()).body == b'"' + b"7" * 50_000 + b'"'
 
 
 async def test_too_many_connections(

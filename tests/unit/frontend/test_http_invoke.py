@@ -129,6 +129,7 @@ async def test_a_dry_run_checks_and_runs_nothing(client: Client, dispatcher: Scr
         ("echo", {"X_Amz_Durable_Execution_Name": "t"}, b"{}", 501, "NotImplementedException"),
         ("echo", {"X_Amz_Log_Type": "All"}, b"{}", 400, "ValidationException"),
         ("echo", {"X_Amz_Client_Context": "{}"}, b"{}", 400, "InvalidParameterValueException"),
+        ("echo", {"Origin": "http://localhost:9000"}, b"{}", 403, "AccessDeniedException"),
         ("echo", {"x_lambent_priority": "top"}, b"{}", 400, "InvalidParameterValueException"),
         ("echo", {"x_lambent_deadline_s": "soon"}, b"{}", 400, "InvalidParameterValueException"),
         ("echo", {"x_lambent_deadline_s": "nan"}, b"{}", 400, "InvalidParameterValueException"),
