@@ -27,7 +27,7 @@ check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not integration and not e2e and not simulation and not escape and not chaos'
+	$(BIN)/python -m pytest -m 'not integration and not e2e and not simulation and not escape and not chaos and not conformance'
 
 # Generated code is committed; this renews it.
 proto: setup

@@ -7,7 +7,6 @@ runs with which id at which address, `packages/` and `etcd/` what was deployed, 
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from lambent.client import Client
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Etcd, EtcdError, EtcdNotStarted, find_etcd
 from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
-from lambent_frontend.settings import FrontendSettings
+from lambent_frontend.settings import FrontendSettings, is_loopback
 from lambent_placement.settings import PlacementSettings
 from lambent_proto import keys
 from lambent_proto.errors import LambentError, PlatformError
@@ -78,6 +77,9 @@ class Plan:
     grpc_host: str = "127.0.0.1"
     grpc_port: int = 50051
     """0 takes a free one."""
+    http_host: str = "127.0.0.1"
+    http_port: int = 9000
+    """0 takes a free one."""
     etcd: list[str] = field(default_factory=list)
     """Endpoints; empty: an etcd is started as well."""
     etcd_binary: str | None = None
@@ -101,13 +103,17 @@ class Fleet:
     def __init__(self, plan: Plan, say: Say) -> None:
         self.plan = plan
         self.endpoint = ""
+        self.http = ""
+        """Where the HTTP API is, `host:port`."""
         self.etcd: list[str] = list(plan.etcd)
         self.etcd_child: EtcdChild | None = None
         self.nodes: list[Node] = []
         """The workers here, as placement saw them when all were there."""
         workers = max(plan.shards * plan.workers, 1)
         self.worker_memory_mb = plan.worker_memory_mb or memory_for_instances_mb() // workers
-        self.auth = not loopback(plan.grpc_host) if plan.auth is None else plan.auth
+        self.local = is_loopback(plan.grpc_host) and is_loopback(plan.http_host)
+        """Whether only this machine reaches the frontend."""
+        self.auth = not self.local if plan.auth is None else plan.auth
         self.operator_key = plan.data.absolute() / "operator-key"
         """The file with the token of a key that may do everything; there only where callers are asked."""
         self._token = ""
@@ -145,13 +151,16 @@ class Fleet:
         return {
             "pid": os.getpid(),
             "endpoint": self.endpoint,
+            "http": self.http,
             "etcd": self.etcd,
             "operator_key": str(self.operator_key) if self.auth else None,
             "parts": [child.facts() for child in self.children],
         }
 
     async def _start(self) -> None:
-        _check_port(self.plan.grpc_host, self.plan.grpc_port)
+        plan = self.plan
+        _check_port("grpc", plan.grpc_host, plan.grpc_port)
+        _check_port("http", plan.http_host, plan.http_port)
         try:
             if not self.etcd:
                 await self._start_etcd()
@@ -258,19 +267,25 @@ class Fleet:
         }
 
     def _note_endpoint(self) -> None:
-        """The free port that the frontend took for 0 is the one it takes whenever it is started again."""
+        """The free ports that the frontend took for 0 are those it takes whenever it is started again."""
         frontend = next(child.facts() for child in self._parts if child.part == "frontend")
-        self.endpoint = frontend["addresses"]["grpc"]
-        if not self.plan.grpc_port:
-            config = Path(frontend["config"])
-            port = self.endpoint.rpartition(":")[2]
-            config.write_text(config.read_text().replace("grpc_port = 0\n", f"grpc_port = {port}\n"))
+        self.endpoint, self.http = frontend["addresses"]["grpc"], frontend["addresses"]["http"]
+        config = Path(frontend["config"])
+        for door, address in (("grpc", self.endpoint), ("http", self.http)):
+            port = address.rpartition(":")[2]
+            config.write_text(config.read_text().replace(f"{door}_port = 0\n", f"{door}_port = {port}\n"))
         self._publish()
 
     def _frontend(self) -> dict[str, Any]:
-        where = {"grpc_host": self.plan.grpc_host, "grpc_port": self.plan.grpc_port}
-        packages = str(_folder(self._data / "packages"))
-        return {"packages": packages, "auth": self.auth, **where, **self.plan.frontend}
+        plan = self.plan
+        where = {
+            "grpc_host": plan.grpc_host,
+            "grpc_port": plan.grpc_port,
+            "http_host": plan.http_host,
+            "http_port": plan.http_port,
+            "auth": self.auth,
+        }
+        return {"packages": str(_folder(self._data / "packages")), **where, **self.plan.frontend}
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
         told = {"name": name, "etcd": self.etcd, "shards": self.plan.shards, **settings}
@@ -382,15 +397,7 @@ def _locked(data: Path) -> Iterator[None]:
         yield
 
 
-def loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _check_port(host: str, port: int) -> None:
+def _check_port(door: str, host: str, port: int) -> None:
     """Before anything is started; 0, which takes a free one, is nobody's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -400,7 +407,7 @@ def _check_port(host: str, port: int) -> None:
     except OSError as error:
         raise CannotStart(
             f"{host}:{port} cannot be listened on ({error.strerror}): stop what does, or choose another port "
-            "with --grpc-port; 0 takes a free one."
+            f"with --{door}-port; 0 takes a free one."
         ) from error
 
 

@@ -56,7 +56,17 @@ def fleet(*options: str) -> Iterator[Fleet]:
     """Raises Off if it does not start, or does not end with everything stopped."""
     with tempfile.TemporaryDirectory(prefix="lambent-") as folder:
         data = Path(folder)
-        command = ("up", "--data", str(data / "data"), "--grpc-port", "0", "--no-restart", "--json-ready")
+        command = (
+            "up",
+            "--data",
+            str(data / "data"),
+            "--grpc-port",
+            "0",
+            "--http-port",
+            "0",
+            "--no-restart",
+            "--json-ready",
+        )
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LAMBENT_")}
         with (data / "up.log").open("wb") as said:
             process = subprocess.Popen(

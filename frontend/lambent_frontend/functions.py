@@ -1,11 +1,9 @@
-"""The Functions service: checks, then the package store, then etcd. Bad input changes nothing."""
+"""Functions: checks, then the package store, then etcd. Bad input changes nothing."""
 
 import base64
 import uuid
 from dataclasses import asdict, replace
 from typing import Any, Final
-
-import grpc.aio
 
 from lambent_chassis import clock
 from lambent_frontend.catalogue import Catalogue
@@ -23,16 +21,13 @@ from lambent_proto.errors import (
     UnknownFunction,
 )
 from lambent_proto.ids import FunctionName
-from lambent_proto.status import errors_as_status
-from lambent_proto.v1 import functions_pb2, functions_pb2_grpc
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from lambent_proto.v1 import functions_pb2
 
 _ATTEMPTS: Final = 5
 """How often a change starts anew because somebody else changed the function in between."""
 
 
-class Functions(functions_pb2_grpc.FunctionsServicer):
+class Functions:
     def __init__(
         self,
         catalogue: Catalogue,
@@ -47,10 +42,7 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
         self._packages = packages
         self._layers = layers
 
-    @errors_as_status
-    async def CreateFunction(
-        self, request: functions_pb2.CreateFunctionRequest, context: Context
-    ) -> functions_pb2.Function:
+    async def create_function(self, request: functions_pb2.CreateFunctionRequest) -> functions_pb2.Function:
         check_name(request.name)
         changes = await self._changes(request.configuration)
         for field in ("runtime", "handler"):
@@ -70,10 +62,10 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
             raise _taken(name)
         return described(definition)
 
-    @errors_as_status
-    async def UpdateFunction(
-        self, request: functions_pb2.UpdateFunctionRequest, context: Context
+    async def update_function(
+        self, request: functions_pb2.UpdateFunctionRequest, *, dry_run: bool = False
     ) -> functions_pb2.Function:
+        """What it is afterwards. A `dry_run` checks all of it and changes nothing."""
         name = FunctionName(request.name)
         changes = await self._changes(request.configuration)
         stored = await self._stored(name, request.revision_id)
@@ -84,6 +76,8 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
             check_whole(definition)
             if definition.concurrency != stored.definition.concurrency:
                 await self._limits.check(definition)
+            if dry_run:
+                return described(definition)
             if request.zip_file:
                 await self._packages.put(request.zip_file, definition.code_sha256)
             if definition == stored.definition or await self._registry.replace(
@@ -93,18 +87,14 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
             stored = await self._stored(name, request.revision_id)
         raise _contended(name)
 
-    @errors_as_status
-    async def GetFunction(
-        self, request: functions_pb2.GetFunctionRequest, context: Context
-    ) -> functions_pb2.Function:
+    async def get_function(self, request: functions_pb2.GetFunctionRequest) -> functions_pb2.Function:
         definition = self._catalogue.shown(FunctionName(request.name), request.qualifier)
         if definition is None:
             raise _unknown(f"{request.name}:{request.qualifier}" if request.qualifier else request.name)
         return described(definition)
 
-    @errors_as_status
-    async def ListFunctions(
-        self, request: functions_pb2.ListFunctionsRequest, context: Context
+    async def list_functions(
+        self, request: functions_pb2.ListFunctionsRequest
     ) -> functions_pb2.ListFunctionsResponse:
         count = page_size(request.max_items)
         names = [name for name in self._catalogue.names() if name > request.marker]
@@ -114,9 +104,8 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
             next_marker=names[count - 1] if len(names) > count else "",
         )
 
-    @errors_as_status
-    async def DeleteFunction(
-        self, request: functions_pb2.DeleteFunctionRequest, context: Context
+    async def delete_function(
+        self, request: functions_pb2.DeleteFunctionRequest
     ) -> functions_pb2.DeleteFunctionResponse:
         name = FunctionName(request.name)
         for _ in range(_ATTEMPTS):
@@ -147,12 +136,12 @@ class Functions(functions_pb2_grpc.FunctionsServicer):
 def changed(before: Definition, changes: dict[str, Any]) -> Definition:
     """The definition with the changes; the same one, revision and all, if they change nothing.
 
-    Another concurrency alone is not another revision: the instances stay.
+    Another concurrency alone, or other tags, are not another revision: the instances stay.
     """
     after = replace(before, **changes)
     if after == before:
         return before
-    if after != replace(before, concurrency=after.concurrency):
+    if after != replace(before, concurrency=after.concurrency, tags=after.tags):
         after = replace(after, revision=uuid.uuid4().hex)
     return replace(after, modified_at=clock.unix_s())
 
@@ -187,6 +176,8 @@ def described(definition: Definition) -> functions_pb2.Function:
         require=definition.require,
         prefer=definition.prefer,
         apart=definition.apart,
+        role=definition.role,
+        tags=definition.tags,
     )
     function.last_modified.FromNanoseconds(int(definition.modified_at * 1e9))
     return function

@@ -1,12 +1,9 @@
-"""The Layers service: checks, then the package store, then etcd. Bad input changes nothing."""
+"""Layers: checks, then the package store, then etcd. Bad input changes nothing."""
 
 import base64
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any
-
-import grpc.aio
 
 from lambent_chassis import clock
 from lambent_frontend.layer_catalogue import LayerCatalogue
@@ -14,20 +11,16 @@ from lambent_frontend.packages import Packages
 from lambent_frontend.rules import check_layer, check_layer_name, page_size
 from lambent_proto.definition import LayerVersion, PublishedLayer
 from lambent_proto.errors import InvalidRequest
-from lambent_proto.status import errors_as_status
-from lambent_proto.v1 import layers_pb2, layers_pb2_grpc
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from lambent_proto.v1 import layers_pb2
 
 
-class Layers(layers_pb2_grpc.LayersServicer):
+class Layers:
     def __init__(self, catalogue: LayerCatalogue, packages: Packages) -> None:
         self._catalogue = catalogue
         self._packages = packages
 
-    @errors_as_status
-    async def PublishLayerVersion(
-        self, request: layers_pb2.PublishLayerVersionRequest, context: Context
+    async def publish_layer_version(
+        self, request: layers_pb2.PublishLayerVersionRequest
     ) -> layers_pb2.LayerVersion:
         check_layer(request.name, request.description, request.compatible_runtimes)
         if not request.zip_file:
@@ -45,17 +38,11 @@ class Layers(layers_pb2_grpc.LayersServicer):
 
         return described(await self._catalogue.publish(request.name, numbered))
 
-    @errors_as_status
-    async def GetLayerVersion(
-        self, request: layers_pb2.GetLayerVersionRequest, context: Context
-    ) -> layers_pb2.LayerVersion:
+    async def get_layer_version(self, request: layers_pb2.GetLayerVersionRequest) -> layers_pb2.LayerVersion:
         check_layer_name(request.name)
         return described(await self._catalogue.get(request.name, request.version))
 
-    @errors_as_status
-    async def ListLayers(
-        self, request: layers_pb2.ListLayersRequest, context: Context
-    ) -> layers_pb2.ListLayersResponse:
+    async def list_layers(self, request: layers_pb2.ListLayersRequest) -> layers_pb2.ListLayersResponse:
         count = page_size(request.max_items)
         suited = _suited(await self._catalogue.all_versions(), request.compatible_runtime)
         newest = [next(versions) for _, versions in groupby(suited, key=lambda it: it.layer.name)]
@@ -65,9 +52,8 @@ class Layers(layers_pb2_grpc.LayersServicer):
             next_marker=left[count - 1].layer.name if len(left) > count else "",
         )
 
-    @errors_as_status
-    async def ListLayerVersions(
-        self, request: layers_pb2.ListLayerVersionsRequest, context: Context
+    async def list_layer_versions(
+        self, request: layers_pb2.ListLayerVersionsRequest
     ) -> layers_pb2.ListLayerVersionsResponse:
         check_layer_name(request.name)
         count = page_size(request.max_items)
@@ -83,9 +69,8 @@ class Layers(layers_pb2_grpc.LayersServicer):
             next_marker=str(left[count - 1].layer.version) if len(left) > count else "",
         )
 
-    @errors_as_status
-    async def DeleteLayerVersion(
-        self, request: layers_pb2.DeleteLayerVersionRequest, context: Context
+    async def delete_layer_version(
+        self, request: layers_pb2.DeleteLayerVersionRequest
     ) -> layers_pb2.DeleteLayerVersionResponse:
         check_layer_name(request.name)
         await self._catalogue.delete(request.name, request.version)

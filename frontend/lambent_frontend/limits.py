@@ -1,13 +1,11 @@
-"""The Limits service, and the rule that reservations leave something to the functions without one.
+"""The fleet's concurrency, and the rule that reservations leave something to the functions without one.
 
 Two reservations made at the same moment at two frontends may together leave less than the rule wants. The
 count is exact all the same: placement gives the pool what the reservations leave, were it nothing.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
-
-import grpc.aio
+from typing import Protocol
 
 from lambent_chassis.etcd import Etcd, EtcdError, KeyValue, Snapshot
 from lambent_frontend.catalogue import Catalogue
@@ -15,10 +13,7 @@ from lambent_proto import concurrency, keys
 from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest, NotReady
 from lambent_proto.ids import FunctionName
-from lambent_proto.status import errors_as_status
-from lambent_proto.v1 import limits_pb2, limits_pb2_grpc
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from lambent_proto.v1 import limits_pb2
 
 
 class Store(Protocol):
@@ -38,7 +33,7 @@ async def follow_concurrency(etcd: Etcd, told: Callable[[int], None]) -> None:
         told(concurrency.decode(values[-1]) if values and values[-1] else concurrency.DEFAULT)
 
 
-class Limits(limits_pb2_grpc.LimitsServicer):
+class Limits:
     def __init__(self, store: Store, catalogue: Catalogue, shards: int = 1) -> None:
         self._shards = shards
         self._store = store
@@ -69,16 +64,10 @@ class Limits(limits_pb2_grpc.LimitsServicer):
                 "`lambent concurrency`"
             )
 
-    @errors_as_status
-    async def GetConcurrency(
-        self, request: limits_pb2.GetConcurrencyRequest, context: Context
-    ) -> limits_pb2.FleetConcurrency:
+    async def get_concurrency(self, request: limits_pb2.GetConcurrencyRequest) -> limits_pb2.FleetConcurrency:
         return self._described(await self._concurrency())
 
-    @errors_as_status
-    async def SetConcurrency(
-        self, request: limits_pb2.SetConcurrencyRequest, context: Context
-    ) -> limits_pb2.FleetConcurrency:
+    async def set_concurrency(self, request: limits_pb2.SetConcurrencyRequest) -> limits_pb2.FleetConcurrency:
         wanted = request.concurrency
         lowest = max(concurrency.LEAST, self._shards)
         if not lowest <= wanted <= concurrency.MOST:

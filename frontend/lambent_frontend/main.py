@@ -14,6 +14,15 @@ from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
+from lambent_frontend.http.account import GetAccountSettings
+from lambent_frontend.http.api import Api, Operation
+from lambent_frontend.http.functions import FunctionOperations
+from lambent_frontend.http.gate import Locked, Open
+from lambent_frontend.http.invoke import Invoke
+from lambent_frontend.http.layers import LayerOperations
+from lambent_frontend.http.server import HttpServer
+from lambent_frontend.http.versions import VersionOperations
+from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits, follow_concurrency
@@ -24,6 +33,7 @@ from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
+from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
 from lambent_frontend.versions import Versions
@@ -67,30 +77,43 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         for known in (*(it.known for it in workers), peers.known):
             await known.wait()
         packages = Packages(open_store(settings.packages))
-        layers = LayerCatalogue(etcd)
+        layer_catalogue = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
         fleet = Fleet(lambda: [it.leader for it in placements], dispatcher, frontend, etcd)
-        invocations = Invocations(catalogue, dispatcher, waiting_s=settings.waiting_s)
+        functions = Functions(catalogue, registry, packages, layer_catalogue, limits)
+        versions = Versions(catalogue, registry, limits, fleet.described_for)
+        layers = Layers(layer_catalogue, packages)
+        invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
+        invocations = Invocations(invoker)
         server = PublicServer(
             invocations,
-            Functions(catalogue, registry, packages, layers, limits),
-            Versions(catalogue, registry, limits, fleet.described_for),
-            Layers(layers, packages),
+            FunctionsService(functions),
+            VersionsService(versions),
+            LayersService(layers),
             fleet,
-            limits,
+            LimitsService(limits),
             Guard(access_keys),
         )
-        port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
+        operations: dict[str, Operation] = {
+            "Invoke": Invoke(invoker),
+            "GetAccountSettings": GetAccountSettings(catalogue, limits),
+            **FunctionOperations(functions, versions).operations(),
+            **VersionOperations(versions).operations(),
+            **LayerOperations(layers).operations(),
+        }
+        http = HttpServer(Api(operations, Open() if access_keys is None else Locked(access_keys)))
+        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
+        http_port = await http.start(settings.http_host, settings.http_port)
         try:
             await server.set_ready(True)
-            started(grpc=f"{settings.grpc_host}:{port}")
+            started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
             invocations.take_no_more()
             await server.set_ready(False)
             await asyncio.sleep(REFUSING_S)
-            await server.stop(STOP_GRACE_S)
+            await asyncio.gather(server.stop(STOP_GRACE_S), http.stop(STOP_GRACE_S))
 
 
 def _driver(settings: FrontendSettings) -> Driver:

@@ -17,6 +17,10 @@ MAX_ENVIRONMENT_BYTES: Final = 4096
 """All keys and values together."""
 MAX_DESCRIPTION: Final = 256
 MAX_HANDLER: Final = 128
+MAX_ROLE: Final = 2048
+MAX_TAGS: Final = 50
+MAX_TAG_KEY: Final = 128
+MAX_TAG_VALUE: Final = 256
 MAX_ZIP_BYTES: Final = 52_428_800
 """Lambda's limit for a ZIP sent with the request."""
 MAX_LAYERS: Final = 5
@@ -159,6 +163,8 @@ def checked_changes(configuration: functions_pb2.Configuration) -> dict[str, Any
         changes["require"] = _labels("require", configuration.require.labels)
     if configuration.HasField("prefer"):
         changes["prefer"] = _labels("prefer", configuration.prefer.labels)
+    if configuration.HasField("tags"):
+        changes["tags"] = _tags(dict(configuration.tags.tags))
     if configuration.HasField("concurrency"):
         changes["concurrency"] = _concurrency(configuration.concurrency)
     return changes
@@ -235,6 +241,26 @@ def _labels(field: str, given: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(given)))
 
 
+def _role(role: str) -> str:
+    if len(role) > MAX_ROLE or not role.isprintable():
+        raise InvalidRequest(
+            f"the role {role[:80]!r} is not at most {MAX_ROLE} characters that can be printed"
+        )
+    return role
+
+
+def _tags(tags: dict[str, str]) -> dict[str, str]:
+    if len(tags) > MAX_TAGS:
+        raise InvalidRequest(f"there are {len(tags)} tags, {MAX_TAGS} are allowed")
+    for key, value in tags.items():
+        if not 1 <= len(key) <= MAX_TAG_KEY or len(value) > MAX_TAG_VALUE:
+            raise InvalidRequest(
+                f"the tag {key[:80]!r} has a key of {len(key)} and a value of {len(value)} characters; "
+                f"allowed: 1 to {MAX_TAG_KEY}, and {MAX_TAG_VALUE} at most"
+            )
+    return tags
+
+
 def _concurrency(concurrency: functions_pb2.Concurrency) -> int | None:
     if not concurrency.HasField("limit"):
         return None
@@ -253,4 +279,5 @@ _SCALARS: Final[dict[Any, Any]] = {
     "network": bool,
     "snapstart": bool,
     "apart": bool,
+    "role": _role,
 }

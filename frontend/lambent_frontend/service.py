@@ -1,14 +1,14 @@
-"""The Invocations service: gRPC in front of the dispatcher."""
+"""The Invocations service: gRPC in front of the invoker."""
 
-import asyncio
 from typing import Any
 
 import grpc.aio
 
-from lambent_frontend.calls import Answer, Call, Dispatcher
+from lambent_frontend.calls import Call
 from lambent_frontend.guard import permit_invocation
+from lambent_frontend.invoker import Invoker
 from lambent_frontend.stream import InvocationStream
-from lambent_frontend.wire import Definitions, call_of, fill_response, new_request_id
+from lambent_frontend.wire import fill_response, new_request_id
 from lambent_proto.errors import LambentError, NotReady
 from lambent_proto.ids import RequestId
 from lambent_proto.status import REQUEST_ID_KEY, abort
@@ -18,12 +18,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Invocations(invoke_pb2_grpc.InvocationsServicer):
-    """`waiting_s` is the fleet's waiting time: the longest that a call stands in line by default."""
-
-    def __init__(self, definitions: Definitions, dispatcher: Dispatcher, *, waiting_s: float) -> None:
-        self._definitions = definitions
-        self._dispatcher = dispatcher
-        self._waiting_s = waiting_s
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
         self._stopping = False
         self._streams: set[InvocationStream] = set()
 
@@ -33,6 +29,7 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         Streams are read no further, and end once what was read of them is answered.
         """
         self._stopping = True
+        self._invoker.take_no_more()
         for stream in self._streams:
             stream.take_no_more()
 
@@ -40,8 +37,8 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         request_id = new_request_id()
         remaining_s = context.time_remaining()
         try:
-            call = self._checked(request, request_id, remaining_s)
-            answer = await self._run(call)
+            call = self._invoker.checked(request, request_id, remaining_s)
+            answer = await self._invoker.run(call)
         except LambentError as error:
             error.request_id = request_id
             await abort(context, error)
@@ -53,32 +50,12 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
     def _checked(
         self, request: invoke_pb2.InvokeRequest, request_id: RequestId, remaining_s: float | None = None
     ) -> Call:
-        if self._stopping:
-            raise NotReady("the frontend is being stopped and did not take the call", request_id)
         permit_invocation(request.function_name)
-        return call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
-
-    async def _run(self, call: Call) -> Answer:
-        settled: asyncio.Future[Answer | LambentError] = asyncio.get_running_loop().create_future()
-
-        def settle(outcome: Answer | LambentError) -> None:
-            # Between the cancelling of an RPC and this task's hearing of it, the answer may still come.
-            if not settled.done():
-                settled.set_result(outcome)
-
-        self._dispatcher.submit(call, settle)
-        try:
-            outcome = await settled
-        except asyncio.CancelledError:
-            self._dispatcher.abandon(call.request_id)
-            raise
-        if isinstance(outcome, LambentError):
-            raise outcome
-        return outcome
+        return self._invoker.checked(request, request_id, remaining_s)
 
     # grpc.aio also takes a coroutine that reads and writes by itself, which the generated types do not know.
     async def InvokeStream(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        stream = InvocationStream(context, self._dispatcher, self._checked)
+        stream = InvocationStream(context, self._invoker.dispatcher, self._checked)
         self._streams.add(stream)
         try:
             if not self._stopping:

@@ -1,5 +1,6 @@
 """What a frontend is told at its start."""
 
+import ipaddress
 from pathlib import Path
 from typing import Final, Self
 
@@ -12,9 +13,22 @@ LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
 """So that the largest event finds room."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there. A name counts as one that others reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 class FrontendSettings(Settings):
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
+    http_host: str = "127.0.0.1"
+    http_port: Port = 9000
+    """For Lambda's HTTP API."""
     auth: bool = True
     """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
     packages: str

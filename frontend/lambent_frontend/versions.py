@@ -1,12 +1,10 @@
-"""The Versions service: published versions, aliases, and what is kept ready. Bad input changes nothing."""
+"""Published versions, aliases, and what is kept ready. Bad input changes nothing."""
 
 import base64
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final
-
-import grpc.aio
+from typing import Final
 
 from lambent_chassis import clock
 from lambent_frontend.catalogue import Catalogue, Deployed
@@ -27,18 +25,19 @@ from lambent_proto.errors import (
 )
 from lambent_proto.ids import FunctionName
 from lambent_proto.internal import control_pb2
-from lambent_proto.status import errors_as_status
-from lambent_proto.v1 import functions_pb2, versions_pb2, versions_pb2_grpc
+from lambent_proto.v1 import functions_pb2, versions_pb2
 from lambent_proto.versions import PROVISIONED_MOST, Alias
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Describe = Callable[[FunctionName], Awaitable[control_pb2.DescribeResponse]]
+
+_NOT_COMPARED: Final = ("version", "revision", "modified_at", "concurrency", "tags")
+"""What may differ between a version and the function without another version being worth its number."""
 
 _ATTEMPTS: Final = 5
 """How often a change starts anew because somebody else changed the function in between."""
 
 
-class Versions(versions_pb2_grpc.VersionsServicer):
+class Versions:
     """`describe` gives what placement's leader says of the fleet."""
 
     def __init__(self, catalogue: Catalogue, registry: Registry, limits: Limits, describe: Describe) -> None:
@@ -49,10 +48,7 @@ class Versions(versions_pb2_grpc.VersionsServicer):
 
     # Versions
 
-    @errors_as_status
-    async def PublishVersion(
-        self, request: versions_pb2.PublishVersionRequest, context: Context
-    ) -> functions_pb2.Function:
+    async def publish_version(self, request: versions_pb2.PublishVersionRequest) -> functions_pb2.Function:
         name = FunctionName(request.function_name)
         check_description(request.description)
         for _ in range(_ATTEMPTS):
@@ -72,9 +68,8 @@ class Versions(versions_pb2_grpc.VersionsServicer):
                 return described(published)
         raise _contended(name)
 
-    @errors_as_status
-    async def ListVersions(
-        self, request: versions_pb2.ListVersionsRequest, context: Context
+    async def list_versions(
+        self, request: versions_pb2.ListVersionsRequest
     ) -> versions_pb2.ListVersionsResponse:
         name, count = FunctionName(request.function_name), page_size(request.max_items)
         deployed = self._deployed(name)
@@ -87,9 +82,8 @@ class Versions(versions_pb2_grpc.VersionsServicer):
             next_marker=str(left[count - 1][0]) if len(left) > count else "",
         )
 
-    @errors_as_status
-    async def DeleteVersion(
-        self, request: versions_pb2.DeleteVersionRequest, context: Context
+    async def delete_version(
+        self, request: versions_pb2.DeleteVersionRequest
     ) -> versions_pb2.DeleteVersionResponse:
         name, number = FunctionName(request.function_name), request.version
         if number in ("", LATEST):
@@ -109,10 +103,7 @@ class Versions(versions_pb2_grpc.VersionsServicer):
 
     # Aliases
 
-    @errors_as_status
-    async def CreateAlias(
-        self, request: versions_pb2.CreateAliasRequest, context: Context
-    ) -> versions_pb2.Alias:
+    async def create_alias(self, request: versions_pb2.CreateAliasRequest) -> versions_pb2.Alias:
         name = FunctionName(request.function_name)
         check_alias_name(request.name)
         check_description(request.description)
@@ -132,10 +123,7 @@ class Versions(versions_pb2_grpc.VersionsServicer):
                 return _alias(name, alias)
         raise _contended(name)
 
-    @errors_as_status
-    async def UpdateAlias(
-        self, request: versions_pb2.UpdateAliasRequest, context: Context
-    ) -> versions_pb2.Alias:
+    async def update_alias(self, request: versions_pb2.UpdateAliasRequest) -> versions_pb2.Alias:
         name = FunctionName(request.function_name)
         for _ in range(_ATTEMPTS):
             parts = await self._parts(name)
@@ -153,26 +141,23 @@ class Versions(versions_pb2_grpc.VersionsServicer):
                 return _alias(name, alias)
         raise _contended(name)
 
-    @errors_as_status
-    async def GetAlias(self, request: versions_pb2.GetAliasRequest, context: Context) -> versions_pb2.Alias:
+    async def get_alias(self, request: versions_pb2.GetAliasRequest) -> versions_pb2.Alias:
         name = FunctionName(request.function_name)
         alias = self._deployed(name).aliases.get(request.name)
         if alias is None:
             raise _no_alias(name, request.name)
         return _alias(name, alias)
 
-    @errors_as_status
-    async def ListAliases(
-        self, request: versions_pb2.ListAliasesRequest, context: Context
+    async def list_aliases(
+        self, request: versions_pb2.ListAliasesRequest
     ) -> versions_pb2.ListAliasesResponse:
         name = FunctionName(request.function_name)
         known = sorted(self._deployed(name).aliases.items())
         wanted = [it for _, it in known if request.version in ("", it.version, *it.weights)]
         return versions_pb2.ListAliasesResponse(aliases=[_alias(name, alias) for alias in wanted])
 
-    @errors_as_status
-    async def DeleteAlias(
-        self, request: versions_pb2.DeleteAliasRequest, context: Context
+    async def delete_alias(
+        self, request: versions_pb2.DeleteAliasRequest
     ) -> versions_pb2.DeleteAliasResponse:
         name = FunctionName(request.function_name)
         for _ in range(_ATTEMPTS):
@@ -184,10 +169,7 @@ class Versions(versions_pb2_grpc.VersionsServicer):
 
     # What is kept ready
 
-    @errors_as_status
-    async def PutProvisioned(
-        self, request: versions_pb2.PutProvisionedRequest, context: Context
-    ) -> versions_pb2.Provisioned:
+    async def put_provisioned(self, request: versions_pb2.PutProvisionedRequest) -> versions_pb2.Provisioned:
         name, qualifier = FunctionName(request.function_name), request.qualifier
         if not 1 <= request.count <= PROVISIONED_MOST:
             raise InvalidRequest(f"the count is {request.count}; allowed: 1 to {PROVISIONED_MOST:,}")
@@ -201,27 +183,22 @@ class Versions(versions_pb2_grpc.VersionsServicer):
                 return (await self._provisioned(name, {qualifier: request.count}))[0]
         raise _contended(name)
 
-    @errors_as_status
-    async def GetProvisioned(
-        self, request: versions_pb2.GetProvisionedRequest, context: Context
-    ) -> versions_pb2.Provisioned:
+    async def get_provisioned(self, request: versions_pb2.GetProvisionedRequest) -> versions_pb2.Provisioned:
         name, qualifier = FunctionName(request.function_name), request.qualifier
         count = self._deployed(name).provisioned.get(qualifier)
         if count is None:
             raise _not_provisioned()
         return (await self._provisioned(name, {qualifier: count}))[0]
 
-    @errors_as_status
-    async def ListProvisioned(
-        self, request: versions_pb2.ListProvisionedRequest, context: Context
+    async def list_provisioned(
+        self, request: versions_pb2.ListProvisionedRequest
     ) -> versions_pb2.ListProvisionedResponse:
         name = FunctionName(request.function_name)
         counts = dict(sorted(self._deployed(name).provisioned.items()))
         return versions_pb2.ListProvisionedResponse(provisioned=await self._provisioned(name, counts))
 
-    @errors_as_status
-    async def DeleteProvisioned(
-        self, request: versions_pb2.DeleteProvisionedRequest, context: Context
+    async def delete_provisioned(
+        self, request: versions_pb2.DeleteProvisionedRequest
     ) -> versions_pb2.DeleteProvisionedResponse:
         name = FunctionName(request.function_name)
         for _ in range(_ATTEMPTS):
@@ -359,10 +336,10 @@ def _joined(
 
 
 def _same_but_for_its_number(published: Definition, latest: Definition) -> bool:
-    """A reservation is the function's, so that to change it makes no new version."""
+    """A reservation and tags are the function's, so that to change them makes no new version."""
     if published.revision == latest.revision:
         return True
-    alike = {name: getattr(latest, name) for name in ("version", "revision", "modified_at", "concurrency")}
+    alike = {name: getattr(latest, name) for name in _NOT_COMPARED}
     return replace(published, **alike) == latest
 
 

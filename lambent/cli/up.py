@@ -63,6 +63,15 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     show_default=True,
     help="0 takes a free one.",
 )
+@click.option("--http-host", default="127.0.0.1", envvar="LAMBENT_HTTP_HOST", show_default=True)
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    default=9000,
+    envvar="LAMBENT_HTTP_PORT",
+    show_default=True,
+    help="Of Lambda's HTTP API. 0 takes a free one.",
+)
 @click.option(
     "--etcd",
     default="",
@@ -88,7 +97,7 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 @click.option(
     "--auth/--no-auth",
     default=None,
-    help="Whether callers need an access key; by default unless --grpc-host is a loopback address.",
+    help="Whether callers need an access key; by default unless only this machine reaches the ports.",
 )
 @click.option("--keep-alive", "keep_alive_s", type=float, metavar="S", envvar="LAMBENT_KEEP_ALIVE_S")
 @click.option(
@@ -188,6 +197,7 @@ def _summary(fleet: "Fleet") -> str:
             click.style("Lambent is up. Ctrl-C stops it.", bold=True),
             "",
             f"  endpoint  {fleet.endpoint}",
+            f"  http      http://{fleet.http}, Lambda's API",
             *([f"  shards    {shards}"] if shards > 1 else []),
             f"  workers   {shards * fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
             f"  etcd      {etcd}",
@@ -201,13 +211,12 @@ def _summary(fleet: "Fleet") -> str:
             *([f"  export LAMBENT_KEY=$(cat {fleet.operator_key})"] if fleet.auth else []),
             "  lambent deploy DIR --name NAME --handler MODULE.FUNCTION",
             "  lambent invoke NAME -d '{\"a\": 1}' -v",
+            f"  aws lambda invoke --endpoint-url http://{fleet.http} --function-name NAME /dev/stdout",
         ]
     )
 
 
 def _access(fleet: "Fleet") -> list[str]:
-    from lambent.up import loopback
-
     if fleet.auth:
         make = f"lambent key create --etcd {','.join(fleet.etcd)} --allow 'InvokeFunction@NAME'"
         return [
@@ -215,7 +224,7 @@ def _access(fleet: "Fleet") -> list[str]:
             + "Yours is in the data folder; for others:",
             f"  {make}",
         ]
-    whoever = "Whoever is on this machine" if loopback(fleet.plan.grpc_host) else "Whoever reaches that port"
+    whoever = "Whoever is on this machine" if fleet.local else "Whoever reaches its ports"
     return [
         click.style("Nobody is asked for an access key (--no-auth): ", fg="yellow", bold=True)
         + f"{whoever} may do everything. --auth changes that."

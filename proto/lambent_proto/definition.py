@@ -93,6 +93,10 @@ class Definition:
     """Nodes that have more of these labels are taken first; sorted."""
     apart: bool = False
     """Whether its instances are kept on different nodes, as far as that goes."""
+    role: str = ""
+    """Kept and shown, as Lambda's clients want it; it gives no rights."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Like `concurrency` no part of the revision."""
     version: str = LATEST
     modified_at: float = 0.0
     """Unix time in seconds."""

@@ -19,6 +19,10 @@ PLAIN = ("--sandbox", "process", "--require-isolation", "none")
 """Functions of most tests leave evidence in the host's folders, and what is tested needs no sandbox."""
 
 
+PORTS = ("--grpc-port", "0", "--http-port", "0")
+"""Free ones."""
+
+
 class Fleet:
     """One `lambent up`. Its pids and addresses are those of now, read from parts.json."""
 
@@ -28,6 +32,7 @@ class Fleet:
         self.process = process
         self.data = data
         self.endpoint: str = ready["endpoint"]
+        self.http: str = ready["http"]
         self.etcd: list[str] = ready["etcd"]
         self._said = said
 
@@ -85,7 +90,19 @@ class Fleet:
 def up(data: Path, *options: str) -> Iterator[Fleet]:
     """A fleet on free ports; what is left of it at the end is killed."""
     said = data.parent / f"{data.name}.said"
-    command = [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", "--json-ready"]
+    command = [
+        sys.executable,
+        "-m",
+        "lambent",
+        "up",
+        "--data",
+        str(data),
+        "--grpc-port",
+        "0",
+        "--http-port",
+        "0",
+        "--json-ready",
+    ]
     with said.open("wb") as errors:
         process = subprocess.Popen(
             [*command, *PLAIN, *options], stdout=subprocess.PIPE, stderr=errors, text=True

@@ -8,8 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from lambent.client import Client
 from lambent_chassis.clock import monotonic_s
@@ -97,6 +102,70 @@ async def refused_soon(fleet: Fleet, token: str) -> None:
                 await client.invoke("mine", {})
             except UnknownKey:
                 return
+
+
+def over_http(fleet: Fleet, key_id: str, secret: str) -> Any:
+    return boto3.client(
+        "lambda",
+        endpoint_url=f"http://{fleet.http}",
+        region_name="eu-central-1",
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+def refusal(call: Any, **options: Any) -> tuple[str, int]:
+    with pytest.raises(ClientError) as raised:
+        call(**options)
+    said = raised.value.response
+    return said["Error"]["Code"], said["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def test_boto3_signs_with_a_key_and_may_what_it_allows(asking: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "echo.py").write_text(ECHO)
+    deploy = "deploy", str(tmp_path), "--name", "signed", "--handler", "echo.handler"
+    assert run(asking, *deploy, token=operator(asking)).returncode == 0
+    made = create(asking, "InvokeFunction,CreateFunction@signed*", "GetLayerVersion@layer:mine")
+    client = over_http(asking, made["id"], made["secret"])
+    soon = monotonic_s() + WITHIN_S
+    while True:
+        try:
+            done = client.invoke(FunctionName="signed:$LATEST", Payload=b'{"a": 1}')
+            break
+        except ClientError:  # the frontend hears of a key within a second
+            if monotonic_s() > soon:
+                raise
+    assert json.loads(done["Payload"].read()) == {"a": 1}
+
+    denied = ("AccessDeniedException", 403)
+    code = {"Runtime": "python3.12", "Handler": "a.b", "Role": "r", "Code": {"ZipFile": b"no zip"}}
+    assert refusal(client.invoke, FunctionName="other") == denied
+    assert refusal(client.create_function, FunctionName="other", **code) == denied
+    assert refusal(client.create_function, FunctionName="signed-2", **code)[1] == 400  # for its package
+    assert refusal(client.delete_function, FunctionName="signed") == denied
+    assert refusal(client.list_functions) == denied
+    assert refusal(client.get_layer_version, LayerName="other", VersionNumber=1) == denied
+    assert refusal(client.get_layer_version, LayerName="mine", VersionNumber=1)[1] == 404
+    assert refusal(client.add_permission, **ADDED) == denied  # of what is not there, too
+
+    wrong = over_http(asking, made["id"], made["secret"] + "x")
+    assert refusal(wrong.invoke, FunctionName="signed") == ("InvalidSignatureException", 403)
+    nobody = over_http(asking, "LANOBODY", "x")
+    assert refusal(nobody.invoke, FunctionName="signed") == ("UnrecognizedClientException", 403)
+
+
+ADDED = {"FunctionName": "signed", "StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "*"}
+
+
+def test_over_http_a_token_does_as_well_and_nothing_does_not(asking: Fleet) -> None:
+    url = f"http://{asking.http}/2015-03-31/functions"
+    listed = urlopen(Request(url, headers={"Authorization": f"Bearer {operator(asking)}"}), timeout=WITHIN_S)
+    assert "Functions" in json.load(listed)
+    for headers in ({}, {"Authorization": "Bearer x.y"}, {"Authorization": "Basic eDp5"}):
+        with pytest.raises(HTTPError) as refused:
+            urlopen(Request(url, headers=headers), timeout=WITHIN_S)
+        assert refused.value.code == 403
 
 
 def test_a_killed_frontend_asks_again_when_it_is_back(asking: Fleet) -> None:

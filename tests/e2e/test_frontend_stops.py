@@ -21,7 +21,7 @@ async def test_calls_under_way_are_finished(
 ) -> None:
     """The one that runs as well as the one that waits for its instance."""
     await deploy(client, name, evidence, concurrency=1)
-    with by_hand(shared, "frontend", "stopped-frontend", grpc_port=0) as part:
+    with by_hand(shared, "frontend", "stopped-frontend", grpc_port=0, http_port=0) as part:
         async with Client(part.addresses["grpc"]) as its_client:
             calls = [asyncio.create_task(one_call(its_client, name, sleep=0.7)) for _ in range(2)]
             await eventually(lambda: evidence.runs(), "the first one runs")
@@ -38,7 +38,7 @@ async def test_whoever_is_told_that_it_never_ran_may_believe_it(
     await deploy(client, name, evidence)
     outcomes: list[Outcome] = []
     numbers = count()
-    with by_hand(shared, "frontend", "stopped-frontend", grpc_port=0) as part:
+    with by_hand(shared, "frontend", "stopped-frontend", grpc_port=0, http_port=0) as part:
         async with Client(part.addresses["grpc"]) as its_client:
             await known_to(its_client, name)
 

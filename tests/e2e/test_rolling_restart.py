@@ -90,7 +90,7 @@ async def test_no_call_fails(fleet: Fleet, name: str, tmp_path: Path) -> None:
     """Short ones, and long ones that are in flight on each worker when it is told to stop."""
     short, long = Evidence(tmp_path / "short"), Evidence(tmp_path / "long")
     (port,) = free_ports(1)
-    with by_hand(fleet, "frontend", "second-frontend", grpc_port=port) as second:
+    with by_hand(fleet, "frontend", "second-frontend", grpc_port=port, http_port=0) as second:
         async with Client(fleet.endpoint) as one, Client(second.addresses["grpc"]) as other:
             await deploy(one, name, short)
             await deploy(one, f"{name}-long", long)

@@ -105,7 +105,18 @@ def test_a_killed_worker_leaves_nothing_and_comes_back(fleet: Fleet, tmp_path: P
 
 def test_a_worker_below_the_required_level_does_not_start(tmp_path: Path) -> None:
     """It says what is missing, and how to run all the same."""
-    command = [sys.executable, "-m", "lambent", "up", "--data", str(tmp_path / "data"), "--grpc-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "lambent",
+        "up",
+        "--data",
+        str(tmp_path / "data"),
+        "--grpc-port",
+        "0",
+        "--http-port",
+        "0",
+    ]
     options = ("--sandbox", "process", "--require-isolation", "landlock", "--no-restart")
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0

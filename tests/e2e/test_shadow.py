@@ -44,7 +44,7 @@ async def test_the_same_policy_counts_the_same(tmp_path: Path, name: str, eviden
     """More functions than memory, called in turns through two frontends, then one many times at once."""
     with (
         shadowed(tmp_path, "keep_alive=fixed") as fleet,
-        by_hand(fleet, "frontend", "second-frontend", grpc_port=0) as second,
+        by_hand(fleet, "frontend", "second-frontend", grpc_port=0, http_port=0) as second,
     ):
         async with Client(fleet.endpoint) as client, Client(second.addresses["grpc"]) as other:
             names = [f"{name}{number}" for number in range(3)]

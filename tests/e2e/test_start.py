@@ -32,7 +32,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     """One clear message with the port and what to do, and nothing is started."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = lambent("up", "--data", "data", "--grpc-port", str(port), folder=tmp_path)
+        done = lambent("up", "--data", "data", "--grpc-port", str(port), "--http-port", "0", folder=tmp_path)
     assert done.returncode == 1
     assert f"127.0.0.1:{port} cannot be listened on (Address already in use)" in done.stderr
     assert "choose another port with --grpc-port" in done.stderr
@@ -43,7 +43,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 def test_the_port_of_another_fleet(shared: Fleet, tmp_path: Path) -> None:
     """Two frontends never share a port without a word, as Linux would let them; the first one goes on."""
     port = shared.endpoint.rpartition(":")[2]
-    done = lambent("up", "--data", "data", "--grpc-port", port, folder=tmp_path)
+    done = lambent("up", "--data", "data", "--grpc-port", port, "--http-port", "0", folder=tmp_path)
     assert done.returncode == 1
     assert "cannot be listened on" in done.stderr
     assert shared.lambent("nodes").returncode == 0

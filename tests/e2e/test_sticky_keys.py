@@ -19,7 +19,7 @@ KEYS = ("red", "green", "blue")
 @pytest.fixture(scope="module")
 def endpoint(shared: Fleet) -> Iterator[str]:
     """Of a second frontend."""
-    with by_hand(shared, "frontend", "other-frontend", grpc_port=0) as part:
+    with by_hand(shared, "frontend", "other-frontend", grpc_port=0, http_port=0) as part:
         yield part.addresses["grpc"]
 
 

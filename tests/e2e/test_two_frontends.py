@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def endpoint(shared: Fleet) -> Iterator[str]:
     """Of a second frontend."""
-    with by_hand(shared, "frontend", "second-frontend", grpc_port=0) as part:
+    with by_hand(shared, "frontend", "second-frontend", grpc_port=0, http_port=0) as part:
         yield part.addresses["grpc"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lambent_chassis.etcd import find_etcd
-from tests.e2e.fleet import PLAIN, gone, up
+from tests.e2e.fleet import PLAIN, PORTS, gone, up
 
 pytestmark = pytest.mark.e2e
 
@@ -42,7 +42,7 @@ def test_starts_and_stops(data: Path, number: signal.Signals) -> None:
 def test_says_how_functions_are_isolated(data: Path) -> None:
     """The level that the workers reach here and what is missing, before anything is deployed."""
     command = [sys.executable, "-m", "lambent", "up", "--data", str(data), "--workers", "1", *PLAIN]
-    options = ["--grpc-port", "0", "--sandbox", "process", "--require-isolation", "none"]
+    options = [*PORTS, "--sandbox", "process", "--require-isolation", "none"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         lines: list[str] = []
@@ -73,7 +73,19 @@ def test_one_a_data_folder(data: Path) -> None:
     """A second one on the same folder says who uses it, and does not touch it."""
     with up(data, "--workers", "1") as fleet:
         second = subprocess.run(
-            [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", *PLAIN],
+            [
+                sys.executable,
+                "-m",
+                "lambent",
+                "up",
+                "--data",
+                str(data),
+                "--grpc-port",
+                "0",
+                "--http-port",
+                "0",
+                *PLAIN,
+            ],
             capture_output=True,
             text=True,
             timeout=30,
@@ -136,7 +148,7 @@ def test_left_alone(data: Path) -> None:
             try:
                 assert by_hand.stdout is not None
                 ready = by_hand.stdout.readline()
-                assert ready == f"lambent frontend frontend ready grpc={fleet.endpoint}\n"
+                assert ready == f"lambent frontend frontend ready grpc={fleet.endpoint} http={fleet.http}\n"
                 assert fleet.lambent("nodes").returncode == 0
             finally:
                 by_hand.terminate()
@@ -149,7 +161,19 @@ def test_a_part_that_cannot_start(data: Path) -> None:
     data.mkdir()
     (data / "worker-1").write_text("a file where a folder has to be")
     done = subprocess.run(
-        [sys.executable, "-m", "lambent", "up", "--data", str(data), "--grpc-port", "0", *PLAIN],
+        [
+            sys.executable,
+            "-m",
+            "lambent",
+            "up",
+            "--data",
+            str(data),
+            "--grpc-port",
+            "0",
+            "--http-port",
+            "0",
+            *PLAIN,
+        ],
         capture_output=True,
         text=True,
         timeout=50,

@@ -148,7 +148,9 @@ async def test_one_function_s_overload_starves_no_other(
 
 async def test_a_limited_rate(shared: Fleet, client: Client, name: str, evidence: Evidence) -> None:
     """Of eight calls a second a frontend beside another one gives four; what is more it refuses at once."""
-    with by_hand(shared, "frontend", "limited-frontend", grpc_port=0, rate_per_concurrency=4.0) as part:
+    with by_hand(
+        shared, "frontend", "limited-frontend", grpc_port=0, http_port=0, rate_per_concurrency=4.0
+    ) as part:
         async with Client(part.addresses["grpc"]) as limited, limited.stream() as stream:
             await deploy(client, name, evidence, concurrency=2)
             await known_to(limited, name)

@@ -8,9 +8,15 @@ from dataclasses import replace
 
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
+from lambent_frontend.invoker import Invoker
+from lambent_frontend.layers import Layers
+from lambent_frontend.limits import Limits
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
+from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.versions import Versions
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
@@ -140,22 +146,22 @@ class NoLimits(limits_pb2_grpc.LimitsServicer):
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
-    functions: functions_pb2_grpc.FunctionsServicer | None = None,
-    layers: layers_pb2_grpc.LayersServicer | None = None,
+    functions: Functions | None = None,
+    layers: Layers | None = None,
     fleet: Fleet | None = None,
-    limits: limits_pb2_grpc.LimitsServicer | None = None,
-    versions: versions_pb2_grpc.VersionsServicer | None = None,
+    limits: Limits | None = None,
+    versions: Versions | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
-        Invocations(AnyFunction(), dispatcher, waiting_s=WAITING_S),
-        functions or NoFunctions(),
-        versions or NoVersions(),
-        layers or NoLayers(),
+        Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S)),
+        FunctionsService(functions) if functions else NoFunctions(),
+        VersionsService(versions) if versions else NoVersions(),
+        LayersService(layers) if layers else NoLayers(),
         fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
-        limits or NoLimits(),
+        LimitsService(limits) if limits else NoLimits(),
         guard or Guard(None),
     )
     port = await server.start(address)

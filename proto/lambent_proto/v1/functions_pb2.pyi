@@ -43,6 +43,26 @@ class Function(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_ID_FIELD_NUMBER: _builtins.int
@@ -64,6 +84,8 @@ class Function(_message.Message):
     REQUIRE_FIELD_NUMBER: _builtins.int
     PREFER_FIELD_NUMBER: _builtins.int
     APART_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     """"$LATEST" """
@@ -86,6 +108,7 @@ class Function(_message.Message):
     unzipped_size: _builtins.int
     """bytes of the ZIP's files, without the layers'"""
     apart: _builtins.bool
+    role: _builtins.str
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -98,6 +121,8 @@ class Function(_message.Message):
     def require(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def prefer(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
@@ -122,10 +147,12 @@ class Function(_message.Message):
         require: _abc.Iterable[_builtins.str] | None = ...,
         prefer: _abc.Iterable[_builtins.str] | None = ...,
         apart: _builtins.bool = ...,
+        role: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "concurrency", b"concurrency", "last_modified", b"last_modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "apart", b"apart", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "prefer", b"prefer", "require", b"require", "revision_id", b"revision_id", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "apart", b"apart", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "prefer", b"prefer", "require", b"require", "revision_id", b"revision_id", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
     _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
@@ -181,6 +208,8 @@ class Configuration(_message.Message):
     REQUIRE_FIELD_NUMBER: _builtins.int
     PREFER_FIELD_NUMBER: _builtins.int
     APART_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     runtime: _builtins.str
     handler: _builtins.str
     memory_mb: _builtins.int
@@ -196,6 +225,8 @@ class Configuration(_message.Message):
     """whether instances are forked from one that has imported the code;"""
     apart: _builtins.bool
     """whether its instances are kept on different nodes, as far as that goes"""
+    role: _builtins.str
+    """kept and shown, as Lambda's clients want it; it gives no rights"""
     @_builtins.property
     def environment(self) -> Global___Environment:
         """absent: unchanged"""
@@ -218,6 +249,10 @@ class Configuration(_message.Message):
     def prefer(self) -> Global___LabelList:
         """nodes that have more of these are taken first; absent: unchanged"""
 
+    @_builtins.property
+    def tags(self) -> Global___TagMap:
+        """absent: unchanged; another set is not another revision"""
+
     def __init__(
         self,
         *,
@@ -235,10 +270,12 @@ class Configuration(_message.Message):
         require: Global___LabelList | None = ...,
         prefer: Global___LabelList | None = ...,
         apart: _builtins.bool | None = ...,
+        role: _builtins.str | None = ...,
+        tags: Global___TagMap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "runtime", b"runtime", "snapstart", b"snapstart", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__apart: _TypeAlias = _typing.Literal["apart"]  # noqa: Y015
     _WhichOneofArgType__apart: _TypeAlias = _typing.Literal["_apart", b"_apart"]  # noqa: Y015
@@ -250,6 +287,8 @@ class Configuration(_message.Message):
     _WhichOneofArgType__memory_mb: _TypeAlias = _typing.Literal["_memory_mb", b"_memory_mb"]  # noqa: Y015
     _WhichOneofReturnType__network: _TypeAlias = _typing.Literal["network"]  # noqa: Y015
     _WhichOneofArgType__network: _TypeAlias = _typing.Literal["_network", b"_network"]  # noqa: Y015
+    _WhichOneofReturnType__role: _TypeAlias = _typing.Literal["role"]  # noqa: Y015
+    _WhichOneofArgType__role: _TypeAlias = _typing.Literal["_role", b"_role"]  # noqa: Y015
     _WhichOneofReturnType__runtime: _TypeAlias = _typing.Literal["runtime"]  # noqa: Y015
     _WhichOneofArgType__runtime: _TypeAlias = _typing.Literal["_runtime", b"_runtime"]  # noqa: Y015
     _WhichOneofReturnType__snapstart: _TypeAlias = _typing.Literal["snapstart"]  # noqa: Y015
@@ -268,6 +307,8 @@ class Configuration(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mb) -> _WhichOneofReturnType__memory_mb | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__network) -> _WhichOneofReturnType__network | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role) -> _WhichOneofReturnType__role | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__runtime) -> _WhichOneofReturnType__runtime | None: ...
     @_typing.overload
@@ -300,6 +341,48 @@ class LabelList(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LabelList: _TypeAlias = LabelList  # noqa: Y015
+
+@_typing.final
+class TagMap(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """at most 50; keys of at most 128 characters, values of at most 256"""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagMap: _TypeAlias = TagMap  # noqa: Y015
 
 @_typing.final
 class LayerList(_message.Message):

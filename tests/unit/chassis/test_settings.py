@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lambent_chassis.settings import BadSettings
-from lambent_frontend.settings import FrontendSettings
+from lambent_frontend.settings import FrontendSettings, is_loopback
 from lambent_placement.settings import PlacementSettings
 from lambent_worker.settings import WorkerSettings
 
@@ -21,6 +21,26 @@ def faults(config: Path | None) -> str:
     with pytest.raises(BadSettings) as bad:
         FrontendSettings.load(config)
     return str(bad.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("localhost", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("localhost.example.org", False),
+        ("::ffff:10.0.0.1", False),
+    ],
+)
+def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
 
 
 def test_file_alone(config: Path) -> None:

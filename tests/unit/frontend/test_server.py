@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from lambent.client import Client
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.guard import Guard
+from lambent_frontend.invoker import Invoker
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
 from lambent_proto.errors import NotReady
@@ -33,7 +34,7 @@ from tests.unit.scripted import (
 def server() -> PublicServer:
     dispatcher = ScriptedDispatcher()
     return PublicServer(
-        Invocations(AnyFunction(), dispatcher, waiting_s=1),
+        Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1)),
         NoFunctions(),
         NoVersions(),
         NoLayers(),
@@ -46,7 +47,7 @@ def server() -> PublicServer:
 async def test_who_takes_no_more_says_so() -> None:
     """A call that comes then is refused as one that never ran, and reaches nobody."""
     dispatcher = ScriptedDispatcher()
-    invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
+    invocations = Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(
         invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
@@ -66,7 +67,7 @@ async def test_who_takes_no_more_says_so() -> None:
 async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
     """Of a stopping frontend: what runs is waited for, what came later never ran, and is known not to."""
     dispatcher = ScriptedDispatcher()
-    invocations = Invocations(AnyFunction(), dispatcher, waiting_s=1)
+    invocations = Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(
         invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)

@@ -206,7 +206,7 @@ def test_up_on_a_port_in_use(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = lambent("up", "--data", str(tmp_path / "data"), "--grpc-port", port)
+        done = lambent("up", "--data", str(tmp_path / "data"), "--grpc-port", port, "--http-port", "0")
     assert done.returncode == 1
     assert f"127.0.0.1:{port} cannot be listened on" in done.stderr
     assert "--grpc-port" in done.stderr

@@ -1,0 +1,81 @@
+"""Lambda's HTTP API: a request to its operation, and whatever that fails with to its answer."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from lambent_frontend.http import limits, routes
+from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.errors import Refused, not_there, refused, response
+from lambent_frontend.http.gate import Gate
+from lambent_frontend.http.messages import Request, Response
+from lambent_proto.errors import LambentError
+
+Operation = Callable[[Asked], Awaitable[Response]]
+"""Raises Refused or a LambentError for what it does not do."""
+
+_WITH_PACKAGE: Final = frozenset({"CreateFunction", "UpdateFunctionCode", "PublishLayerVersion"})
+_WITH_EVENT: Final = {"Invoke": "InvokeFunction", "InvokeAsync": "InvokeAsync"}
+"""What AWS calls them in its error."""
+
+
+class Api:
+    """`operations` are those that are there, by their names in AWS's model."""
+
+    def __init__(self, operations: Mapping[str, Operation], gate: Gate) -> None:
+        self._operations = operations
+        self._gate = gate
+
+    def most_body(self, method: str, path: str) -> int:
+        operation = _operation(method, path)
+        if operation in _WITH_EVENT:
+            return limits.INVOKE_BODY
+        return limits.PACKAGE_BODY if operation in _WITH_PACKAGE else limits.SMALL_BODY
+
+    def too_large(self, method: str, path: str) -> Refused:
+        operation = _operation(method, path)
+        said = f"Request must be smaller than {self.most_body(method, path)} bytes"
+        if operation:
+            said += f" for the {_WITH_EVENT.get(operation, operation)} operation"
+        return Refused(413, "RequestEntityTooLargeException", said)
+
+    async def answer(self, request: Request) -> Response:
+        if request.header(b"origin"):
+            said = (
+                "a web page sent this: whoever opens one in a browser here has not asked for it to "
+                "call functions"
+            )
+            return response(Refused(403, "AccessDeniedException", said))
+        try:
+            found = routes.find(request.method, request.path, request.query)
+        except routes.UnknownPath:
+            said = f"no operation of Lambda's API has the path {request.path[:200]!r} and such a query"
+            return response(Refused(404, "UnknownOperationException", said))
+        except routes.WrongMethod as wrong:
+            said = f"{request.method} is not for {request.path[:200]!r}: {wrong} is"
+            not_so = Refused(405, "MethodNotAllowedException", said)
+            not_so.headers["Allow"] = ", ".join(wrong.allowed)
+            return response(not_so)
+        asked = Asked(found.operation, request, found.path, found.query)
+        answered = await self._answered(asked)
+        self._gate.note(asked, "done" if answered.status < 400 else "failed")
+        return answered
+
+    async def _answered(self, asked: Asked) -> Response:
+        operation = self._operations.get(asked.operation)
+        try:
+            self._gate.admit(asked)
+            if operation is None:
+                raise not_there(asked.operation)
+            return await operation(asked)
+        except Refused as error:
+            return response(error)
+        except LambentError as error:
+            return response(refused(error, asked.arn()))
+
+
+def _operation(method: str, path: str) -> str:
+    """Empty if there is none; the query makes no difference to how much may be sent."""
+    try:
+        return routes.find(method, path, "").operation
+    except (routes.UnknownPath, routes.WrongMethod):
+        return ""

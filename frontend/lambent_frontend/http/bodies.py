@@ -1,0 +1,222 @@
+"""The JSON that requests carry, by AWS's names: what is known, of which type, and which parts of it are not
+there.
+
+What is null is absent. A field that AWS has and Lambent has not is refused unless it says nothing, such as
+an empty VpcConfig: nobody shall believe in a protection that is not there.
+"""
+
+import base64
+import binascii
+import platform
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.errors import Refused, not_there
+
+ARCHITECTURE: Final = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+"""By Lambda's name. Of the frontend's host, for want of another: a fleet is of one kind."""
+
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+Anything = dict[str, Any] | list[Any] | str | int | None
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class EnvironmentValue(Body):
+    Variables: dict[str, str] | None = None
+
+
+class StorageValue(Body):
+    Size: Int32
+
+
+class SnapStartValue(Body):
+    ApplyOn: str = "None"
+
+
+class Configuration(Body):
+    """What CreateFunction and UpdateFunctionConfiguration have in common."""
+
+    Runtime: str | None = None
+    Role: str | None = None
+    Handler: str | None = None
+    Description: str | None = None
+    Timeout: Int32 | None = None
+    MemorySize: Int32 | None = None
+    Environment: EnvironmentValue | None = None
+    Layers: list[str] | None = None
+    EphemeralStorage: StorageValue | None = None
+    SnapStart: SnapStartValue | None = None
+    VpcConfig: Anything = None
+    DeadLetterConfig: Anything = None
+    KMSKeyArn: Anything = None
+    TracingConfig: Anything = None
+    FileSystemConfigs: Anything = None
+    ImageConfig: Anything = None
+    LoggingConfig: Anything = None
+    CapacityProviderConfig: Anything = None
+    DurableConfig: Anything = None
+    RuntimeConfig: Anything = None
+    AcceleratorConfig: Anything = None
+
+
+class CodeValue(Body):
+    ZipFile: str | None = None
+    S3Bucket: Anything = None
+    S3Key: Anything = None
+    S3ObjectVersion: Anything = None
+    S3ObjectStorageMode: Anything = None
+    ImageUri: Anything = None
+    SourceKMSKeyArn: Anything = None
+
+
+class CreateFunction(Configuration):
+    FunctionName: str
+    Code: CodeValue
+    Publish: bool = False
+    PackageType: str = "Zip"
+    Architectures: list[str] | None = None
+    Tags: dict[str, str] | None = None
+    PublishTo: Anything = None
+    CodeSigningConfigArn: Anything = None
+    TenancyConfig: Anything = None
+
+
+class UpdateFunctionConfiguration(Configuration):
+    RevisionId: str | None = None
+
+
+class UpdateFunctionCode(CodeValue):
+    Architectures: list[str] | None = None
+    Publish: bool = False
+    PublishTo: Anything = None
+    DryRun: bool = False
+    RevisionId: str | None = None
+
+
+class PublishVersion(Body):
+    CodeSha256: str | None = None
+    Description: str | None = None
+    RevisionId: str | None = None
+    PublishTo: Anything = None
+
+
+class RoutingValue(Body):
+    AdditionalVersionWeights: dict[str, float] | None = None
+
+
+class CreateAlias(Body):
+    Name: str
+    FunctionVersion: str
+    Description: str | None = None
+    RoutingConfig: RoutingValue | None = None
+
+
+class UpdateAlias(Body):
+    FunctionVersion: str | None = None
+    Description: str | None = None
+    RoutingConfig: RoutingValue | None = None
+    RevisionId: str | None = None
+
+
+class PutFunctionConcurrency(Body):
+    ReservedConcurrentExecutions: Int32
+
+
+class PutProvisionedConcurrencyConfig(Body):
+    ProvisionedConcurrentExecutions: Int32
+
+
+class LayerContent(Body):
+    ZipFile: str | None = None
+    S3Bucket: Anything = None
+    S3Key: Anything = None
+    S3ObjectVersion: Anything = None
+    S3ObjectStorageMode: Anything = None
+
+
+class PublishLayerVersion(Body):
+    Content: LayerContent
+    Description: str | None = None
+    CompatibleRuntimes: list[str] | None = None
+    CompatibleArchitectures: list[str] | None = None
+    LicenseInfo: str | None = None
+
+
+class TagResource(Body):
+    Tags: dict[str, str]
+
+
+B = TypeVar("B", bound=Body)
+
+_SAY_NOTHING: Final[dict[str, Any]] = {
+    "TracingConfig": {"Mode": "PassThrough"},
+    "LoggingConfig": {"LogFormat": "Text"},
+    "PackageType": "Zip",
+}
+"""What asks for no more than there is."""
+
+_IN_WORDS: Final = {
+    "S3Bucket": "Code in S3 is not there: send it as ZipFile.",
+    "S3Key": "Code in S3 is not there: send it as ZipFile.",
+    "ImageUri": "Container images are not there: send a ZipFile.",
+    "PackageType": "Container images are not there: PackageType can be Zip alone.",
+}
+
+
+def read(asked: Asked, model: type[B]) -> B:
+    """The request's body. Raises Refused for what it is not, and for what is not there."""
+    try:
+        body = model.model_validate_json(asked.request.body or b"{}")
+    except ValidationError as error:
+        raise _faulty(error) from None
+    _check_all_there(asked.operation, body)
+    return body
+
+
+def package(zip_file: str | None) -> bytes:
+    """Empty if there is none. Raises Refused."""
+    try:
+        return base64.b64decode(zip_file or "", validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(400, "SerializationException", "ZipFile is not the base64 form of anything") from None
+
+
+def _check_all_there(operation: str, body: Body) -> None:
+    for name, value in body:
+        if isinstance(value, Body):
+            _check_all_there(operation, value)
+        elif name == "Architectures":
+            if value not in (None, [], [ARCHITECTURE]):
+                raise not_there(operation, f"Architectures can be [{ARCHITECTURE}] alone, as the fleet is.")
+        elif _is_not_there(type(body), name) and _says_something(name, value):
+            why = f"{name} is not there: leave it out. docs/compatibility.md lists what is."
+            raise not_there(operation, _IN_WORDS.get(name, why))
+
+
+def _is_not_there(model: type[Body], name: str) -> bool:
+    return model.model_fields[name].annotation == Anything or name == "PackageType"
+
+
+def _says_something(name: str, value: Any) -> bool:
+    if value == _SAY_NOTHING.get(name):
+        return False
+    return any(value.values()) if isinstance(value, dict) else bool(value)
+
+
+def _faulty(error: ValidationError) -> Refused:
+    faults = error.errors(include_url=False, include_context=False)
+    if faults[0]["type"] == "json_invalid":
+        said = f"Could not parse request body into json: {faults[0]['msg']}"
+        return Refused(400, "InvalidRequestContentException", said)
+    many = "error" if len(faults) == 1 else "errors"
+    told = "; ".join(
+        f"Value '{str(it['input'])[:80]}' at '{'.'.join(map(str, it['loc']))[:120]}' failed to satisfy "
+        f"constraint: {it['msg']}"
+        for it in faults[:5]
+    )
+    return Refused(400, "ValidationException", f"{len(faults)} validation {many} detected: {told}")

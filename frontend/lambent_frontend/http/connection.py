@@ -1,0 +1,359 @@
+"""One client's connection: HTTP/1.1 in, whole requests to whoever answers, answers out in the order of the
+requests.
+
+Parsing is llhttp's, through httptools. Everything that a client may send, hold, or be slow at has a bound,
+and what goes over it gets its error; then the connection ends, once the client has had time to read it.
+While a request is answered at most one more is taken from the connection, so that its end is still noticed
+and its answer given up.
+"""
+
+import asyncio
+from collections import deque
+from http import HTTPStatus
+from typing import Any, Final, Protocol, cast
+
+import httptools
+import structlog
+
+from lambent_frontend.http import errors, limits
+from lambent_frontend.http.errors import Refused
+from lambent_frontend.http.messages import JSON, Request, Response
+from lambent_proto.errors import Internal
+
+_log = structlog.get_logger()
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
+    errors.UNKNOWN_OUTCOME: "Unknown Outcome"
+}
+_MOST_PIPELINED: Final = 64
+"""Requests that are whole and wait for those before them, of one connection."""
+_FAULT: Final = "a fault of Lambent's own: its log says more"
+_GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Api(Protocol):
+    """Who answers."""
+
+    def most_body(self, method: str, path: str) -> int:
+        """Bytes that the body of such a request may have."""
+
+    def too_large(self, method: str, path: str) -> Refused:
+        """What one with a larger body is told."""
+
+    async def answer(self, request: Request) -> Response: ...
+
+
+class Server(Protocol):
+    """What the connections of one server share."""
+
+    api: Api
+    read: int
+    """Bytes that have come over all connections."""
+    held: int
+    """Bytes of bodies that are being read and answered."""
+    date: str
+    """For the answers' Date."""
+    stopping: bool
+
+    def opened(self, connection: "Connection") -> bool:
+        """False if it is one too many."""
+
+    def closed(self, connection: "Connection") -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._waiting: deque[tuple[Request, bool] | Response] = deque()
+        """Requests that are whole, each with whether the connection stays after it, or what refuses one."""
+        self._task: asyncio.Task[Response] | None = None
+        self._answering: tuple[Request, bool] | None = None
+        self._held = 0
+        self._unsent = 0
+        """Bytes of answers that the client had not taken when its connection was full."""
+        self._writable = True
+        self._paused = False
+        self._deaf = False
+        """Something was refused: what comes from now on is dropped."""
+        self._ending = False
+        """The last answer was written."""
+        self._dropped = 0
+        self._since = self._loop.time()
+        """When what is waited for began: the request's head, its body, the next request, the end."""
+        self._forget()
+        self._fresh = True
+        """Nothing has come yet."""
+
+    def _forget(self) -> None:
+        """Between two requests."""
+        self._begun = self._headed = False
+        self._unparsed = self._size = 0
+        """Bytes that have come since the parser last had something whole; bytes of the body."""
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: bytes | bytearray = b""
+        self._most = 0
+        self._request: Request | None = None
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods alone
+        if not self._server.opened(self):
+            self._refuse(
+                Refused(503, "ServiceException", "there are too many connections: try again, or use fewer")
+            )
+
+    def data_received(self, data: bytes) -> None:
+        self._server.read += len(data)
+        if self._deaf:
+            self._drop(len(data))
+        if self._deaf and self._ending and not self._begun:
+            return
+        self._fresh = False
+        self._unparsed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # refused when its head was whole
+        except httptools.HttpParserError as error:
+            self._begun = False
+            self._refuse(_unread(error))
+            if self._ending:
+                self._end_if_over()
+        if self._begun and self._unparsed > limits.HEAD:
+            self._refuse(_large_head())
+        if self._task is not None and (self._waiting or self._begun):
+            self._pause()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._deaf = self._ending = True
+        self._waiting.clear()
+        self._hold(-self._held)
+        if self._task is not None:
+            self._task.cancel()
+        self._server.closed(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._unsent = self._transport.get_write_buffer_size()
+        self._hold(self._unsent)
+        self._since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._hold(-self._unsent)
+        self._unsent = 0
+        self._since = self._loop.time()
+        self._next()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._forget()
+        self._begun = True
+        self._since = self._loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._headed = True
+        self._unparsed = 0
+        if self._deaf:
+            return
+        if len(self._url) + sum(len(it) + len(value) for it, value in self._headers.items()) > limits.HEAD:
+            self._refuse(_large_head())
+            return
+        if self._parser.should_upgrade():
+            said = "the request offers another protocol than HTTP/1.1: send it without"
+            self._refuse(Refused(400, "BadRequestException", said))
+            return
+        path, _, query = self._url.decode("latin-1").partition("?")
+        method = self._parser.get_method().decode("latin-1")
+        self._request = Request(method, path, query, self._headers)
+        self._most = self._server.api.most_body(method, path)
+        self._since = self._loop.time()
+        length = self._headers.get(b"content-length", b"0")
+        if int(length) > self._most:
+            self._refuse_body()
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
+            self._transport.write(_GOES_ON)
+
+    def on_body(self, data: bytes) -> None:
+        self._unparsed = 0
+        if self._deaf:
+            return
+        self._size += len(data)
+        if self._size > self._most:
+            self._refuse_body()
+        elif self._server.held + len(data) > limits.HELD:
+            said = "the frontend holds as many bytes of requests as it may: try again"
+            self._refuse(Refused(503, "ServiceException", said))
+        else:
+            self._hold(len(data))
+            if not self._body:
+                self._body = data
+            else:  # as one growing piece: very many small ones would take many times their bytes
+                if isinstance(self._body, bytes):
+                    self._body = bytearray(self._body)
+                self._body += data
+
+    def on_message_complete(self) -> None:
+        request, body = self._request, self._body
+        keep_alive = bool(self._parser.should_keep_alive())
+        self._forget()
+        self._since = self._loop.time()
+        if self._deaf:
+            self._end_if_over()
+            return
+        assert request is not None, "its head was whole"
+        request.body = bytes(body)
+        self._waiting.append((request, keep_alive))
+        if len(self._waiting) > _MOST_PIPELINED:
+            said = f"{_MOST_PIPELINED} requests wait for their answers on this connection: wait for those"
+            self._refuse(Refused(400, "BadRequestException", said))
+        else:
+            self._next()
+
+    # Answers
+
+    def _next(self) -> None:
+        """Goes on with what came first, if nothing is under way."""
+        if self._task is not None or not self._writable or self._ending:
+            return
+        if not self._waiting:
+            self._resume()
+            return
+        first = self._waiting.popleft()
+        if isinstance(first, Response):
+            self._write(first, "", keep_alive=False, bodiless=False)
+            return
+        self._answering = first
+        self._task = self._loop.create_task(self._server.api.answer(first[0]))
+        self._task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[Response]) -> None:
+        assert self._answering is not None, "its task has ended"
+        request, keep_alive = self._answering
+        self._task = self._answering = None
+        if task.cancelled():
+            return  # the connection is lost
+        if error := task.exception():
+            _log.error("request_failed", request=request.id, reason=repr(error), exc_info=error)
+            answer = errors.response(errors.refused(Internal(_FAULT)))
+        else:
+            answer = task.result()
+        if self._transport.is_closing():
+            return
+        self._hold(-len(request.body))
+        self._write(answer, request.id, keep_alive=keep_alive, bodiless=request.method == "HEAD")
+        self._next()
+
+    def _write(self, answer: Response, request_id: str, *, keep_alive: bool, bodiless: bool) -> None:
+        keep_alive = keep_alive and not self._server.stopping
+        more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
+        asked = f"x-amzn-RequestId: {request_id}\r\n" if request_id else ""
+        end = "" if keep_alive else "Connection: close\r\n"
+        # A 204 has no length: RFC 9110, 8.6.
+        size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(answer.body)}\r\n"
+        kind = f"Content-Type: {JSON}\r\n" if answer.body else ""
+        head = (
+            f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nDate: {self._server.date}\r\n"
+            f"{asked}{more}{kind}{size}{end}\r\n"
+        )
+        self._transport.write(head.encode("latin-1") + (b"" if bodiless else answer.body))
+        self._since = self._loop.time()
+        if not keep_alive:
+            self._ending = self._deaf = True
+            self._waiting.clear()
+            self._end_if_over()
+
+    # The end
+
+    def _refuse(self, refused: Refused) -> None:
+        """The request that is under way is answered so, in its turn, and the connection ends with it."""
+        if self._deaf:
+            return
+        self._deaf = True
+        self._since = self._loop.time()
+        self._body = b""
+        self._waiting.append(errors.response(refused))
+        self._next()
+
+    def _refuse_body(self) -> None:
+        assert self._request is not None, "its head was whole"
+        self._refuse(self._server.api.too_large(self._request.method, self._request.path))
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > limits.DROPPED:
+            self._transport.abort()
+
+    def _end_if_over(self) -> None:
+        """A client that is still sending would not read why if its connection was reset under it."""
+        if self._ending and not self._begun:
+            self._transport.close()
+        else:
+            self._resume()
+
+    def _pause(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._since = self._loop.time()
+            self._transport.resume_reading()
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._server.held += size
+
+    def check(self, now: float) -> None:
+        """Ends what has taken too long; `now` is the loop's time. Called about once a second."""
+        waited = now - self._since
+        if not self._writable:
+            if waited > limits.SEND_S:
+                self._transport.abort()
+        elif self._ending:
+            if waited > limits.LINGER_S:
+                self._transport.abort()
+        elif self._task is not None:
+            return
+        elif self._begun:
+            allowed = limits.BODY_S + self._size / limits.BODY_RATE if self._headed else limits.HEAD_S
+            if waited > allowed:
+                said = f"no whole request came within {waited:.0f} seconds: send it faster"
+                self._refuse(Refused(408, "RequestTimeoutException", said))
+        elif waited > (limits.HEAD_S if self._fresh else limits.IDLE_S):
+            self._transport.close()
+
+    def finish(self) -> None:
+        """Ends it after the answer that is under way, if there is any."""
+        if self._task is None and not self._waiting:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+def _unread(error: httptools.HttpParserError) -> Refused:
+    """What a client is told whose request was not understood: by the parser, or by a bug of ours."""
+    if isinstance(error, httptools.HttpParserCallbackError):
+        bug = error.__context__
+        _log.error("request_failed", reason=repr(bug), exc_info=bug)
+        return errors.refused(Internal(_FAULT))
+    return Refused(400, "BadRequestException", f"this is not HTTP/1.1: {error}")
+
+
+def _large_head() -> Refused:
+    return Refused(431, "RequestHeaderFieldsTooLargeException", f"the headers have over {limits.HEAD} bytes")

@@ -1,0 +1,109 @@
+"""The operation Invoke: one event for a function, answered when it is done."""
+
+import base64
+import json
+from typing import Final
+
+from lambent_frontend.calls import Answer, Call
+from lambent_frontend.http.asked import Asked, choice, number
+from lambent_frontend.http.errors import Refused, invalid, not_there
+from lambent_frontend.http.messages import Response
+from lambent_frontend.invoker import Invoker
+from lambent_proto.v1 import invoke_pb2
+
+MOST_PARSED: Final = 256 * 1024
+"""Bytes of an event above which it is left to its runtime to find that it is no JSON: to look through the
+largest would hold up all other calls for a twentieth of a second."""
+
+_TYPES: Final = ("RequestResponse", "Event", "DryRun")
+_LOG_TYPES: Final = ("None", "Tail")
+_PRIORITIES: Final = {
+    "": invoke_pb2.PRIORITY_NORMAL,
+    "normal": invoke_pb2.PRIORITY_NORMAL,
+    "high": invoke_pb2.PRIORITY_HIGH,
+    "low": invoke_pb2.PRIORITY_LOW,
+}
+
+
+class Invoke:
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
+
+    async def __call__(self, asked: Asked) -> Response:
+        kind = choice(asked.request.header(b"x-amz-invocation-type"), "invocationType", _TYPES)
+        wanted = _wanted(asked)
+        if kind == "Event":
+            raise not_there(
+                asked.operation,
+                "Asynchronous invocation (Event) is not there yet: invoke with RequestResponse and wait.",
+            )
+        call = self._invoker.checked(wanted, asked.request.id)
+        if kind == "DryRun":
+            return Response(204, headers={"X-Amz-Executed-Version": call.definition.version})
+        return answered(call, await self._invoker.run(call))
+
+
+def _wanted(asked: Asked) -> invoke_pb2.InvokeRequest:
+    """Raises Refused or InvalidRequest."""
+    request = asked.request
+    for header, what in (
+        (b"x-amz-tenant-id", "Tenant isolation"),
+        (b"x-amz-durable-execution-name", "Durable execution"),
+    ):
+        if request.header(header):
+            raise not_there(asked.operation, f"{what} is not there: invoke without {header.decode()}.")
+    if request.body and len(request.body) <= MOST_PARSED:
+        _check_json(request.body)
+    wanted = invoke_pb2.InvokeRequest(function_name=asked.function().asked, payload=request.body)
+    if choice(request.header(b"x-amz-log-type"), "logType", _LOG_TYPES) == "Tail":
+        wanted.log_type = invoke_pb2.LOG_TYPE_TAIL
+    if context := request.header(b"x-amz-client-context"):
+        wanted.client_context = context
+    _add_lambent_s_own(wanted, asked)
+    return wanted
+
+
+def _add_lambent_s_own(wanted: invoke_pb2.InvokeRequest, asked: Asked) -> None:
+    """What gRPC's callers may say and AWS's API has no word for."""
+    header = asked.request.header
+    if deadline := header(b"x-lambent-deadline-s"):
+        wanted.deadline_s = number(deadline, "x-lambent-deadline-s")
+    priority = _PRIORITIES.get(header(b"x-lambent-priority"))
+    if priority is None:
+        raise invalid("x-lambent-priority is none of high, normal, low")
+    wanted.priority = priority
+    wanted.tenant = header(b"x-lambent-tenant")
+    wanted.sticky_key = header(b"x-lambent-sticky-key")
+
+
+def _check_json(event: bytes) -> None:
+    try:
+        json.loads(event)
+    except (ValueError, RecursionError) as error:
+        raise Refused(
+            400,
+            "InvalidRequestContentException",
+            f"Could not parse request body into json: Could not parse payload into json: {error}",
+        ) from None
+
+
+def answered(call: Call, answer: Answer) -> Response:
+    headers = {"X-Amz-Executed-Version": call.definition.version}
+    if answer.failed:
+        headers["X-Amz-Function-Error"] = "Unhandled"
+    if call.tail:
+        headers["X-Amz-Log-Result"] = base64.b64encode(answer.tail).decode()
+    headers |= {
+        "x-lambent-start": answer.start,
+        "x-lambent-reason": answer.reason,
+        "x-lambent-node": answer.node,
+        "x-lambent-instance": answer.instance,
+        "x-lambent-waiting-ms": f"{answer.waiting_ms:.3f}",
+        "x-lambent-starting-ms": f"{answer.starting_ms:.3f}",
+        "x-lambent-init-ms": f"{answer.init_ms:.3f}",
+        "x-lambent-running-ms": f"{answer.running_ms:.3f}",
+        "x-lambent-isolation": answer.isolation,
+    }
+    if answer.waited_for:
+        headers["x-lambent-waited-for"] = answer.waited_for
+    return Response(200, answer.payload, headers)

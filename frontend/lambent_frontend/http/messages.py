@@ -1,0 +1,35 @@
+"""A request and its answer, whole, as the protocol reads and writes them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from lambent_frontend.wire import new_request_id
+from lambent_proto.ids import RequestId
+
+JSON: Final = "application/json"
+
+
+@dataclass(slots=True)
+class Request:
+    method: str
+    path: str
+    """As it was sent: still percent-encoded, without the query."""
+    query: str = ""
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Names in lower case; of a name that came twice the last one counts."""
+    body: bytes = b""
+    id: RequestId = field(default_factory=new_request_id)
+    """What the answer's `x-amzn-RequestId` says; of an invocation its request id."""
+
+    def header(self, name: bytes) -> str:
+        """Empty if it was not sent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+@dataclass(slots=True)
+class Response:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those beside Content-Type, Content-Length, Date and Connection."""

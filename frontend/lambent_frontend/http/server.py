@@ -1,0 +1,88 @@
+"""The frontend's HTTP server: where it listens, its connections, its end."""
+
+import asyncio
+import contextlib
+from email.utils import formatdate
+from typing import Final
+
+from lambent_chassis import clock
+from lambent_frontend.http import limits
+from lambent_frontend.http.connection import Api, Connection
+
+_LOOK_S: Final = 1.0
+"""How often slow and idle connections are looked for."""
+
+_BACKLOG: Final = 1024
+
+
+class HttpServer:
+    """Use it once: start, maybe stop."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.held = 0
+        self.read = 0
+        """Bytes that have come over all connections."""
+        self.date = ""
+        self.stopping = False
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens, port 0 taking a free one, and returns the port. Raises OSError if it cannot listen
+        there."""
+        loop = asyncio.get_running_loop()
+        self.date = formatdate(clock.unix_s(), usegmt=True)
+        try:
+            self._server = await loop.create_server(
+                lambda: Connection(self), host.strip("[]"), port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}:{port}: is something else there? ({error})") from None
+        self._looking = asyncio.create_task(self._look())
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new connection, gives what is under way `grace_s` seconds, then ends it."""
+        self.stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.finish()
+        if self._connections:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._empty.wait()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def opened(self, connection: Connection) -> bool:
+        self._connections.add(connection)
+        return len(self._connections) <= limits.CONNECTIONS
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    @property
+    def open(self) -> int:
+        """Connections."""
+        return len(self._connections)
+
+    def check(self, now: float) -> None:
+        """Ends the connections that are too slow at this time of the loop's."""
+        for connection in list(self._connections):
+            connection.check(now)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self.date = formatdate(clock.unix_s(), usegmt=True)
+            self.check(loop.time())

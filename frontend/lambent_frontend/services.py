@@ -1,0 +1,186 @@
+"""The gRPC services in front of what does the work: requests in, answers or a status out, and nothing
+else."""
+
+from typing import Any
+
+import grpc.aio
+
+from lambent_frontend.functions import Functions
+from lambent_frontend.layers import Layers
+from lambent_frontend.limits import Limits
+from lambent_frontend.versions import Versions
+from lambent_proto.status import errors_as_status
+from lambent_proto.v1 import (
+    functions_pb2,
+    functions_pb2_grpc,
+    layers_pb2,
+    layers_pb2_grpc,
+    limits_pb2,
+    limits_pb2_grpc,
+    versions_pb2,
+    versions_pb2_grpc,
+)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class FunctionsService(functions_pb2_grpc.FunctionsServicer):
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+
+    @errors_as_status
+    async def CreateFunction(
+        self, request: functions_pb2.CreateFunctionRequest, context: Context
+    ) -> functions_pb2.Function:
+        return await self._functions.create_function(request)
+
+    @errors_as_status
+    async def UpdateFunction(
+        self, request: functions_pb2.UpdateFunctionRequest, context: Context
+    ) -> functions_pb2.Function:
+        return await self._functions.update_function(request)
+
+    @errors_as_status
+    async def GetFunction(
+        self, request: functions_pb2.GetFunctionRequest, context: Context
+    ) -> functions_pb2.Function:
+        return await self._functions.get_function(request)
+
+    @errors_as_status
+    async def ListFunctions(
+        self, request: functions_pb2.ListFunctionsRequest, context: Context
+    ) -> functions_pb2.ListFunctionsResponse:
+        return await self._functions.list_functions(request)
+
+    @errors_as_status
+    async def DeleteFunction(
+        self, request: functions_pb2.DeleteFunctionRequest, context: Context
+    ) -> functions_pb2.DeleteFunctionResponse:
+        return await self._functions.delete_function(request)
+
+
+class VersionsService(versions_pb2_grpc.VersionsServicer):
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+
+    @errors_as_status
+    async def PublishVersion(
+        self, request: versions_pb2.PublishVersionRequest, context: Context
+    ) -> functions_pb2.Function:
+        return await self._versions.publish_version(request)
+
+    @errors_as_status
+    async def ListVersions(
+        self, request: versions_pb2.ListVersionsRequest, context: Context
+    ) -> versions_pb2.ListVersionsResponse:
+        return await self._versions.list_versions(request)
+
+    @errors_as_status
+    async def DeleteVersion(
+        self, request: versions_pb2.DeleteVersionRequest, context: Context
+    ) -> versions_pb2.DeleteVersionResponse:
+        return await self._versions.delete_version(request)
+
+    @errors_as_status
+    async def CreateAlias(
+        self, request: versions_pb2.CreateAliasRequest, context: Context
+    ) -> versions_pb2.Alias:
+        return await self._versions.create_alias(request)
+
+    @errors_as_status
+    async def UpdateAlias(
+        self, request: versions_pb2.UpdateAliasRequest, context: Context
+    ) -> versions_pb2.Alias:
+        return await self._versions.update_alias(request)
+
+    @errors_as_status
+    async def GetAlias(self, request: versions_pb2.GetAliasRequest, context: Context) -> versions_pb2.Alias:
+        return await self._versions.get_alias(request)
+
+    @errors_as_status
+    async def ListAliases(
+        self, request: versions_pb2.ListAliasesRequest, context: Context
+    ) -> versions_pb2.ListAliasesResponse:
+        return await self._versions.list_aliases(request)
+
+    @errors_as_status
+    async def DeleteAlias(
+        self, request: versions_pb2.DeleteAliasRequest, context: Context
+    ) -> versions_pb2.DeleteAliasResponse:
+        return await self._versions.delete_alias(request)
+
+    @errors_as_status
+    async def PutProvisioned(
+        self, request: versions_pb2.PutProvisionedRequest, context: Context
+    ) -> versions_pb2.Provisioned:
+        return await self._versions.put_provisioned(request)
+
+    @errors_as_status
+    async def GetProvisioned(
+        self, request: versions_pb2.GetProvisionedRequest, context: Context
+    ) -> versions_pb2.Provisioned:
+        return await self._versions.get_provisioned(request)
+
+    @errors_as_status
+    async def ListProvisioned(
+        self, request: versions_pb2.ListProvisionedRequest, context: Context
+    ) -> versions_pb2.ListProvisionedResponse:
+        return await self._versions.list_provisioned(request)
+
+    @errors_as_status
+    async def DeleteProvisioned(
+        self, request: versions_pb2.DeleteProvisionedRequest, context: Context
+    ) -> versions_pb2.DeleteProvisionedResponse:
+        return await self._versions.delete_provisioned(request)
+
+
+class LayersService(layers_pb2_grpc.LayersServicer):
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+
+    @errors_as_status
+    async def PublishLayerVersion(
+        self, request: layers_pb2.PublishLayerVersionRequest, context: Context
+    ) -> layers_pb2.LayerVersion:
+        return await self._layers.publish_layer_version(request)
+
+    @errors_as_status
+    async def GetLayerVersion(
+        self, request: layers_pb2.GetLayerVersionRequest, context: Context
+    ) -> layers_pb2.LayerVersion:
+        return await self._layers.get_layer_version(request)
+
+    @errors_as_status
+    async def ListLayers(
+        self, request: layers_pb2.ListLayersRequest, context: Context
+    ) -> layers_pb2.ListLayersResponse:
+        return await self._layers.list_layers(request)
+
+    @errors_as_status
+    async def ListLayerVersions(
+        self, request: layers_pb2.ListLayerVersionsRequest, context: Context
+    ) -> layers_pb2.ListLayerVersionsResponse:
+        return await self._layers.list_layer_versions(request)
+
+    @errors_as_status
+    async def DeleteLayerVersion(
+        self, request: layers_pb2.DeleteLayerVersionRequest, context: Context
+    ) -> layers_pb2.DeleteLayerVersionResponse:
+        return await self._layers.delete_layer_version(request)
+
+
+class LimitsService(limits_pb2_grpc.LimitsServicer):
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    @errors_as_status
+    async def GetConcurrency(
+        self, request: limits_pb2.GetConcurrencyRequest, context: Context
+    ) -> limits_pb2.FleetConcurrency:
+        return await self._limits.get_concurrency(request)
+
+    @errors_as_status
+    async def SetConcurrency(
+        self, request: limits_pb2.SetConcurrencyRequest, context: Context
+    ) -> limits_pb2.FleetConcurrency:
+        return await self._limits.set_concurrency(request)

@@ -1,0 +1,99 @@
+"""Who may do what over HTTP: no operation of Lambda's API is answered unasked."""
+
+import json
+
+import pytest
+
+from lambent_frontend.http.api import Api
+from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.gate import Locked
+from lambent_frontend.http.messages import Request, Response
+from lambent_frontend.http.routes import OPERATIONS
+from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
+from tests.unit.frontend.test_guard import Known
+
+
+class Recorded:
+    """Every operation is there, and remembers what came through."""
+
+    def __init__(self, *known: AccessKey) -> None:
+        self.came: list[str] = []
+        self.api = Api(dict.fromkeys(OPERATIONS, self), Locked(Known(*known)))
+
+    async def __call__(self, asked: Asked) -> Response:
+        if asked.operation == "CreateFunction":
+            asked.permit(json.loads(asked.request.body)["FunctionName"])
+        self.came.append(asked.operation)
+        return Response(200)
+
+    async def ask(self, method: str, path: str, token: str = "", body: bytes = b"{}") -> int:
+        path, _, query = path.partition("?")
+        headers = {b"authorization": f"Bearer {token}".encode()} if token else {}
+        return (await self.api.answer(Request(method, path, query, headers, body))).status
+
+
+def key(*rules: str) -> AccessKey:
+    return new_access_key(map(Rule.parse, rules), "", 0.0)
+
+
+@pytest.mark.parametrize(("operation", "route"), OPERATIONS.items())
+async def test_no_operation_is_answered_without_a_key(operation: str, route: tuple[str, str]) -> None:
+    method, path = route
+    for name in ("FunctionName", "LayerName", "Resource"):
+        path = path.replace(f"{{{name}}}", "f")
+    one = key("InvokeFunction@other")
+    recorded = Recorded(one)
+    assert await recorded.ask(method, path) == 403
+    assert await recorded.ask(method, path, "x.y") == 403
+    body = b'{"FunctionName": "f"}'
+    assert await recorded.ask(method, path, one.token, body) in (400, 403)  # 400: an ARN that is none
+    assert recorded.came == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "method", "path", "status"),
+    [
+        ("InvokeFunction@f", "POST", "/2015-03-31/functions/f/invocations", 200),
+        ("InvokeFunction@f", "POST", "/2015-03-31/functions/f%3Alive/invocations", 200),
+        ("InvokeFunction@f", "POST", "/2015-03-31/functions/000000000000:function:f/invocations", 200),
+        ("InvokeFunction@f", "POST", "/2015-03-31/functions/g/invocations", 403),
+        ("InvokeFunction@f", "POST", "/2015-03-31/functions/g%3Af/invocations", 403),
+        ("InvokeFunction@f", "POST", "/2015-03-31/functions/f%2F..%2Fg/invocations", 400),
+        ("ListFunctions", "GET", "/2015-03-31/functions", 200),
+        ("ListFunctions@f", "GET", "/2015-03-31/functions", 403),
+        ("GetLayerVersion@layer:l", "GET", "/2018-10-31/layers/l/versions/1", 200),
+        ("GetLayerVersion@l", "GET", "/2018-10-31/layers/l/versions/1", 403),
+        (
+            "GetLayerVersion@layer:l",
+            "GET",
+            "/2018-10-31/layers?find=LayerVersion&Arn=arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Alayer%3Al%3A1",
+            200,
+        ),
+        (
+            "GetLayerVersion@layer:l",
+            "GET",
+            "/2018-10-31/layers?find=LayerVersion&Arn=arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Alayer%3Am%3A1",
+            403,
+        ),
+        ("ListTags@f", "GET", "/2017-03-31/tags/arn:aws:lambda:us-east-1:000000000000:function:f", 200),
+        ("ListTags@f", "GET", "/2017-03-31/tags/arn:aws:lambda:us-east-1:000000000000:function:g", 403),
+    ],
+)
+async def test_a_rule_is_about_what_the_request_names(rule: str, method: str, path: str, status: int) -> None:
+    one = key(rule)
+    assert await Recorded(one).ask(method, path, one.token) == status
+
+
+async def test_what_is_created_is_named_in_the_body() -> None:
+    one = key("CreateFunction@mine-*")
+    recorded = Recorded(one)
+    path = "/2015-03-31/functions"
+    assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "mine-1"}') == 200
+    assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "yours"}') == 403
+    assert recorded.came == ["CreateFunction"]
+
+
+def test_actions_are_lambdas_or_our_own() -> None:
+    own = {"InvokeFunction", "SetConcurrency", "ListInstances", "ListNodes", "DrainNode", "Explain"}
+    own |= {"CountReasons", "GetShadow", "ReadLogs"}
+    assert ACTIONS - own <= OPERATIONS.keys()
