@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -396,3 +398,107 @@ async def test_without_asyncio_it_is_the_same(dispatcher: ScriptedDispatcher) ->
     async with serving(dispatcher) as address:
         assert await asyncio.to_thread(program, address) == list(range(200))
     assert not [thread for thread in threading.enumerate() if thread.name == "lambent-client"]
+
+
+@pytest.mark.parametrize("entered", [False, True])
+def test_outside_of_its_block_a_sync_client_says_so(entered: bool) -> None:
+    """Instead of waiting for a thread that does not run."""
+    client = SyncClient("127.0.0.1:1")
+    if entered:
+        with client:
+            pass
+        with pytest.raises(RuntimeError, match="entered once"):
+            client.__enter__()
+    with pytest.raises(RuntimeError, match="within its `with` block"):
+        client.invoke("echo")
+
+
+async def test_whoever_waits_hears_that_a_sync_client_was_left() -> None:
+    begun, outcomes = threading.Event(), []
+
+    async def long(_: Client) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def wait(client: SyncClient) -> None:
+        with pytest.raises(LostWithWorker, match="was left"):
+            client.run(long)
+        outcomes.append("heard")
+
+    def program() -> None:
+        with SyncClient("127.0.0.1:1") as client:
+            waiting = threading.Thread(target=wait, args=(client,), daemon=True)
+            waiting.start()
+            assert begun.wait(20)
+        waiting.join(20)
+
+    await asyncio.to_thread(program)
+    assert outcomes == ["heard"]
+
+
+async def test_payloads_cannot_call_the_sync_client_that_asks_for_them(
+    dispatcher: ScriptedDispatcher,
+) -> None:
+    def program(address: str) -> None:
+        with SyncClient(address) as client, pytest.raises(RuntimeError, match="own thread"):
+            next(client.map("echo", (client.invoke("echo", number).json() for number in range(3))))
+
+    async with serving(dispatcher) as address, asyncio.timeout(20):
+        await asyncio.to_thread(program, address)
+
+
+class Interrupted(SyncClient):
+    """Ctrl-C comes while the first step of a map is waited for, once `ready` has returned."""
+
+    ready: Callable[[], None] | None = None
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> Any:
+        pending: Any = super()._begin(work)
+        ready, self.ready = self.ready, None
+        if ready is not None:
+
+            def interrupted() -> None:
+                ready()
+                raise KeyboardInterrupt
+
+            pending.result = interrupted
+        return pending
+
+
+async def test_ctrl_c_in_a_map_is_ctrl_c_and_gives_up_its_calls(dispatcher: ScriptedDispatcher) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ready() -> None:
+        held = dispatcher.until(lambda: len(dispatcher.held) == 2)
+        asyncio.run_coroutine_threadsafe(held, loop).result()
+
+    def program(address: str) -> None:
+        with Interrupted(address) as client:
+            client.ready = ready
+            with pytest.raises(KeyboardInterrupt):
+                next(client.map("held", range(3), in_flight=2))
+
+    async with serving(dispatcher) as address:
+        await asyncio.to_thread(program, address)
+        await dispatcher.until(lambda: len(dispatcher.abandoned) == 2)
+
+
+async def test_a_program_ends_that_leaves_neither_its_sync_client_nor_its_map(
+    dispatcher: ScriptedDispatcher,
+) -> None:
+    program = (
+        "import sys; from lambent import SyncClient; client = SyncClient(sys.argv[1]).__enter__(); "
+        "answers = client.map('echo', range(100)); print(next(answers).json())"
+    )
+    async with serving(dispatcher) as address:
+        ended = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, address, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(20):
+                said, complained = await ended.communicate()
+        finally:
+            if ended.returncode is None:
+                ended.kill()
+    assert (ended.returncode, said.strip()) == (0, b"0")
+    assert b"Traceback" not in complained
