@@ -63,6 +63,10 @@ class BadRule(ValueError):
     """The message says which part of the rule is wrong, and why."""
 
 
+class BadKey(ValueError):
+    """What is stored as an access key is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Allows each of the actions on each of the resources; `*` and `?` match as they do in file names."""
@@ -118,10 +122,16 @@ class AccessKey:
 
     @classmethod
     def decode(cls, value: bytes) -> "AccessKey":
-        """Fields of a newer release are ignored."""
-        fields: dict[str, Any] = msgpack.unpackb(value)
-        fields["rules"] = tuple(_rule(it) for it in fields["rules"])
-        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+        """Fields of a newer release are ignored. Raises BadKey."""
+        try:
+            fields: dict[str, Any] = msgpack.unpackb(value)
+            fields["rules"] = tuple(_rule(it) for it in fields["rules"])
+            key = cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+            raise BadKey(f"{type(error).__name__}: {error}") from error
+        if not (key.id and key.secret and isinstance(key.id, str) and isinstance(key.secret, str)):
+            raise BadKey("without an id or a secret")
+        return key
 
 
 def new_access_key(rules: Iterable[Rule], description: str, created_at: float) -> AccessKey:
