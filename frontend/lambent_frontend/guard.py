@@ -16,7 +16,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
-from lambent_proto.access import INVOKE, LAYER
+from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 
@@ -42,8 +42,17 @@ def permit_invocation(function_name: str) -> None:
 
     Raises AccessDenied, and UnknownKey if the key is no longer there.
     """
+    _permit_still(INVOKE, function_name)
+
+
+def permit_reading(function_name: str) -> None:
+    """Whether the caller may read on in its log, as things are now. Raises as permit_invocation."""
+    _permit_still(READ_LOGS, function_name)
+
+
+def _permit_still(action: str, function_name: str) -> None:
     if (caller := _CALLER.get()) is not None:
-        permit(caller.keys.get(caller.key_id), INVOKE, _function(function_name))
+        permit(caller.keys.get(caller.key_id), action, _function(function_name))
 
 
 def _function(name: str) -> str:
@@ -117,7 +126,7 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Explain": _of_none("Explain"),
     "CountReasons": _of_none("CountReasons"),
     "GetShadow": _of_none("GetShadow"),
-    "ReadLogs": _of_function("ReadLogs"),
+    "ReadLogs": _of_function(READ_LOGS),
 }
 """By the method's name, which is one service's alone."""
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgpack
 
 INVOKE: Final = "InvokeFunction"
+READ_LOGS: Final = "ReadLogs"
 
 ACTIONS: Final = frozenset(
     {
@@ -48,7 +49,7 @@ ACTIONS: Final = frozenset(
         "Explain",
         "CountReasons",
         "GetShadow",
-        "ReadLogs",
+        READ_LOGS,
     }
 )
 """What can be allowed: Lambda's names, and those of what Lambda does not have."""

@@ -8,7 +8,6 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lambent.client import Client
-from lambent_frontend.access import AccessKeys
 from lambent_frontend.guard import _NEEDS, Guard
 from lambent_frontend.server import SERVICES
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
@@ -21,16 +20,9 @@ from lambent_proto.v1 import (
     limits_pb2,
     versions_pb2,
 )
-from tests.unit.scripted import ScriptedDispatcher, serving
+from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
 FILES = (invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2)
-
-
-class Known(AccessKeys):
-    """Those given, as if etcd had told of them."""
-
-    def __init__(self, *known: AccessKey) -> None:
-        self._keys = {key.id: key for key in known}
 
 
 def key(*rules: str) -> AccessKey:
@@ -169,7 +161,7 @@ async def test_a_deleted_key_is_refused_on_a_connection_that_it_opened() -> None
     ):
         for invoke in (client.invoke, stream.invoke):
             assert (await invoke("echo", {})).json() == {}
-        known._keys.clear()
+        known.forget(one)
         for invoke in (client.invoke, stream.invoke):
             with pytest.raises(UnknownKey):
                 await invoke("echo", {})
