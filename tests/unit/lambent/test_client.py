@@ -18,6 +18,8 @@ from lambent import Client, Invocation, SyncClient
 from lambent_chassis import grpc_options
 from lambent_frontend.calls import Answer, Call
 from lambent_frontend.core.call import Priority
+from lambent_frontend.guard import Guard
+from lambent_proto.access import Rule, new_access_key
 from lambent_proto.errors import (
     DeadlinePassed,
     InvalidRequest,
@@ -26,11 +28,12 @@ from lambent_proto.errors import (
     NotReady,
     Throttled,
     UnknownFunction,
+    UnknownKey,
 )
 from lambent_proto.status import leaves
 from lambent_proto.sticky import NO_KEY, sticky_of
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
-from tests.unit.scripted import ScriptedDispatcher, serving
+from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
 
 @pytest.fixture
@@ -279,6 +282,23 @@ async def test_the_endpoint_comes_from_the_environment(
             done: Invocation = await client.invoke("echo", 1)
     assert done.json() == 1
     assert Client("other:1").endpoint == "other:1"
+
+
+@pytest.mark.parametrize("token", ["ü.ü", "a.b\nc", "a.\0"])
+def test_an_access_key_that_can_be_none_is_refused_here(token: str) -> None:
+    """gRPC would end the call with words of its own, and one in a stream as if it may have run."""
+    with pytest.raises(UnknownKey, match="characters"):
+        Client(access_key=token)
+
+
+async def test_an_access_key_may_be_what_a_file_holds() -> None:
+    """With the end of its line."""
+    one = new_access_key([Rule.parse("*")], "tests", 0.0)
+    async with (
+        serving(ScriptedDispatcher(), guard=Guard(Known(one))) as address,
+        Client(address, access_key=f"{one.token}\n") as client,
+    ):
+        assert (await client.invoke("echo", [1])).json() == [1]
 
 
 async def test_a_bad_request_names_its_fault(client: Client) -> None:
