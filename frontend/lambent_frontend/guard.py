@@ -130,6 +130,9 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
 }
 """By the method's name, which is one service's alone."""
 
+MAX_LOGGED: Final = 160
+"""Characters of a resource in the log, more than any has: who has no key may send a name of megabytes."""
+
 _INVOKES: Final = frozenset({"Invoke", "InvokeStream"})
 _READS: Final = ("Get", "List", "Explain", "Count", "Read")
 
@@ -189,7 +192,7 @@ def _noting(method: Method, needs: Callable[[Any], Iterable[Need]]) -> Method:
                 _log.info(
                     "audit",
                     action=action,
-                    resource=resource,
+                    resource=resource[:MAX_LOGGED],
                     access_key=caller.key_id if caller else None,
                     peer=context.peer(),
                     outcome=outcome,
