@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lambent_chassis.clock import unix_s
-from lambent_chassis.etcd import Etcd
+from lambent_chassis.etcd import Etcd, KeyValue
 from lambent_proto import keys
-from lambent_proto.access import AccessKey, Rule, new_access_key
+from lambent_proto.access import AccessKey, BadKey, Rule, new_access_key
 
 EVERYTHING = Rule(("*",), ("*",))
 
@@ -20,9 +20,20 @@ async def create(etcd: Etcd, rules: Iterable[Rule], description: str) -> AccessK
 
 
 async def every(etcd: Etcd) -> list[AccessKey]:
-    """By their age, the oldest first. Raises EtcdError."""
+    """By their age, the oldest first; one that cannot be read, and so opens nothing, allows nothing.
+
+    Raises EtcdError.
+    """
     items = (await etcd.get_prefix(keys.ACCESS_KEYS)).items
-    return sorted((AccessKey.decode(item.value) for item in items), key=lambda it: (it.created_at, it.id))
+    return sorted((_read(item) for item in items), key=lambda it: (it.created_at, it.id))
+
+
+def _read(item: KeyValue) -> AccessKey:
+    try:
+        return AccessKey.decode(item.value)
+    except BadKey:
+        key_id = keys.id_of_access_key(item.key)
+        return AccessKey(id=key_id, secret="", rules=(), description="cannot be read: delete it")
 
 
 async def delete(etcd: Etcd, key_id: str) -> bool:

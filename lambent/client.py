@@ -20,7 +20,7 @@ import grpc.aio
 
 from lambent.invocation_stream import InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of
-from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, pauses, with_access_key
+from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
 from lambent_chassis.clock import monotonic_s
@@ -61,7 +61,7 @@ class Client:
         """
         self.endpoint = endpoint or os.environ.get("LAMBENT_ENDPOINT") or DEFAULT_ENDPOINT
         self._credentials = credentials
-        self._access_key = access_key or os.environ.get("LAMBENT_KEY") or ""
+        self._access_key = checked_token(access_key or os.environ.get("LAMBENT_KEY") or "")
         self._retries = retries
         self._shared: InvocationStream | None = None
 

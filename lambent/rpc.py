@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import grpc.aio
 
+from lambent_proto.errors import UnknownKey
 from lambent_proto.status import from_rpc
 
 ASK_WITHIN_S: Final = 15.0
@@ -23,6 +24,14 @@ def pauses(retries: int) -> Iterator[float]:
     """Before each further try, seconds: they double, and chance spreads those who fail together."""
     for number in range(retries):
         yield random.uniform(0.5, 1.0) * min(_FIRST_PAUSE_S * 2**number, _LONGEST_PAUSE_S)
+
+
+def checked_token(given: str) -> str:
+    """Without the space around it that a file's end leaves. Raises UnknownKey if gRPC could not carry it."""
+    token = given.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise UnknownKey("the access key has characters that no token has")
+    return token
 
 
 def with_access_key(token: str) -> list[grpc.aio.ClientInterceptor]:

@@ -9,8 +9,10 @@ One thread of its own runs a `Client`, so that calls of several threads share me
 """
 
 import asyncio
+import atexit
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -18,6 +20,7 @@ import grpc
 
 from lambent.client import Client
 from lambent.messages import Invocation, Priority
+from lambent_proto.errors import LostWithWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,21 +50,51 @@ class SyncClient:
         retries: int = 2,
     ) -> None:
         self._client = Client(endpoint, credentials=credentials, access_key=access_key, retries=retries)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="lambent-client", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: self._loop.run_forever(), name="lambent-client", daemon=True
+        )
+        self._open = False
+        # Of what is begun before the client is left nothing is forgotten. It may be taken within itself:
+        # a map that is collected as garbage ends its calls in whatever thread that happens.
+        self._beginning = threading.RLock()
 
     def __enter__(self) -> Self:
+        if self._thread.ident is not None:
+            raise RuntimeError("a SyncClient is entered once: make another one")
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
+        self._open = True
+        # The interpreter stops the thread wherever it is, and a map that ends after that would wait for ever.
+        atexit.register(self._leave)
         self._wait(self._client.__aenter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wait(self._client.__aexit__(None, None, None))
+        self._leave()
+
+    def _leave(self) -> None:
+        """Ends what other threads still wait for, too."""
+        atexit.unregister(self._leave)
+        if not self._thread.is_alive():
+            return  # in a fork of the process that entered
+        with self._beginning:
+            if not self._open:
+                return
+            self._open = False
+            ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        ended.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._client.__aexit__(None, None, None)
 
     invoke = _waiting_for(Client.invoke)
     create_function = _waiting_for(Client.create_function)
@@ -92,15 +125,19 @@ class SyncClient:
         priority: Priority = "normal",
         tenant: str = "",
     ) -> Generator[Invocation, None, None]:
-        """As `Client.map`. `payloads` is iterated in the client's own thread: it must not wait for it."""
+        """As `Client.map`. `payloads` is iterated in the client's own thread, so cannot call the client."""
         answers = self._client.map(
             name, payloads, in_flight=in_flight, timeout_s=timeout_s, priority=priority, tenant=tenant
         )
+        step = asyncio.Lock()  # one that Ctrl-C gave up ends a moment later
         try:
-            while (done := self._wait(_next(answers))) is not None:
+            while (done := self._wait(_next(answers, step))) is not None:
                 yield done
         finally:
-            self._wait(answers.aclose())
+            if self._open and self._thread.is_alive():
+                ending = self._begin(_close(answers, step))
+                if threading.current_thread() is not self._thread:  # which may collect it as garbage
+                    ending.result()
 
     def run(self, work: Callable[[Client], Coroutine[Any, Any, R]]) -> R:
         """What a coroutine that is given the client returns: for all that has no method of its own here."""
@@ -108,13 +145,35 @@ class SyncClient:
 
     def _wait(self, work: Coroutine[Any, Any, R]) -> R:
         """Ctrl-C in the caller's thread gives the call up."""
-        pending = asyncio.run_coroutine_threadsafe(work, self._loop)
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("this is the SyncClient's own thread, which cannot wait for itself")
+        pending = self._begin(work)
         try:
             return pending.result()
+        except CancelledError:
+            if self._open:
+                raise
+            raise LostWithWorker("the client was left before the answer came, it may have run") from None
         except BaseException:
             pending.cancel()
             raise
 
+    def _begin(self, work: Coroutine[Any, Any, R]) -> "Future[R]":
+        # A thread is not there any more in a fork; the lock may be held there for ever.
+        if self._thread.is_alive():
+            with self._beginning:
+                if self._open:
+                    return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise RuntimeError("a SyncClient is used within its `with` block, by the process that entered it")
 
-async def _next(answers: Any) -> Invocation | None:
-    return await anext(answers, None)
+
+async def _next(answers: AsyncGenerator[Invocation, None], step: asyncio.Lock) -> Invocation | None:
+    async with step:
+        return await anext(answers, None)
+
+
+async def _close(answers: AsyncGenerator[Invocation, None], step: asyncio.Lock) -> None:
+    async with step:
+        await answers.aclose()

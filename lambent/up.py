@@ -359,8 +359,11 @@ async def _all(*works: Coroutine[Any, Any, None]) -> None:
 
 
 def _environment(model: type[Settings]) -> dict[str, str]:
-    """This process's environment with those LAMBENT_* variables that are for such a part."""
-    of_part = {variable(key) for key in model.model_fields} | CLIENT_VARIABLES
+    """This process's environment with those LAMBENT_* variables that are for such a part.
+
+    Not a client's: functions run beside the workers, and LAMBENT_KEY is not for them.
+    """
+    of_part = {variable(key) for key in model.model_fields}
     known = {variable(key) for other in _MODELS.values() for key in other.model_fields} | CLIENT_VARIABLES
     ours = [name for name in os.environ if name.startswith(PREFIX)]
     faults = [f"{name}: no such setting" for name in ours if name not in known]

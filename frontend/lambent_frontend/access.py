@@ -4,10 +4,14 @@ import asyncio
 import hmac
 from typing import Final
 
+import structlog
+
 from lambent_chassis.etcd import Etcd, Snapshot
 from lambent_proto import keys
-from lambent_proto.access import AccessKey
+from lambent_proto.access import AccessKey, BadKey
 from lambent_proto.errors import AccessDenied, NoCredentials, UnknownKey
+
+_log = structlog.get_logger()
 
 _BEARER: Final = "bearer "
 _UNKNOWN: Final = (
@@ -28,16 +32,24 @@ class AccessKeys:
         """Never returns. A deleted key is refused from the moment that etcd's watch tells of it."""
         async for news in self._etcd.follow_prefix(keys.ACCESS_KEYS):
             if isinstance(news, Snapshot):
-                read = [AccessKey.decode(item.value) for item in news.items]
-                self._keys = {key.id: key for key in read}
+                self._keys = {}
+                for item in news.items:
+                    self._set(item.key, item.value)
                 self.known.set()
                 continue
             for change in news:
-                if change.kind == "put":
-                    key = AccessKey.decode(change.value)
-                    self._keys[key.id] = key
-                else:
-                    self._keys.pop(keys.id_of_access_key(change.key), None)
+                self._set(change.key, change.value if change.kind == "put" else None)
+
+    def _set(self, etcd_key: str, value: bytes | None) -> None:
+        """One that cannot be read is as if it were not there: it opens nothing, and harms no other."""
+        key_id = keys.id_of_access_key(etcd_key)
+        self._keys.pop(key_id, None)
+        if value is None:
+            return
+        try:
+            self._keys[key_id] = AccessKey.decode(value)
+        except BadKey as error:
+            _log.error("access_key_unreadable", access_key=key_id, error=str(error))
 
     def secret(self, key_id: str) -> str | None:
         key = self._keys.get(key_id)

@@ -10,14 +10,15 @@ import grpc.aio
 from lambent_chassis import grpc_options
 from lambent_chassis.etcd import EtcdError
 from lambent_frontend.calls import Candidate, Dispatcher
+from lambent_frontend.guard import permit_reading
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
 from lambent_frontend.wire import fill_explanation, priority_told
 from lambent_proto import keys
-from lambent_proto.errors import InvalidRequest, LambentError, NotReady, UnknownNode, UnknownRequest
+from lambent_proto.errors import InvalidRequest, NotReady, UnknownNode, UnknownRequest
 from lambent_proto.ids import FrontendId, FunctionName, NodeId, RequestId, VersionKey, function_of, node_name
 from lambent_proto.internal import control_pb2, control_pb2_grpc
 from lambent_proto.shards import shard_of
-from lambent_proto.status import abort, errors_as_status
+from lambent_proto.status import errors_as_status
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -174,12 +175,10 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
         )
 
     # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
+    @errors_as_status
     async def ReadLogs(self, request: fleet_pb2.ReadLogsRequest, context: Context) -> None:  # type: ignore[override]
         """The nodes are those that are there when the reading begins."""
-        try:
-            fleet = await self.described_for(FunctionName(request.function_name))
-        except LambentError as error:
-            await abort(context, error)
+        fleet = await self.described_for(FunctionName(request.function_name))
         async with AsyncExitStack() as channels:
             logs: list[NodeLog] = []
             for node in fleet.nodes:
@@ -188,6 +187,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
                     logs.append(node_log(channel, _name(node.node), request.function_name))
             async with aclosing(past_and_future(logs, follow=request.follow)) as batches:
                 async for lines in batches:
+                    permit_reading(request.function_name)  # who follows may do so for days
                     await context.write(fleet_pb2.ReadLogsResponse(lines=lines))
 
     async def described_for(self, function: FunctionName) -> control_pb2.DescribeResponse:

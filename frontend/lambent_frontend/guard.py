@@ -16,7 +16,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
-from lambent_proto.access import INVOKE, LAYER
+from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 
@@ -42,8 +42,17 @@ def permit_invocation(function_name: str) -> None:
 
     Raises AccessDenied, and UnknownKey if the key is no longer there.
     """
+    _permit_still(INVOKE, function_name)
+
+
+def permit_reading(function_name: str) -> None:
+    """Whether the caller may read on in its log, as things are now. Raises as permit_invocation."""
+    _permit_still(READ_LOGS, function_name)
+
+
+def _permit_still(action: str, function_name: str) -> None:
     if (caller := _CALLER.get()) is not None:
-        permit(caller.keys.get(caller.key_id), INVOKE, _function(function_name))
+        permit(caller.keys.get(caller.key_id), action, _function(function_name))
 
 
 def _function(name: str) -> str:
@@ -117,9 +126,12 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Explain": _of_none("Explain"),
     "CountReasons": _of_none("CountReasons"),
     "GetShadow": _of_none("GetShadow"),
-    "ReadLogs": _of_function("ReadLogs"),
+    "ReadLogs": _of_function(READ_LOGS),
 }
 """By the method's name, which is one service's alone."""
+
+MAX_LOGGED: Final = 160
+"""Characters of a resource in the log, more than any has: who has no key may send a name of megabytes."""
 
 _INVOKES: Final = frozenset({"Invoke", "InvokeStream"})
 _READS: Final = ("Get", "List", "Explain", "Count", "Read")
@@ -180,7 +192,7 @@ def _noting(method: Method, needs: Callable[[Any], Iterable[Need]]) -> Method:
                 _log.info(
                     "audit",
                     action=action,
-                    resource=resource,
+                    resource=resource[:MAX_LOGGED],
                     access_key=caller.key_id if caller else None,
                     peer=context.peer(),
                     outcome=outcome,

@@ -82,6 +82,8 @@ class Registry:
 
     async def read(self, name: FunctionName) -> Stored | None:
         """`$LATEST` as etcd has it now."""
+        if "/" in name:  # a version's key is no function, whatever is asked of it
+            return None
         found = await self._get(keys.function(name))
         return Stored(Definition.decode(found.value), found.mod_revision) if found else None
 

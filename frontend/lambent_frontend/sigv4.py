@@ -75,7 +75,9 @@ def verify(request: SignedRequest, secret_of: Callable[[str], str | None], now: 
     secret = secret_of(claim.key_id)
     if secret is None:
         raise UnknownKey("The security token included in the request is invalid.")
-    to_sign = "\n".join((ALGORITHM, time, claim.scope, _sha256(_canonical(request, claim).encode())))
+    to_sign = "\n".join(
+        (ALGORITHM, time, claim.scope, _sha256(_canonical(request, claim).encode(errors="surrogateescape")))
+    )
     expected = hmac.new(_signing_key(secret, claim), to_sign.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, claim.signature):
         raise BadSignature(

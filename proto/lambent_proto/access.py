@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgpack
 
 INVOKE: Final = "InvokeFunction"
+READ_LOGS: Final = "ReadLogs"
 
 ACTIONS: Final = frozenset(
     {
@@ -54,7 +55,7 @@ ACTIONS: Final = frozenset(
         "Explain",
         "CountReasons",
         "GetShadow",
-        "ReadLogs",
+        READ_LOGS,
     }
 )
 """What can be allowed: Lambda's names, and those of what Lambda does not have."""
@@ -67,6 +68,10 @@ _NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ
 
 class BadRule(ValueError):
     """The message says which part of the rule is wrong, and why."""
+
+
+class BadKey(ValueError):
+    """What is stored as an access key is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +129,16 @@ class AccessKey:
 
     @classmethod
     def decode(cls, value: bytes) -> "AccessKey":
-        """Fields of a newer release are ignored."""
-        fields: dict[str, Any] = msgpack.unpackb(value)
-        fields["rules"] = tuple(_rule(it) for it in fields["rules"])
-        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+        """Fields of a newer release are ignored. Raises BadKey."""
+        try:
+            fields: dict[str, Any] = msgpack.unpackb(value)
+            fields["rules"] = tuple(_rule(it) for it in fields["rules"])
+            key = cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+            raise BadKey(f"{type(error).__name__}: {error}") from error
+        if not (key.id and key.secret and isinstance(key.id, str) and isinstance(key.secret, str)):
+            raise BadKey("without an id or a secret")
+        return key
 
 
 def new_access_key(rules: Iterable[Rule], description: str, created_at: float) -> AccessKey:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from lambent_frontend.access import AccessKeys
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
@@ -17,6 +18,7 @@ from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
 from lambent_frontend.versions import Versions
+from lambent_proto.access import AccessKey
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
@@ -96,6 +98,16 @@ class AnyFunction:
         if latest is None or qualifier == "$LATEST":
             return latest
         return replace(latest, version="7") if qualifier in ("7", "live") else None
+
+
+class Known(AccessKeys):
+    """Those given, as if etcd had told of them."""
+
+    def __init__(self, *known: AccessKey) -> None:
+        self._keys = {key.id: key for key in known}
+
+    def forget(self, key: AccessKey) -> None:
+        del self._keys[key.id]
 
 
 class NoVersions(versions_pb2_grpc.VersionsServicer):

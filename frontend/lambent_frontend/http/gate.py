@@ -58,9 +58,14 @@ class Locked:
         authorization = request.header(b"authorization")
         if not is_signed(authorization):
             return self._keys.bearer(authorization)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()}
+        headers = {_text(name): _text(value) for name, value in request.headers.items()}
         signed = SignedRequest(request.method, request.path, request.query, headers, request.body)
         return self._keys.get(verify(signed, self._keys.secret, clock.unix_s()))
+
+
+def _text(header: bytes) -> str:
+    """So that the bytes which were signed come back of it, whatever they are."""
+    return header.decode(errors="surrogateescape")
 
 
 def _resource(asked: Asked) -> str:

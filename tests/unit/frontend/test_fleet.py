@@ -13,11 +13,13 @@ from lambent_chassis import grpc_options
 from lambent_frontend.calls import Candidate, Explained
 from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
-from lambent_proto.errors import InvalidRequest, NotReady, UnknownNode, UnknownRequest
+from lambent_frontend.guard import Guard
+from lambent_proto.access import Rule, new_access_key
+from lambent_proto.errors import InvalidRequest, NotReady, UnknownKey, UnknownNode, UnknownRequest
 from lambent_proto.ids import NodeId, RequestId
 from lambent_proto.internal import control_pb2, control_pb2_grpc
 from lambent_proto.v1 import fleet_pb2, invoke_pb2
-from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
+from tests.unit.scripted import FRONTEND, Known, NoStore, ScriptedDispatcher, serving
 
 
 class Placement(control_pb2_grpc.PlacementServicer):
@@ -265,6 +267,28 @@ async def test_following_goes_on_and_repeats_nothing() -> None:
                     elif len(texts) == 5:
                         break
     assert texts == ["f a", "f a", "f b", "f a", "f c"]
+
+
+async def test_who_follows_reads_no_further_once_the_key_is_deleted() -> None:
+    """Though nothing new was asked for: a log may be followed for days."""
+    one = new_access_key([Rule.parse("ReadLogs@f")], "tests", 0.0)
+    known, logs, dispatcher = Known(one), WorkerLogs((1.0, "a")), ScriptedDispatcher()
+    placement = Placement()
+    async with listening(placement) as leader, listening(logs=logs) as worker:
+        placement.add_node("n1@1", worker)
+        fleet = Fleet(lambda: leader, dispatcher, FRONTEND, NoStore())
+        async with (
+            asyncio.timeout(20),
+            serving(dispatcher, fleet=fleet, guard=Guard(known)) as frontend,
+            Client(frontend, access_key=one.token) as client,
+        ):
+            following = client.logs("f", follow=True)
+            assert (await anext(following)).text == "f a"
+            await logs.followed.wait()
+            known.forget(one)
+            logs.later.put_nowait((2.0, "b"))
+            with pytest.raises(UnknownKey):
+                await anext(following)
 
 
 async def test_a_node_that_cannot_be_read_is_a_line() -> None:

@@ -8,8 +8,7 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lambent.client import Client
-from lambent_frontend.access import AccessKeys
-from lambent_frontend.guard import _NEEDS, Guard
+from lambent_frontend.guard import _NEEDS, MAX_LOGGED, Guard
 from lambent_frontend.server import SERVICES
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
 from lambent_proto.errors import AccessDenied, LambentError, NoCredentials, UnknownKey
@@ -21,16 +20,9 @@ from lambent_proto.v1 import (
     limits_pb2,
     versions_pb2,
 )
-from tests.unit.scripted import ScriptedDispatcher, serving
+from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
 FILES = (invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2)
-
-
-class Known(AccessKeys):
-    """Those given, as if etcd had told of them."""
-
-    def __init__(self, *known: AccessKey) -> None:
-        self._keys = {key.id: key for key in known}
 
 
 def key(*rules: str) -> AccessKey:
@@ -169,7 +161,7 @@ async def test_a_deleted_key_is_refused_on_a_connection_that_it_opened() -> None
     ):
         for invoke in (client.invoke, stream.invoke):
             assert (await invoke("echo", {})).json() == {}
-        known._keys.clear()
+        known.forget(one)
         for invoke in (client.invoke, stream.invoke):
             with pytest.raises(UnknownKey):
                 await invoke("echo", {})
@@ -191,3 +183,14 @@ async def test_each_change_leaves_a_line_and_no_secret() -> None:
         ("DeleteFunction", "g", one.id, "failed"),
     ]
     assert one.secret not in str(logs)
+
+
+async def test_a_name_that_is_none_does_not_fill_the_log() -> None:
+    """A stranger's line is written as well, and of no more than a name could be."""
+    with structlog.testing.capture_logs() as logs:
+        async with serving(ScriptedDispatcher(), guard=Guard(Known())) as address, Client(address) as client:
+            with pytest.raises(NoCredentials):
+                await client.delete_function("f" * 1_000_000)
+    (line,) = [line for line in logs if line["event"] == "audit"]
+    assert line["resource"] == "f" * MAX_LOGGED
+    assert (line["access_key"], line["outcome"]) == (None, "failed")

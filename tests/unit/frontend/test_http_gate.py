@@ -10,7 +10,7 @@ from lambent_frontend.http.gate import Locked
 from lambent_frontend.http.messages import Request, Response
 from lambent_frontend.http.routes import OPERATIONS
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
-from tests.unit.frontend.test_guard import Known
+from tests.unit.scripted import Known
 
 
 class Recorded:

@@ -138,4 +138,9 @@ def test_no_path_and_query_break_the_verifier(path: str, query: str) -> None:
         verify(request, SECRETS.get, at(request))
 
 
+def test_headers_that_are_no_text_are_refused_like_any_other() -> None:
+    with pytest.raises(BadSignature):
+        verified(spoiled(signed(), host=b"\xff\xfe".decode(errors="surrogateescape")))
+
+
 NOW = signed()

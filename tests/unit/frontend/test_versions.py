@@ -365,3 +365,18 @@ async def test_what_is_ready_stays_within_what_there_is(client: Client) -> None:
             await client.versions.update_alias(F, "live", version=version)
     await client.update_function(F, concurrency=4)
     assert (await client.versions.get_alias(F, "live")).version == "1"
+
+
+async def test_a_version_is_no_function_of_its_own(client: Client) -> None:
+    """Its key in etcd would be found under such a name; an alias made of it could be read by no frontend."""
+    await deployed(client, publish=1)
+    version = f"{F}/version/1"
+    for changing in (
+        client.versions.create_alias(version, "live", "$LATEST"),
+        client.versions.publish(version),
+        client.update_function(version, timeout_s=9),
+        client.delete_function(version),
+    ):
+        with pytest.raises(UnknownFunction):
+            await changing
+    assert (await client.get_function(F, "1")).version == "1"

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -16,6 +18,8 @@ from lambent import Client, Invocation, SyncClient
 from lambent_chassis import grpc_options
 from lambent_frontend.calls import Answer, Call
 from lambent_frontend.core.call import Priority
+from lambent_frontend.guard import Guard
+from lambent_proto.access import Rule, new_access_key
 from lambent_proto.errors import (
     DeadlinePassed,
     InvalidRequest,
@@ -24,11 +28,12 @@ from lambent_proto.errors import (
     NotReady,
     Throttled,
     UnknownFunction,
+    UnknownKey,
 )
 from lambent_proto.status import leaves
 from lambent_proto.sticky import NO_KEY, sticky_of
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
-from tests.unit.scripted import ScriptedDispatcher, serving
+from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
 
 @pytest.fixture
@@ -279,6 +284,23 @@ async def test_the_endpoint_comes_from_the_environment(
     assert Client("other:1").endpoint == "other:1"
 
 
+@pytest.mark.parametrize("token", ["ü.ü", "a.b\nc", "a.\0"])
+def test_an_access_key_that_can_be_none_is_refused_here(token: str) -> None:
+    """gRPC would end the call with words of its own, and one in a stream as if it may have run."""
+    with pytest.raises(UnknownKey, match="characters"):
+        Client(access_key=token)
+
+
+async def test_an_access_key_may_be_what_a_file_holds() -> None:
+    """With the end of its line."""
+    one = new_access_key([Rule.parse("*")], "tests", 0.0)
+    async with (
+        serving(ScriptedDispatcher(), guard=Guard(Known(one))) as address,
+        Client(address, access_key=f"{one.token}\n") as client,
+    ):
+        assert (await client.invoke("echo", [1])).json() == [1]
+
+
 async def test_a_bad_request_names_its_fault(client: Client) -> None:
     """Errors of the caller's side are CallerErrors of the right kind."""
     with pytest.raises(UnknownFunction, match="there is no function 'unknown'"):
@@ -396,3 +418,107 @@ async def test_without_asyncio_it_is_the_same(dispatcher: ScriptedDispatcher) ->
     async with serving(dispatcher) as address:
         assert await asyncio.to_thread(program, address) == list(range(200))
     assert not [thread for thread in threading.enumerate() if thread.name == "lambent-client"]
+
+
+@pytest.mark.parametrize("entered", [False, True])
+def test_outside_of_its_block_a_sync_client_says_so(entered: bool) -> None:
+    """Instead of waiting for a thread that does not run."""
+    client = SyncClient("127.0.0.1:1")
+    if entered:
+        with client:
+            pass
+        with pytest.raises(RuntimeError, match="entered once"):
+            client.__enter__()
+    with pytest.raises(RuntimeError, match="within its `with` block"):
+        client.invoke("echo")
+
+
+async def test_whoever_waits_hears_that_a_sync_client_was_left() -> None:
+    begun, outcomes = threading.Event(), []
+
+    async def long(_: Client) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def wait(client: SyncClient) -> None:
+        with pytest.raises(LostWithWorker, match="was left"):
+            client.run(long)
+        outcomes.append("heard")
+
+    def program() -> None:
+        with SyncClient("127.0.0.1:1") as client:
+            waiting = threading.Thread(target=wait, args=(client,), daemon=True)
+            waiting.start()
+            assert begun.wait(20)
+        waiting.join(20)
+
+    await asyncio.to_thread(program)
+    assert outcomes == ["heard"]
+
+
+async def test_payloads_cannot_call_the_sync_client_that_asks_for_them(
+    dispatcher: ScriptedDispatcher,
+) -> None:
+    def program(address: str) -> None:
+        with SyncClient(address) as client, pytest.raises(RuntimeError, match="own thread"):
+            next(client.map("echo", (client.invoke("echo", number).json() for number in range(3))))
+
+    async with serving(dispatcher) as address, asyncio.timeout(20):
+        await asyncio.to_thread(program, address)
+
+
+class Interrupted(SyncClient):
+    """Ctrl-C comes while the first step of a map is waited for, once `ready` has returned."""
+
+    ready: Callable[[], None] | None = None
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> Any:
+        pending: Any = super()._begin(work)
+        ready, self.ready = self.ready, None
+        if ready is not None:
+
+            def interrupted() -> None:
+                ready()
+                raise KeyboardInterrupt
+
+            pending.result = interrupted
+        return pending
+
+
+async def test_ctrl_c_in_a_map_is_ctrl_c_and_gives_up_its_calls(dispatcher: ScriptedDispatcher) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ready() -> None:
+        held = dispatcher.until(lambda: len(dispatcher.held) == 2)
+        asyncio.run_coroutine_threadsafe(held, loop).result()
+
+    def program(address: str) -> None:
+        with Interrupted(address) as client:
+            client.ready = ready
+            with pytest.raises(KeyboardInterrupt):
+                next(client.map("held", range(3), in_flight=2))
+
+    async with serving(dispatcher) as address:
+        await asyncio.to_thread(program, address)
+        await dispatcher.until(lambda: len(dispatcher.abandoned) == 2)
+
+
+async def test_a_program_ends_that_leaves_neither_its_sync_client_nor_its_map(
+    dispatcher: ScriptedDispatcher,
+) -> None:
+    program = (
+        "import sys; from lambent import SyncClient; client = SyncClient(sys.argv[1]).__enter__(); "
+        "answers = client.map('echo', range(100)); print(next(answers).json())"
+    )
+    async with serving(dispatcher) as address:
+        ended = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, address, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(20):
+                said, complained = await ended.communicate()
+        finally:
+            if ended.returncode is None:
+                ended.kill()
+    assert (ended.returncode, said.strip()) == (0, b"0")
+    assert b"Traceback" not in complained

@@ -1,8 +1,9 @@
 """What an access key allows, and that nothing else is."""
 
+import msgpack
 import pytest
 
-from lambent_proto.access import AccessKey, BadRule, Rule, new_access_key
+from lambent_proto.access import AccessKey, BadKey, BadRule, Rule, new_access_key
 
 
 def key(*rules: str) -> AccessKey:
@@ -64,3 +65,21 @@ def test_keys_differ_and_their_tokens_split_at_the_dot() -> None:
     assert one.token.split(".") == [one.id, one.secret]
     assert len(one.id) == 20
     assert len(one.secret) == 40
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\xc1",
+        b"[]",
+        msgpack.packb({}),
+        msgpack.packb({"id": "a", "secret": "b"}),
+        msgpack.packb({"id": "a", "secret": "b", "rules": [{}]}),
+        msgpack.packb({"id": "a", "secret": "", "rules": []}),
+        msgpack.packb({"id": "a", "secret": 1, "rules": []}),
+    ],
+)
+def test_what_is_no_key_is_not_read_as_one(value: bytes) -> None:
+    with pytest.raises(BadKey):
+        AccessKey.decode(value)
