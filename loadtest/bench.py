@@ -54,8 +54,10 @@ FULL: Final = Plan(
     paths=(
         Path("stream", 64, 20_000),
         Path("unary", 64, 4_000),
+        Path("http", 64, 8_000),
         Path("stream", 1, 1_000),
         Path("unary", 1, 1_000),
+        Path("http", 1, 1_000),
     ),
     repeats=5,
     cold_starts=100,
@@ -66,8 +68,10 @@ QUICK: Final = Plan(
     paths=(
         Path("stream", 64, 10_000),
         Path("unary", 64, 2_000),
+        Path("http", 64, 4_000),
         Path("stream", 1, 500),
         Path("unary", 1, 500),
+        Path("http", 1, 500),
     ),
     repeats=1,
     cold_starts=10,

@@ -2,8 +2,9 @@
 
     python -m loadtest.callers ENDPOINT FUNCTION PATH IN_FLIGHT
 
-PATH is `stream` or `unary`. It says `ready`, and for each line `COUNT` on its standard input it makes so
-many calls, IN_FLIGHT at a time, and answers with one line of JSON: a `Round`.
+PATH is `stream`, `unary` or `http`, for which ENDPOINT is that of the HTTP API. It says `ready`, and for
+each line `COUNT` on its standard input it makes so many calls, IN_FLIGHT at a time, and answers with one
+line of JSON: a `Round`.
 """
 
 import asyncio
@@ -53,8 +54,11 @@ class _Seen:
     def answered(self, began: float, response: invoke_pb2.InvokeResponse) -> None:
         if response.function_error or response.payload != PAYLOAD:
             raise SystemExit(f"not an echo: {response}")
+        self.took(began, response.explanation.start)
+
+    def took(self, began: float, start: str) -> None:
         self.latencies_ms.append((time.perf_counter() - began) * 1000)
-        self.starts[response.explanation.start] += 1
+        self.starts[start] += 1
 
 
 class _Path(Protocol):
@@ -79,6 +83,45 @@ class _Unary:
         async with asyncio.TaskGroup() as callers:
             for _ in range(in_flight):
                 callers.create_task(caller())
+        seen.sent = seen.received = count
+
+
+class _Http:
+    """One connection for each call in flight, kept, and the headers that boto3 sends."""
+
+    def __init__(self, address: str, function: str) -> None:
+        self._address = address
+        self._connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._request = (
+            f"POST /2015-03-31/functions/{function}/invocations HTTP/1.1\r\nHost: {address}\r\n"
+            f"Accept-Encoding: identity\r\nUser-Agent: Boto3/1.44 md/Botocore#1.44 ua/2.1 os/linux "
+            f"lang/python#3.11\r\n"
+            "X-Amz-Date: 20260101T000000Z\r\nX-Amz-Invocation-Type: RequestResponse\r\n"
+            "Authorization: AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/lambda/aws4_request, "
+            f"SignedHeaders=host;x-amz-date;x-amz-invocation-type, Signature={'0' * 64}\r\n"
+            "amz-sdk-invocation-id: 00000000-0000-4000-a000-000000000000\r\namz-sdk-request: attempt=1\r\n"
+            f"Content-Length: {len(PAYLOAD)}\r\n\r\n"
+        ).encode() + PAYLOAD
+
+    async def calls(self, count: int, in_flight: int, seen: _Seen) -> None:
+        host, _, port = self._address.rpartition(":")
+        while len(self._connections) < in_flight:
+            self._connections.append(await asyncio.open_connection(host, int(port)))
+        numbers = iter(range(count))
+
+        async def caller(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for _ in numbers:
+                began = time.perf_counter()
+                writer.write(self._request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                start = head.partition(b"x-lambent-start: ")[2].partition(b"\r\n")[0]
+                if not start or await reader.readexactly(len(PAYLOAD)) != PAYLOAD:
+                    raise SystemExit(f"not an echo: {head!r}")
+                seen.took(began, start.decode())
+
+        async with asyncio.TaskGroup() as callers:
+            for connection in self._connections:
+                callers.create_task(caller(*connection))
         seen.sent = seen.received = count
 
 
@@ -154,13 +197,19 @@ async def _round(path: _Path, count: int, in_flight: int) -> Round:
 
 async def _serve(endpoint: str, function: str, path: str, in_flight: int) -> None:
     makers: dict[str, Callable[..., _Path]] = {"stream": _Stream, "unary": _Unary}
-    line: Callable[[], Awaitable[str]] = lambda: asyncio.to_thread(sys.stdin.readline)  # noqa: E731
+    if path == "http":
+        await _rounds(_Http(endpoint, function), in_flight)
+        return
     request = invoke_pb2.InvokeRequest(function_name=function, payload=PAYLOAD)
     async with grpc.aio.insecure_channel(endpoint) as channel:
-        calls = makers[path](invoke_pb2_grpc.InvocationsStub(channel), request)
-        _say("ready")
-        while count := await line():
-            _say(json.dumps(asdict(await _round(calls, int(count), in_flight))))
+        await _rounds(makers[path](invoke_pb2_grpc.InvocationsStub(channel), request), in_flight)
+
+
+async def _rounds(calls: _Path, in_flight: int) -> None:
+    line: Callable[[], Awaitable[str]] = lambda: asyncio.to_thread(sys.stdin.readline)  # noqa: E731
+    _say("ready")
+    while count := await line():
+        _say(json.dumps(asdict(await _round(calls, int(count), in_flight))))
 
 
 def _say(line: str) -> None:

@@ -31,6 +31,7 @@ class Off(Exception):
 class Fleet:
     pid: int
     endpoint: str
+    http: str
     etcd: str
     pids: dict[str, int]
     """By the names of the parts."""
@@ -106,7 +107,9 @@ def _ready(process: "subprocess.Popen[bytes]", log: Path) -> Fleet:
         raise Off(f"the fleet did not start: {log.read_text()}")
     facts: dict[str, Any] = json.loads(line)
     pids = {part["name"]: part["pid"] for part in facts["parts"]}
-    return Fleet(process.pid, facts["endpoint"], facts["etcd"][0], pids, _isolation(facts["endpoint"]))
+    return Fleet(
+        process.pid, facts["endpoint"], facts["http"], facts["etcd"][0], pids, _isolation(facts["endpoint"])
+    )
 
 
 def _isolation(endpoint: str) -> str:

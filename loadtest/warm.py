@@ -20,7 +20,7 @@ _STOP_WITHIN_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """How calls are made: `stream` or `unary`, and how many at a time."""
+    """How calls are made: `stream`, `unary` or `http`, and how many at a time."""
 
     kind: str
     in_flight: int
@@ -86,7 +86,7 @@ def callers(running: Fleet, function: str, path: Path) -> Iterator[Callers]:
             sys.executable,
             "-m",
             "loadtest.callers",
-            running.endpoint,
+            running.http if path.kind == "http" else running.endpoint,
             function,
             path.kind,
             str(path.in_flight),

@@ -14,6 +14,7 @@ from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
+from lambent_frontend.http.absent import AbsentOperations
 from lambent_frontend.http.account import GetAccountSettings
 from lambent_frontend.http.api import Api, Operation
 from lambent_frontend.http.functions import FunctionOperations
@@ -101,6 +102,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             **FunctionOperations(functions, versions).operations(),
             **VersionOperations(versions).operations(),
             **LayerOperations(layers).operations(),
+            **AbsentOperations(functions).operations(),
         }
         http = HttpServer(Api(operations, Open() if access_keys is None else Locked(access_keys)))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")

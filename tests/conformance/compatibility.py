@@ -54,6 +54,22 @@ DIFFERS: Final = {
     "PublishLayerVersion": (_NO_LOCATION, "test_a_layer"),
     "GetLayerVersion": (_NO_LOCATION, "test_a_layer"),
     "GetLayerVersionByArn": (_NO_LOCATION, "test_a_layer"),
+    "ListLayers": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
+    "ListLayerVersions": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
+    **dict.fromkeys(
+        (
+            *("ListEventSourceMappings", "ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
+            "ListCodeSigningConfigs",
+        ),
+        ("always empty: nothing makes any", "test_lists_are_empty"),
+    ),
+    **dict.fromkeys(
+        ("GetPolicy", "GetFunctionUrlConfig", "GetFunctionEventInvokeConfig"),
+        ("always a 404: nothing makes any", "test_there_is_none"),
+    ),
+    "GetFunctionCodeSigningConfig": ("no function has one", "test_what_is_always_so"),
+    "GetRuntimeManagementConfig": ("always `Auto`", "test_what_is_always_so"),
+    "GetFunctionRecursionConfig": ("always `Allow`: nobody looks for loops", "test_what_is_always_so"),
     "GetAccountSettings": ("`TotalCodeSize` is Lambda's and limits nothing", "test_reserved_concurrency"),
     "GetAlias": ("an alias that is not there is `Function not found: ARN`", "test_aliases"),
     "UpdateAlias": ("an alias that is not there is `Function not found: ARN`", "test_aliases"),

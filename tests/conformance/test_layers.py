@@ -62,6 +62,16 @@ def test_lists(aws: Any, name: str) -> None:
     assert aws.list_layer_versions(LayerName=name, CompatibleRuntime="nodejs22.x")["LayerVersions"] == []
 
 
+def test_lists_by_architecture(aws: Any, name: str) -> None:
+    """What a layer is for is not kept, so that all are listed."""
+    publish(aws, name, CompatibleArchitectures=["arm64"])
+    for architecture in ("arm64", "x86_64"):
+        listed = aws.list_layer_versions(LayerName=name, CompatibleArchitecture=architecture)
+        assert len(listed["LayerVersions"]) == 1
+        layers = aws.list_layers(CompatibleArchitecture=architecture)["Layers"]
+        assert name in [it["LayerName"] for it in layers]
+
+
 def test_a_layer_that_is_not_made(aws: Any, name: str) -> None:
     with pytest.raises(aws.exceptions.InvalidParameterValueException, match="Could not unzip"):
         aws.publish_layer_version(LayerName=name, Content={"ZipFile": b"no zip"})

@@ -20,6 +20,7 @@ from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies
+from lambent_frontend.http.absent import AbsentOperations
 from lambent_frontend.http.account import GetAccountSettings
 from lambent_frontend.http.api import Api, Operation
 from lambent_frontend.http.functions import FunctionOperations
@@ -222,6 +223,7 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
             **FunctionOperations(functions, versions).operations(),
             **VersionOperations(versions).operations(),
             **LayerOperations(Layers(layers, packages)).operations(),
+            **AbsentOperations(functions).operations(),
         }
         yield Api(operations, Open())
         following.cancel()
