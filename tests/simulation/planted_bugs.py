@@ -765,6 +765,12 @@ BUGS: Final = [
             "table",
         ),
         (
+            "who has overtaken another asks it for less than nothing",
+            "max(0, min(missing, (largest.beyond",
+            "min(9, min(missing, (largest.beyond",
+            "table",
+        ),
+        (
             "a shadow's names are those of the live fleet",
             "return Epoch(epoch + OTHER_EPOCHS)",
             "return epoch",
