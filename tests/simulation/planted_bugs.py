@@ -765,6 +765,12 @@ BUGS: Final = [
             "table",
         ),
         (
+            "who has overtaken another asks it for less than nothing",
+            "max(0, min(missing, (largest.beyond",
+            "min(9, min(missing, (largest.beyond",
+            "table",
+        ),
+        (
             "a shadow's names are those of the live fleet",
             "return Epoch(epoch + OTHER_EPOCHS)",
             "return epoch",
@@ -808,8 +814,8 @@ BUGS: Final = [
         ),
         (
             "a shadow's recalls bring nothing",
-            "self.recalls.append((self",
-            "repr((self",
+            "self.recalls.append((self.at + self.demand",
+            "repr((self.at + self.demand",
             "table",
         ),
         (
@@ -832,8 +838,8 @@ BUGS: Final = [
         ),
         (
             "a shadow's starts have no twins",
-            "single.pop(first).twin = grant.instance",
-            "single.pop(first)",
+            "start.twin = grant.instance",
+            "pass",
             "table",
         ),
         (
@@ -848,17 +854,71 @@ BUGS: Final = [
             "self._after(at, evict.instance",
             "table",
         ),
-        ("a shadow's starts do not fail", "gone = start.twin", "gone = None", "table"),
+        ("a shadow's starts do not fail", "gone = start.twin if", "gone = None if", "table"),
         (
             "what is used in a shadow never ends",
-            "            gone = used",
-            "            gone = None",
+            "        return used\n\n    def _part",
+            "        return None\n\n    def _part",
             "table",
         ),
         (
             "what the live fleet stops is gone in its shadow",
-            "gone = None if event.instance in self.evicted else event.instance",
-            "gone = event.instance",
+            "return twin if self._is(State.STOPPING, twin) else None",
+            "return twin",
+            "table",
+        ),
+        (
+            "any of several ends in a shadow",
+            "return twin if twin in self.ready else next(iter(self.ready), None)",
+            "return next(iter(self.ready), None)",
+            "table",
+        ),
+        (
+            "any of several comes back in a shadow",
+            "[*(it for it in first if it in job.ready), *job.ready]",
+            "job.ready",
+            "table",
+        ),
+        (
+            "what runs in a shadow's instance is over when it is fenced",
+            "        if fence.instance in self.fenced:\n            return []\n",
+            "",
+            "table",
+        ),
+        (
+            "what a shadow stops is gone before its twin",
+            "if evict.instance not in self.stopped:",
+            "if evict.instance:",
+            "table",
+        ),
+        (
+            "a shadow waits for a twin that is lost",
+            "self._after(at + STOP_S, twin, ready=False)",
+            "pass",
+            "table",
+        ),
+        (
+            "a shadow's frontend holds what has not been heard to be ready",
+            "                job.heard(twins)",
+            "                pass",
+            "table",
+        ),
+        (
+            "a busy lease is given up in a shadow",
+            "if job.live and (frontend, version) in self.demand.asked:",
+            "if not job.live:",
+            "table",
+        ),
+        (
+            "a call in a shadow waits since the one before it did",
+            "        if self.told <= given:\n            self.since = None\n",
+            "",
+            "table",
+        ),
+        (
+            "a shadow keeps a job of which nothing is left",
+            "                    self._leave(*pair, job)",
+            "                    pass",
             "table",
         ),
         (

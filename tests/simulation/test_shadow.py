@@ -60,7 +60,7 @@ def test_a_shadow_in_a_few_worlds() -> None:
 def test_nothing_that_happens_breaks_a_shadow(other: tuple[str, float] | None) -> None:
     """Kills, pauses, partitions, updates and drains: its books agree with themselves, nothing is left over.
 
-    With the live policy for its own it starts as many instances, to a tenth, all worlds together.
+    With the live policy for its own it starts as many instances, to a twentieth, all worlds together.
     """
     shadows = [it for seed in range(STORMS) if (it := run(World(seed), other)) is not None]
     assert len(shadows) > STORMS / 2
@@ -68,7 +68,7 @@ def test_nothing_that_happens_breaks_a_shadow(other: tuple[str, float] | None) -
     live, own = starts(it.live for it in shadows), starts(it.own for it in shadows)
     assert live > 20 * STORMS
     if other is None:
-        assert own == pytest.approx(live, rel=0.1)
+        assert own == pytest.approx(live, rel=0.05)
 
 
 @pytest.mark.simulation
@@ -85,6 +85,6 @@ def test_in_calm_worlds_with_one_frontend_it_counts_nearly_the_same() -> None:
         live, own = shadow.live, shadow.own
         lives.append(live)
         owns.append(own)
-        assert own.starts.total() == pytest.approx(live.starts.total(), rel=0.1), f"seed {world.seed}"
+        assert own.starts.total() == pytest.approx(live.starts.total(), abs=3), f"seed {world.seed}"
         assert own.warm.total() == pytest.approx(live.warm.total(), abs=5), f"seed {world.seed}"
-    assert starts(owns) == pytest.approx(starts(lives), rel=0.04)
+    assert starts(owns) == pytest.approx(starts(lives), rel=0.02)

@@ -15,7 +15,7 @@ the live one's but what `noted` has put down.
 """
 
 from collections import deque
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,10 +42,10 @@ from lambent_placement.core.events import (
 )
 from lambent_placement.core.records import Asked
 from lambent_placement.core.scheduler import Scheduler
-from lambent_placement.core.shadow_demand import Demand, Held, Job, Pair, held
+from lambent_placement.core.shadow_demand import ANSWER_S, Demand, Held, Job, Pair, held
 from lambent_placement.core.shadow_workers import Workers
 from lambent_placement.core.tally import Tally
-from lambent_proto.ids import Epoch, FrontendId, VersionKey
+from lambent_proto.ids import Epoch, FrontendId, InstanceId, VersionKey
 from lambent_proto.messages import message
 
 OTHER_EPOCHS: Final = 1 << 20
@@ -185,12 +185,15 @@ class Shadow:
         sure = isinstance(event, Recalled) or event.sure
         returned = self.demand.returned(event.frontend, event.leases, self.at, sure=sure)
         taken = self.demand.live_said(what.commands, self.at)
+        twins = [self.workers.twin(instance) for instance, _ in event.leases]
         for (frontend, version), count in returned.items():
             job = self.demand.job(frontend, version)
+            if sure:
+                job.heard(twins)
             job.follow(served=True)
             recall = self._recall(frontend, version)
             asked = min(recall.wanted, count) if recall is not None else 0
-            self._change(frontend, version, job, give=asked)
+            self._change(frontend, version, job, give=asked, first=twins)
         if isinstance(event, Recalled) and not event.leases and self._recall(event.frontend, event.version):
             self._feed(Recalled(event.frontend, event.version, [], self.at))
         self._follow(taken - returned.keys())
@@ -209,6 +212,9 @@ class Shadow:
             return
         if job is None or not job.ready:
             self._feed(Recalled(frontend, version, [], self.at))
+            return
+        if job.live and (frontend, version) in self.demand.asked:  # the answer there is the answer here
+            self.recalls.append((self.at + ANSWER_S, frontend, version))
             return
         used_at = job.given_at + self.demand.answer_s
         count = min(recall.wanted, len(job.ready) - (self.at < used_at))
@@ -235,13 +241,14 @@ class Shadow:
         *,
         anew: bool = False,
         give: int = 0,
+        first: Iterable[InstanceId | None] = (),
     ) -> None:
         """Tells the shadow's scheduler what is wanted, then gives back what is not, `give` at the least."""
         if job.owed and not self._is_current(version):
             job.owed = 0  # its callers wait for the new one
         if anew or job.total != job.told:
             self._feed(Demanded(frontend, job.wish(version, waited_s, self.at), self.at))
-        given = self.demand.give_back(job, max(give, job.surplus()))
+        given = self.demand.give_back(job, max(give, job.surplus()), first)
         if given and self._recall(frontend, version) is not None:
             self._feed(Recalled(frontend, version, given, self.at))
         elif given:
@@ -296,13 +303,13 @@ class Shadow:
             case InstanceGone():
                 pair = self.demand.holder(event.instance)
                 job = self.demand.known(*pair) if pair else None
-                used = next(iter(job.ready), None) if job is not None else None
+                used = job.like(self.workers.twin(event.instance)) if job is not None else None
                 self.demand.unsure.pop(event.instance, None)
                 return self.workers.live_gone(event, used)
-            case _:  # the shadow's fences have answers of their own
+            case _:
                 if not event.busy:
                     self.demand.unsure.pop(event.instance, None)
-                return None
+                return self.workers.live_freed(event)
 
     # The shadow's scheduler
 
@@ -332,7 +339,7 @@ class Shadow:
             case Evict():
                 self.workers.stop(command, self.at)
             case Fence():
-                return [self.workers.free(command, self.at)]
+                return self.workers.free(command, self.at)
             case Recall() if command.wanted:
                 self.recalls.append((self.at + self.demand.answer_s, command.frontend, command.version))
             case _:

@@ -9,6 +9,7 @@ owed. That takes no time once there is an instance, and is given up after `PATIE
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from lambent_placement.core.books import Books
@@ -72,10 +73,13 @@ class Job:
     def wish(self, version: VersionKey, waited_s: float, at: float) -> Wish:
         """What the shadow is told. `waited_s` is how long the oldest call waits in the live fleet;
         where none does, what waits here has done so since it was first told."""
+        given = len(self.starting) + len(self.ready)
+        if self.told <= given:
+            self.since = None
         self.told = self.total
         if waited_s:
             self.since = at - waited_s
-        elif self.total <= len(self.starting) + len(self.ready):
+        elif self.total <= given:
             self.since = None
         elif self.since is None:
             self.since = at
@@ -91,6 +95,17 @@ class Job:
             self.owed += max(0, ended - passed - len(self.ready))
         if len(self.ready) > self.level - self.passed:
             self.owed = 0
+
+    def heard(self, twins: Iterable[InstanceId | None]) -> None:
+        """These are ready: a frontend hears that from the worker, and may be done with one before placement
+        has heard of it."""
+        for twin in twins:
+            if twin in self.starting:
+                self.ready[twin] = self.starting.pop(twin)
+
+    def like(self, twin: InstanceId | None) -> InstanceId | None:
+        """Of those that are ready this one, or else the oldest."""
+        return twin if twin in self.ready else next(iter(self.ready), None)
 
     def surplus(self) -> int:
         """How many leases are given back: one on what still starts is kept until it is ready."""
@@ -130,8 +145,12 @@ class Demand:
             self.owing.setdefault((frontend, version), at)
         else:
             self.owing.pop((frontend, version), None)
+        self._leave(frontend, version, job)
+
+    def _leave(self, frontend: FrontendId, version: VersionKey, job: Job) -> None:
         if not (job.total or job.told or job.live or job.starting or job.ready):
             self.jobs[frontend].pop(version, None)
+            self.asked.pop((frontend, version), None)
 
     def overdue(self, at: float) -> list[Pair]:
         """Whose callers have given up."""
@@ -238,7 +257,11 @@ class Demand:
                 self._lease(pair, command.instance, command.number, ready=True)
                 return pair
             case VoidLease() if self.mine.get(command.instance, ("",))[0] == command.frontend:
+                pair = self.mine[command.instance]
                 self._void(command.instance)
+                job = self.known(*pair)
+                if job is not None:  # its last one may be one that nobody waited for any more
+                    self._leave(*pair, job)
             case _:
                 pass
         return None
@@ -255,9 +278,10 @@ class Demand:
             job.starting.pop(instance, None)
             job.ready.pop(instance, None)
 
-    def give_back(self, job: Job, count: int) -> Leases:
-        """The oldest of those that are ready."""
-        given = list(job.ready.items())[:count]
+    def give_back(self, job: Job, count: int, first: Iterable[InstanceId | None] = ()) -> Leases:
+        """Of those that are ready, these first, then the oldest."""
+        order = dict.fromkeys([*(it for it in first if it in job.ready), *job.ready])
+        given = [(it, job.ready[it]) for it in islice(order, count)]
         for instance, _ in given:
             del job.ready[instance]
             del self.mine[instance]

@@ -2,8 +2,11 @@
 
 A start that the live fleet makes at the same time, of the same version, is its twin: it is ready, fails or is
 refused when that is. One without a twin takes as long as the last start of its function, or of any, and does
-not fail. What is to be stopped is gone after `STOP_S`. A message of a node that is not connected is lost, and
-what runs there is said again when it reports.
+not fail. Twins stay twins: what the one is stopped or fenced for in both worlds takes as long in both, and
+where one of several instances ends or is given back, it is the twin of the live one. Any other would be on
+another node, and from there on memory would be short on other nodes. Without a twin what is to be stopped
+is gone after `STOP_S`, and what is fenced is free at once. A message of a node that is not connected is lost,
+and what runs there is said again when it reports.
 """
 
 from collections.abc import Iterable, Set
@@ -34,7 +37,7 @@ STOP_S: Final = 0.05
 
 @dataclass(slots=True)
 class Start:
-    """One that the live fleet makes."""
+    """One that the live fleet makes, or has made."""
 
     version: VersionKey
     node: NodeId
@@ -54,10 +57,14 @@ class Workers:
     took: dict[FunctionName, float] = field(default_factory=dict)
     """Seconds of the last start of each function, as placement saw it."""
     last_s: float = START_S
-    evicted: set[InstanceId] = field(default_factory=set)
-    """What the live fleet stops of the instances that both have: those of earlier leaders."""
+    twins: dict[InstanceId, Start] = field(default_factory=dict)
+    """Instances of the live fleet that have one. Those of earlier leaders are their own."""
+    stopped: set[InstanceId] = field(default_factory=set)
+    """The shadow's, whose twin the live fleet stops."""
+    fenced: set[InstanceId] = field(default_factory=set)
+    """The shadow's, whose twin the live fleet fences."""
     later: list[tuple[float, int, InstanceId, bool]] = field(default_factory=list)
-    """When, a serial, what of the shadow's, and whether it is ready then, or gone."""
+    """When, a serial, what of the shadow's, and whether it is ready then, or gone or free."""
     serial: int = 0
 
     # What the shadow says
@@ -68,23 +75,28 @@ class Workers:
             took = self.took.get(function_of(grant.version), self.last_s)
             self._after(at + took, grant.instance, ready=True)
             return
-        first = next(iter(single))
-        single.pop(first).twin = grant.instance
+        near = (it for it, start in single.items() if start.node == grant.node)
+        live = next(near, None) or next(iter(single))
+        start = self.twins[live] = single.pop(live)
+        start.twin = grant.instance
         if not single:
             del self.single[grant.version]
 
     def stop(self, evict: Evict, at: float) -> None:
-        self._after(at + STOP_S, evict.instance, ready=False)
+        if evict.instance not in self.stopped:
+            self._after(at + STOP_S, evict.instance, ready=False)
 
-    def free(self, fence: Fence, at: float) -> Event:
-        """The event of whoever held it is another's from here on: nothing runs there."""
-        return InstanceFreed(fence.instance, fence.number, False, at)
+    def free(self, fence: Fence, at: float) -> list[Event]:
+        """The event of whoever held it is another's from here on: nothing runs there, as far as is known."""
+        if fence.instance in self.fenced:
+            return []
+        return [InstanceFreed(fence.instance, fence.number, False, at)]
 
     def _after(self, at: float, instance: InstanceId, *, ready: bool) -> None:
         self.serial += 1
         heappush(self.later, (at, self.serial, instance, ready))
 
-    def next_due(self, at: float) -> InstanceReady | InstanceGone | None:
+    def next_due(self, at: float) -> InstanceReady | InstanceGone | InstanceFreed | None:
         """What a worker says by then, the earliest first."""
         while self.later and self.later[0][0] <= at:
             due_at, _, instance, ready = heappop(self.later)
@@ -92,7 +104,10 @@ class Workers:
                 continue
             if ready:
                 return InstanceReady(instance, 0.0, 1000 * self._took(instance), due_at)
-            return InstanceGone(instance, "stopped", b"", due_at)
+            if self._is(State.STOPPING, instance):
+                return InstanceGone(instance, "stopped", b"", due_at)
+            if self._is(State.FENCING, instance):
+                return InstanceFreed(instance, self.books.instances[instance].number, False, due_at)
         return None
 
     def _took(self, instance: InstanceId) -> float:
@@ -102,15 +117,25 @@ class Workers:
         known = self.books.instances.get(instance)
         return known is not None and self.books.nodes[known.node].connected
 
+    def _is(self, state: State, instance: InstanceId) -> bool:
+        return instance in self.books.instances and self.books.instances[instance].state is state
+
     # What the live fleet says
+
+    def twin(self, live: InstanceId) -> InstanceId | None:
+        """The shadow's instance that stands for this one; it may be gone."""
+        start = self.twins.get(live)
+        return start.twin if start is not None else None
 
     def live_said(self, commands: Iterable[Command], at: float) -> None:
         for command in commands:
             if isinstance(command, Grant):
                 start = self.starts[command.instance] = Start(command.version, command.node, at)
                 self.single.setdefault(command.version, {})[command.instance] = start
-            elif isinstance(command, Evict) and command.instance in self.books.instances:
-                self.evicted.add(command.instance)
+            elif isinstance(command, Evict | Fence):
+                twin = self.twin(command.instance)
+                if twin is not None:
+                    (self.stopped if isinstance(command, Evict) else self.fenced).add(twin)
 
     def live_ready(self, event: InstanceReady) -> Event | None:
         """What the shadow hears of it."""
@@ -124,23 +149,48 @@ class Workers:
 
     def live_refused(self, event: GrantRefused) -> Event | None:
         start = self._over(event.instance)
+        self._part(event.instance)
         if start is None or start.twin is None or not self._heard(start.twin):
             return None
         return GrantRefused(start.twin, event.reason, event.at)
 
+    def live_freed(self, event: InstanceFreed) -> Event | None:
+        twin = self.twin(event.instance)
+        if twin is None or twin not in self.fenced:
+            return None
+        if not event.busy:
+            self.fenced.discard(twin)
+        if not self._is(State.FENCING, twin) or not self._heard(twin):
+            return None
+        return InstanceFreed(twin, self.books.instances[twin].number, event.busy, event.at)
+
     def live_gone(self, event: InstanceGone, used: InstanceId | None) -> Event | None:
         """`used`: the shadow's instance that whoever used this one uses there; None if nobody did."""
         start = self._over(event.instance)
-        if start is not None:
-            gone = start.twin
-        elif event.instance in self.books.instances:
-            gone = None if event.instance in self.evicted else event.instance
-            self.evicted.discard(event.instance)
-        else:
-            gone = used
+        gone = start.twin if start is not None else self._goes_with(event.instance, used)
+        self._part(event.instance)
         if gone is None or not self._heard(gone):
             return None
         return InstanceGone(gone, event.reason, event.error, event.at)
+
+    def _goes_with(self, live: InstanceId, used: InstanceId | None) -> InstanceId | None:
+        twin = self.twin(live)
+        if twin is None:
+            return used
+        if twin in self.stopped:
+            return twin if self._is(State.STOPPING, twin) else None
+        if twin == live or self._is(State.FENCING, twin):
+            return twin
+        return used
+
+    def _part(self, live: InstanceId) -> InstanceId | None:
+        """The live one of two twins is no more. Returns the other."""
+        twin = self.twin(live)
+        if twin is not None:
+            del self.twins[live]
+            self.stopped.discard(twin)
+            self.fenced.discard(twin)
+        return twin
 
     def live_reported(self, event: NodeReported) -> list[Event]:
         """What the shadow hears of starts that were over while the node was not connected."""
@@ -156,6 +206,10 @@ class Workers:
             if start is not None and start.twin is not None:
                 took = self.took.get(function_of(start.version), self.last_s)
                 self._after(at + took, start.twin, ready=True)
+        for live in [it for it, start in self.twins.items() if start.node == node and it not in there]:
+            twin = self._part(live)
+            if twin is not None:
+                self._after(at + STOP_S, twin, ready=False)
 
     def _over(self, instance: InstanceId) -> Start | None:
         start = self.starts.pop(instance, None)
@@ -175,6 +229,8 @@ class Workers:
         """What the shadow's worker reports: at first what is there in the live fleet, then its own."""
         node = self.books.nodes.get(event.node)
         if node is None or not node.reported:
+            for it in event.instances:
+                self.twins.setdefault(it.instance, Start(it.version, event.node, event.at, it.instance))
             return event
         twins = {start.twin for start in self.starts.values()}
         for instance in node.instances.values():

@@ -215,7 +215,7 @@ class Supply:
         if function.reserved is not None or largest is None:
             return []
         giver = max(largest.versions.values(), key=lambda it: sum(w.held for w in it.wanted.values()))
-        count = min(missing, (largest.beyond - function.beyond) // 2)
+        count = max(0, min(missing, (largest.beyond - function.beyond) // 2))  # it may have less by now
         if not count and not function.beyond and largest.beyond:
             count = 1
         frontends = self.books.frontends

@@ -72,6 +72,18 @@ def test_functions_without_a_reservation_share_the_rest() -> None:
     assert granted(fleet.ask(A, 5)) == 4
 
 
+def test_who_has_overtaken_another_asks_it_for_nothing() -> None:
+    """Who ran most is looked for once a moment, and c has had one of b's since, in the same moment."""
+    fleet = Placed(4, b=None, c=None)
+    fleet.ask(B, 2)
+    fleet.ask(C, 2)
+    fleet.ask(C, 5)
+    fleet.ask(B, 1)
+    commands = fleet.say(gone(1))
+    assert granted(commands) == 1
+    assert not [it for it in commands if isinstance(it, Recall)]
+
+
 def test_an_idle_instance_takes_no_part_of_the_pool() -> None:
     """It runs nothing: others may. It waits for its own function, warm."""
     fleet = Placed(1, b=None, c=None)

@@ -16,13 +16,14 @@ from lambent_placement.core.shadow import Shadow, noted, shadow_epoch
 from lambent_placement.core.shadow_demand import PATIENCE_S
 from lambent_placement.core.shadow_workers import STOP_S
 from lambent_placement.core.tally import Tally
-from lambent_proto.ids import Epoch, FrontendId, InstanceId
+from lambent_proto.ids import Epoch, FrontendId, InstanceId, VersionKey
 from tests.unit.placement.scheduler_rows import (
     N1,
     N2,
     OTHER,
     F,
     G,
+    H,
     V,
     attached,
     defined,
@@ -97,6 +98,67 @@ def test_a_grant_that_is_refused() -> None:
     both = Beside().hear([*STARTING, on.GrantRefused(instance(1), "memory", 0.1)])
     nodes = [[it.node for it in books.instances.values()] for books in (both.live.books, both.own.books)]
     assert nodes == [[N1], [N1]]
+
+
+TWO: list[on.Event] = [*fleet(), demanded(F, 2), ready(1), ready(2)]
+"""On a node each, the first one on N2."""
+
+
+def nodes_of(state: str, both: Beside) -> list[list[str]]:
+    """Where what is in this state is, in the live fleet and here."""
+    alike = both.live.books, both.own.books
+    return [[it.node for it in books.instances.values() if it.state.value == state] for books in alike]
+
+
+@pytest.mark.parametrize("serial", [1, 2])
+def test_which_of_several_comes_back(serial: int) -> None:
+    """The twin of the live one, whose memory is on the same node."""
+    both = Beside().hear([*TWO, demanded(F, 1, 1.0), released(F, serial, at=1.0)])
+    live, own = nodes_of("idle", both)
+    assert live == own == [N2 if serial == 1 else N1]
+
+
+@pytest.mark.parametrize("serial", [1, 2])
+def test_which_of_several_ends(serial: int) -> None:
+    both = Beside().hear([*TWO, demanded(F, 1, 1.0), gone(serial)])
+    live, own = nodes_of("leased", both)
+    assert live == own == [N1 if serial == 1 else N2]
+
+
+def test_what_is_given_back_before_placement_has_heard_that_it_is_ready() -> None:
+    """The frontend has heard it from the worker."""
+    both = Beside().hear([*STARTING, demanded(F, 0, 0.4), released(F, 1, at=0.4)])
+    assert both.there == [("idle", False)]
+    assert both.hear([ready(1)]).there == [("idle", True)]
+
+
+def test_what_both_stop_is_gone_in_both_at_once() -> None:
+    both = Beside(live=("fixed", 1.0)).hear([*fleet(), *idle(1), on.Tick(3.0), on.Tick(3.0 + 2 * STOP_S)])
+    assert both.there == [("stopping", True)]
+    assert both.hear([gone(1, at=3.2)]).there == []
+
+
+def test_what_both_stop_on_a_node_that_is_lost() -> None:
+    """The shadow's is on another node, and nobody says that the live one is gone."""
+    both = Beside(live=("fixed", 1.0))
+    both.own.books.pack = True
+    both.hear([*TWO, demanded(F, 0, 1.0), released(F, 1), released(F, 2), on.Tick(3.0)])
+    assert nodes_of("stopping", both) == [[N2, N1], [N1, N1]]
+    both.hear([on.NodeDisconnected(N2, 3.1), on.NodeExpired(N2, 3.1), on.Tick(3.1 + STOP_S)])
+    assert both.there == [("stopping", True)]
+    assert not both.shadow.workers.stopped - both.own.books.instances.keys()
+
+
+def test_what_runs_in_a_fenced_instance_runs_on_here() -> None:
+    """A lowered limit: it goes after its event, in both."""
+    both = Beside().hear([*fleet(2), demanded(F, 2), ready(1), ready(2), defined(1, at=1.0)])
+    [fenced] = [it for it in both.live.books.instances.values() if it.state.value == "fencing"]
+    answer = on.InstanceFreed(fenced.id, fenced.number, True, 1.1)
+    assert ("fencing", True) in both.hear([answer, on.Tick(2.0)]).there
+    both.hear([replace(answer, busy=False, at=2.1)])
+    assert sorted(both.there) == [("leased", True), ("stopping", True)]
+    live, own = nodes_of("stopping", both)
+    assert live == own
 
 
 NOT_KEPT: list[on.Event] = [*fleet(), *idle(1), on.Tick(2.0), on.Tick(2.1), on.Tick(2.2)]
@@ -232,6 +294,7 @@ def test_a_frontend_that_attaches_again_holds_what_the_shadow_gave_it() -> None:
 def test_a_frontend_that_is_gone() -> None:
     """What it held is taken back, and nothing of it is remembered."""
     both = Beside().hear([*STARTING, ready(1), on.FrontendDetached(F, 2.0), on.Tick(60.0)])
+    both.hear([on.InstanceFreed(instance(1), number(2), False, 60.1)])
     assert both.there == [("idle", True)]
     assert not both.shadow.demand.jobs.get(F)
     assert not both.shadow.demand.live.get(F)
@@ -316,6 +379,34 @@ def test_a_recall_that_the_live_fleet_does_not_need() -> None:
     assert holders == [F]
     both.hear([on.Tick(3.4), on.Tick(4.0)])
     assert [it.frontend for it in both.own.books.instances.values()] == [G]
+
+
+def test_a_recall_that_brings_nothing_yet_brings_nothing_here() -> None:
+    """Of what is busy in the live fleet something comes back after its event, whenever that is."""
+    both = Beside().hear([*fleet(2), demanded(F, 3), ready(1), ready(2), demanded(G, 1, 1.0, 9.0)])
+    both.hear([recalled(F, at=1.1), on.Tick(1.6), on.Tick(2.2), on.Tick(2.8)])
+    assert [it.frontend for it in both.own.books.instances.values()] == [F, F]
+    both.hear([released(F, 2, at=3.0)])
+    assert [it.frontend for it in both.own.books.instances.values()] == [F, G]
+    assert [it.frontend for it in both.live.books.instances.values()] == [F, G]
+
+
+def test_since_when_a_call_waits() -> None:
+    """Not since an earlier one did, that has been served."""
+    both = Beside().hear([*fleet(1), demanded(F, 1, 1.0), ready(1, 1.5), demanded(F, 2, 5.0)])
+    assert both.own.books.versions[V].wanted[F].oldest_at == 5.0
+
+
+def test_of_versions_that_nobody_wants_nothing_is_left() -> None:
+    """Of each a start fails for which nobody waits any more."""
+    both = Beside().hear(fleet())
+    for serial in range(1, 30):
+        version = VersionKey(f"f:$LATEST:{serial + 1}")
+        both.hear([defined(version=version, at=serial), demanded(F, 1, serial, version=version)])
+        both.hear([demanded(F, 0, serial, version=version), gone(serial, "init", b"{}", serial)])
+    assert both.starts == (29, 29)
+    assert both.shadow.demand.jobs == {F: {}, G: {}, H: {}}
+    assert not both.shadow.workers.twins
 
 
 def test_how_long_the_live_fleet_lets_them_wait_is_told() -> None:
