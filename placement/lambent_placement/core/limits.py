@@ -30,7 +30,9 @@ class StartRate:
     def may_start(self, at: float) -> bool:
         if self.left < 0:
             self.left, self.at = float(self.most), at
-        self.left = min(float(self.most), self.left + max(0.0, at - self.at) * self.most / STARTS_WITHIN_S)
+        if at > self.at:
+            left = self.left + (at - self.at) * self.most / STARTS_WITHIN_S
+            self.left = left if left < self.most else float(self.most)
         self.at = at
         return self.left >= 1
 
@@ -54,4 +56,4 @@ class Pool:
 
     @property
     def size(self) -> int:
-        return max(0, self.concurrency - self.reserved)
+        return self.concurrency - self.reserved if self.concurrency > self.reserved else 0
