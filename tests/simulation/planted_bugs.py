@@ -374,7 +374,12 @@ BUGS: Final = [
     ),
     *_of(
         PLACEMENT,
-        ("a node that drains is given new ones", "and not self.is_emptied", "", "table"),
+        (
+            "a node that drains is given new ones",
+            "node.is_open = node.registered and node.connected and not node.is_emptied",
+            "node.is_open = node.registered and node.connected",
+            "table",
+        ),
         (
             "one whose worker will end stays as it is",
             "return self.draining or self.leaving",
@@ -631,14 +636,14 @@ BUGS: Final = [
         ),
         (
             "a disconnected node gets grants",
-            "return self.registered and self.connected",
-            "return self.registered",
+            "node.is_open = node.registered and node.connected",
+            "node.is_open = node.registered",
             "table",
         ),
         (
             "a node that refused is asked again at once",
-            " and self.at >= node.refused_until",
-            "",
+            "if (links is None or node.id in links) and at >= node.refused_until:",
+            "if links is None or node.id in links:",
             "table",
         ),
         (

@@ -34,9 +34,10 @@ def run(world: World, policy: tuple[str, float] | None, *, calm: bool = False) -
 
 def ends(shadow: Shadow) -> list[str]:
     """What is left of a shadow when the fleet has had nothing to do for some seconds."""
-    left = [f"{it.id} is {it.state.value}" for it in shadow.scheduler.books.instances.values() if it.frontend]
+    books = shadow.scheduler.books
+    left = [f"{it.id} is {it.state.value}" for it in books.instances.values() if it.frontend]
     for frontend, version, job in shadow.demand.all():
-        unmet = shadow.scheduler.books.wanted(version, frontend).unmet
+        unmet = books.wanted(books.version(version), frontend).unmet
         if job.total and not unmet.startswith(Unmet.MEMORY.value):  # which is given up after a minute
             left.append(f"{frontend} has a job for {version}")
     return left + [f"{it} has not started" for it in shadow.workers.starts]

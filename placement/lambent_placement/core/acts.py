@@ -43,40 +43,42 @@ class Acts:
         """One on the first of the candidates, leased to a frontend from the beginning."""
         reason = choice.cold_reason(version)
         node = candidates[0].node
-        grant = self._granted(version, node, State.LEASED, frontend.id)
+        instance = self._new(version, node, State.LEASED, frontend.id)
         version.function.turn = self.serial
-        self.books.keep.called(self.books.instances[grant.instance], at)
-        told = frontend.id, grant.instance, grant.number, node, version.key
-        return [grant, GiveLease(*told, starting=True, reason=reason, candidates=candidates)]
+        self.books.keep.called(instance, at)
+        name, number = instance.id, instance.number
+        return [
+            Grant(node, name, version.key, version.memory_mb, number, frontend.id),
+            GiveLease(frontend.id, name, number, node, version.key, True, reason, candidates),
+        ]
 
     def grant_to_nobody(self, version: Version, node: NodeId, *, provisioned: bool = False) -> Grant:
         """One that will be idle when it is ready."""
-        return self._granted(version, node, State.IDLE, None, provisioned)
+        new = self._new(version, node, State.IDLE, None, provisioned)
+        return Grant(node, new.id, version.key, version.memory_mb, new.number, None, provisioned)
 
-    def _granted(
+    def _new(
         self,
         version: Version,
         node: NodeId,
         state: State,
         frontend: FrontendId | None,
         provisioned: bool = False,
-    ) -> Grant:
+    ) -> Instance:
         number = self._next()
         name = InstanceId(f"{f's{self.shard}-' if self.shard else ''}{self.epoch:x}-{self.serial:x}")
         instance = Instance(name, version.key, node, version.memory_mb, number, state, frontend)
         instance.provisioned = provisioned
         self.books.add(instance)
         version.function.rate.started()
-        return Grant(node, name, version.key, version.memory_mb, number, frontend, provisioned)
+        return instance
 
     def give(self, instance: Instance, frontend: FrontendId, reason: str, at: float) -> Command:
         number = self._next()
         self.books.change(instance, State.LEASED, frontend=frontend, number=number)
         self.books.version(instance.version).function.turn = self.serial
         self.books.keep.called(instance, at)
-        return GiveLease(
-            frontend, instance.id, number, instance.node, instance.version, starting=False, reason=reason
-        )
+        return GiveLease(frontend, instance.id, number, instance.node, instance.version, False, reason)
 
     def settle(self, instance: Instance, at: float) -> list[Command]:
         """Nobody holds it and nothing runs there: into the warm index, or away with it if it is of no use."""

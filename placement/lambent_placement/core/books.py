@@ -102,6 +102,7 @@ class Books:
         node.leaving = node.leaving if leaving is None else leaving
         node.runtimes = node.runtimes if runtimes is None else runtimes
         node.labels = node.labels if labels is None else labels
+        node.is_open = node.registered and node.connected and not node.is_emptied
         self._count(node, 1)
         self.index.update(node)
         if node.is_emptied:
@@ -197,10 +198,7 @@ class Books:
             found = self.frontends[frontend] = Frontend(frontend)
         return found
 
-    def wanted(self, version: VersionKey, frontend: FrontendId) -> Wanted:
-        return self._wanted(self.version(version), frontend)
-
-    def _wanted(self, version: Version, frontend: FrontendId) -> Wanted:
+    def wanted(self, version: Version, frontend: FrontendId) -> Wanted:
         found = version.wanted.get(frontend)
         if found is None:
             found = version.wanted[frontend] = Wanted()
@@ -208,16 +206,13 @@ class Books:
 
     def add(self, instance: Instance) -> None:
         """A new instance counts from here on, on its node and for its function."""
-        self.instances[instance.id] = instance
-        node = self.nodes[instance.node]
-        node.instances[instance.id] = instance
-        node.used_mb += instance.memory_mb
-        self.index.update(node)
-        version = self.version(instance.version)
-        version.count += 1
+        version, name, node = self.version(instance.version), instance.id, self.nodes[instance.node]
         function = version.function
-        function.instances[instance.id] = instance
+        self.instances[name] = node.instances[name] = function.instances[name] = instance
         function.nodes[node.id] = function.nodes.pop(node.id, 0) + 1
+        version.count += 1
+        node.used_mb += instance.memory_mb
+        self.index.reorder(node)
         self._enter(instance, version)
 
     def remove(self, instance: Instance) -> None:
@@ -228,7 +223,7 @@ class Books:
         node = self.nodes[instance.node]
         del node.instances[instance.id]
         node.used_mb -= instance.memory_mb
-        self.index.update(node)
+        self.index.reorder(node)
         version.count -= 1
         function = version.function
         del function.instances[instance.id]
@@ -292,7 +287,7 @@ class Books:
             if not instance.provisioned:
                 self.keep.idles(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
-            self._wanted(version, instance.frontend).held += 1
+            self.wanted(version, instance.frontend).held += 1
             self.frontend(instance.frontend).held[instance.id] = instance
         elif instance.state is State.FENCING and not instance.busy:
             version.fencing += 1
@@ -307,7 +302,7 @@ class Books:
                 if not instance.provisioned:
                     self.keep.idles_no_more(instance)
         elif instance.state is State.LEASED and instance.frontend is not None:
-            self._wanted(version, instance.frontend).held -= 1
+            self.wanted(version, instance.frontend).held -= 1
             self.frontend(instance.frontend).held.pop(instance.id, None)
             self.needy[instance.version] = None  # its holder may want another one
         elif instance.state is State.FENCING and not instance.busy:
@@ -324,18 +319,18 @@ class Books:
         self._enter(instance, version)
 
     def _runs(self, instance: Instance, version: Version, running: bool) -> None:
-        change = running - instance.running
-        if not change:
+        if running == instance.running:
             return
         instance.running = running
-        function, before = version.function, version.beyond
+        function, change = version.function, 1 if running else -1
+        beyond = version.running + running > version.provisioned
         version.running += change
         function.running += change
         function.calls += running
-        more = version.beyond - before
-        function.beyond += more
-        if function.reserved is None:
-            self.pool.used += more
+        if beyond:  # it is one of those that are not provisioned for
+            function.beyond += change
+            if function.reserved is None:
+                self.pool.used += change
 
     def _idle_indexes(self, instance: Instance, version: Version) -> Iterator[dict[InstanceId, Instance]]:
         if instance.provisioned:

@@ -83,6 +83,8 @@ def _check_indexes(books: Books, instances: list[Instance]) -> None:
     assert ages == sorted(ages), "what is idle is not in the order in which it was used"
     for node in books.nodes.values():
         assert set(node.idle) == idle & set(node.instances), f"{node.id}: what is idle there has drifted"
+        is_open = node.registered and node.connected and not node.is_emptied
+        assert node.is_open == is_open, f"{node.id}: whether it is open has drifted"
         kind = node.runtimes, node.labels
         place = (kind, (node.free_mb, -len(node.instances), node.id)) if node.is_open else None
         assert books.index.places.get(node.id) == place, f"{node.id} has another place among the nodes"

@@ -34,7 +34,9 @@ class StartRate:
     def may_start(self, at: float) -> bool:
         if self.left < 0:
             self.left, self.at = float(self.most), at
-        self.left = min(float(self.most), self.left + max(0.0, at - self.at) * self.most / STARTS_WITHIN_S)
+        if at > self.at:
+            left = self.left + (at - self.at) * self.most / STARTS_WITHIN_S
+            self.left = left if left < self.most else float(self.most)
         self.at = at
         return self.left >= 1
 
@@ -62,4 +64,5 @@ class Pool:
 
     @property
     def size(self) -> int:
-        return self.shard.share(max(0, self.concurrency - self.reserved - self.elsewhere))
+        left = self.concurrency - self.reserved - self.elsewhere
+        return self.shard.share(left if left > 0 else 0)

@@ -43,7 +43,7 @@ class NodeIndex:
     memory_mb: int = 0
 
     def update(self, node: "Node") -> None:
-        """After any change of the node. One that is not open has no place."""
+        """After its part in the fleet has changed. One that is not open has no place."""
         rank = (node.free_mb, -len(node.instances), node.id)
         place = ((node.runtimes, node.labels), rank) if node.is_open else None
         old = self.places.get(node.id)
@@ -59,6 +59,19 @@ class NodeIndex:
                 self.kinds[place[0]] = []
                 self.suiting.clear()
             insort(self.kinds[place[0]], rank)
+
+    def reorder(self, node: "Node") -> None:
+        """After its memory or its instances have changed, and nothing else."""
+        place = self.places.get(node.id)
+        if place is None:
+            return
+        kind, old = place
+        rank = (node.memory_mb - node.used_mb, -len(node.instances), node.id)
+        self.places[node.id] = kind, rank
+        self.free_mb += rank[0] - old[0]
+        ranks = self.kinds[kind]
+        del ranks[bisect_left(ranks, old)]
+        insort(ranks, rank)
 
     def _take_out(self, node: "Node", kind: Kind, rank: Rank) -> None:
         del self.places[node.id]
@@ -98,7 +111,7 @@ class NodeIndex:
 
     def somewhere(self, runtime: str, labels: Labels = NO_LABELS) -> bool:
         """Whether a registered node has them; also if there are no nodes: then those are missing."""
-        if any(self._suitable(runtime, labels)):
+        if any(self.suiting.get((runtime, labels)) or self._suitable(runtime, labels)):
             return True
         kinds = [kind for kind, count in self.registered.items() if count]
         return not kinds or any(runs(has, runtime) and labels <= marked for has, marked in kinds)

@@ -67,17 +67,14 @@ class Node:
     """Its name is to be emptied."""
     leaving: bool = False
     """Its worker will end."""
+    is_open: bool = False
+    """It may be given new instances, if it has the memory. Kept by `Books.change_node`."""
     used_mb: int = 0
     instances: dict[InstanceId, Instance] = field(default_factory=dict)
     idle: dict[InstanceId, Instance] = field(default_factory=dict)
     """Ready and leased to nobody, most recently used last."""
     refused_until: float = 0.0
     """No grants before then: it has just refused one."""
-
-    @property
-    def is_open(self) -> bool:
-        """It may be given new instances, if it has the memory."""
-        return self.registered and self.connected and not self.is_emptied
 
     @property
     def is_emptied(self) -> bool:

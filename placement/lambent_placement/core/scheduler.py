@@ -176,11 +176,12 @@ class Scheduler:
         frontend = self.books.frontends.get(event.frontend)
         if frontend is None or not frontend.attached:
             return []
-        self._note(event.frontend, event.wish, event.at)
-        return self.supply.serve(event.wish.version, event.at)
+        version = self.books.version(event.wish.version)
+        self._note(version, event.frontend, event.wish, event.at)
+        return self.supply.serve(version, event.at)
 
-    def _note(self, frontend: FrontendId, wish: Wish, at: float) -> None:
-        wanted = self.books.wanted(wish.version, frontend)
+    def _note(self, version: Version, frontend: FrontendId, wish: Wish, at: float) -> None:
+        wanted = self.books.wanted(version, frontend)
         wanted.wanted = wish.wanted
         wanted.oldest_at = at - wish.oldest_wait_s
         wanted.keys = wish.keys
@@ -209,7 +210,7 @@ class Scheduler:
         for instance_id, number in event.leases:
             commands += self._claim(frontend, instance_id, number)
         for wish in event.wishes:
-            self._note(frontend.id, wish, event.at)
+            self._note(self.books.version(wish.version), frontend.id, wish, event.at)
             self.books.needy[wish.version] = None
         return commands + self.acts.void_claims() + self.supply.serve_needy(event.at)
 
@@ -264,12 +265,13 @@ class Scheduler:
     def _recalled(self, event: Recalled) -> list[Command]:
         if event.frontend not in self.books.frontends:
             return []
-        recall = self.books.wanted(event.version, event.frontend).recall
+        version = self.books.version(event.version)
+        recall = self.books.wanted(version, event.frontend).recall
         if recall is not None:
             recall.answered = True
             recall.wanted = max(0, recall.wanted - len(event.leases))
         commands = self._take_back(event.frontend, event.leases, True, event.at)
-        return commands + self.supply.serve(event.version, event.at)
+        return commands + self.supply.serve(version, event.at)
 
     def _link_changed(self, event: LinkChanged) -> list[Command]:
         frontend = self.books.frontends.get(event.frontend)

@@ -43,7 +43,7 @@ class Supply:
         order = sorted(self.books.needy, key=self._order)
         self.books.pool.refused = False
         for key in order:
-            commands += self.serve(key, at)
+            commands += self.serve(self.books.version(key), at)
         return commands
 
     def _order(self, key: VersionKey) -> tuple[int, int, float, str]:
@@ -57,10 +57,21 @@ class Supply:
     def _oldest(self, version: Version) -> float:
         return min((w.oldest_at for w in version.wanted.values() if w.missing), default=0.0)
 
-    def serve(self, key: VersionKey, at: float) -> list[Command]:
-        version = self.books.version(key)
+    def serve(self, version: Version, at: float) -> list[Command]:
         commands: list[Command] = []
         needy = self._needy(version)
+        if needy and (version.idle or version.kept):
+            commands = self._give(version, needy, at)
+            needy = [f for f in needy if version.wanted[f.id].missing]
+        if not needy:
+            self.books.needy.pop(version.key, None)
+            return commands + self._all_met(version)
+        self.books.needy[version.key] = None
+        return commands + self._find_more(version, needy, at)
+
+    def _give(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
+        """What idles, to those who can reach it."""
+        commands: list[Command] = []
         for frontend in needy:
             wanted = version.wanted[frontend.id]
             while wanted.missing and (found := self._warm(version, frontend, wanted.keys)) is not None:
@@ -69,12 +80,7 @@ class Supply:
                 wanted.keys = wanted.keys[1:]
                 instance, reason = found
                 commands.append(self.acts.give(instance, frontend.id, reason, at))
-        needy = [f for f in needy if version.wanted[f.id].missing]
-        if not needy:
-            self.books.needy.pop(key, None)
-            return commands + self._all_met(version)
-        self.books.needy[key] = None
-        return commands + self._find_more(version, needy, at)
+        return commands
 
     def _warm(
         self, version: Version, frontend: Frontend, keys: tuple[int, ...]
@@ -139,8 +145,9 @@ class Supply:
 
     def _missing(self, version: Version, needy: list[Frontend]) -> int:
         missing = 0
-        for frontend in needy:
-            missing += version.wanted[frontend.id].missing
+        for frontend in needy:  # who had enough before is not among them, and nobody is given more
+            wanted = version.wanted[frontend.id]
+            missing += wanted.wanted - wanted.held
         return missing
 
     def _coming(self, version: Version, at: float) -> int:

@@ -15,8 +15,9 @@ that is filled no more than a quarter above the average, so that nobody is overl
 at all where instances are kept apart. Of nodes with as many points the first in the order of the index wins.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from operator import attrgetter
 from typing import Final
 
@@ -61,7 +62,7 @@ def candidates(
         search.by_memory(version.require, fresh=True)
     if search.had or version.function.nodes or sticky:
         search.known()
-    return sorted(search.found.values(), key=_POINTS, reverse=True)
+    return sorted(search.rated(), key=_POINTS, reverse=True)
 
 
 def _wishes(version: Version) -> tuple[frozenset[str], ...]:
@@ -84,49 +85,62 @@ class _Search:
     """Nodes on which an instance with the package was ready."""
     sticky: NodeId | None
     """Where the key was served last."""
-    found: dict[NodeId, Candidate] = field(default_factory=dict)
+    found: dict[NodeId, Node] = field(default_factory=dict)
 
     def by_memory(self, labels: frozenset[str], *, fresh: bool = False) -> None:
         """A few of the emptiest, or of the fullest; only `fresh` ones: with none of its instances."""
         index, version = self.books.index, self.version
         nodes = index.fullest if self.books.pack else index.emptiest
-        suitable = 0
-        for looked, node in enumerate(nodes(version.runtime, labels, version.memory_mb)):
-            if looked == LOOKED_AT or suitable == COMPARED:
-                return
-            if self._takes(node) and not (fresh and node.id in version.function.nodes):
-                suitable += 1
-                self._rate(node)
+        looked_at = islice(nodes(version.runtime, labels, version.memory_mb), LOOKED_AT)
+        if fresh:
+            self._take((node for node in looked_at if node.id not in version.function.nodes), COMPARED)
+        else:
+            self._take(looked_at, COMPARED)
 
     def known(self) -> None:
         """The node of the key, and the last few that were given an instance, or had its package."""
         version = self.version
-        holders = version.function.nodes
-        key = () if self.sticky is None else (self.sticky,)
-        for name in chain(key, islice(reversed(holders), COMPARED), islice(reversed(self.had), COMPARED)):
+        names = [] if self.sticky is None else [self.sticky]
+        for last in (version.function.nodes, self.had):
+            if last:
+                names += islice(reversed(last), COMPARED)
+        nodes = []
+        for name in names:
             node = self.books.nodes.get(name)
-            if node is None or not node.is_open or node.free_mb < version.memory_mb:
+            if node is None or name in self.found or not node.is_open or node.free_mb < version.memory_mb:
                 continue
-            if self._takes(node) and version.may_be_on(node):
-                self._rate(node)
+            if version.may_be_on(node):
+                nodes.append(node)
+        if nodes:
+            self._take(nodes, len(nodes))
 
-    def _takes(self, node: Node) -> bool:
-        return (self.links is None or node.id in self.links) and self.at >= node.refused_until
+    def _take(self, nodes: Iterable[Node], most: int) -> None:
+        """The first of these that are in reach and have not just refused."""
+        links, at, left = self.links, self.at, most
+        for node in nodes:
+            if (links is None or node.id in links) and at >= node.refused_until:
+                self.found[node.id] = node
+                left -= 1
+                if not left:
+                    return
 
-    def _rate(self, node: Node) -> None:
-        name, version = node.id, self.version
-        if name in self.found:
-            return
-        free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
-        points = 1 - free if self.books.pack else free
-        here, sticky, package, preferred = version.function.nodes.get(name, 0), False, False, 0
-        known = here or name in self.had or name == self.sticky
-        if version.apart:
-            points -= APART * here / (here + 1)
-        elif known and (self.books.pack or not self.books.index.is_filled(node, FILLED)):
-            sticky, package = name == self.sticky, name in self.had
-            points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
-        if version.prefer:
-            preferred = len(version.prefer & node.labels)
-            points += PREFERRED * preferred / len(version.prefer)
-        self.found[name] = Candidate(name, points, preferred, here, package, free, sticky)
+    def rated(self) -> list[Candidate]:
+        """What was found, with its points. One loop: it is most of what the choice of a node costs."""
+        version, had, key, pack = self.version, self.had, self.sticky, self.books.pack
+        holders, rated = version.function.nodes, []
+        for name, node in self.found.items():
+            free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
+            points = 1 - free if pack else free
+            here, sticky, package, preferred = holders.get(name, 0), False, False, 0
+            if version.apart:
+                points -= APART * here / (here + 1)
+            elif (here or name in had or name == key) and (
+                pack or not self.books.index.is_filled(node, FILLED)
+            ):
+                sticky, package = name == key, name in had
+                points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
+            if version.prefer:
+                preferred = len(version.prefer & node.labels)
+                points += PREFERRED * preferred / len(version.prefer)
+            rated.append(Candidate(name, points, preferred, here, package, free, sticky))
+        return rated
