@@ -408,6 +408,13 @@ BUGS: Final = [
             "table",
         ),
         (
+            "a shard has all that nobody reserves",
+            "self.shard.share(max(0, self.concurrency - self.reserved - self.elsewhere))",
+            "max(0, self.concurrency - self.reserved - self.elsewhere)",
+            "table",
+        ),
+        ("other shards reserve nothing", " - self.elsewhere)", ")", "table"),
+        (
             "unreported workers run nothing of the pool",
             "pool.used + self.books.unreported < pool.size",
             "pool.used < pool.size",
