@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 
 from lambent.client import Client
-from lambent_chassis.etcd import Etcd
+from lambent_chassis.etcd import Etcd, EtcdServer, find_etcd
 from lambent_proto import keys
 from lambent_proto.errors import InvalidRequest, NotReady, UnknownNode
-from lambent_proto.ids import FunctionName
+from lambent_proto.ids import FunctionName, NodeId
 from lambent_proto.shards import shard_of
 from tests.e2e.by_hand import running
 from tests.e2e.evidence import Evidence, deploy, most_at_once
-from tests.e2e.fleet import WITHIN_S, Fleet, gone, up
+from tests.e2e.fleet import WITHIN_S, Fleet, up
 from tests.e2e.load import Outcome, calling, eventually, one_call
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 SLEEP_S = 0.1
 
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Seven instances may run: four of the first shard's, three of the second's."""
-    options = ("--shards", "2", "--workers", "2", "--concurrency", "7")
+    """Eight instances may run."""
+    options = ("--shards", "2", "--workers", "1", "--concurrency", "8")
     with running(tmp_path_factory.mktemp("shards"), *options) as fleet:
         yield fleet
 
@@ -69,7 +69,7 @@ async def shards_of_instances(client: Client, name: str) -> set[int]:
 async def test_functions_run_in_their_shards_and_limits_are_exact(
     sharded: Fleet, client: Client, tmp_path: Path
 ) -> None:
-    """One of the 7 is reserved; of the other 6 each shard has 3, whatever the other one leaves."""
+    """One of the 8 is reserved; of the other 7 the first shard has 4 and the second 3."""
     a, b, own = named("a", 0), named("b", 1), named("own", 1)
     evidence = {it: Evidence(tmp_path / it) for it in (a, b, own)}
     await deploy(client, own, evidence[own], concurrency=1)
@@ -78,24 +78,22 @@ async def test_functions_run_in_their_shards_and_limits_are_exact(
     outcomes = await asyncio.gather(calls(client, a, 20), calls(client, b, 20), calls(client, own, 8))
     assert [outcome.error for some in outcomes for outcome in some if outcome.error] == []
     most = {it: most_at_once((run.begin, run.end) for run in evidence[it].runs()) for it in evidence}
-    assert most == {a: 3, b: 3, own: 1}
+    assert most == {a: 4, b: 3, own: 1}
     assert [await shards_of_instances(client, it) for it in (a, b, own)] == [{0}, {1}, {1}]
-    assert {it.node for it in await client.instances()} <= {
-        f"worker-s{shard}-{number}" for shard in (0, 1) for number in (1, 2)
-    }
+    assert {it.node for it in await client.instances()} == {"worker-s0-1", "worker-s1-1"}
     fleet = await client.concurrency()
-    assert (fleet.concurrency, fleet.reserved, fleet.unreserved, fleet.shards) == (7, 1, 6, 2)
+    assert (fleet.concurrency, fleet.reserved, fleet.unreserved, fleet.shards) == (8, 1, 7, 2)
 
 
 async def test_what_reservations_leave_is_one_for_each_shard(
     client: Client, name: str, evidence: Evidence
 ) -> None:
-    """A tenth of 7 is less than that."""
-    with pytest.raises(InvalidRequest, match="2 must stay: reserve 5 at most"):
-        await deploy(client, name, evidence, concurrency=6)
+    """A tenth of 8 is less than that."""
+    with pytest.raises(InvalidRequest, match="2 must stay: reserve 6 at most"):
+        await deploy(client, name, evidence, concurrency=7)
     with pytest.raises(InvalidRequest, match=r"allowed: 2 to .*one for each shard"):
         await client.set_concurrency(1)
-    await deploy(client, name, evidence, concurrency=5)
+    await deploy(client, name, evidence, concurrency=6)
 
 
 async def test_a_shard_without_a_leader_is_nothing_to_the_other_one(
@@ -142,27 +140,35 @@ async def _is_missing(client: Client, shard: int) -> bool:
 
 async def _all_there(client: Client) -> bool:
     nodes = (await client.nodes()).nodes
-    return len(nodes) == 4 and all(node.state == "connected" for node in nodes)
+    return len(nodes) == 2 and all(node.state == "connected" for node in nodes)
 
 
 @pytest.mark.parametrize("shard", [0, 1])
 async def test_nodes_are_drained_and_calls_explained_in_every_shard(
-    sharded: Fleet, client: Client, evidence: Evidence, shard: int
+    sharded: Fleet, client: Client, tmp_path: Path, shard: int
 ) -> None:
-    """Its stand-in is on the other node of the shard, never on one of the other shard."""
-    function = named("drained", shard)
-    await deploy(client, function, evidence)
-    cold = await client.invoke(function, {"call": "first"})
-    node = cold.explanation.node
-    explained = await client.explain(cold.request_id)
-    assert (explained.function_name, explained.explanation.start) == (function, "cold")
-    assert {it.node for it in explained.candidates} == {f"worker-s{shard}-{number}" for number in (1, 2)}
+    """A shard whose only node is drained starts nothing, not on the other one's either, which goes on."""
+    function, other = named("drained", shard), named("other", 1 - shard)
+    node = f"worker-s{shard}-1"
+    for it in (function, other):
+        await deploy(client, it, Evidence(tmp_path / it))
+        cold = await client.invoke(it, {"call": "first"})
+        explained = await client.explain(cold.request_id)
+        assert (explained.function_name, explained.explanation.start) == (it, "cold")
+        assert [it.node for it in explained.candidates] == [cold.explanation.node]
+    assert await shards_of_instances(client, function) == {shard}
     done = await asyncio.to_thread(sharded.lambent, "drain", node)
     assert done.returncode == 0, done.stderr
-    warm = await client.invoke(function, {"call": "second"})
-    (stand_in,) = {f"worker-s{shard}-{number}" for number in (1, 2)} - {node}
-    assert (warm.explanation.start, warm.explanation.node) == ("warm", stand_in)
-    with pytest.raises(UnknownNode, match="worker-s0-1, worker-s0-2, worker-s1-1, worker-s1-2"):
+    assert {it.name: it.state for it in (await client.nodes()).nodes} == {
+        node: "drained",
+        f"worker-s{1 - shard}-1": "connected",
+    }
+    waiting = asyncio.create_task(client.invoke(function, {"call": "second"}, timeout_s=30))
+    assert (await client.invoke(other, {"call": "second"})).explanation.start == "warm"
+    assert await client.instances(function) == []
+    await client.drain(node, undo=True)
+    assert (await waiting).explanation.node == node
+    with pytest.raises(UnknownNode, match="those that are there: worker-s0-1, worker-s1-1"):
         await client.drain("worker-1")
     counted = {(it.what, it.reason) for it in (await client.reasons()).counts}
     assert ("outcome", "succeeded") in counted
@@ -224,25 +230,31 @@ async def test_a_fleet_that_runs_cannot_become_one_of_several_shards(sharded: Fl
             await etcd.put(keys.SHARDS, b"2")
 
 
-async def test_up_may_have_another_number_each_time(tmp_path: Path, evidence: Evidence) -> None:
-    """With an etcd of its own nothing else runs there. What was deployed stays, in its new shard."""
-    function = named("kept", 1)
+async def two_shards_were(data: Path, *, leased: bool) -> None:
+    """What an earlier `up` has left in its etcd; with the lease of a worker that was killed with it."""
+    async with (
+        asyncio.timeout(WITHIN_S),
+        await EtcdServer.start(find_etcd(), data / "etcd") as server,
+        Etcd([server.endpoint]) as etcd,
+    ):
+        await etcd.put(keys.SHARDS, b"2")
+        if leased:
+            await etcd.put(keys.node(1, NodeId("worker-s1-1@ab12")), b"", await etcd.lease(600))
+
+
+async def test_up_may_have_another_number_each_time(tmp_path: Path) -> None:
+    """With an etcd of its own nothing else runs there."""
+    await two_shards_were(tmp_path / "data", leased=False)
     with running(tmp_path, "--workers", "1") as fleet:
-        async with Client(fleet.endpoint) as client:
-            await deploy(client, function, evidence)
-    with running(tmp_path, "--workers", "1", "--shards", "2") as fleet:
-        async with Client(fleet.endpoint) as client:
-            done = await client.invoke(function, {"call": "first"})
-        assert done.explanation.node == "worker-s1-1"
+        async with Etcd(fleet.etcd) as etcd:
+            kept = await etcd.get(keys.SHARDS)
+            assert kept is not None
+            assert kept.value == b"1"
 
 
-def test_up_has_the_number_that_it_had_while_leases_of_the_killed_one_run(tmp_path: Path) -> None:
+async def test_up_has_the_number_that_it_had_while_leases_of_a_killed_one_run(tmp_path: Path) -> None:
     """A worker that was killed may have left something: nobody else may count what it ran."""
-    with up(tmp_path / "data", "--workers", "1", "--shards", "2") as fleet:
-        everyone = fleet.everyone()
-        fleet.process.kill()
-        fleet.process.wait(WITHIN_S)
-        gone(everyone)
+    await two_shards_were(tmp_path / "data", leased=True)
     too_early = r"had 2 shards and is to have 1, but leases .* wait for 30 s, or start it with --shards 2"
     with pytest.raises(AssertionError, match=too_early), up(tmp_path / "data", "--workers", "1"):
         pytest.fail("it started")

@@ -413,6 +413,13 @@ BUGS: Final = [
             "table",
         ),
         (
+            "a shard has all that nobody reserves",
+            "self.shard.share(left if left > 0 else 0)",
+            "left if left > 0 else 0",
+            "table",
+        ),
+        ("other shards reserve nothing", "self.reserved - self.elsewhere", "self.reserved", "table"),
+        (
             "unreported workers run nothing of the pool",
             "pool.used + self.books.unreported < pool.size",
             "pool.used < pool.size",

@@ -8,6 +8,7 @@ from lambent_placement.core.commands import Command, Fence, GiveLease, Grant, Re
 from lambent_placement.core.limits import StartRate
 from lambent_placement.core.scheduler import Scheduler
 from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey
+from lambent_proto.shards import ONLY, Shard
 from tests.unit.placement.scheduler_rows import (
     N1,
     F,
@@ -27,8 +28,8 @@ A, B, C = (VersionKey(f"{name}:$LATEST:1") for name in "abc")
 class Placed:
     """A leader with one large node and two frontends, and a fleet in which so much may run."""
 
-    def __init__(self, concurrency: int, **reserved: int | None) -> None:
-        self.core = Scheduler(Epoch(1))
+    def __init__(self, concurrency: int, shard: Shard = ONLY, **reserved: int | None) -> None:
+        self.core = Scheduler(Epoch(1), shard=shard)
         self.say(on.ConcurrencySet(concurrency, 0.0))
         for name, limit in reserved.items():
             self.say(defined(limit, VersionKey(f"{name}:$LATEST:1")))
@@ -82,6 +83,27 @@ def test_who_has_overtaken_another_asks_it_for_nothing() -> None:
     commands = fleet.say(gone(1))
     assert granted(commands) == 1
     assert not [it for it in commands if isinstance(it, Recall)]
+
+
+def test_a_shard_has_its_part_of_the_rest() -> None:
+    """Of 11 its own function has 2 and another shard's 4: of the other 5 the second one of two has 2."""
+    fleet = Placed(11, Shard(1, 2), a=2, b=None)
+    assert fleet.core.books.pool.size == 4, "of 9"
+    fleet.say(on.ConcurrencySet(11, 0.0, elsewhere=4))
+    commands = fleet.ask(B, 5)
+    assert granted(commands) == 2
+    assert "2 that shard 1 of 2 has of the fleet's concurrency of 11, 6 of it reserved" in str(commands)
+    assert granted(fleet.ask(A, 5)) == 2
+
+
+def test_what_another_shard_reserves_is_taken_back() -> None:
+    """As a reservation in the same one would be: fenced at once, gone when its event has ended."""
+    fleet = Placed(8, Shard(0, 2), b=None)
+    fleet.ask(B, 4)
+    for serial in range(1, 5):
+        fleet.say(ready(serial))
+    commands = fleet.say(on.ConcurrencySet(8, 3.0, elsewhere=3))
+    assert sum(isinstance(command, Fence) for command in commands) == 1
 
 
 def test_an_idle_instance_takes_no_part_of_the_pool() -> None:
