@@ -276,7 +276,7 @@ async def test_who_follows_reads_no_further_once_the_key_is_deleted() -> None:
     placement = Placement()
     async with listening(placement) as leader, listening(logs=logs) as worker:
         placement.add_node("n1@1", worker)
-        fleet = Fleet(lambda: leader, dispatcher, FRONTEND, NoStore())
+        fleet = Fleet(lambda: [leader], dispatcher, FRONTEND, NoStore())
         async with (
             asyncio.timeout(20),
             serving(dispatcher, fleet=fleet, guard=Guard(known)) as frontend,
