@@ -14,15 +14,10 @@ from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
-from lambent_frontend.http.absent import AbsentOperations
-from lambent_frontend.http.account import GetAccountSettings
-from lambent_frontend.http.api import Api, Operation
-from lambent_frontend.http.functions import FunctionOperations
+from lambent_frontend.http.api import Api
 from lambent_frontend.http.gate import Locked, Open
-from lambent_frontend.http.invoke import Invoke
-from lambent_frontend.http.layers import LayerOperations
+from lambent_frontend.http.operations import operations
 from lambent_frontend.http.server import HttpServer
-from lambent_frontend.http.versions import VersionOperations
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
@@ -96,15 +91,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             LimitsService(limits),
             Guard(access_keys),
         )
-        operations: dict[str, Operation] = {
-            "Invoke": Invoke(invoker),
-            "GetAccountSettings": GetAccountSettings(catalogue, limits),
-            **FunctionOperations(functions, versions).operations(),
-            **VersionOperations(versions).operations(),
-            **LayerOperations(layers).operations(),
-            **AbsentOperations(functions).operations(),
-        }
-        http = HttpServer(Api(operations, Open() if access_keys is None else Locked(access_keys)))
+        there = operations(invoker, catalogue, functions, versions, layers, limits)
+        http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys)))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
         try:

@@ -20,16 +20,11 @@ from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies
-from lambent_frontend.http.absent import AbsentOperations
-from lambent_frontend.http.account import GetAccountSettings
-from lambent_frontend.http.api import Api, Operation
-from lambent_frontend.http.functions import FunctionOperations
+from lambent_frontend.http.api import Api
 from lambent_frontend.http.gate import Open
-from lambent_frontend.http.invoke import Invoke
-from lambent_frontend.http.layers import LayerOperations
 from lambent_frontend.http.messages import Request, Response
+from lambent_frontend.http.operations import operations
 from lambent_frontend.http.routes import OPERATIONS
-from lambent_frontend.http.versions import VersionOperations
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
@@ -217,15 +212,9 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         registry, limits, layers = Registry(etcd, catalogue), Limits(etcd, catalogue), LayerCatalogue(etcd)
         functions = Functions(catalogue, registry, packages, layers, limits)
         versions = Versions(catalogue, registry, limits, described)
-        operations: dict[str, Operation] = {
-            "Invoke": Invoke(Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)),
-            "GetAccountSettings": GetAccountSettings(catalogue, limits),
-            **FunctionOperations(functions, versions).operations(),
-            **VersionOperations(versions).operations(),
-            **LayerOperations(Layers(layers, packages)).operations(),
-            **AbsentOperations(functions).operations(),
-        }
-        yield Api(operations, Open())
+        invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)
+        there = operations(invoker, catalogue, functions, versions, Layers(layers, packages), limits)
+        yield Api(there, Open())
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 

@@ -19,7 +19,7 @@ from lambent_frontend.rules import (
 from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import FunctionName
-from lambent_proto.v1.functions_pb2 import Concurrency, Configuration, Environment, LabelList
+from lambent_proto.v1.functions_pb2 import Concurrency, Configuration, Environment, LabelList, TagMap
 
 RUNTIME = f"python3.{sys.version_info.minor}"
 
@@ -55,6 +55,8 @@ def test_what_is_given_is_changed_and_nothing_else() -> None:
             require=LabelList(labels=["zone=a", "gpu=true", "zone=a"]),
             prefer=LabelList(),
             apart=True,
+            role="arn:aws:iam::000000000000:role/any",
+            tags=TagMap(tags={"team": "a"}),
         )
     ) == {
         "runtime": RUNTIME,
@@ -70,9 +72,33 @@ def test_what_is_given_is_changed_and_nothing_else() -> None:
         "require": ("gpu=true", "zone=a"),
         "prefer": (),
         "apart": True,
+        "role": "arn:aws:iam::000000000000:role/any",
+        "tags": {"team": "a"},
     }
     assert checked_changes(Configuration(concurrency=Concurrency())) == {"concurrency": None}
     assert checked_changes(Configuration(environment=Environment())) == {"environment": {}}
+    assert checked_changes(Configuration(tags=TagMap())) == {"tags": {}}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {f"key-{number}": "" for number in range(51)},
+        {"": "value"},
+        {"a" * 129: "value"},
+        {"key": "a" * 257},
+    ],
+    ids=["many", "no key", "a long key", "a long value"],
+)
+def test_tags_that_are_refused(tags: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest, match="tag"):
+        checked_changes(Configuration(tags=TagMap(tags=tags)))
+
+
+def test_a_role_that_is_refused() -> None:
+    for role in ("a" * 2049, "line\nbreak"):
+        with pytest.raises(InvalidRequest, match="role"):
+            checked_changes(Configuration(role=role))
 
 
 BAD: list[Any] = [

@@ -200,16 +200,19 @@ def test_up_refuses_variables_of_one_part(tmp_path: Path) -> None:
     assert "LAMBENT_COLOUR: no such setting" in done.stderr
 
 
-def test_up_on_a_port_in_use(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "other"), [("--grpc-port", "--http-port"), ("--http-port", "--grpc-port")]
+)
+def test_up_on_a_port_in_use(tmp_path: Path, option: str, other: str) -> None:
     """It says which port and what to do, and has started nothing."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = lambent("up", "--data", str(tmp_path / "data"), "--grpc-port", port, "--http-port", "0")
+        done = lambent("up", "--data", str(tmp_path / "data"), option, port, other, "0")
     assert done.returncode == 1
     assert f"127.0.0.1:{port} cannot be listened on" in done.stderr
-    assert "--grpc-port" in done.stderr
+    assert option in done.stderr
     assert not (tmp_path / "data" / "etcd").exists()
 
 

@@ -17,6 +17,8 @@ FUNCTION = Definition(
     tmp_mb=1024,
     network=True,
     snapstart=True,
+    role="r",
+    tags={"a": "b"},
 )
 PUBLISHED = PublishedLayer(layer=LAYER, description="d", compatible_runtimes=("python3.11",), created_at=1.5)
 
@@ -39,7 +41,8 @@ def test_a_newer_release_has_written_more() -> None:
 def test_an_older_release_has_written_less() -> None:
     """A function from before there were layers has none, and Lambda's `/tmp`."""
     fields = msgpack.unpackb(FUNCTION.encode())
-    for later in ("layers", "tmp_mb", "network", "snapstart", "unzipped_size"):
+    for later in ("layers", "tmp_mb", "network", "snapstart", "unzipped_size", "role", "tags"):
         del fields[later]
     function = Definition.decode(msgpack.packb(fields))
     assert (function.layers, function.tmp_mb, function.network, function.snapstart) == ((), 512, False, False)
+    assert (function.role, function.tags) == ("", {})
