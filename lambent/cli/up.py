@@ -12,14 +12,13 @@ import click
 
 from lambent.cli.failures import FailedCommand
 from lambent.cli.options import isolation_options
+from lambent_proto.shards import MOST_SHARDS
 
 if TYPE_CHECKING:
     from lambent.up import Fleet, Plan
     from lambent_proto.v1.fleet_pb2 import Node
 
 DEFAULT_PORT: Final = 50051
-MOST_SHARDS: Final = 64
-"""As in `lambent_proto.shards`, which is not imported for the help alone."""
 INTERRUPTED: Final = 130
 CANNOT_START: Final = 1
 NOTHING_LEFT: Final = 1

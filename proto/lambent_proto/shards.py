@@ -22,12 +22,8 @@ def shard_of(function: FunctionName, shards: int) -> int:
 
     The first eight bytes of the SHA-256 of its name, modulo the number of shards.
     """
-    return int.from_bytes(hashlib.sha256(function.encode()).digest()[:8]) % shards
-
-
-def shares(whole: int, shards: int) -> list[int]:
-    """A number divided equally, the remainder to the first ones: together exactly the whole."""
-    return [Shard(number, shards).share(whole) for number in range(shards)]
+    name = function.encode("utf-8", "surrogateescape")  # as etcd's keys are read, whatever is in them
+    return int.from_bytes(hashlib.sha256(name).digest()[:8]) % shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ class Shard:
         return self.of == 1 or shard_of(function, self.of) == self.number
 
     def share(self, whole: int) -> int:
-        """Its part of what all shards share; those of all shards are together exactly the whole."""
+        """Its equal part of what all shards share, the remainder to the first ones: together the whole."""
         return whole // self.of + (self.number < whole % self.of)
 
 

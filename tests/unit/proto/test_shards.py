@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lambent_proto import keys
 from lambent_proto.ids import FunctionName, NodeId
-from lambent_proto.shards import MOST_SHARDS, Shard, WrongShards, check, shard_of, shares, too_late
+from lambent_proto.shards import MOST_SHARDS, Shard, WrongShards, check, shard_of, too_late
 
 FIXED = [
     ("f", (0, 0, 2, 10)),
@@ -44,7 +44,7 @@ def test_one_shard_owns_a_function(name: str, shards: int) -> None:
 @given(whole=st.integers(0, 1_000_000), shards=st.integers(1, MOST_SHARDS))
 def test_shares_are_equal_and_together_the_whole(whole: int, shards: int) -> None:
     """The remainder goes to the first ones."""
-    parts = shares(whole, shards)
+    parts = [Shard(number, shards).share(whole) for number in range(shards)]
     assert sum(parts) == whole
     assert max(parts) - min(parts) <= 1
     assert parts == sorted(parts, reverse=True)

@@ -63,6 +63,13 @@ async def test_the_isolation_is_told() -> None:
     assert sum(told.values()) == len(GIVEN.given)
 
 
+@pytest.mark.parametrize("shard", [0, 3])
+async def test_the_shard_is_told(shard: int) -> None:
+    """The first is 0, which is that of a fleet with one."""
+    metrics = Metrics(GIVEN, Agent(1024), shard) if shard else Metrics(GIVEN, Agent(1024))
+    assert value(await page_of(metrics), "shard") == shard
+
+
 async def test_instances_and_memory_are_those_of_now() -> None:
     """By state, and all states are there from the beginning."""
     core = Agent(1024)
