@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -104,8 +105,9 @@ async def refused_soon(fleet: Fleet, token: str) -> None:
                 return
 
 
-def over_http(fleet: Fleet, key_id: str, secret: str) -> Any:
-    return boto3.client(
+@contextmanager
+def over_http(fleet: Fleet, key_id: str, secret: str) -> Iterator[Any]:
+    client = boto3.client(
         "lambda",
         endpoint_url=f"http://{fleet.http}",
         region_name="eu-central-1",
@@ -113,6 +115,8 @@ def over_http(fleet: Fleet, key_id: str, secret: str) -> Any:
         aws_secret_access_key=secret,
         config=Config(retries={"total_max_attempts": 1}),
     )
+    with closing(client):
+        yield client
 
 
 def refusal(call: Any, **options: Any) -> tuple[str, int]:
@@ -127,7 +131,15 @@ def test_boto3_signs_with_a_key_and_may_what_it_allows(asking: Fleet, tmp_path: 
     deploy = "deploy", str(tmp_path), "--name", "signed", "--handler", "echo.handler"
     assert run(asking, *deploy, token=operator(asking)).returncode == 0
     made = create(asking, "InvokeFunction,CreateFunction@signed*", "GetLayerVersion@layer:mine")
-    client = over_http(asking, made["id"], made["secret"])
+    with over_http(asking, made["id"], made["secret"]) as client:
+        invoked_and_refused(client)
+    with over_http(asking, made["id"], made["secret"] + "x") as wrong:
+        assert refusal(wrong.invoke, FunctionName="signed") == ("InvalidSignatureException", 403)
+    with over_http(asking, "LANOBODY", "x") as nobody:
+        assert refusal(nobody.invoke, FunctionName="signed") == ("UnrecognizedClientException", 403)
+
+
+def invoked_and_refused(client: Any) -> None:
     soon = monotonic_s() + WITHIN_S
     while True:
         try:
@@ -149,22 +161,19 @@ def test_boto3_signs_with_a_key_and_may_what_it_allows(asking: Fleet, tmp_path: 
     assert refusal(client.get_layer_version, LayerName="mine", VersionNumber=1)[1] == 404
     assert refusal(client.add_permission, **ADDED) == denied  # of what is not there, too
 
-    wrong = over_http(asking, made["id"], made["secret"] + "x")
-    assert refusal(wrong.invoke, FunctionName="signed") == ("InvalidSignatureException", 403)
-    nobody = over_http(asking, "LANOBODY", "x")
-    assert refusal(nobody.invoke, FunctionName="signed") == ("UnrecognizedClientException", 403)
-
 
 ADDED = {"FunctionName": "signed", "StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "*"}
 
 
 def test_over_http_a_token_does_as_well_and_nothing_does_not(asking: Fleet) -> None:
     url = f"http://{asking.http}/2015-03-31/functions"
-    listed = urlopen(Request(url, headers={"Authorization": f"Bearer {operator(asking)}"}), timeout=WITHIN_S)
-    assert "Functions" in json.load(listed)
+    asked = Request(url, headers={"Authorization": f"Bearer {operator(asking)}"})
+    with urlopen(asked, timeout=WITHIN_S) as listed:
+        assert "Functions" in json.load(listed)
     for headers in ({}, {"Authorization": "Bearer x.y"}, {"Authorization": "Basic eDp5"}):
         with pytest.raises(HTTPError) as refused:
             urlopen(Request(url, headers=headers), timeout=WITHIN_S)
+        refused.value.close()
         assert refused.value.code == 403
 
 
