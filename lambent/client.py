@@ -49,7 +49,7 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         access_key: str | None = None,
-        retries: int = 2,
+        retries: int = 3,
     ) -> None:
         """`endpoint` is HOST:PORT, by default that of LAMBENT_ENDPOINT, else 127.0.0.1:50051.
 

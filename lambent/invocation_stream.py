@@ -78,7 +78,6 @@ class InvocationStream:
         """
         if self._over is not None:
             raise NotReady(f"the stream is over, open another one: {self._over}")
-        number = next(self._numbers)
         request = invoke_pb2.InvokeRequest()
         fill_request(
             request,
@@ -91,6 +90,7 @@ class InvocationStream:
             tenant=tenant,
             sticky_key=sticky_key,
         )
+        number = next(self._numbers)  # of what is sent alone: the frontend counts how many it takes
         self._next_message().invocations.add(id=number, request=request)
         self._gathered_bytes += len(request.payload)
         answer: asyncio.Future[Invocation] = self._loop.create_future()
@@ -164,12 +164,24 @@ class InvocationStream:
             while isinstance(message := await self._call.read(), invoke_pb2.InvokeStreamResponse):
                 for result in message.results:
                     self._settle(result)
+                if message.HasField("taken"):
+                    self._leave_out(message.taken)
             over: LambentError = LostWithWorker("the frontend ended the stream before it had answered")
         except grpc.aio.AioRpcError as error:
             over = from_rpc(error)
         except asyncio.CancelledError:
             over = LostWithWorker("the stream was aborted before the answer came; it may have run")
         self._end(over)
+
+    def _leave_out(self, taken: int) -> None:
+        """The frontend is being stopped: it answers the first `taken`, the others never ran."""
+        self._over = self._over or NotReady("the frontend is being stopped")
+        self._closing = True
+        self._gathered.clear()
+        for number, answer in self._waiting.items():
+            if number > taken and not answer.done():
+                answer.set_exception(NotReady("the frontend is being stopped and did not take the call"))
+        self._wake_writer()
 
     def _settle(self, result: invoke_pb2.StreamedResult) -> None:
         answer = self._waiting.get(result.id)

@@ -47,7 +47,7 @@ class SyncClient:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         access_key: str | None = None,
-        retries: int = 2,
+        retries: int = 3,
     ) -> None:
         self._client = Client(endpoint, credentials=credentials, access_key=access_key, retries=retries)
         self._thread = threading.Thread(

@@ -9,7 +9,7 @@ from lambent_frontend.guard import permit_invocation
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.stream import InvocationStream
 from lambent_frontend.wire import fill_response, new_request_id
-from lambent_proto.errors import LambentError, NotReady
+from lambent_proto.errors import LambentError
 from lambent_proto.ids import RequestId
 from lambent_proto.status import REQUEST_ID_KEY, abort
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
@@ -26,7 +26,7 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
     def take_no_more(self) -> None:
         """From now on calls are refused by name, which says more than a connection that ends under them.
 
-        Streams are read no further, and end once what was read of them is answered.
+        Nothing more is taken of streams, which end once what was taken of them is answered.
         """
         self._stopping = True
         self._invoker.take_no_more()
@@ -58,11 +58,8 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         stream = InvocationStream(context, self._invoker.dispatcher, self._checked)
         self._streams.add(stream)
         try:
-            if not self._stopping:
-                await stream.run()
+            if self._stopping:
+                stream.take_no_more()
+            await stream.run()
         finally:
             self._streams.remove(stream)
-        if self._stopping:
-            await abort(
-                context, NotReady("the frontend is being stopped: it took what it has answered alone")
-            )

@@ -57,33 +57,38 @@ class InvocationStream:
         self._in_flight: dict[int, Call] = {}
         self._finished: deque[tuple[int, Call, Answer] | tuple[int, LambentError]] = deque()
         self._read_all = False
+        self._taken = 0
+        self._stopping = False
+        self._says_taken = False
         self._held_bytes = 0
         self._writer_wake: asyncio.Future[None] | None = None
         self._reader_wake: asyncio.Future[None] | None = None
-        self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Returns once the client has said all and heard all; a client that goes away ends its calls."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._reader = tasks.create_task(self._read())
+                tasks.create_task(self._read())
                 await self._write()
         finally:
             for call in self._in_flight.values():
                 self._dispatcher.abandon(call.request_id)
 
     def take_no_more(self) -> None:
-        """What was not read yet is left to the client; `run` returns once the rest is answered."""
-        if self._reader is not None:
-            self._reader.cancel()
-        self._read_all = True
+        """The client is told what it has to send elsewhere; `run` returns once it has closed its side and the
+        rest is answered. It is read on until then: a write into a stream that has ended would look to it
+        as if the call might have run.
+        """
+        self._stopping = self._says_taken = True
         self._wake_writer()
 
     async def _read(self) -> None:
         while (message := await self._context.read()) is not grpc.aio.EOF:
             remaining_s = None if self._ends_at is None else self._ends_at - self._loop.time()
-            for item in message.invocations:
-                self._begin(item.id, item.request, remaining_s)
+            if not self._stopping:
+                self._taken += len(message.invocations)
+                for item in message.invocations:
+                    self._begin(item.id, item.request, remaining_s)
             for number in message.cancelled:
                 self._cancel(number)
             while self._held_bytes > MAX_HELD_BYTES:
@@ -136,7 +141,7 @@ class InvocationStream:
 
     async def _write(self) -> None:
         while True:
-            if self._finished:
+            if self._finished or self._says_taken:
                 await self._context.write(self._gathered())
                 if len(self._in_flight) > GATHER_ABOVE:
                     await asyncio.sleep(GATHER_S)
@@ -148,6 +153,8 @@ class InvocationStream:
 
     def _gathered(self) -> invoke_pb2.InvokeStreamResponse:
         message = invoke_pb2.InvokeStreamResponse()
+        if self._says_taken:
+            message.taken, self._says_taken = self._taken, False
         results, finished = message.results, self._finished
         size = 0
         while finished and len(results) < MAX_BATCH:

@@ -73,15 +73,17 @@ async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
         invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
     )
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}", retries=0) as client:
+        with pytest.raises(TypeError):
+            await client.invoke("echo", object())  # is not sent, and so not counted
         taken = asyncio.create_task(client.invoke("held", b"1"))
         await dispatcher.until(lambda: len(dispatcher.held) == 1)
         invocations.take_no_more()
         later = asyncio.create_task(client.invoke("echo", b"2"))
         await asyncio.sleep(0)  # it is written into the stream that is read no more
+        with pytest.raises(NotReady, match="did not take"):
+            await later
         dispatcher.release(b"1")
         assert (await taken).payload == b"1"
-        with pytest.raises(NotReady):
-            await later
         with pytest.raises(NotReady, match="being stopped"):
             await client.invoke("echo", b"3")
     await stopping.stop(0)
