@@ -37,7 +37,7 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         request_id = new_request_id()
         remaining_s = context.time_remaining()
         try:
-            call = self._invoker.checked(request, request_id, remaining_s)
+            call = self._checked(request, request_id, remaining_s)
             answer = await self._invoker.run(call)
         except LambentError as error:
             error.request_id = request_id

@@ -16,6 +16,7 @@ from lambent_proto.v1 import (
     fleet_pb2,
     functions_pb2,
     invoke_pb2,
+    invoke_pb2_grpc,
     layers_pb2,
     limits_pb2,
     versions_pb2,
@@ -149,6 +150,26 @@ async def test_a_key_calls_what_it_may_and_nothing_else() -> None:
         with pytest.raises(AccessDenied, match="DeleteFunction"):
             await client.delete_function("echo")
     assert [call.definition.name for call in dispatcher.calls] == ["echo"] * 4
+
+
+async def test_a_call_that_is_no_stream_s_is_asked_for_as_well() -> None:
+    """Lambent's own client sends its calls over a stream; any other may call Invoke."""
+    dispatcher = ScriptedDispatcher()
+    one = key("InvokeFunction@echo")
+    known = Known(one)
+    bearer = (("authorization", f"Bearer {one.token}"),)
+    async with serving(dispatcher, guard=Guard(known)) as address, grpc.aio.insecure_channel(address) as to:
+        stub: Any = invoke_pb2_grpc.InvocationsStub(to)
+
+        async def code_of(name: str) -> object:
+            call = stub.Invoke(invoke_pb2.InvokeRequest(function_name=name), metadata=bearer, timeout=10)
+            return await call.code()
+
+        assert await code_of("echo:live") is grpc.StatusCode.OK
+        assert await code_of("failing") is grpc.StatusCode.PERMISSION_DENIED
+        known.forget(one)
+        assert await code_of("echo") is grpc.StatusCode.UNAUTHENTICATED
+    assert [call.definition.name for call in dispatcher.calls] == ["echo"]
 
 
 async def test_a_deleted_key_is_refused_on_a_connection_that_it_opened() -> None:
