@@ -83,7 +83,7 @@ class Rule:
     """Names of functions, and of layers as `layer:NAME`. What is of no single one is allowed by `*` alone."""
 
     def allows(self, action: str, resource: str) -> bool:
-        return _matches(self.actions, action) and _matches(self.resources, resource)
+        return _matches(self.actions, action) and any(_covers(it, resource) for it in self.resources)
 
     def __str__(self) -> str:
         return f"{','.join(self.actions)}@{','.join(self.resources)}"
@@ -158,3 +158,10 @@ def _rule(fields: dict[str, Sequence[str]]) -> Rule:
 
 def _matches(patterns: tuple[str, ...], text: str) -> bool:
     return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _covers(pattern: str, resource: str) -> bool:
+    """One of functions' names, such as `l*`, is about no layer, although `layer:` begins with it."""
+    if pattern == "*":
+        return True
+    return pattern.startswith(LAYER) == resource.startswith(LAYER) and fnmatchcase(resource, pattern)
