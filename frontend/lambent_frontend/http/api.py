@@ -56,9 +56,13 @@ class Api:
             not_so.headers["Allow"] = ", ".join(wrong.allowed)
             return response(not_so)
         asked = Asked(found.operation, request, found.path, found.query)
-        answered = await self._answered(asked)
-        self._gate.note(asked, "done" if answered.status < 400 else "failed")
-        return answered
+        outcome = "failed"
+        try:
+            answered = await self._answered(asked)
+            outcome = "done" if answered.status < 400 else "failed"
+            return answered
+        finally:  # who goes away before the answer may have changed something all the same
+            self._gate.note(asked, outcome)
 
     async def _answered(self, asked: Asked) -> Response:
         operation = self._operations.get(asked.operation)

@@ -6,11 +6,13 @@ import structlog
 
 from lambent_chassis import clock
 from lambent_frontend.access import AccessKeys, permit
+from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.messages import Request
 from lambent_frontend.http.names import function_named, layer_named, layer_version_named
 from lambent_frontend.sigv4 import SignedRequest, is_signed, verify
 from lambent_proto.access import INVOKE, LAYER, AccessKey
+from lambent_proto.errors import InvalidRequest
 
 _ACTIONS: Final = {"Invoke": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
 """Those whose action AWS calls otherwise than the operation."""
@@ -81,13 +83,23 @@ def _resource(asked: Asked) -> str:
     return ""
 
 
+def _noted(asked: Asked) -> str:
+    """The same as far as it can be told, which a caller without a key may have made of anything."""
+    if asked.operation == "CreateFunction":
+        return asked.subject.rpartition(":")[2]
+    try:
+        return _resource(asked)
+    except InvalidRequest:
+        return next(iter(asked.path.values()), "")[:MAX_LOGGED]
+
+
 def _note(asked: Asked, outcome: str) -> None:
     if asked.request.method == "GET" or asked.operation == "Invoke":
         return
     _log.info(
         "audit",
         action=_ACTIONS.get(asked.operation, asked.operation),
-        resource=asked.arn(),
+        resource=_noted(asked),
         access_key=asked.caller.id if asked.caller else None,
         request_id=asked.request.id,
         outcome=outcome,

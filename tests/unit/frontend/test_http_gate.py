@@ -1,9 +1,12 @@
 """Who may do what over HTTP: no operation of Lambda's API is answered unasked."""
 
+import asyncio
 import json
 
 import pytest
+import structlog
 
+from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.gate import Locked
@@ -91,6 +94,48 @@ async def test_what_is_created_is_named_in_the_body() -> None:
     assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "mine-1"}') == 200
     assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "yours"}') == 403
     assert recorded.came == ["CreateFunction"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "action", "resource"),
+    [
+        ("PUT", "/2015-03-31/functions/f/code", "UpdateFunctionCode", "f"),
+        ("DELETE", "/2015-03-31/functions/000000000000:function:f:live", "DeleteFunction", "f"),
+        ("POST", "/2018-10-31/layers/libs/versions", "PublishLayerVersion", "layer:libs"),
+        ("DELETE", "/2018-10-31/layers/libs/versions/1", "DeleteLayerVersion", "layer:libs"),
+        ("DELETE", "/2017-03-31/tags/function:f?tagKeys=a", "UntagResource", "f"),
+        ("PUT", f"/2015-03-31/functions/{'f' * 1000}/code", "UpdateFunctionCode", "f" * MAX_LOGGED),
+    ],
+)
+async def test_each_change_leaves_a_line_as_over_grpc(
+    method: str, path: str, action: str, resource: str
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        await Recorded().ask(method, path)
+    (line,) = [line for line in logs if line["event"] == "audit"]
+    assert (line["action"], line["resource"], line["outcome"]) == (action, resource, "failed")
+
+
+async def test_who_goes_away_before_the_answer_leaves_a_line_too() -> None:
+    begun = asyncio.Event()
+
+    async def never_answers(_: Asked) -> Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    one = key("DeleteFunction")
+    headers = {b"authorization": f"Bearer {one.token}".encode()}
+    request = Request("DELETE", "/2015-03-31/functions/f", "", headers)
+    with structlog.testing.capture_logs() as logs:
+        asking = asyncio.create_task(
+            Api({"DeleteFunction": never_answers}, Locked(Known(one))).answer(request)
+        )
+        await begun.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+    (line,) = [line for line in logs if line["event"] == "audit"]
+    assert (line["resource"], line["access_key"], line["outcome"]) == ("f", one.id, "failed")
 
 
 def test_actions_are_lambdas_or_our_own() -> None:
