@@ -18,7 +18,7 @@ import structlog
 from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.messages import JSON, Request, Response
-from lambent_proto.errors import Internal
+from lambent_proto.errors import Internal, LostWithWorker
 
 _log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
 _MOST_PIPELINED: Final = 64
 """Requests that are whole and wait for those before them, of one connection."""
 _FAULT: Final = "a fault of Lambent's own: its log says more"
+_GIVEN_UP: Final = "the frontend was stopped before the answer came: what was asked for may have been done"
 _GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -243,9 +244,9 @@ class Connection(asyncio.Protocol):
         assert self._answering is not None, "its task has ended"
         request, keep_alive = self._answering
         self._task = self._answering = None
-        if task.cancelled():
-            return  # the connection is lost
-        if error := task.exception():
+        if task.cancelled():  # `give_up`, or the connection is lost
+            answer = errors.response(errors.refused(LostWithWorker(_GIVEN_UP)))
+        elif error := task.exception():
             _log.error("request_failed", request=request.id, reason=repr(error), exc_info=error)
             answer = errors.response(errors.refused(Internal(_FAULT)))
         else:
@@ -341,6 +342,13 @@ class Connection(asyncio.Protocol):
         """Ends it after the answer that is under way, if there is any."""
         if self._task is None and not self._waiting:
             self._transport.close()
+
+    def give_up(self) -> None:
+        """Ends it now. Who waits for an answer gets one, as AWS's clients send again what is cut off."""
+        if self._task is None:
+            self._transport.abort()
+        else:
+            self._task.cancel()
 
     def abort(self) -> None:
         self._transport.abort()

@@ -14,6 +14,9 @@ _LOOK_S: Final = 1.0
 
 _BACKLOG: Final = 1024
 
+_LAST_WORD_S: Final = 1.0
+"""How long the answer to what is given up may take to leave."""
+
 
 class HttpServer:
     """Use it once: start, maybe stop."""
@@ -45,21 +48,27 @@ class HttpServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self, grace_s: float) -> None:
-        """Takes no new connection, gives what is under way `grace_s` seconds, then ends it."""
+        """Takes no new connection, and gives what is under way `grace_s` seconds, then up."""
         self.stopping = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
             connection.finish()
-        if self._connections:
-            self._empty.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await self._empty.wait()
+        await self._until_empty(grace_s)
+        for connection in list(self._connections):
+            connection.give_up()
+        await self._until_empty(_LAST_WORD_S)
         for connection in list(self._connections):
             connection.abort()
         if self._looking is not None:
             self._looking.cancel()
+
+    async def _until_empty(self, within_s: float) -> None:
+        if self._connections:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._empty.wait()
 
     def opened(self, connection: Connection) -> bool:
         self._connections.add(connection)

@@ -225,6 +225,20 @@ async def test_a_stop_waits_for_what_is_under_way(
         await stopping
 
 
+async def test_a_stop_that_waits_no_longer_says_so(
+    listens: tuple[HttpServer, int], client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """By a status that no client sends again; one whose connection is cut off would be, and may run twice."""
+    client.request("POST", HELD, b"1")
+    await dispatcher.until(lambda: bool(dispatcher.held))
+    await listens[0].stop(0)
+    answer = await client.answer()
+    assert (answer.status, answer.error) == (520, "ServiceException")
+    assert answer.headers["connection"] == "close"
+    assert await client.ended() == b""
+    assert dispatcher.abandoned == list(dispatcher.held)
+
+
 async def test_a_taken_port_is_an_error(listens: tuple[HttpServer, int]) -> None:
     server = HttpServer(invoking(ScriptedDispatcher()))
     with pytest.raises(OSError, match="is something else there"):
