@@ -57,7 +57,7 @@ class Layers:
     ) -> layers_pb2.ListLayerVersionsResponse:
         check_layer_name(request.name)
         count = page_size(request.max_items)
-        if request.marker and not request.marker.isdecimal():
+        if request.marker and (not request.marker.isdecimal() or len(request.marker) > 18):
             raise InvalidRequest(f"the marker {request.marker[:80]!r} is of no answer of this list")
         left = [
             it

@@ -188,6 +188,7 @@ async def test_lists_in_pages_and_for_one_runtime(client: Client) -> None:
     assert two.next_marker == ""
     for request in (
         layers_pb2.ListLayerVersionsRequest(name="a", marker="x"),
+        layers_pb2.ListLayerVersionsRequest(name="a", marker="1" * 5000),
         layers_pb2.ListLayerVersionsRequest(name="a", max_items=10_001),
     ):
         with pytest.raises(grpc.aio.AioRpcError, match="INVALID_ARGUMENT"):
