@@ -184,6 +184,8 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length", b"0")
         if int(length) > self._most:
             self._refuse_body()
+        elif self._server.held > limits.HELD:  # by answers that nobody reads: a small event makes a large one
+            self._refuse(_held_too_much())
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
             self._transport.write(_GOES_ON)
 
@@ -195,8 +197,7 @@ class Connection(asyncio.Protocol):
         if self._size > self._most:
             self._refuse_body()
         elif self._server.held + len(data) > limits.HELD:
-            said = "the frontend holds as many bytes of requests as it may: try again"
-            self._refuse(Refused(503, "ServiceException", said))
+            self._refuse(_held_too_much())
         else:
             self._hold(len(data))
             if not self._body:
@@ -361,6 +362,11 @@ def _unread(error: httptools.HttpParserError) -> Refused:
         _log.error("request_failed", reason=repr(bug), exc_info=bug)
         return errors.refused(Internal(_FAULT))
     return Refused(400, "BadRequestException", f"this is not HTTP/1.1: {error}")
+
+
+def _held_too_much() -> Refused:
+    said = "the frontend holds as many bytes of requests and answers as it may: try again"
+    return Refused(503, "ServiceException", said)
 
 
 def _large_head() -> Refused:

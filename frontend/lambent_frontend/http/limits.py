@@ -18,8 +18,8 @@ CONNECTIONS: Final = 10_000
 """At one time."""
 
 HELD: Final = 512 * 1024 * 1024
-"""Of all bodies that are being read and answered. A connection that would go over it is told to come
-again."""
+"""Of all bodies that are being read and answered, and of answers that are not read. A connection that would
+go over it is told to come again."""
 
 HEAD_S: Final = 20.0
 """From the first byte of a request, or from the beginning of a connection, to the end of the headers."""

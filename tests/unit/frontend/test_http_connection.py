@@ -83,6 +83,17 @@ async def test_who_goes_away_is_not_waited_for(
     assert server.held == 0
 
 
+async def test_what_brings_no_body_is_refused_as_well_while_too_much_is_held(
+    listens: tuple[HttpServer, int], client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """By answers that their clients do not read: more of them would only be made."""
+    listens[0].held = limits.HELD + 1
+    assert (await client.ask("POST", ECHO)).status == 503
+    assert await client.ended() == b""
+    listens[0].held = 0
+    assert dispatcher.calls == []
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
