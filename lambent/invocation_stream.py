@@ -42,6 +42,8 @@ class InvocationStream:
         self._writer_wake: asyncio.Future[None] | None = None
         self._closing = False
         self._over: LambentError | None = None
+        self._heard = False
+        """The frontend has this stream."""
         self._writer = asyncio.create_task(self._write())
         self._reader = asyncio.create_task(self._read())
 
@@ -162,6 +164,7 @@ class InvocationStream:
     async def _read(self) -> None:
         try:
             while isinstance(message := await self._call.read(), invoke_pb2.InvokeStreamResponse):
+                self._heard = True
                 for result in message.results:
                     self._settle(result)
                 if message.HasField("taken"):
@@ -169,6 +172,8 @@ class InvocationStream:
             over: LambentError = LostWithWorker("the frontend ended the stream before it had answered")
         except grpc.aio.AioRpcError as error:
             over = from_rpc(error)
+            if self._heard and isinstance(over, NotReady):  # not the frontend, which has it, but a proxy
+                over = LostWithWorker(f"it was cut off on the way: {error.details()}")
         except asyncio.CancelledError:
             over = LostWithWorker("the stream was aborted before the answer came; it may have run")
         self._end(over)

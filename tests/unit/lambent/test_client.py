@@ -246,6 +246,41 @@ async def test_a_lost_frontend_is_not_asked_again() -> None:
     assert len(dispatcher.calls) == 2
 
 
+class CutOff(invoke_pb2_grpc.InvocationsServicer):
+    """Answers the first call; then something in between ends the stream, as a server that stops does."""
+
+    def __init__(self) -> None:
+        self.came: list[bytes] = []
+
+    def Invoke(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    async def InvokeStream(self, _: object, context: Any) -> None:  # type: ignore[override]
+        while (message := await context.read()) is not grpc.aio.EOF:
+            for item in message.invocations:
+                self.came.append(item.request.payload)
+                if len(self.came) > 1:
+                    await context.abort(grpc.StatusCode.CANCELLED, "it took too long")
+                answer = invoke_pb2.InvokeResponse(payload=item.request.payload)
+                result = invoke_pb2.StreamedResult(id=item.id, response=answer)
+                await context.write(invoke_pb2.InvokeStreamResponse(results=[result]))
+
+
+async def test_a_stream_that_was_answered_and_is_cut_off_may_have_run_the_rest() -> None:
+    cut_off, server = CutOff(), grpc.aio.server()
+    invoke_pb2_grpc.add_InvocationsServicer_to_server(cut_off, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Client(f"127.0.0.1:{port}") as client:
+            assert (await client.invoke("f", b"1")).payload == b"1"
+            with pytest.raises(LostWithWorker):
+                await client.invoke("f", b"2")
+        assert cut_off.came == [b"1", b"2"]
+    finally:
+        await server.stop(0)
+
+
 async def test_nobody_there_is_not_ready() -> None:
     """It certainly never ran."""
     async with Client("127.0.0.1:1") as client:
