@@ -104,6 +104,8 @@ def _claim(authorization: str) -> _Claim:
     if not _SIGNATURE.fullmatch(parts["Signature"]):
         raise IncompleteSignature("Signature must be 64 hexadecimal digits")
     signed = tuple(parts["SignedHeaders"].split(";"))
+    if len(set(signed)) < len(signed):  # a long one named thousands of times takes a second and 500 MB
+        raise IncompleteSignature("SignedHeaders names a header twice")
     if "host" not in signed:
         raise BadSignature("'Host' must be a 'SignedHeader' in the AWS Authorization.")
     return _Claim(key_id, date, region, signed, parts["Signature"])
@@ -142,7 +144,8 @@ def _time(request: SignedRequest, claim: _Claim, now: float) -> str:
 
 def _canonical(request: SignedRequest, claim: _Claim) -> str:
     """The request in the one form that both sides sign."""
-    unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in claim.signed]
+    signed = set(claim.signed)
+    unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in signed]
     absent = [name for name in claim.signed if name not in request.headers]
     if unsigned or absent:
         names = ", ".join(unsigned or absent)

@@ -124,6 +124,14 @@ def test_a_signature_that_lacks_something_is_told_what(authorization: str) -> No
         verified(spoiled(signed(), authorization=authorization))
 
 
+def test_a_header_is_signed_once() -> None:
+    """Whoever knows a key's id could have a long one repeated thousands of times for the verifier to hash."""
+    request = signed()
+    twice = request.headers["authorization"].replace("host;", "host;host;")
+    with pytest.raises(IncompleteSignature, match="twice"):
+        verified(spoiled(request, authorization=twice))
+
+
 @given(st.text(string.printable, max_size=200))
 def test_no_authorization_header_breaks_the_verifier(rest: str) -> None:
     for authorization in (rest, f"AWS4-HMAC-SHA256 {rest}"):
