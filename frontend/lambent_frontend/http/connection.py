@@ -162,7 +162,8 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
+        if not self._headed:  # behind the body it would take the place of one that a proxy has set
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         self._headed = True

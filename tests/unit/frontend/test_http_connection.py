@@ -94,6 +94,18 @@ async def test_what_brings_no_body_is_refused_as_well_while_too_much_is_held(
     assert dispatcher.calls == []
 
 
+async def test_what_comes_behind_the_body_is_no_header(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """It takes no other one's place, were it a proxy's."""
+    head = f"POST {ECHO} HTTP/1.1\r\nTransfer-Encoding: chunked\r\nx-lambent-tenant: a\r\n\r\n"
+    client.send(f"{head}2\r\n17\r\n0\r\nx-lambent-tenant: b\r\nx-amz-log-type: Tail\r\n\r\n".encode())
+    assert (await client.answer()).body == b"17"
+    assert [(call.tenant, call.tail) for call in dispatcher.calls] == [("a", False)]
+    assert (await client.ask("POST", ECHO, b"1", x_lambent_tenant="c")).status == 200
+    assert dispatcher.calls[-1].tenant == "c"
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
