@@ -225,7 +225,7 @@ def _access(fleet: "Fleet") -> list[str]:
         ]
     whoever = "Whoever is on this machine" if fleet.local else "Whoever reaches its ports"
     return [
-        click.style("Nobody is asked for an access key (--no-auth): ", fg="yellow", bold=True)
+        click.style("Nobody is asked for an access key: ", fg="yellow", bold=True)
         + f"{whoever} may do everything. --auth changes that."
     ]
 

@@ -69,11 +69,6 @@ class WorkerSettings(Settings):
     require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "namespaces"
     """It does not start where its sandbox reaches less."""
 
-    @property
-    def place(self) -> Shard:
-        """Raises ValueError if the fleet has no such shard."""
-        return Shard(self.shard, self.shards)
-
     @model_validator(mode="after")
     def _shard_is_there(self) -> Self:
         Shard(self.shard, self.shards)
