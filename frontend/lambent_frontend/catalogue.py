@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from lambent_chassis.etcd import Change, Snapshot
 from lambent_proto import keys
 from lambent_proto.definition import LATEST, Definition
-from lambent_proto.errors import NotReady
+from lambent_proto.errors import Unconfirmed
 from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned
 
@@ -163,7 +163,7 @@ class Catalogue:
     async def until_seen(self, revision: int) -> None:
         """Returns when the view has what etcd had at this revision.
 
-        Raises NotReady if that takes too long.
+        Raises Unconfirmed if that takes too long.
         """
         if revision <= self._revision:
             return
@@ -173,6 +173,6 @@ class Catalogue:
             async with asyncio.timeout(VISIBLE_WITHIN_S):
                 await seen
         except TimeoutError:
-            raise NotReady(
+            raise Unconfirmed(
                 "the change is stored, but this frontend does not see it yet: read it again"
             ) from None

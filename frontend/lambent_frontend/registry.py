@@ -2,8 +2,8 @@
 
 Changes are decided on what etcd says, not on the view, and are fenced by what was read: whoever comes second
 is told, and nothing is half written. A change that names a version writes it once more, unchanged, so that it
-and the version's deletion cannot both succeed. Every method raises NotReady when etcd does not answer, and
-says whether anything was changed.
+and the version's deletion cannot both succeed. Every method raises NotReady when etcd does not answer; those
+that change something Unconfirmed as well, as `commits` does.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,11 @@ from lambent_chassis.etcd import (
     Compare,
     Delete,
     EtcdError,
-    EtcdUnavailable,
     KeyValue,
     Put,
     Snapshot,
-    TransactionResult,
 )
+from lambent_frontend import commits
 from lambent_frontend.catalogue import Catalogue
 from lambent_proto import keys
 from lambent_proto.definition import Definition
@@ -28,16 +27,10 @@ from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned, encode_provisioned
 
 
-class Store(Protocol):
+class Store(commits.Store, Protocol):
     """What is needed of `lambent_chassis.etcd.Etcd`."""
 
-    async def get(self, key: str) -> KeyValue | None: ...
-
     async def get_prefix(self, prefix: str) -> Snapshot: ...
-
-    async def transaction(
-        self, compare: Sequence[Compare], success: Sequence[Put | Delete]
-    ) -> TransactionResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,29 +190,13 @@ class Registry:
             raise NotReady(f"the metadata store does not answer: {error}") from error
 
     async def _write(self, fences: Sequence[Compare], changes: Sequence[Put | Delete]) -> bool:
-        """The first of the changes shows afterwards whether all were made, when etcd's answer is lost."""
-        try:
-            result = await self._store.transaction(fences, changes)
-            done, revision = result.succeeded, result.revision
-        except EtcdUnavailable as error:
-            if not error.unknown:
-                raise NotReady(f"the metadata store does not answer, nothing was changed: {error}") from error
-            done, revision = True, await self._look(changes[0], error)
-        except EtcdError as error:
-            raise NotReady(f"the metadata store refuses the change: {error}") from error
-        if done:
-            await self._catalogue.until_seen(revision)
-        return done
-
-    async def _look(self, change: Put | Delete, lost: EtcdUnavailable) -> int:
-        """The answer was lost: was the change made? What is written is never written twice the same."""
-        stored = await self._get(change.key)
-        if isinstance(change, Put) and stored is not None and stored.value == change.value:
-            return stored.mod_revision
-        if isinstance(change, Delete) and stored is None:
-            return 0
-        name = keys.of_function_key(change.key).function
-        raise NotReady(f"whether {name!r} was changed is not known: read it again before deciding ({lost})")
+        """The first of the changes is one that shows whether all were made: what it writes is new."""
+        name = keys.of_function_key(changes[0].key).function
+        revision = await commits.commit(self._store, fences, changes, f"function {name!r}")
+        if revision is None:
+            return False
+        await self._catalogue.until_seen(revision)
+        return True
 
 
 def _same(known: KeyValue) -> Compare:
