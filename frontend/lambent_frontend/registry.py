@@ -49,6 +49,14 @@ class LastNumber:
     known: KeyValue | None
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A version that is to be written, under the number after `last`."""
+
+    version: Definition
+    last: LastNumber
+
+
 @dataclass(slots=True)
 class Parts:
     """What belongs to a function beside `$LATEST`, as etcd has it."""
@@ -94,15 +102,21 @@ class Registry:
 
     # Functions
 
-    async def create(self, definition: Definition) -> bool:
-        """False, and nothing is written, if the name is taken."""
+    async def create(self, definition: Definition, publication: Publication | None = None) -> bool:
+        """With its first version, if there is one. False, and nothing is written, if the name is taken."""
         key = keys.function(definition.name)
-        return await self._write([Compare.absent(key)], [Put(key, definition.encode())])
+        return await self._write([Compare.absent(key)], [Put(key, definition.encode())], publication)
 
-    async def replace(self, definition: Definition, mod_revision: int) -> bool:
-        """False, and nothing is written, if it was changed since `mod_revision`."""
+    async def replace(
+        self, definition: Definition, mod_revision: int, publication: Publication | None = None
+    ) -> bool:
+        """With a version, if there is one.
+
+        False, and nothing is written, if it was changed since `mod_revision`, or the number was given.
+        """
         key = keys.function(definition.name)
-        return await self._write([Compare.mod_revision(key, mod_revision)], [Put(key, definition.encode())])
+        fence = Compare.mod_revision(key, mod_revision)
+        return await self._write([fence], [Put(key, definition.encode())], publication)
 
     async def delete(self, stored: Stored) -> bool:
         """With its versions and aliases. False, and nothing is deleted, if it was changed since."""
@@ -118,19 +132,10 @@ class Registry:
         found = await self._get(keys.version_number(name))
         return LastNumber(int(found.value), found) if found else LastNumber(0, None)
 
-    async def publish(self, stored: Stored, published: Definition, last: LastNumber) -> bool:
-        """Under the number after `last`.
-
-        False, and nothing is written, if another one was given since, or `$LATEST` was changed.
-        """
-        name, number = stored.definition.name, published.version
-        counter = keys.version_number(name)
-        fences = [
-            Compare.mod_revision(keys.function(name), stored.mod_revision),
-            _unchanged(counter, last.known),
-        ]
-        version = Put(keys.version(name, number), published.encode())
-        return await self._write(fences, [version, Put(counter, number.encode())])
+    async def publish(self, stored: Stored, publication: Publication) -> bool:
+        """False, and nothing is written, if another number was given since, or `$LATEST` was changed."""
+        key = keys.function(stored.definition.name)
+        return await self._write([Compare.mod_revision(key, stored.mod_revision)], [], publication)
 
     async def delete_version(self, name: FunctionName, number: str, parts: Parts) -> bool:
         """With what is ready of it. False, and nothing is deleted, if something refers to it by now."""
@@ -189,8 +194,19 @@ class Registry:
         except EtcdError as error:
             raise NotReady(f"the metadata store does not answer: {error}") from error
 
-    async def _write(self, fences: Sequence[Compare], changes: Sequence[Put | Delete]) -> bool:
+    async def _write(
+        self,
+        fences: Sequence[Compare],
+        changes: Sequence[Put | Delete],
+        publication: Publication | None = None,
+    ) -> bool:
         """The first of the changes is one that shows whether all were made: what it writes is new."""
+        if publication is not None:
+            version, last = publication.version, publication.last
+            counter = keys.version_number(version.name)
+            fences = [*fences, _unchanged(counter, last.known)]
+            put = Put(keys.version(version.name, version.version), version.encode())
+            changes = [put, Put(counter, version.version.encode()), *changes]
         name = keys.of_function_key(changes[0].key).function
         revision = await commits.commit(self._store, fences, changes, f"function {name!r}")
         if revision is None:

@@ -14,7 +14,7 @@ from lambent_proto.errors import InvalidRequest
 MAX_PAGE: Final = 10_000
 
 
-def _permitted(resource: str) -> None:
+def _permitted(action: str, resource: str) -> None:
     """Where nobody is asked who they are."""
 
 
@@ -28,7 +28,7 @@ class Asked:
     """ARN of what the request is about, where its path does not say."""
     caller: AccessKey | None = None
     """None where nobody is asked who they are, and before they are."""
-    permit: Callable[[str], None] = _permitted
+    permit: Callable[[str, str], None] = _permitted
     """Whether the caller may do this to what is named. Raises AccessDenied."""
 
     def function(self) -> Named:

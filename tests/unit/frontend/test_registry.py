@@ -6,7 +6,7 @@ import pytest
 
 from lambent_chassis.etcd import Etcd
 from lambent_frontend.catalogue import Catalogue
-from lambent_frontend.registry import Registry, Stored
+from lambent_frontend.registry import Publication, Registry, Stored
 from lambent_proto import keys
 from lambent_proto.errors import NotReady, Unconfirmed
 from lambent_proto.versions import Alias
@@ -38,7 +38,9 @@ async def published(it: Followed, count: int) -> None:
         stored, last = await it.registry.read(F), await it.registry.last_number(F)
         assert stored is not None
         assert last.number == number - 1
-        assert await it.registry.publish(stored, replace(stored.definition, version=f"{number}"), last)
+        assert await it.registry.publish(
+            stored, Publication(replace(stored.definition, version=f"{number}"), last)
+        )
 
 
 async def test_a_number_that_somebody_else_gave(etcd: Etcd) -> None:
@@ -48,9 +50,9 @@ async def test_a_number_that_somebody_else_gave(etcd: Etcd) -> None:
         stored, last = await it.registry.read(F), await it.registry.last_number(F)
         assert stored is not None
         two = replace(stored.definition, version="2")
-        assert await it.registry.publish(stored, two, last)
+        assert await it.registry.publish(stored, Publication(two, last))
         assert await it.registry.delete_version(F, "2", await it.registry.parts(F))
-        assert not await it.registry.publish(stored, two, last)
+        assert not await it.registry.publish(stored, Publication(two, last))
         assert sorted((await it.registry.parts(F)).versions) == ["1"]
 
 
@@ -61,7 +63,9 @@ async def test_what_is_published_is_what_was_read(etcd: Etcd) -> None:
         stored, last = await it.registry.read(F), await it.registry.last_number(F)
         assert stored is not None
         assert await it.registry.replace(definition(revision="r2"), stored.mod_revision)
-        assert not await it.registry.publish(stored, replace(stored.definition, version="1"), last)
+        assert not await it.registry.publish(
+            stored, Publication(replace(stored.definition, version="1"), last)
+        )
         assert (await it.registry.last_number(F)).number == 0
 
 
