@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import re
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,9 +188,12 @@ def test_what_is_not_updated(aws: Any, name: str, method: str, fields: dict[str,
 
 
 def test_where_the_code_is(aws: Any, name: str) -> None:
-    """Nothing to download yet."""
+    """Any HTTP client downloads it from there."""
     create(aws, name)
-    assert aws.get_function(FunctionName=name)["Code"] == {"RepositoryType": "Lambent"}
+    code = aws.get_function(FunctionName=name)["Code"]
+    assert code["RepositoryType"] == "Lambent"
+    with urllib.request.urlopen(code["Location"], timeout=20) as answer:
+        assert answer.read() == package()
 
 
 def test_versions_in_the_list_of_functions(aws: Any) -> None:

@@ -8,6 +8,7 @@ from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
 from lambent_frontend.http.asked import Asked, choice
+from lambent_frontend.http.downloads import Location
 from lambent_frontend.http.errors import invalid, not_there
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import Named, function_arn, function_named
@@ -21,9 +22,10 @@ _SNAPSTART = ("None", "PublishedVersions")
 
 
 class FunctionOperations:
-    def __init__(self, functions: Functions, versions: Versions) -> None:
+    def __init__(self, functions: Functions, versions: Versions, location: Location) -> None:
         self._functions = functions
         self._versions = versions
+        self._location = location
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -70,7 +72,8 @@ class FunctionOperations:
         function = await self._get(named)
         shape: dict[str, Any] = {
             "Configuration": shapes.configuration(function, named.qualifier),
-            "Code": {"RepositoryType": "Lambent"},
+            "Code": {"RepositoryType": "Lambent"}
+            | shapes.located(self._location(asked.request, function.code_sha256)),
         }
         if function.HasField("concurrency"):
             shape["Concurrency"] = {"ReservedConcurrentExecutions": function.concurrency}

@@ -16,6 +16,7 @@ from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
 from lambent_frontend.http.api import Api
+from lambent_frontend.http.downloads import Downloads
 from lambent_frontend.http.gate import Gate, Open
 from lambent_frontend.http.operations import operations
 from lambent_frontend.invoker import Invoker
@@ -74,8 +75,10 @@ async def door(
         functions = Functions(catalogue, registry, store, layers, limits)
         versions = Versions(catalogue, registry, limits, _described)
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=WAITING_S)
-        there = operations(invoker, catalogue, functions, versions, Layers(layers, store), limits)
-        async with listening(Api(there, gate())) as (_, port):
+        downloads = Downloads(store, b"the fleet's")
+        layers_too = Layers(layers, store)
+        there = operations(invoker, catalogue, functions, versions, layers_too, limits, downloads.location)
+        async with listening(Api(there, gate(), downloads)) as (_, port):
             yield Door(port, catalogue, aws_client(port, **credentials))
     finally:
         following.cancel()

@@ -1,7 +1,9 @@
-"""Changes over HTTP as boto3 makes them, over a real etcd: in doubt, two at once, in one transaction."""
+"""Management over HTTP by boto3 and a real etcd: in doubt, two at once, in one transaction; downloads."""
 
 import asyncio
 import io
+import urllib.error
+import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -13,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lambent_chassis.etcd import Etcd
+from lambent_frontend.http.downloads import shared_secret
 from lambent_frontend.http.gate import Locked
 from lambent_proto import keys
 from lambent_proto.access import Rule, new_access_key
@@ -190,3 +193,37 @@ async def locked(etcd: Etcd, packages: Path, rules: list[str]) -> AsyncIterator[
     signed = {"aws_access_key_id": key.id, "aws_secret_access_key": key.secret}
     async with door(etcd, packages, lambda: Locked(Known(key)), **signed) as it:
         yield it
+
+
+def fetched(address: str) -> tuple[int, bytes]:
+    """Status and body, as urllib gets them: it knows no key."""
+    try:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read()
+
+
+async def test_code_and_layers_are_downloaded_without_a_key(etcd: Etcd, tmp_path: Path) -> None:
+    """At any frontend of the fleet, though each asks for a key; without one there is no address."""
+    async with locked(etcd, tmp_path, ["*"]) as it, locked(etcd, tmp_path, ["InvokeFunction"]) as other:
+        await it.ask("create_function", **new(Publish=True))
+        layer = await it.ask("publish_layer_version", LayerName="l", Content={"ZipFile": package("x = 1")})
+        arn = layer["LayerVersionArn"]
+        code = (await it.ask("get_function", FunctionName="f", Qualifier="1"))["Code"]
+        again = await it.ask("get_layer_version", LayerName="l", VersionNumber=1)
+        by_arn = await it.ask("get_layer_version_by_arn", Arn=arn)
+        assert code["RepositoryType"] == "Lambent"
+        assert await asyncio.to_thread(fetched, code["Location"]) == (200, package())
+        for each in (layer, again, by_arn):
+            assert await asyncio.to_thread(fetched, each["Content"]["Location"]) == (200, package("x = 1"))
+        elsewhere = code["Location"].replace(str(it.port), str(other.port))
+        assert await asyncio.to_thread(fetched, elsewhere) == (200, package())
+        with pytest.raises(ClientError, match="GetFunction@f"):
+            await other.ask("get_function", FunctionName="f")
+
+
+async def test_frontends_of_a_fleet_sign_alike(etcd: Etcd) -> None:
+    secret = await shared_secret(etcd)
+    assert (len(secret), await shared_secret(etcd)) == (32, secret)
