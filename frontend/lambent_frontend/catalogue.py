@@ -5,7 +5,7 @@ The view lags behind etcd by a watch's delay. A change made here is answered onl
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
@@ -49,6 +49,11 @@ class Deployed:
         number = qualifier if alias is None else alias.pick(chance)
         return self.latest if number == LATEST else self.versions.get(number)
 
+    def numbered(self) -> list[tuple[int, Definition]]:
+        """`$LATEST` as 0, then all versions, the oldest first."""
+        latest = [(0, self.latest)] if self.latest else []
+        return latest + sorted((int(number), version) for number, version in self.versions.items())
+
     @property
     def empty(self) -> bool:
         return self.latest is None and not (self.versions or self.aliases or self.provisioned)
@@ -61,6 +66,8 @@ class Catalogue:
         self._store = store
         self._changed = changed
         self._view: dict[FunctionName, Deployed] = {}
+        self._names: list[FunctionName] | None = None
+        """Sorted; None since one came or went."""
         self._keys: set[str] = set()
         self._revision = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -84,9 +91,11 @@ class Catalogue:
         """All that is the function's; empty if there is no such function."""
         return self._view.get(name) or Deployed()
 
-    def names(self) -> list[FunctionName]:
+    def names(self) -> Sequence[FunctionName]:
         """Sorted."""
-        return sorted(name for name, deployed in self._view.items() if deployed.latest)
+        if self._names is None:
+            self._names = sorted(name for name, deployed in self._view.items() if deployed.latest)
+        return self._names
 
     async def follow(self) -> None:
         """Keeps the view; never returns. Run it for as long as the catalogue is used."""
@@ -133,6 +142,8 @@ class Catalogue:
     def _set_latest(self, name: FunctionName, deployed: Deployed, now: Definition | None) -> None:
         before = deployed.latest
         deployed.latest = now
+        if (before is None) != (now is None):
+            self._names = None
         if now != before:
             self._changed(name, before, now)
         if now is not None and (before is None or before.concurrency != now.concurrency):

@@ -2,7 +2,10 @@
 
 import base64
 import uuid
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any, Final
 
 from lambent_chassis import clock
@@ -126,11 +129,11 @@ class Functions:
         self, request: functions_pb2.ListFunctionsRequest
     ) -> functions_pb2.ListFunctionsResponse:
         count = page_size(request.max_items)
-        names = [name for name in self._catalogue.names() if name > request.marker]
-        page = [self._catalogue.get(name) for name in names[:count]]
+        listed = _each_version if request.all_versions else _each
+        page = list(islice(listed(self._catalogue, request.marker), count + 1))
         return functions_pb2.ListFunctionsResponse(
-            functions=[described(definition) for definition in page if definition],
-            next_marker=names[count - 1] if len(names) > count else "",
+            functions=[described(definition) for _, definition in page[:count]],
+            next_marker=page[count - 1][0] if len(page) > count else "",
         )
 
     async def delete_function(
@@ -160,6 +163,27 @@ class Functions:
             named = named_layers(configuration.layers.versions)
             changes["layers"] = tuple([(await self._layers.get(*layer)).layer for layer in named])
         return changes
+
+
+def _each(catalogue: Catalogue, marker: str) -> Iterator[tuple[str, Definition]]:
+    """Behind the marker, each with its own."""
+    names = catalogue.names()
+    for name in islice(names, bisect_right(names, marker), None):
+        if definition := catalogue.get(name):
+            yield name, definition
+
+
+def _each_version(catalogue: Catalogue, marker: str) -> Iterator[tuple[str, Definition]]:
+    """The same with `NAME:NUMBER` for markers, 0 for `$LATEST`. Raises InvalidRequest."""
+    last, colon, number = marker.partition(":")
+    if marker and not (colon and number.isascii() and number.isdecimal() and len(number) <= 18):
+        raise InvalidRequest(f"the marker {marker[:80]!r} is none that was given")
+    names = catalogue.names()
+    for name in islice(names, bisect_left(names, last), None):
+        after = int(number) if name == last else -1
+        for each, definition in catalogue.deployed(name).numbered():
+            if each > after:
+                yield f"{name}:{each}", definition
 
 
 def changed(before: Definition, changes: dict[str, Any]) -> Definition:

@@ -65,11 +65,9 @@ class Versions:
         name, count = FunctionName(request.function_name), page_size(request.max_items)
         deployed = self._deployed(name)
         after = _number(request.marker) if request.marker else -1
-        numbered = sorted((int(number), definition) for number, definition in deployed.versions.items())
-        every = [(0, deployed.latest), *numbered]
-        left = [(number, definition) for number, definition in every if number > after]
+        left = [(number, definition) for number, definition in deployed.numbered() if number > after]
         return versions_pb2.ListVersionsResponse(
-            versions=[described(definition) for _, definition in left[:count] if definition],
+            versions=[described(definition) for _, definition in left[:count]],
             next_marker=str(left[count - 1][0]) if len(left) > count else "",
         )
 

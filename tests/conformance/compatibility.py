@@ -33,7 +33,6 @@ DIFFERS: Final = {
         "test_new_code",
         "test_what_is_not_updated",
     ),
-    "ListFunctions": ("`FunctionVersion=ALL` is not there: 501", "test_versions_in_the_list_of_functions"),
     "DeleteFunction": ("204 without a body, as AWS did for years", "test_deleting"),
     "Invoke": (
         (

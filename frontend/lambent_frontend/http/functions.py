@@ -1,15 +1,16 @@
 """Operations on functions: create, get, list, update, delete, tags, and what they reserve."""
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from lambent_frontend import needs
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
-from lambent_frontend.http.asked import Asked, choice
+from lambent_frontend.http.asked import Asked, choice, constraint
 from lambent_frontend.http.downloads import Location
-from lambent_frontend.http.errors import invalid, not_there
+from lambent_frontend.http.errors import invalid
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import Named, function_arn, function_named
 from lambent_frontend.needs import Need
@@ -18,7 +19,8 @@ from lambent_proto.definition import LATEST
 from lambent_proto.errors import UnknownLayer
 from lambent_proto.v1 import functions_pb2, versions_pb2
 
-_SNAPSTART = ("None", "PublishedVersions")
+_SNAPSTART: Final = ("None", "PublishedVersions")
+_REGION: Final = re.compile(r"ALL|[a-z]{2}(-gov)?-[a-z]+-\d{1}")
 
 
 class FunctionOperations:
@@ -114,14 +116,18 @@ class FunctionOperations:
             raise invalid(f"Layer version does not exist: {error.message}") from None
 
     async def list(self, asked: Asked) -> Response:
-        if choice(asked.query.get("FunctionVersion", ""), "functionVersion", ("", "ALL")):
-            raise not_there(asked.operation, "FunctionVersion=ALL is not there: use ListVersionsByFunction.")
+        every = choice(asked.query.get("FunctionVersion", ""), "functionVersion", ("", "ALL")) == "ALL"
+        region = asked.query.get("MasterRegion", "")  # of copies at the edge, which nothing here is
+        if region and not _REGION.fullmatch(region):
+            rule = f"Member must satisfy regular expression pattern: {_REGION.pattern}"
+            raise constraint(region, "masterRegion", rule)
         found = await self._functions.list_functions(
             functions_pb2.ListFunctionsRequest(
-                marker=asked.query.get("Marker", ""), max_items=asked.max_items()
+                marker=asked.query.get("Marker", ""), max_items=asked.max_items(), all_versions=every
             )
         )
-        return shapes.page("Functions", map(_listed, found.functions), found.next_marker)
+        shape = shapes.version if every else shapes.configuration
+        return shapes.page("Functions", map(_listed, map(shape, found.functions)), found.next_marker)
 
     async def delete(self, asked: Asked) -> Response:
         named = asked.function()
@@ -195,10 +201,9 @@ def _made(function: functions_pb2.Function) -> dict[str, Any]:
     return _latest(function) if function.version == LATEST else shapes.version(function)
 
 
-def _listed(function: functions_pb2.Function) -> dict[str, Any]:
+def _listed(shape: dict[str, Any]) -> dict[str, Any]:
     """AWS leaves the states out of lists."""
-    hidden = {"State", "LastUpdateStatus"}
-    return {key: value for key, value in _latest(function).items() if key not in hidden}
+    return {key: value for key, value in shape.items() if key not in {"State", "LastUpdateStatus"}}
 
 
 def _latest_of(asked: Asked) -> Named:

@@ -600,19 +600,23 @@ class ListFunctionsRequest(_message.Message):
 
     MARKER_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    ALL_VERSIONS_FIELD_NUMBER: _builtins.int
     marker: _builtins.str
     """from the previous answer"""
     max_items: _builtins.int
     """1 to 10,000; 0 means 50"""
+    all_versions: _builtins.bool
+    """of each function $LATEST, then its versions, the oldest first"""
     def __init__(
         self,
         *,
         marker: _builtins.str = ...,
         max_items: _builtins.int = ...,
+        all_versions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_versions", b"all_versions", "marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

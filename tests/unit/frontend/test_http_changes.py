@@ -8,6 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from lambent_frontend.http.downloads import shared_secret
 from lambent_frontend.http.gate import Locked
 from lambent_proto import keys
 from lambent_proto.access import Rule, new_access_key
+from lambent_proto.ids import FunctionName
 from tests.unit.frontend.doors import Door, door
+from tests.unit.frontend.followed import definition
 from tests.unit.frontend.lost_answers import LosesAnswers
 from tests.unit.scripted import Known
 
@@ -227,3 +230,66 @@ async def test_code_and_layers_are_downloaded_without_a_key(etcd: Etcd, tmp_path
 async def test_frontends_of_a_fleet_sign_alike(etcd: Etcd) -> None:
     secret = await shared_secret(etcd)
     assert (len(secret), await shared_secret(etcd)) == (32, secret)
+
+
+async def many(etcd: Etcd, count: int) -> None:
+    """Functions f0000 and so on; each tenth has two versions."""
+    for number in range(count):
+        name = FunctionName(f"f{number:04}")
+        it = definition(name)
+        await etcd.put(keys.function(name), it.encode())
+        for version in ("1", "2") if number % 10 == 0 else ():
+            await etcd.put(keys.version(name, version), replace(it, version=version).encode())
+
+
+async def test_a_long_list_page_by_page(etcd: Etcd, tmp_path: Path) -> None:
+    """Each function once, in the order of the names, fifty at the most whatever is asked for."""
+    await many(etcd, 120)
+    async with door(etcd, tmp_path) as it:
+        names = [f"f{number:04}" for number in range(120)]
+        first = await it.ask("list_functions", MaxItems=10_000, MasterRegion="ALL")
+        assert [each["FunctionName"] for each in first["Functions"]] == names[:50]
+        pages = await asyncio.to_thread(list, it.aws.get_paginator("list_functions").paginate())
+        assert [len(page["Functions"]) for page in pages] == [50, 50, 20]
+        assert [each["FunctionName"] for page in pages for each in page["Functions"]] == names
+        assert {each["Version"] for page in pages for each in page["Functions"]} == {"$LATEST"}
+
+
+async def test_all_versions_of_all_functions_page_by_page(etcd: Etcd, tmp_path: Path) -> None:
+    """Also where a page ends in the middle of a function; what is deleted meanwhile harms nothing."""
+    await many(etcd, 21)
+    every = [
+        (f"f{number:04}", version)
+        for number in range(21)
+        for version in (("$LATEST", "1", "2") if number % 10 == 0 else ("$LATEST",))
+    ]
+    async with door(etcd, tmp_path) as it:
+        for size in (1, 2, 50):
+            given = {"FunctionVersion": "ALL", "PaginationConfig": {"PageSize": size}}
+            pages = await asyncio.to_thread(list, it.aws.get_paginator("list_functions").paginate(**given))
+            listed = [each for page in pages for each in page["Functions"]]
+            assert [(each["FunctionName"], each["Version"]) for each in listed] == every
+            assert all(each["FunctionArn"].endswith(f":{each['Version']}") for each in listed)
+        asked = {"FunctionVersion": "ALL", "MaxItems": 2}
+        page = await it.ask("list_functions", **asked)
+        await it.ask("delete_function", FunctionName="f0000")
+        page = await it.ask("list_functions", Marker=page["NextMarker"], **asked)
+        assert [each["FunctionName"] for each in page["Functions"]] == ["f0001", "f0002"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"FunctionVersion": "ALL", "Marker": "f"}, "none that was given"),
+        ({"FunctionVersion": "ALL", "Marker": "f:x"}, "none that was given"),
+        ({"FunctionVersion": "ALL", "Marker": "f:" + "9" * 5000}, "none that was given"),
+        ({"FunctionVersion": "SOME"}, "functionVersion"),
+        ({"MasterRegion": "nowhere"}, "masterRegion"),
+        ({"MaxItems": 10_001}, "maxItems"),
+    ],
+)
+async def test_what_is_no_list(etcd: Etcd, tmp_path: Path, asked: dict[str, Any], words: str) -> None:
+    async with door(etcd, tmp_path) as it:
+        with pytest.raises(ClientError, match=words) as raised:
+            await it.ask("list_functions", **asked)
+        assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
