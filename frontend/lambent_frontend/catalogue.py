@@ -5,14 +5,14 @@ The view lags behind etcd by a watch's delay. A change made here is answered onl
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from lambent_chassis.etcd import Change, Snapshot
 from lambent_proto import keys
 from lambent_proto.definition import LATEST, Definition
-from lambent_proto.errors import NotReady
+from lambent_proto.errors import Unconfirmed
 from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned
 
@@ -49,6 +49,11 @@ class Deployed:
         number = qualifier if alias is None else alias.pick(chance)
         return self.latest if number == LATEST else self.versions.get(number)
 
+    def numbered(self) -> list[tuple[int, Definition]]:
+        """`$LATEST` as 0, then all versions, the oldest first."""
+        latest = [(0, self.latest)] if self.latest else []
+        return latest + sorted((int(number), version) for number, version in self.versions.items())
+
     @property
     def empty(self) -> bool:
         return self.latest is None and not (self.versions or self.aliases or self.provisioned)
@@ -61,6 +66,8 @@ class Catalogue:
         self._store = store
         self._changed = changed
         self._view: dict[FunctionName, Deployed] = {}
+        self._names: list[FunctionName] | None = None
+        """Sorted; None since one came or went."""
         self._keys: set[str] = set()
         self._revision = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -84,9 +91,11 @@ class Catalogue:
         """All that is the function's; empty if there is no such function."""
         return self._view.get(name) or Deployed()
 
-    def names(self) -> list[FunctionName]:
+    def names(self) -> Sequence[FunctionName]:
         """Sorted."""
-        return sorted(name for name, deployed in self._view.items() if deployed.latest)
+        if self._names is None:
+            self._names = sorted(name for name, deployed in self._view.items() if deployed.latest)
+        return self._names
 
     async def follow(self) -> None:
         """Keeps the view; never returns. Run it for as long as the catalogue is used."""
@@ -133,6 +142,8 @@ class Catalogue:
     def _set_latest(self, name: FunctionName, deployed: Deployed, now: Definition | None) -> None:
         before = deployed.latest
         deployed.latest = now
+        if (before is None) != (now is None):
+            self._names = None
         if now != before:
             self._changed(name, before, now)
         if now is not None and (before is None or before.concurrency != now.concurrency):
@@ -163,7 +174,7 @@ class Catalogue:
     async def until_seen(self, revision: int) -> None:
         """Returns when the view has what etcd had at this revision.
 
-        Raises NotReady if that takes too long.
+        Raises Unconfirmed if that takes too long.
         """
         if revision <= self._revision:
             return
@@ -173,6 +184,6 @@ class Catalogue:
             async with asyncio.timeout(VISIBLE_WITHIN_S):
                 await seen
         except TimeoutError:
-            raise NotReady(
+            raise Unconfirmed(
                 "the change is stored, but this frontend does not see it yet: read it again"
             ) from None

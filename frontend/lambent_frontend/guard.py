@@ -16,13 +16,12 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
+from lambent_frontend.needs import Need, creating, updating
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Need = tuple[str, str]
-"""An action, and the resource that it is about."""
 Method = Callable[[Any, Context], Coroutine[Any, Any, Any]]
 
 _log = structlog.get_logger()
@@ -76,28 +75,11 @@ def _of_none(action: str) -> Callable[[Any], Iterable[Need]]:
     return lambda request: [(action, "")]
 
 
-def _creating(request: Any) -> Iterable[Need]:
-    yield "CreateFunction", request.name
-    if request.configuration.HasField("concurrency"):
-        yield "PutFunctionConcurrency", request.name
-
-
-def _updating(request: Any) -> Iterable[Need]:
-    """A request may change both code and configuration, which are two actions at Lambda, and a third one."""
-    changed = {field.name for field, _ in request.configuration.ListFields()}
-    if request.zip_file:
-        yield "UpdateFunctionCode", request.name
-    if "concurrency" in changed:
-        yield "PutFunctionConcurrency", request.name
-    if changed - {"concurrency"} or not (request.zip_file or changed):
-        yield "UpdateFunctionConfiguration", request.name
-
-
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
     "InvokeStream": lambda _: (),
-    "CreateFunction": _creating,
-    "UpdateFunction": _updating,
+    "CreateFunction": creating,
+    "UpdateFunction": updating,
     "GetFunction": _of_named("GetFunction"),
     "ListFunctions": _of_none("ListFunctions"),
     "DeleteFunction": _of_named("DeleteFunction"),
@@ -189,6 +171,8 @@ def _noting(method: Method, needs: Callable[[Any], Iterable[Need]]) -> Method:
         finally:
             caller = _CALLER.get()
             for action, resource in needs(request):
+                if action.startswith(_READS):  # a layer that is attached is not changed
+                    continue
                 _log.info(
                     "audit",
                     action=action,

@@ -15,6 +15,7 @@ from lambent_frontend.fleet import Fleet
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
 from lambent_frontend.http.api import Api
+from lambent_frontend.http.downloads import Downloads, shared_secret
 from lambent_frontend.http.gate import Locked, Open
 from lambent_frontend.http.operations import operations
 from lambent_frontend.http.server import HttpServer
@@ -91,8 +92,9 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             LimitsService(limits),
             Guard(access_keys),
         )
-        there = operations(invoker, catalogue, functions, versions, layers, limits)
-        http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys)))
+        downloads = Downloads(packages, await shared_secret(etcd))
+        there = operations(invoker, catalogue, functions, versions, layers, limits, downloads.location)
+        http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys), downloads))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
         try:

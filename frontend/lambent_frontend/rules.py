@@ -137,6 +137,12 @@ def named_layers(versions: Sequence[str]) -> list[tuple[str, int]]:
     return list(named.items())
 
 
+def layer_name(version: str) -> str:
+    """Of one that a configuration names; what names none is its own name, and is refused elsewhere."""
+    match = _LAYER.fullmatch(version)
+    return match[1] if match else version[:200]
+
+
 def check_whole(definition: Definition) -> None:
     """What no field shows alone: that code and layers are not too large together, and what fits together."""
     layers = sum(layer.unzipped_size for layer in definition.layers)
@@ -164,7 +170,7 @@ def checked_changes(configuration: functions_pb2.Configuration) -> dict[str, Any
     if configuration.HasField("prefer"):
         changes["prefer"] = _labels("prefer", configuration.prefer.labels)
     if configuration.HasField("tags"):
-        changes["tags"] = _tags(dict(configuration.tags.tags))
+        changes["tags"] = checked_tags(dict(configuration.tags.tags))
     if configuration.HasField("concurrency"):
         changes["concurrency"] = _concurrency(configuration.concurrency)
     return changes
@@ -249,7 +255,7 @@ def _role(role: str) -> str:
     return role
 
 
-def _tags(tags: dict[str, str]) -> dict[str, str]:
+def checked_tags(tags: dict[str, str]) -> dict[str, str]:
     if len(tags) > MAX_TAGS:
         raise InvalidRequest(f"there are {len(tags)} tags, {MAX_TAGS} are allowed")
     for key, value in tags.items():

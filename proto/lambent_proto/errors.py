@@ -24,6 +24,7 @@
         ├── DeadlinePassed
         ├── LostWithWorker
         ├── NotReady
+        ├── Unconfirmed
         └── Internal
 
 A function that fails is not in this tree: that is an answer, not an error of the service.
@@ -195,6 +196,16 @@ class NotReady(PlatformError):
 
     reason = "NOT_READY"
     status = "UNAVAILABLE"
+
+
+class Unconfirmed(PlatformError):
+    """A change may have been made, or was made and cannot be shown yet. Look before it is made again.
+
+    The status is UNKNOWN, as that of LostWithWorker.
+    """
+
+    reason = "UNCONFIRMED"
+    status = "UNKNOWN"
 
 
 class Internal(PlatformError):

@@ -39,6 +39,10 @@ DRAINS: Final = "/lambent/drain/"
 ACCESS_KEYS: Final = "/lambent/access-key/"
 """One for each access key, by its id: its secret and what it allows."""
 
+DOWNLOAD_SECRET: Final = "/lambent/download-secret"
+"""What frontends sign the addresses with at which packages are downloaded: bytes, written by whoever starts
+first, and never again. Without it all addresses are void once the frontends are started anew."""
+
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease. That of the first shard."""
 

@@ -1,5 +1,6 @@
 """The operation GetAccountSettings: what the whole fleet allows and holds."""
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from lambent_chassis.zipcheck import MAX_UNZIPPED_BYTES
@@ -17,7 +18,7 @@ TOTAL_CODE_BYTES: Final = 80_530_636_800
 
 
 class Functions(Protocol):
-    def names(self) -> list[FunctionName]: ...
+    def names(self) -> Sequence[FunctionName]: ...
 
     def get(self, name: FunctionName) -> Definition | None: ...
 

@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from lambent_frontend.http import limits, routes
+from lambent_frontend.http import downloads, limits, routes
 from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.downloads import Downloads
 from lambent_frontend.http.errors import Refused, not_there, refused, response
 from lambent_frontend.http.gate import Gate
 from lambent_frontend.http.messages import Request, Response
@@ -21,9 +22,12 @@ _WITH_EVENT: Final = {"Invoke": "InvokeFunction", "InvokeAsync": "InvokeAsync"}
 class Api:
     """`operations` are those that are there, by their names in AWS's model."""
 
-    def __init__(self, operations: Mapping[str, Operation], gate: Gate) -> None:
+    def __init__(
+        self, operations: Mapping[str, Operation], gate: Gate, downloads: Downloads | None = None
+    ) -> None:
         self._operations = operations
         self._gate = gate
+        self._downloads = downloads
 
     def most_body(self, method: str, path: str) -> int:
         operation = _operation(method, path)
@@ -45,6 +49,8 @@ class Api:
                 "call functions"
             )
             return response(Refused(403, "AccessDeniedException", said))
+        if self._downloads is not None and request.path.startswith(downloads.PATH):
+            return await _asked(self._downloads.answer(request))
         try:
             found = routes.find(request.method, request.path, request.query)
         except routes.UnknownPath:
@@ -66,15 +72,24 @@ class Api:
 
     async def _answered(self, asked: Asked) -> Response:
         operation = self._operations.get(asked.operation)
-        try:
+
+        async def admitted() -> Response:
             self._gate.admit(asked)
             if operation is None:
                 raise not_there(asked.operation)
             return await operation(asked)
-        except Refused as error:
-            return response(error)
-        except LambentError as error:
-            return response(refused(error, asked.arn()))
+
+        return await _asked(admitted(), asked.arn)
+
+
+async def _asked(answer: Awaitable[Response], arn: Callable[[], str] = str) -> Response:
+    """The answer, or that of the error."""
+    try:
+        return await answer
+    except Refused as error:
+        return response(error)
+    except LambentError as error:
+        return response(refused(error, arn()))
 
 
 def _operation(method: str, path: str) -> str:

@@ -9,6 +9,7 @@ and its answer given up.
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
@@ -17,7 +18,7 @@ import structlog
 
 from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
-from lambent_frontend.http.messages import JSON, Request, Response
+from lambent_frontend.http.messages import Request, Response
 from lambent_proto.errors import Internal, LostWithWorker
 
 _log = structlog.get_logger()
@@ -70,12 +71,15 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._waiting: deque[tuple[Request, bool] | Response] = deque()
         """Requests that are whole, each with whether the connection stays after it, or what refuses one."""
-        self._task: asyncio.Task[Response] | None = None
+        self._task: asyncio.Task[Response] | asyncio.Task[None] | None = None
+        """The answer that is being made, or a long one that is being sent."""
         self._answering: tuple[Request, bool] | None = None
         self._held = 0
         self._unsent = 0
         """Bytes of answers that the client had not taken when its connection was full."""
         self._writable = True
+        self._drained = asyncio.Event()
+        """The client may be sent more of a long answer."""
         self._paused = False
         self._deaf = False
         """Something was refused: what comes from now on is dropped."""
@@ -140,12 +144,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._drained.clear()
         self._unsent = self._transport.get_write_buffer_size()
         self._hold(self._unsent)
         self._since = self._loop.time()
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._drained.set()
         self._hold(-self._unsent)
         self._unsent = 0
         self._since = self._loop.time()
@@ -239,8 +245,8 @@ class Connection(asyncio.Protocol):
             self._write(first, "", keep_alive=False, bodiless=False)
             return
         self._answering = first
-        self._task = self._loop.create_task(self._server.api.answer(first[0]))
-        self._task.add_done_callback(self._answered)
+        answering = self._task = self._loop.create_task(self._server.api.answer(first[0]))
+        answering.add_done_callback(self._answered)
 
     def _answered(self, task: asyncio.Task[Response]) -> None:
         assert self._answering is not None, "its task has ended"
@@ -256,22 +262,57 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._hold(-len(request.body))
-        self._write(answer, request.id, keep_alive=keep_alive, bodiless=request.method == "HEAD")
-        self._next()
+        bodiless = request.method == "HEAD"
+        if answer.parts is None or bodiless:
+            self._write(answer, request.id, keep_alive=keep_alive, bodiless=bodiless)
+            self._next()
+        else:
+            keep_alive = self._write_head(answer, request.id, keep_alive=keep_alive)
+            sending = self._task = self._loop.create_task(self._send(answer.parts))
+            sending.add_done_callback(lambda sent: self._sent(sent, keep_alive=keep_alive))
+
+    async def _send(self, parts: AsyncIterator[bytes]) -> None:
+        """No part is asked for before the client has taken what there is."""
+        async for part in parts:
+            self._transport.write(part)
+            if not self._writable:
+                await self._drained.wait()
+
+    def _sent(self, sending: asyncio.Task[None], *, keep_alive: bool) -> None:
+        """A long answer that was not sent whole is cut off, which its client sees by its length."""
+        self._task = None
+        if sending.cancelled():
+            self._transport.abort()
+        elif error := sending.exception():
+            _log.error("download_failed", reason=repr(error), exc_info=error)
+            self._transport.abort()
+        else:
+            self._written(keep_alive=keep_alive and not self._server.stopping)
+            self._next()
 
     def _write(self, answer: Response, request_id: str, *, keep_alive: bool, bodiless: bool) -> None:
+        keep_alive = self._write_head(answer, request_id, keep_alive=keep_alive, body=not bodiless)
+        self._written(keep_alive=keep_alive)
+
+    def _write_head(self, answer: Response, request_id: str, *, keep_alive: bool, body: bool = True) -> bool:
+        """With the body, if it is there and wanted. Whether the connection stays afterwards."""
         keep_alive = keep_alive and not self._server.stopping
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
         asked = f"x-amzn-RequestId: {request_id}\r\n" if request_id else ""
         end = "" if keep_alive else "Connection: close\r\n"
+        length = len(answer.body) or answer.size
         # A 204 has no length: RFC 9110, 8.6.
-        size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(answer.body)}\r\n"
-        kind = f"Content-Type: {JSON}\r\n" if answer.body else ""
+        size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {length}\r\n"
+        kind = f"Content-Type: {answer.content_type}\r\n" if length else ""
         head = (
             f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nDate: {self._server.date}\r\n"
             f"{asked}{more}{kind}{size}{end}\r\n"
         )
-        self._transport.write(head.encode("latin-1") + (b"" if bodiless else answer.body))
+        self._transport.write(head.encode("latin-1") + (answer.body if body else b""))
+        return keep_alive
+
+    def _written(self, *, keep_alive: bool) -> None:
+        """The answer is whole."""
         self._since = self._loop.time()
         if not keep_alive:
             self._ending = self._deaf = True

@@ -1,5 +1,6 @@
 """Who sent a request over HTTP, and whether they may: signed as AWS's clients sign, or with a key's token."""
 
+import functools
 from typing import Final, Protocol
 
 import structlog
@@ -22,7 +23,7 @@ _log = structlog.get_logger()
 
 class Gate(Protocol):
     def admit(self, asked: Asked) -> None:
-        """Raises what the caller is refused with. Where the body names it, the operation asks `permit`."""
+        """Raises what a caller is refused with. What else a body wants, the operation asks `permit` for."""
 
     def note(self, asked: Asked, outcome: str) -> None:
         """Writes down what changed something, or was to."""
@@ -44,14 +45,9 @@ class Locked:
 
     def admit(self, asked: Asked) -> None:
         key = asked.caller = self._key(asked.request)
-        action = _ACTIONS.get(asked.operation, asked.operation)
-
-        def ask(resource: str) -> None:
-            permit(key, action, resource)
-
-        asked.permit = ask
+        asked.permit = functools.partial(permit, key)
         if asked.operation != "CreateFunction":
-            ask(_resource(asked))
+            asked.permit(_ACTIONS.get(asked.operation, asked.operation), _resource(asked))
 
     def note(self, asked: Asked, outcome: str) -> None:
         _note(asked, outcome)

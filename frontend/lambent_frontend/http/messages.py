@@ -1,6 +1,6 @@
 """A request and its answer, whole, as the protocol reads and writes them."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,3 +33,9 @@ class Response:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those beside Content-Type, Content-Length, Date and Connection."""
+    content_type: str = JSON
+    """Of a body, if there is any."""
+    parts: AsyncIterator[bytes] | None = None
+    """The body piece by piece, in the place of `body`; each is asked for once the last was taken."""
+    size: int = 0
+    """Bytes of all parts together."""

@@ -7,6 +7,7 @@ from lambent_frontend.functions import Functions
 from lambent_frontend.http.absent import AbsentOperations
 from lambent_frontend.http.account import GetAccountSettings
 from lambent_frontend.http.api import Operation
+from lambent_frontend.http.downloads import Location
 from lambent_frontend.http.functions import FunctionOperations
 from lambent_frontend.http.invoke import Invoke
 from lambent_frontend.http.layers import LayerOperations
@@ -24,13 +25,14 @@ def operations(
     versions: Versions,
     layers: Layers,
     limits: Limits,
+    location: Location,
 ) -> Mapping[str, Operation]:
     """By their names in AWS's model."""
     return {
         "Invoke": Invoke(invoker),
         "GetAccountSettings": GetAccountSettings(catalogue, limits),
-        **FunctionOperations(functions, versions).operations(),
+        **FunctionOperations(functions, versions, location).operations(),
         **VersionOperations(versions).operations(),
-        **LayerOperations(layers).operations(),
+        **LayerOperations(layers, location).operations(),
         **AbsentOperations(functions).operations(),
     }

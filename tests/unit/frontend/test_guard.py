@@ -73,6 +73,46 @@ def test_every_method_of_every_service_has_its_row() -> None:
             ),
             [("PutFunctionConcurrency", "f")],
         ),
+        (
+            "CreateFunction",
+            functions_pb2.CreateFunctionRequest(
+                name="f",
+                publish=True,
+                configuration=functions_pb2.Configuration(
+                    layers=functions_pb2.LayerList(versions=["l:1", "arn:aws:lambda:x:1:layer:m:2"]),
+                    tags=functions_pb2.TagMap(),
+                ),
+            ),
+            [
+                ("CreateFunction", "f"),
+                ("TagResource", "f"),
+                ("PublishVersion", "f"),
+                ("GetLayerVersion", "layer:l"),
+                ("GetLayerVersion", "layer:m"),
+            ],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", zip_file=b"z", publish=True),
+            [("UpdateFunctionCode", "f"), ("PublishVersion", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", add_tags={"a": ""}),
+            [("TagResource", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", remove_tags=["a"]),
+            [("UntagResource", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(
+                name="f", configuration=functions_pb2.Configuration(tags=functions_pb2.TagMap())
+            ),
+            [("TagResource", "f"), ("UntagResource", "f")],
+        ),
         ("GetFunction", functions_pb2.GetFunctionRequest(name="f:live"), [("GetFunction", "f")]),
         ("ListFunctions", functions_pb2.ListFunctionsRequest(), [("ListFunctions", "")]),
         (

@@ -25,7 +25,7 @@ class Recorded:
 
     async def __call__(self, asked: Asked) -> Response:
         if asked.operation == "CreateFunction":
-            asked.permit(json.loads(asked.request.body)["FunctionName"])
+            asked.permit("CreateFunction", json.loads(asked.request.body)["FunctionName"])
         self.came.append(asked.operation)
         return Response(200)
 
