@@ -1,5 +1,6 @@
 """Lambda's HTTP API: a request to its operation, and whatever that fails with to its answer."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -42,13 +43,24 @@ class Api:
             said += f" for the {_WITH_EVENT.get(operation, operation)} operation"
         return Refused(413, "RequestEntityTooLargeException", said)
 
+    def whose(self, request: Request) -> str:
+        try:
+            _check_no_page(request)
+            return self._gate.look(request)
+        except LambentError as error:
+            self._note_refused(request)
+            raise refused(error) from None
+
+    def _note_refused(self, request: Request) -> None:
+        with contextlib.suppress(routes.UnknownPath, routes.WrongMethod):
+            found = routes.find(request.method, request.path, request.query)
+            self._gate.note(Asked(found.operation, request, found.path, found.query), "failed")
+
     async def answer(self, request: Request) -> Response:
-        if request.header(b"origin"):
-            said = (
-                "a web page sent this: whoever opens one in a browser here has not asked for it to "
-                "call functions"
-            )
-            return response(Refused(403, "AccessDeniedException", said))
+        try:
+            _check_no_page(request)
+        except Refused as error:
+            return response(error)
         if self._downloads is not None and request.path.startswith(downloads.PATH):
             return await _asked(self._downloads.answer(request))
         try:
@@ -80,6 +92,15 @@ class Api:
             return await operation(asked)
 
         return await _asked(admitted(), asked.arn)
+
+
+def _check_no_page(request: Request) -> None:
+    """Raises Refused."""
+    if request.header(b"origin"):
+        said = (
+            "a web page sent this: whoever opens one in a browser here has not asked for it to call functions"
+        )
+        raise Refused(403, "AccessDeniedException", said)
 
 
 async def _asked(answer: Awaitable[Response], arn: Callable[[], str] = str) -> Response:

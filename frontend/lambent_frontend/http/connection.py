@@ -8,7 +8,7 @@ and its answer given up.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
@@ -42,6 +42,12 @@ class Api(Protocol):
     def too_large(self, method: str, path: str) -> Refused:
         """What one with a larger body is told."""
 
+    def whose(self, request: Request) -> str:
+        """The access key that it is of, empty where nobody is asked. Raises Refused.
+
+        Asked before there is room for a larger body, and so by the head alone.
+        """
+
     async def answer(self, request: Request) -> Response: ...
 
 
@@ -53,6 +59,8 @@ class Server(Protocol):
     """Bytes that have come over all connections."""
     held: int
     """Bytes of bodies that are being read and answered."""
+    coming: Counter[str]
+    """Bytes of bodies that are not whole yet, by their access keys."""
     date: str
     """For the answers' Date."""
     stopping: bool
@@ -86,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._ending = False
         """The last answer was written."""
         self._dropped = 0
+        self._whose, self._size = "", 0
         self._since = self._loop.time()
         """When what is waited for began: the request's head, its body, the next request, the end."""
         self._forget()
@@ -94,6 +103,7 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         """Between two requests."""
+        self._no_longer_comes()
         self._begun = self._headed = False
         self._unparsed = self._size = 0
         """Bytes that have come since the parser last had something whole; bytes of the body."""
@@ -137,6 +147,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._deaf = self._ending = True
         self._waiting.clear()
+        self._no_longer_comes()
         self._hold(-self._held)
         if self._task is not None:
             self._task.cancel()
@@ -189,6 +200,12 @@ class Connection(asyncio.Protocol):
         self._most = self._server.api.most_body(method, path)
         self._since = self._loop.time()
         length = self._headers.get(b"content-length", b"0")
+        if int(length) > limits.UNASKED or b"transfer-encoding" in self._headers:
+            try:
+                self._whose = self._server.api.whose(self._request)
+            except Refused as error:
+                self._refuse(error)
+                return
         if int(length) > self._most:
             self._refuse_body()
         elif self._server.held > limits.HELD:  # by answers that nobody reads: a small event makes a large one
@@ -201,10 +218,15 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._size += len(data)
+        if self._whose:
+            self._server.coming[self._whose] += len(data)
         if self._size > self._most:
             self._refuse_body()
         elif self._server.held + len(data) > limits.HELD:
             self._refuse(_held_too_much())
+        elif self._server.coming[self._whose] > limits.COMING:
+            said = "as many bytes as may are coming of this access key: try again once others are there"
+            self._refuse(Refused(503, "ServiceException", said))
         else:
             self._hold(len(data))
             if not self._body:
@@ -327,6 +349,7 @@ class Connection(asyncio.Protocol):
             return
         self._deaf = True
         self._since = self._loop.time()
+        self._no_longer_comes()
         self._body = b""
         self._waiting.append(errors.response(refused))
         self._next()
@@ -361,6 +384,12 @@ class Connection(asyncio.Protocol):
     def _hold(self, size: int) -> None:
         self._held += size
         self._server.held += size
+
+    def _no_longer_comes(self) -> None:
+        """The body is whole, or given up."""
+        if self._whose:
+            self._server.coming[self._whose] -= self._size
+            self._whose = ""
 
     def check(self, now: float) -> None:
         """Ends what has taken too long; `now` is the loop's time. Called about once a second."""

@@ -11,7 +11,7 @@ from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.messages import Request
 from lambent_frontend.http.names import function_named, layer_named, layer_version_named
-from lambent_frontend.sigv4 import SignedRequest, is_signed, verify
+from lambent_frontend.sigv4 import SignedRequest, is_signed, verify, verify_head
 from lambent_proto.access import INVOKE, LAYER, AccessKey
 from lambent_proto.errors import InvalidRequest
 
@@ -22,6 +22,12 @@ _log = structlog.get_logger()
 
 
 class Gate(Protocol):
+    def look(self, request: Request) -> str:
+        """Whose request this is, by its head alone: a key's id, empty where nobody is asked.
+
+        Raises what can be told by then.
+        """
+
     def admit(self, asked: Asked) -> None:
         """Raises what a caller is refused with. What else a body wants, the operation asks `permit` for."""
 
@@ -31,6 +37,9 @@ class Gate(Protocol):
 
 class Open:
     """Nobody is asked."""
+
+    def look(self, request: Request) -> str:
+        return ""
 
     def admit(self, asked: Asked) -> None:
         pass
@@ -42,6 +51,12 @@ class Open:
 class Locked:
     def __init__(self, keys: AccessKeys) -> None:
         self._keys = keys
+
+    def look(self, request: Request) -> str:
+        authorization = request.header(b"authorization")
+        if not is_signed(authorization):
+            return self._keys.bearer(authorization).id
+        return verify_head(_as_signed(request), self._keys.secret, clock.unix_s())
 
     def admit(self, asked: Asked) -> None:
         key = asked.caller = self._key(asked.request)
@@ -56,9 +71,12 @@ class Locked:
         authorization = request.header(b"authorization")
         if not is_signed(authorization):
             return self._keys.bearer(authorization)
-        headers = {_text(name): _text(value) for name, value in request.headers.items()}
-        signed = SignedRequest(request.method, request.path, request.query, headers, request.body)
-        return self._keys.get(verify(signed, self._keys.secret, clock.unix_s()))
+        return self._keys.get(verify(_as_signed(request), self._keys.secret, clock.unix_s()))
+
+
+def _as_signed(request: Request) -> SignedRequest:
+    headers = {_text(name): _text(value) for name, value in request.headers.items()}
+    return SignedRequest(request.method, request.path, request.query, headers, request.body)
 
 
 def _text(header: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from email.utils import formatdate
 from typing import Final
 
@@ -24,6 +25,7 @@ class HttpServer:
     def __init__(self, api: Api) -> None:
         self.api = api
         self.held = 0
+        self.coming: Counter[str] = Counter()
         self.read = 0
         """Bytes that have come over all connections."""
         self.date = ""

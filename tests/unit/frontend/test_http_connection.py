@@ -274,6 +274,9 @@ class Faulty:
     def most_body(self, method: str, path: str) -> int:
         return 10
 
+    def whose(self, request: Request) -> str:
+        return ""
+
     def too_large(self, method: str, path: str) -> Exception:
         raise NotImplementedError
 
