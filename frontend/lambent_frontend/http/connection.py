@@ -17,7 +17,7 @@ import structlog
 
 from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
-from lambent_frontend.http.messages import JSON, Request, Response
+from lambent_frontend.http.messages import Request, Response
 from lambent_proto.errors import Internal, LostWithWorker
 
 _log = structlog.get_logger()
@@ -35,10 +35,10 @@ _GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Api(Protocol):
     """Who answers."""
 
-    def most_body(self, method: str, path: str) -> int:
+    def most_body(self, request: Request) -> int:
         """Bytes that the body of such a request may have."""
 
-    def too_large(self, method: str, path: str) -> Refused:
+    def too_large(self, request: Request) -> Refused:
         """What one with a larger body is told."""
 
     async def answer(self, request: Request) -> Response: ...
@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._forget()
         self._fresh = True
         """Nothing has come yet."""
+        self._source = ""
 
     def _forget(self) -> None:
         """Between two requests."""
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._unparsed = self._size = 0
         """Bytes that have come since the parser last had something whole; bytes of the body."""
         self._url = b""
-        self._headers: dict[bytes, bytes] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._most = 0
         self._request: Request | None = None
@@ -103,6 +104,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods alone
+        peer = transport.get_extra_info("peername")
+        self._source = str(peer[0]) if peer else ""
         if not self._server.opened(self):
             self._refuse(
                 Refused(503, "ServiceException", "there are too many connections: try again, or use fewer")
@@ -163,14 +166,14 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._headed:  # behind the body it would take the place of one that a proxy has set
-            self._headers[name.lower()] = value
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._headed = True
         self._unparsed = 0
         if self._deaf:
             return
-        if len(self._url) + sum(len(it) + len(value) for it, value in self._headers.items()) > limits.HEAD:
+        if len(self._url) + sum([len(name) + len(value) for name, value in self._fields]) > limits.HEAD:
             self._refuse(_large_head())
             return
         if self._parser.should_upgrade():
@@ -179,15 +182,17 @@ class Connection(asyncio.Protocol):
             return
         path, _, query = self._url.decode("latin-1").partition("?")
         method = self._parser.get_method().decode("latin-1")
-        self._request = Request(method, path, query, self._headers)
-        self._most = self._server.api.most_body(method, path)
+        headers = dict(self._fields)
+        request = Request(method, path, query, headers, fields=self._fields, source=self._source)
+        self._request = request
+        self._most = self._server.api.most_body(request)
         self._since = self._loop.time()
-        length = self._headers.get(b"content-length", b"0")
+        length = headers.get(b"content-length", b"0")
         if int(length) > self._most:
             self._refuse_body()
         elif self._server.held > limits.HELD:  # by answers that nobody reads: a small event makes a large one
             self._refuse(_held_too_much())
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
+        elif headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
             self._transport.write(_GOES_ON)
 
     def on_body(self, data: bytes) -> None:
@@ -262,13 +267,15 @@ class Connection(asyncio.Protocol):
     def _write(self, answer: Response, request_id: str, *, keep_alive: bool, bodiless: bool) -> None:
         keep_alive = keep_alive and not self._server.stopping
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
+        for cookie in answer.cookies:
+            more += f"Set-Cookie: {cookie}\r\n"
         asked = f"x-amzn-RequestId: {request_id}\r\n" if request_id else ""
         end = "" if keep_alive else "Connection: close\r\n"
         # A 204 has no length: RFC 9110, 8.6.
         size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(answer.body)}\r\n"
-        kind = f"Content-Type: {JSON}\r\n" if answer.body else ""
+        kind = f"Content-Type: {answer.content_type}\r\n" if answer.body else ""
         head = (
-            f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nDate: {self._server.date}\r\n"
+            f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}\r\nDate: {self._server.date}\r\n"
             f"{asked}{more}{kind}{size}{end}\r\n"
         )
         self._transport.write(head.encode("latin-1") + (b"" if bodiless else answer.body))
@@ -292,7 +299,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse_body(self) -> None:
         assert self._request is not None, "its head was whole"
-        self._refuse(self._server.api.too_large(self._request.method, self._request.path))
+        self._refuse(self._server.api.too_large(self._request))
 
     def _drop(self, size: int) -> None:
         self._dropped += size

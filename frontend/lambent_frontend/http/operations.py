@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.http.absent import AbsentOperations
 from lambent_frontend.http.account import GetAccountSettings
@@ -10,10 +11,13 @@ from lambent_frontend.http.api import Operation
 from lambent_frontend.http.functions import FunctionOperations
 from lambent_frontend.http.invoke import Invoke
 from lambent_frontend.http.layers import LayerOperations
+from lambent_frontend.http.policies import PolicyOperations
+from lambent_frontend.http.urls import UrlOperations
 from lambent_frontend.http.versions import VersionOperations
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.policies import Policies
 from lambent_frontend.versions import Versions
 
 
@@ -24,6 +28,8 @@ def operations(
     versions: Versions,
     layers: Layers,
     limits: Limits,
+    policies: Policies,
+    urls: FunctionUrls,
 ) -> Mapping[str, Operation]:
     """By their names in AWS's model."""
     return {
@@ -32,5 +38,7 @@ def operations(
         **FunctionOperations(functions, versions).operations(),
         **VersionOperations(versions).operations(),
         **LayerOperations(layers).operations(),
+        **PolicyOperations(policies).operations(),
+        **UrlOperations(urls).operations(),
         **AbsentOperations(functions).operations(),
     }
