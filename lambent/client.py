@@ -21,6 +21,7 @@ import grpc.aio
 from lambent.invocation_stream import InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of
 from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
+from lambent.urls import FunctionUrls, Policies
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
 from lambent_chassis.clock import monotonic_s
@@ -36,6 +37,8 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    policies_pb2_grpc,
+    urls_pb2_grpc,
     versions_pb2_grpc,
 )
 
@@ -79,6 +82,8 @@ class Client:
         self._layers = layers_pb2_grpc.LayersStub(channel)
         self._limits = limits_pb2_grpc.LimitsStub(channel)
         self._fleet = fleet_pb2_grpc.FleetStub(channel)
+        self.policies = Policies(policies_pb2_grpc.PoliciesStub(channel))
+        self.urls = FunctionUrls(urls_pb2_grpc.FunctionUrlsStub(channel))
         self.versions = Versions(versions_pb2_grpc.VersionsStub(channel))
         return self
 

@@ -7,18 +7,21 @@ The view lags behind etcd by a watch's delay. A change made here is answered onl
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from lambent_chassis.etcd import Change, Snapshot
 from lambent_proto import keys
 from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import Unconfirmed
 from lambent_proto.ids import FunctionName
+from lambent_proto.policies import Policy
+from lambent_proto.urls import FunctionUrl
 from lambent_proto.versions import Alias, decode_provisioned
 
 VISIBLE_WITHIN_S: Final = 10.0
 """How long a change waits for the view to have it before the caller is told of the delay."""
 
+T = TypeVar("T")
 Changed = Callable[[FunctionName, Definition | None, Definition | None], None]
 """Called for each version with the function's name and the definition before and now: None before it is made,
 and once it is deleted."""
@@ -40,6 +43,10 @@ class Deployed:
     aliases: dict[str, Alias] = field(default_factory=dict)
     provisioned: dict[str, int] = field(default_factory=dict)
     """What is to be ready, by version's number or alias."""
+    policies: dict[str, Policy] = field(default_factory=dict)
+    """By version's number or alias; the function's own by the empty text."""
+    urls: dict[str, FunctionUrl] = field(default_factory=dict)
+    """By alias; the function's own by the empty text."""
 
     def resolve(self, qualifier: str, chance: float) -> Definition | None:
         """What a call runs; `chance`, 0 to below 1, decides where an alias points to two versions."""
@@ -56,7 +63,8 @@ class Deployed:
 
     @property
     def empty(self) -> bool:
-        return self.latest is None and not (self.versions or self.aliases or self.provisioned)
+        beside = self.provisioned or self.policies or self.urls
+        return self.latest is None and not (self.versions or self.aliases or beside)
 
 
 class Catalogue:
@@ -68,6 +76,7 @@ class Catalogue:
         self._view: dict[FunctionName, Deployed] = {}
         self._names: list[FunctionName] | None = None
         """Sorted; None since one came or went."""
+        self._urls: dict[str, tuple[FunctionName, str]] = {}
         self._keys: set[str] = set()
         self._revision = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -96,6 +105,10 @@ class Catalogue:
         if self._names is None:
             self._names = sorted(name for name, deployed in self._view.items() if deployed.latest)
         return self._names
+
+    def of_url(self, url_id: str) -> tuple[FunctionName, str] | None:
+        """The function, and the alias or nothing, that has the URL of this id."""
+        return self._urls.get(url_id)
 
     async def follow(self) -> None:
         """Keeps the view; never returns. Run it for as long as the catalogue is used."""
@@ -127,13 +140,13 @@ class Catalogue:
             case "version":
                 self._set_version(name, deployed, part, None if value is None else Definition.decode(value))
             case "alias":
-                deployed.aliases.pop(part, None)
-                if value is not None:
-                    deployed.aliases[part] = Alias.decode(value)
+                _put(deployed.aliases, part, value, Alias.decode)
             case "provisioned":
-                deployed.provisioned.pop(part, None)
-                if value is not None:
-                    deployed.provisioned[part] = decode_provisioned(value)
+                _put(deployed.provisioned, part, value, decode_provisioned)
+            case "policy":
+                _put(deployed.policies, part, value, Policy.decode)
+            case "url":
+                self._set_url(name, deployed, part, value)
             case _:
                 pass  # a newer release's
         if deployed.empty:
@@ -159,6 +172,13 @@ class Catalogue:
             now = deployed.versions[number] = replace(now, concurrency=limit)
         if now != before:
             self._changed(name, before, now)
+
+    def _set_url(self, name: FunctionName, deployed: Deployed, qualifier: str, value: bytes | None) -> None:
+        if (before := deployed.urls.get(qualifier)) is not None:
+            self._urls.pop(before.id, None)
+        _put(deployed.urls, qualifier, value, FunctionUrl.decode)
+        if (now := deployed.urls.get(qualifier)) is not None:
+            self._urls[now.id] = name, qualifier
 
     def _wake(self) -> None:
         still = []
@@ -187,3 +207,10 @@ class Catalogue:
             raise Unconfirmed(
                 "the change is stored, but this frontend does not see it yet: read it again"
             ) from None
+
+
+def _put(into: dict[str, T], name: str, value: bytes | None, decode: Callable[[bytes], T]) -> None:
+    """Takes it out if there is no value."""
+    into.pop(name, None)
+    if value is not None:
+        into[name] = decode(value)

@@ -12,13 +12,16 @@ from lambent_frontend.access import AccessKeys
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
 from lambent_frontend.http.api import Api
+from lambent_frontend.http.doors import Doors
 from lambent_frontend.http.downloads import Downloads, shared_secret
 from lambent_frontend.http.gate import Locked, Open
 from lambent_frontend.http.operations import operations
 from lambent_frontend.http.server import HttpServer
+from lambent_frontend.http.url_door import UrlDoor
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
@@ -26,13 +29,22 @@ from lambent_frontend.limits import Limits, follow_concurrency
 from lambent_frontend.packages import Packages
 from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
+from lambent_frontend.policies import Policies
 from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.services import (
+    FunctionsService,
+    FunctionUrlsService,
+    LayersService,
+    LimitsService,
+    PoliciesService,
+    VersionsService,
+)
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
+from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
 from lambent_proto import keys, shards
@@ -81,6 +93,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
+        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base)
+        urls = FunctionUrls(catalogue, registry, hosts.address)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         invocations = Invocations(invoker)
         server = PublicServer(
@@ -90,13 +104,19 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             LayersService(layers),
             fleet,
             LimitsService(limits),
+            PoliciesService(policies),
+            FunctionUrlsService(urls),
             Guard(access_keys),
         )
         downloads = Downloads(packages, await shared_secret(etcd))
-        there = operations(invoker, catalogue, functions, versions, layers, limits, downloads.location)
-        http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys), downloads))
+        there = operations(
+            invoker, catalogue, functions, versions, layers, limits, policies, urls, downloads.location
+        )
+        api = Api(there, Open() if access_keys is None else Locked(access_keys), downloads)
+        http = HttpServer(Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
+        hosts.listening(http_port)
         try:
             await server.set_ready(True)
             started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")

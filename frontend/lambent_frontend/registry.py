@@ -1,4 +1,4 @@
-"""The only writer of functions, versions, aliases and what is kept ready: each change is one transaction.
+"""The only writer of functions, versions, aliases and what goes with them: each change is one transaction.
 
 Changes are decided on what etcd says, not on the view, and are fenced by what was read: whoever comes second
 is told, and nothing is half written. A change that names a version writes it once more, unchanged, so that it
@@ -76,6 +76,17 @@ class Parts:
         return {name: decode_provisioned(it.value) for name, it in self.provisioned.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A policy or a URL, as etcd has it, with what it is of: a function, a version or an alias."""
+
+    key: str
+    known: KeyValue | None
+    """None if there is none."""
+    owners: tuple[KeyValue, ...]
+    """The function, and the version or alias: it goes with them."""
+
+
 class Registry:
     def __init__(self, store: Store, catalogue: Catalogue) -> None:
         self._store = store
@@ -138,9 +149,9 @@ class Registry:
         return await self._write([Compare.mod_revision(key, stored.mod_revision)], [], publication)
 
     async def delete_version(self, name: FunctionName, number: str, parts: Parts) -> bool:
-        """With what is ready of it. False, and nothing is deleted, if something refers to it by now."""
+        """With what goes with it. False, and nothing is deleted, if something refers to it by now."""
         version = parts.versions[number]
-        changes = [Delete(version.key), Delete(keys.provisioned(name, number))]
+        changes = [Delete(version.key), *_with(name, number)]
         return await self._write([Compare.mod_revision(version.key, version.mod_revision)], changes)
 
     # Aliases, and what is ready
@@ -159,9 +170,9 @@ class Registry:
         return await self._write(fences, [Put(key, alias.encode()), *touched])
 
     async def delete_alias(self, name: FunctionName, alias: str, parts: Parts) -> bool:
-        """With what is ready for it. False, and nothing is deleted, if it was changed since `parts`."""
+        """With what goes with it. False, and nothing is deleted, if it was changed since `parts`."""
         known = parts.aliases[alias]
-        changes = [Delete(known.key), Delete(keys.provisioned(name, alias))]
+        changes = [Delete(known.key), *_with(name, alias)]
         return await self._write([_same(known)], changes)
 
     async def put_provisioned(self, stored: Stored, qualifier: str, count: int, parts: Parts) -> bool:
@@ -185,6 +196,30 @@ class Registry:
     async def delete_provisioned(self, known: KeyValue) -> bool:
         """False, and nothing is deleted, if it was changed since."""
         return await self._write([_same(known)], [Delete(known.key)])
+
+    # Policies and URLs
+
+    async def beside(self, name: FunctionName, qualifier: str, key: str) -> Beside | None:
+        """What this key holds of a function, or of the version or alias that `qualifier` names.
+
+        None if there is no such function, version or alias.
+        """
+        if "/" in name:
+            return None
+        owners = [await self._get(keys.function(name))]
+        if qualifier:
+            owned = keys.version if qualifier.isdecimal() else keys.alias
+            owners.append(await self._get(owned(name, qualifier)))
+        there = tuple(owner for owner in owners if owner is not None)
+        return Beside(key, await self._get(key), there) if len(there) == len(owners) else None
+
+    async def put_beside(self, beside: Beside, value: bytes) -> bool:
+        """False, and nothing is written, if it was changed since, or what it is of has gone."""
+        return await self._write(_fences(beside), [Put(beside.key, value)])
+
+    async def delete_beside(self, beside: Beside) -> bool:
+        """False, and nothing is deleted, if it was changed since."""
+        return await self._write(_fences(beside), [Delete(beside.key)])
 
     # One way to write
 
@@ -217,6 +252,17 @@ class Registry:
 
 def _same(known: KeyValue) -> Compare:
     return Compare.mod_revision(known.key, known.mod_revision)
+
+
+def _with(name: FunctionName, qualifier: str) -> list[Delete]:
+    """What goes with a version or an alias."""
+    return [Delete(key(name, qualifier)) for key in (keys.provisioned, keys.policy, keys.url)]
+
+
+def _fences(beside: Beside) -> list[Compare]:
+    """An owner that was changed is the same still; one that was made anew is another."""
+    same = [Compare.create_revision(owner.key, owner.create_revision) for owner in beside.owners]
+    return [_unchanged(beside.key, beside.known), *same]
 
 
 def _unchanged(key: str, known: KeyValue | None) -> Compare:

@@ -19,6 +19,10 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    policies_pb2,
+    policies_pb2_grpc,
+    urls_pb2,
+    urls_pb2_grpc,
     versions_pb2,
     versions_pb2_grpc,
 )
@@ -32,6 +36,8 @@ SERVICES: Final = tuple(
         (layers_pb2, "Layers"),
         (fleet_pb2, "Fleet"),
         (limits_pb2, "Limits"),
+        (policies_pb2, "Policies"),
+        (urls_pb2, "FunctionUrls"),
     )
 )
 
@@ -50,6 +56,8 @@ class PublicServer:
         layers: layers_pb2_grpc.LayersServicer,
         fleet: fleet_pb2_grpc.FleetServicer,
         limits: limits_pb2_grpc.LimitsServicer,
+        policies: policies_pb2_grpc.PoliciesServicer,
+        urls: urls_pb2_grpc.FunctionUrlsServicer,
         guard: Guard,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
@@ -60,6 +68,8 @@ class PublicServer:
             (layers_pb2_grpc.add_LayersServicer_to_server, layers, layers_pb2, "Layers"),
             (fleet_pb2_grpc.add_FleetServicer_to_server, fleet, fleet_pb2, "Fleet"),
             (limits_pb2_grpc.add_LimitsServicer_to_server, limits, limits_pb2, "Limits"),
+            (policies_pb2_grpc.add_PoliciesServicer_to_server, policies, policies_pb2, "Policies"),
+            (urls_pb2_grpc.add_FunctionUrlsServicer_to_server, urls, urls_pb2, "FunctionUrls"),
         ):
             add(guard.over(servicer, file.DESCRIPTOR.services_by_name[name]), self._server)
         self._health = health.aio.HealthServicer()

@@ -4,9 +4,10 @@ import ipaddress
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lambent_chassis.settings import Port, Settings
+from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
 
 LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -29,6 +30,9 @@ class FrontendSettings(Settings):
     http_host: str = "127.0.0.1"
     http_port: Port = 9000
     """For Lambda's HTTP API."""
+    url_base: str = ""
+    """What all function URLs have in common, without their ids: docs/urls.md. Empty: this machine, at
+    `http_port`."""
     auth: bool = True
     """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
     packages: str
@@ -51,6 +55,13 @@ class FrontendSettings(Settings):
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)
     """Size at which that file is put aside as `FILE.1` in the place of the one before, and begun anew."""
+
+    @field_validator("url_base")
+    @classmethod
+    def _some_base(cls, given: str) -> str:
+        if given and not is_base(given):
+            raise ValueError(f"{given!r} is not like https://lambda-url.example.com, maybe with :PORT")
+        return given
 
     @model_validator(mode="after")
     def _room_in_each_shard(self) -> Self:

@@ -54,14 +54,20 @@ DIFFERS: Final = {
     "ListLayerVersions": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
     **dict.fromkeys(
         (
-            *("ListEventSourceMappings", "ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
+            *("ListEventSourceMappings", "ListFunctionEventInvokeConfigs"),
             "ListCodeSigningConfigs",
         ),
         ("always empty: nothing makes any", "test_lists_are_empty"),
     ),
-    **dict.fromkeys(
-        ("GetPolicy", "GetFunctionUrlConfig", "GetFunctionEventInvokeConfig"),
-        ("always a 404: nothing makes any", "test_there_is_none"),
+    "GetFunctionEventInvokeConfig": ("always a 404: nothing makes any", "test_there_is_none"),
+    "AddPermission": (
+        "a policy decides who may call function URLs, and nothing else: docs/access.md",
+        "test_who_may_not_hears_no_more",
+    ),
+    "GetPolicy": ("its revision is its own, not the function's", "test_a_policy"),
+    "CreateFunctionUrlConfig": (
+        "URLs are http, below `lambda-url.localhost`, unless frontends are told another base",
+        "test_a_url_s_configuration",
     ),
     "GetFunctionCodeSigningConfig": ("no function has one", "test_what_is_always_so"),
     "GetRuntimeManagementConfig": ("always `Auto`", "test_what_is_always_so"),

@@ -9,20 +9,36 @@ from dataclasses import replace
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.policies import Policies
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.services import (
+    FunctionsService,
+    FunctionUrlsService,
+    LayersService,
+    LimitsService,
+    PoliciesService,
+    VersionsService,
+)
 from lambent_frontend.versions import Versions
 from lambent_proto.access import AccessKey
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
-from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc, limits_pb2_grpc, versions_pb2_grpc
+from lambent_proto.v1 import (
+    functions_pb2_grpc,
+    layers_pb2_grpc,
+    limits_pb2_grpc,
+    policies_pb2_grpc,
+    urls_pb2_grpc,
+    versions_pb2_grpc,
+)
 
 Done = Callable[[Answer | LambentError], None]
 
@@ -155,6 +171,21 @@ class NoLimits(limits_pb2_grpc.LimitsServicer):
     SetConcurrency = GetConcurrency  # type: ignore[assignment]
 
 
+class NoPolicies(policies_pb2_grpc.PoliciesServicer):
+    def AddPermission(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    GetPolicy = RemovePermission = AddPermission  # type: ignore[assignment]
+
+
+class NoUrls(urls_pb2_grpc.FunctionUrlsServicer):
+    def CreateFunctionUrl(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    GetFunctionUrl = UpdateFunctionUrl = ListFunctionUrls = CreateFunctionUrl  # type: ignore[assignment]
+    DeleteFunctionUrl = CreateFunctionUrl  # type: ignore[assignment]
+
+
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
@@ -163,6 +194,8 @@ async def serving(
     fleet: Fleet | None = None,
     limits: Limits | None = None,
     versions: Versions | None = None,
+    policies: Policies | None = None,
+    urls: FunctionUrls | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
@@ -174,6 +207,8 @@ async def serving(
         LayersService(layers) if layers else NoLayers(),
         fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         LimitsService(limits) if limits else NoLimits(),
+        PoliciesService(policies) if policies else NoPolicies(),
+        FunctionUrlsService(urls) if urls else NoUrls(),
         guard or Guard(None),
     )
     port = await server.start(address)

@@ -17,11 +17,10 @@ from lambent_proto.v1 import functions_pb2
 
 _LISTS: Final = {
     "ListFunctionEventInvokeConfigs": "FunctionEventInvokeConfigs",
-    "ListFunctionUrlConfigs": "FunctionUrlConfigs",
     "ListEventSourceMappings": "EventSourceMappings",
     "ListCodeSigningConfigs": "CodeSigningConfigs",
 }
-_SINGLE: Final = ("GetPolicy", "GetFunctionUrlConfig", "GetFunctionEventInvokeConfig")
+_SINGLE: Final = ("GetFunctionEventInvokeConfig",)
 
 
 class AbsentOperations:

@@ -30,15 +30,15 @@ class Api:
         self._gate = gate
         self._downloads = downloads
 
-    def most_body(self, method: str, path: str) -> int:
-        operation = _operation(method, path)
+    def most_body(self, request: Request) -> int:
+        operation = _operation(request.method, request.path)
         if operation in _WITH_EVENT:
             return limits.INVOKE_BODY
         return limits.PACKAGE_BODY if operation in _WITH_PACKAGE else limits.SMALL_BODY
 
-    def too_large(self, method: str, path: str) -> Refused:
-        operation = _operation(method, path)
-        said = f"Request must be smaller than {self.most_body(method, path)} bytes"
+    def too_large(self, request: Request) -> Refused:
+        operation = _operation(request.method, request.path)
+        said = f"Request must be smaller than {self.most_body(request)} bytes"
         if operation:
             said += f" for the {_WITH_EVENT.get(operation, operation)} operation"
         return Refused(413, "RequestEntityTooLargeException", said)

@@ -131,6 +131,38 @@ class PutProvisionedConcurrencyConfig(Body):
     ProvisionedConcurrentExecutions: Int32
 
 
+class AddPermission(Body):
+    StatementId: str
+    Action: str
+    Principal: str
+    SourceArn: str | None = None
+    SourceAccount: str | None = None
+    PrincipalOrgID: str | None = None
+    EventSourceToken: str | None = None
+    FunctionUrlAuthType: str | None = None
+    InvokedViaFunctionUrl: bool | None = None
+    RevisionId: str | None = None
+
+
+class CorsValue(Body):
+    AllowCredentials: bool | None = None
+    AllowHeaders: list[str] | None = None
+    AllowMethods: list[str] | None = None
+    AllowOrigins: list[str] | None = None
+    ExposeHeaders: list[str] | None = None
+    MaxAge: Int32 | None = None
+
+
+class UpdateFunctionUrlConfig(Body):
+    AuthType: str | None = None
+    Cors: CorsValue | None = None
+    InvokeMode: str | None = None
+
+
+class CreateFunctionUrlConfig(UpdateFunctionUrlConfig):
+    AuthType: str
+
+
 class LayerContent(Body):
     ZipFile: str | None = None
     S3Bucket: Anything = None

@@ -36,14 +36,14 @@ _GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Api(Protocol):
     """Who answers."""
 
-    def most_body(self, method: str, path: str) -> int:
+    def most_body(self, request: Request) -> int:
         """Bytes that the body of such a request may have."""
 
-    def too_large(self, method: str, path: str) -> Refused:
+    def too_large(self, request: Request) -> Refused:
         """What one with a larger body is told."""
 
     def whose(self, request: Request) -> str:
-        """The access key that it is of, empty where nobody is asked. Raises Refused.
+        """Whom its body counts for, such as an access key; empty where nobody is asked. Raises Refused.
 
         Asked before there is room for a larger body, and so by the head alone.
         """
@@ -60,7 +60,7 @@ class Server(Protocol):
     held: int
     """Bytes of bodies that are being read and answered."""
     coming: Counter[str]
-    """Bytes of bodies that are not whole yet, by their access keys."""
+    """Bytes of bodies that are not whole yet, by whom they count for."""
     date: str
     """For the answers' Date."""
     stopping: bool
@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._forget()
         self._fresh = True
         """Nothing has come yet."""
+        self._source = ""
 
     def _forget(self) -> None:
         """Between two requests."""
@@ -108,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._unparsed = self._size = 0
         """Bytes that have come since the parser last had something whole; bytes of the body."""
         self._url = b""
-        self._headers: dict[bytes, bytes] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._most = 0
         self._request: Request | None = None
@@ -117,6 +118,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods alone
+        peer = transport.get_extra_info("peername")
+        self._source = str(peer[0]) if peer else ""
         if not self._server.opened(self):
             self._refuse(
                 Refused(503, "ServiceException", "there are too many connections: try again, or use fewer")
@@ -180,14 +183,14 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._headed:  # behind the body it would take the place of one that a proxy has set
-            self._headers[name.lower()] = value
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._headed = True
         self._unparsed = 0
         if self._deaf:
             return
-        if len(self._url) + sum(len(it) + len(value) for it, value in self._headers.items()) > limits.HEAD:
+        if len(self._url) + sum([len(name) + len(value) for name, value in self._fields]) > limits.HEAD:
             self._refuse(_large_head())
             return
         if self._parser.should_upgrade():
@@ -196,13 +199,15 @@ class Connection(asyncio.Protocol):
             return
         path, _, query = self._url.decode("latin-1").partition("?")
         method = self._parser.get_method().decode("latin-1")
-        self._request = Request(method, path, query, self._headers)
-        self._most = self._server.api.most_body(method, path)
+        headers = dict(self._fields)
+        request = Request(method, path, query, headers, fields=self._fields, source=self._source)
+        self._request = request
+        self._most = self._server.api.most_body(request)
         self._since = self._loop.time()
-        length = self._headers.get(b"content-length", b"0")
-        if int(length) > limits.UNASKED or b"transfer-encoding" in self._headers:
+        length = headers.get(b"content-length", b"0")
+        if int(length) > limits.UNASKED or b"transfer-encoding" in headers:
             try:
-                self._whose = self._server.api.whose(self._request)
+                self._whose = self._server.api.whose(request)
             except Refused as error:
                 self._refuse(error)
                 return
@@ -210,7 +215,7 @@ class Connection(asyncio.Protocol):
             self._refuse_body()
         elif self._server.held > limits.HELD:  # by answers that nobody reads: a small event makes a large one
             self._refuse(_held_too_much())
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
+        elif headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
             self._transport.write(_GOES_ON)
 
     def on_body(self, data: bytes) -> None:
@@ -225,7 +230,7 @@ class Connection(asyncio.Protocol):
         elif self._server.held + len(data) > limits.HELD:
             self._refuse(_held_too_much())
         elif self._server.coming[self._whose] > limits.COMING:
-            said = "as many bytes as may are coming of this access key: try again once others are there"
+            said = "as many bytes as may are coming from the same caller: try again once others are there"
             self._refuse(Refused(503, "ServiceException", said))
         else:
             self._hold(len(data))
@@ -320,6 +325,8 @@ class Connection(asyncio.Protocol):
         """With the body, if it is there and wanted. Whether the connection stays afterwards."""
         keep_alive = keep_alive and not self._server.stopping
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
+        for cookie in answer.cookies:
+            more += f"Set-Cookie: {cookie}\r\n"
         asked = f"x-amzn-RequestId: {request_id}\r\n" if request_id else ""
         end = "" if keep_alive else "Connection: close\r\n"
         length = len(answer.body) or answer.size
@@ -327,7 +334,7 @@ class Connection(asyncio.Protocol):
         size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {length}\r\n"
         kind = f"Content-Type: {answer.content_type}\r\n" if length else ""
         head = (
-            f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nDate: {self._server.date}\r\n"
+            f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}\r\nDate: {self._server.date}\r\n"
             f"{asked}{more}{kind}{size}{end}\r\n"
         )
         self._transport.write(head.encode("latin-1") + (answer.body if body else b""))
@@ -356,7 +363,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse_body(self) -> None:
         assert self._request is not None, "its head was whole"
-        self._refuse(self._server.api.too_large(self._request.method, self._request.path))
+        self._refuse(self._server.api.too_large(self._request))
 
     def _drop(self, size: int) -> None:
         self._dropped += size

@@ -1,6 +1,6 @@
 """A request and its answer, whole, as the protocol reads and writes them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,10 @@ class Request:
     body: bytes = b""
     id: RequestId = field(default_factory=new_request_id)
     """What the answer's `x-amzn-RequestId` says; of an invocation its request id."""
+    fields: Sequence[tuple[bytes, bytes]] = ()
+    """All headers, in their order."""
+    source: str = ""
+    """The address that it came from."""
 
     def header(self, name: bytes) -> str:
         """Empty if it was not sent."""
@@ -32,9 +36,11 @@ class Response:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Those beside Content-Type, Content-Length, Date and Connection."""
+    """Those beside Content-Type, Content-Length, Date and Connection, as latin-1 carries them."""
     content_type: str = JSON
     """Of a body, if there is any."""
+    cookies: Sequence[str] = ()
+    """A Set-Cookie of its own for each."""
     parts: AsyncIterator[bytes] | None = None
     """The body piece by piece, in the place of `body`; each is asked for once the last was taken."""
     size: int = 0

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.http.absent import AbsentOperations
 from lambent_frontend.http.account import GetAccountSettings
@@ -11,10 +12,13 @@ from lambent_frontend.http.downloads import Location
 from lambent_frontend.http.functions import FunctionOperations
 from lambent_frontend.http.invoke import Invoke
 from lambent_frontend.http.layers import LayerOperations
+from lambent_frontend.http.policies import PolicyOperations
+from lambent_frontend.http.urls import UrlOperations
 from lambent_frontend.http.versions import VersionOperations
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.policies import Policies
 from lambent_frontend.versions import Versions
 
 
@@ -25,6 +29,8 @@ def operations(
     versions: Versions,
     layers: Layers,
     limits: Limits,
+    policies: Policies,
+    urls: FunctionUrls,
     location: Location,
 ) -> Mapping[str, Operation]:
     """By their names in AWS's model."""
@@ -34,5 +40,7 @@ def operations(
         **FunctionOperations(functions, versions, location).operations(),
         **VersionOperations(versions).operations(),
         **LayerOperations(layers, location).operations(),
+        **PolicyOperations(policies).operations(),
+        **UrlOperations(urls).operations(),
         **AbsentOperations(functions).operations(),
     }

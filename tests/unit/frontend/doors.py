@@ -14,6 +14,7 @@ from botocore.config import Config
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.downloads import Downloads
@@ -24,7 +25,9 @@ from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
+from lambent_frontend.policies import Policies
 from lambent_frontend.registry import Registry
+from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_proto.ids import FunctionName
 from lambent_proto.internal import control_pb2
@@ -77,7 +80,10 @@ async def door(
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=WAITING_S)
         downloads = Downloads(store, b"the fleet's")
         layers_too = Layers(layers, store)
-        there = operations(invoker, catalogue, functions, versions, layers_too, limits, downloads.location)
+        policies, urls = Policies(catalogue, registry), FunctionUrls(catalogue, registry, Hosts("").address)
+        there = operations(
+            invoker, catalogue, functions, versions, layers_too, limits, policies, urls, downloads.location
+        )
         async with listening(Api(there, gate(), downloads)) as (_, port):
             yield Door(port, catalogue, aws_client(port, **credentials))
     finally:

@@ -19,11 +19,16 @@ from lambent_proto.v1 import (
     invoke_pb2_grpc,
     layers_pb2,
     limits_pb2,
+    policies_pb2,
+    urls_pb2,
     versions_pb2,
 )
 from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
-FILES = (invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2)
+FILES = (
+    *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
+    urls_pb2,
+)
 
 
 def key(*rules: str) -> AccessKey:

@@ -140,5 +140,5 @@ async def test_who_goes_away_before_the_answer_leaves_a_line_too() -> None:
 
 def test_actions_are_lambdas_or_our_own() -> None:
     own = {"InvokeFunction", "SetConcurrency", "ListInstances", "ListNodes", "DrainNode", "Explain"}
-    own |= {"CountReasons", "GetShadow", "ReadLogs"}
+    own |= {"CountReasons", "GetShadow", "ReadLogs", "InvokeFunctionUrl"}
     assert ACTIONS - own <= OPERATIONS.keys()
