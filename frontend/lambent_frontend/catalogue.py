@@ -7,14 +7,17 @@ The view lags behind etcd by a watch's delay. A change made here is answered onl
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from lambent_chassis.etcd import Change, Snapshot
 from lambent_proto import keys
 from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import NotReady
+from lambent_proto.event_invoke import EventInvoke
 from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned
+
+T = TypeVar("T")
 
 VISIBLE_WITHIN_S: Final = 10.0
 """How long a change waits for the view to have it before the caller is told of the delay."""
@@ -40,6 +43,8 @@ class Deployed:
     aliases: dict[str, Alias] = field(default_factory=dict)
     provisioned: dict[str, int] = field(default_factory=dict)
     """What is to be ready, by version's number or alias."""
+    event_invoke: dict[str, EventInvoke] = field(default_factory=dict)
+    """What is configured for asynchronous calls, by version's number, alias, or `$LATEST`."""
 
     def resolve(self, qualifier: str, chance: float) -> Definition | None:
         """What a call runs; `chance`, 0 to below 1, decides where an alias points to two versions."""
@@ -51,7 +56,9 @@ class Deployed:
 
     @property
     def empty(self) -> bool:
-        return self.latest is None and not (self.versions or self.aliases or self.provisioned)
+        return self.latest is None and not (
+            self.versions or self.aliases or self.provisioned or self.event_invoke
+        )
 
 
 class Catalogue:
@@ -118,13 +125,11 @@ class Catalogue:
             case "version":
                 self._set_version(name, deployed, part, None if value is None else Definition.decode(value))
             case "alias":
-                deployed.aliases.pop(part, None)
-                if value is not None:
-                    deployed.aliases[part] = Alias.decode(value)
+                _set_part(deployed.aliases, part, value, Alias.decode)
             case "provisioned":
-                deployed.provisioned.pop(part, None)
-                if value is not None:
-                    deployed.provisioned[part] = decode_provisioned(value)
+                _set_part(deployed.provisioned, part, value, decode_provisioned)
+            case "event-invoke":
+                _set_part(deployed.event_invoke, part, value, EventInvoke.decode)
             case _:
                 pass  # a newer release's
         if deployed.empty:
@@ -176,3 +181,10 @@ class Catalogue:
             raise NotReady(
                 "the change is stored, but this frontend does not see it yet: read it again"
             ) from None
+
+
+def _set_part(parts: dict[str, T], name: str, value: bytes | None, decode: Callable[[bytes], T]) -> None:
+    if value is None:
+        parts.pop(name, None)
+    else:
+        parts[name] = decode(value)

@@ -2,6 +2,7 @@
 
 import base64
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -35,7 +36,10 @@ class Functions:
         packages: Packages,
         layers: LayerCatalogue,
         limits: Limits,
+        check_destination: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`check_destination` raises InvalidRequest for what no dead letters go to."""
+        self._check_destination = check_destination
         self._limits = limits
         self._catalogue = catalogue
         self._registry = registry
@@ -127,6 +131,8 @@ class Functions:
     async def _changes(self, configuration: functions_pb2.Configuration) -> dict[str, Any]:
         """What the configuration sets of a Definition."""
         changes = checked_changes(configuration)
+        if dead_letter := changes.get("dead_letter"):
+            self._check_destination(dead_letter)
         if configuration.HasField("layers"):
             named = named_layers(configuration.layers.versions)
             changes["layers"] = tuple([(await self._layers.get(*layer)).layer for layer in named])
@@ -176,6 +182,7 @@ def described(definition: Definition) -> functions_pb2.Function:
         require=definition.require,
         prefer=definition.prefer,
         apart=definition.apart,
+        dead_letter=definition.dead_letter,
         role=definition.role,
         tags=definition.tags,
     )

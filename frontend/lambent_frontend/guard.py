@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
+from lambent_frontend.queue.destinations import function_of_arn
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
@@ -76,8 +77,23 @@ def _of_none(action: str) -> Callable[[Any], Iterable[Need]]:
     return lambda request: [(action, "")]
 
 
+def _sending_to(*destinations: str) -> Iterable[Need]:
+    """A function that records or dead letters go to is called with each of them."""
+    for destination in destinations:
+        if function := function_of_arn(destination):
+            yield INVOKE, function[0]
+
+
+def _configuring(action: str) -> Callable[[Any], Iterable[Need]]:
+    return lambda request: [
+        (action, _function(request.function_name)),
+        *_sending_to(request.settings.on_success, request.settings.on_failure),
+    ]
+
+
 def _creating(request: Any) -> Iterable[Need]:
     yield "CreateFunction", request.name
+    yield from _sending_to(request.configuration.dead_letter)
     if request.configuration.HasField("concurrency"):
         yield "PutFunctionConcurrency", request.name
 
@@ -89,6 +105,7 @@ def _updating(request: Any) -> Iterable[Need]:
         yield "UpdateFunctionCode", request.name
     if "concurrency" in changed:
         yield "PutFunctionConcurrency", request.name
+    yield from _sending_to(request.configuration.dead_letter)
     if changed - {"concurrency"} or not (request.zip_file or changed):
         yield "UpdateFunctionConfiguration", request.name
 
@@ -118,6 +135,15 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "ListLayers": _of_none("ListLayers"),
     "ListLayerVersions": _of_layer("ListLayerVersions"),
     "DeleteLayerVersion": _of_layer("DeleteLayerVersion"),
+    "GetAsyncInvocation": _of_function("GetAsyncInvocation"),
+    "ListAsyncInvocations": _of_function("ListAsyncInvocations"),
+    "CancelAsyncInvocation": _of_function("CancelAsyncInvocation"),
+    "RedriveAsyncInvocation": _of_function("RedriveAsyncInvocation"),
+    "PutEventInvokeConfig": _configuring("PutFunctionEventInvokeConfig"),
+    "UpdateEventInvokeConfig": _configuring("UpdateFunctionEventInvokeConfig"),
+    "GetEventInvokeConfig": _of_function("GetFunctionEventInvokeConfig"),
+    "DeleteEventInvokeConfig": _of_function("DeleteFunctionEventInvokeConfig"),
+    "ListEventInvokeConfigs": _of_function("ListFunctionEventInvokeConfigs"),
     "GetConcurrency": _of_none("GetAccountSettings"),
     "SetConcurrency": _of_none("SetConcurrency"),
     "ListInstances": _of_function("ListInstances"),

@@ -24,6 +24,7 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_proto import keys
 from lambent_proto.definition import Definition
 from lambent_proto.errors import NotReady
+from lambent_proto.event_invoke import EventInvoke
 from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned, encode_provisioned
 
@@ -63,6 +64,7 @@ class Parts:
     versions: dict[str, KeyValue] = field(default_factory=dict)
     aliases: dict[str, KeyValue] = field(default_factory=dict)
     provisioned: dict[str, KeyValue] = field(default_factory=dict)
+    event_invoke: dict[str, KeyValue] = field(default_factory=dict)
 
     def alias(self, name: str) -> Alias | None:
         return Alias.decode(self.aliases[name].value) if name in self.aliases else None
@@ -95,7 +97,12 @@ class Registry:
         parts = Parts()
         for item in items:
             key = keys.of_function_key(item.key)
-            kinds = {"version": parts.versions, "alias": parts.aliases, "provisioned": parts.provisioned}
+            kinds = {
+                "version": parts.versions,
+                "alias": parts.aliases,
+                "provisioned": parts.provisioned,
+                "event-invoke": parts.event_invoke,
+            }
             kinds.get(key.kind, {})[key.name] = item
         return parts
 
@@ -140,9 +147,9 @@ class Registry:
         return await self._write(fences, [version, Put(counter, number.encode())])
 
     async def delete_version(self, name: FunctionName, number: str, parts: Parts) -> bool:
-        """With what is ready of it. False, and nothing is deleted, if something refers to it by now."""
+        """With what goes with it. False, and nothing is deleted, if something refers to it by now."""
         version = parts.versions[number]
-        changes = [Delete(version.key), Delete(keys.provisioned(name, number))]
+        changes = [Delete(it) for it in (version.key, *_of_qualifier(name, number))]
         return await self._write([Compare.mod_revision(version.key, version.mod_revision)], changes)
 
     # Aliases, and what is ready
@@ -161,9 +168,9 @@ class Registry:
         return await self._write(fences, [Put(key, alias.encode()), *touched])
 
     async def delete_alias(self, name: FunctionName, alias: str, parts: Parts) -> bool:
-        """With what is ready for it. False, and nothing is deleted, if it was changed since `parts`."""
+        """With what goes with it. False, and nothing is deleted, if it was changed since `parts`."""
         known = parts.aliases[alias]
-        changes = [Delete(known.key), Delete(keys.provisioned(name, alias))]
+        changes = [Delete(it) for it in (known.key, *_of_qualifier(name, alias))]
         return await self._write([_same(known)], changes)
 
     async def put_provisioned(self, stored: Stored, qualifier: str, count: int, parts: Parts) -> bool:
@@ -185,6 +192,25 @@ class Registry:
         return await self._write(fences, [Put(key, encode_provisioned(count)), *again])
 
     async def delete_provisioned(self, known: KeyValue) -> bool:
+        """False, and nothing is deleted, if it was changed since."""
+        return await self._write([_same(known)], [Delete(known.key)])
+
+    async def put_event_invoke(
+        self, stored: Stored, qualifier: str, value: EventInvoke, parts: Parts
+    ) -> bool:
+        """False, and nothing is written, if it, or what it is for, was changed since `parts`."""
+        name = stored.definition.name
+        key = keys.event_invoke(name, qualifier)
+        of = parts.versions.get(qualifier) or parts.aliases.get(qualifier)
+        again = [of] if of else []
+        fences = [
+            Compare.mod_revision(keys.function(name), stored.mod_revision),
+            _unchanged(key, parts.event_invoke.get(qualifier)),
+            *map(_same, again),
+        ]
+        return await self._write(fences, [Put(key, value.encode()), *(Put(it.key, it.value) for it in again)])
+
+    async def delete_event_invoke(self, known: KeyValue) -> bool:
         """False, and nothing is deleted, if it was changed since."""
         return await self._write([_same(known)], [Delete(known.key)])
 
@@ -220,6 +246,11 @@ class Registry:
             return 0
         name = keys.of_function_key(change.key).function
         raise NotReady(f"whether {name!r} was changed is not known: read it again before deciding ({lost})")
+
+
+def _of_qualifier(name: FunctionName, qualifier: str) -> list[str]:
+    """Keys of what goes with a version or an alias."""
+    return [keys.provisioned(name, qualifier), keys.event_invoke(name, qualifier)]
 
 
 def _same(known: KeyValue) -> Compare:

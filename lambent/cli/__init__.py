@@ -6,6 +6,7 @@ from typing import Final, NoReturn
 
 import click
 
+from lambent.cli.async_calls import async_calls
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.drain import drain
@@ -46,6 +47,7 @@ for command in (
     provisioned,
     layer,
     invoke,
+    async_calls,
     logs,
     ps,
     nodes,

@@ -12,6 +12,7 @@
     │   ├── FunctionExists
     │   ├── AliasExists
     │   ├── NotProvisioned
+    │   ├── NotConfigured
     │   ├── InUse
     │   ├── RevisionMismatch
     │   ├── NoCredentials
@@ -21,6 +22,7 @@
     │   └── AccessDenied
     └── PlatformError      we failed or are full; the same request may succeed later
         ├── Throttled
+        ├── QueueFull
         ├── DeadlinePassed
         ├── LostWithWorker
         ├── NotReady
@@ -115,6 +117,13 @@ class NotProvisioned(CallerError):
     status = "NOT_FOUND"
 
 
+class NotConfigured(CallerError):
+    """Nothing is configured for the asynchronous calls of this function, version or alias."""
+
+    reason = "NOT_CONFIGURED"
+    status = "NOT_FOUND"
+
+
 class InUse(CallerError):
     """Something else refers to it."""
 
@@ -171,6 +180,13 @@ class Throttled(PlatformError):
     status = "RESOURCE_EXHAUSTED"
     throttle_reason: str = ""
     """Lambda's name for why, such as ConcurrentInvocationLimitExceeded; empty where it has none."""
+
+
+class QueueFull(PlatformError):
+    """The event was not taken: the queue of asynchronous calls has no room for it. It never ran."""
+
+    reason = "QUEUE_FULL"
+    status = "RESOURCE_EXHAUSTED"
 
 
 class DeadlinePassed(PlatformError):

@@ -11,8 +11,9 @@ FUNCTIONS: Final = "/lambent/fn/"
 """All that a function is, so that one watch hears of it in the order in which it was changed.
 
 `NAME` is its definition, `NAME/version/N` a published one, which never changes, `NAME/alias/A` an alias,
-`NAME/provisioned/Q` how many instances a version or alias has ready, a decimal number. Compared and swapped
-on their mod_revision, written on deploy only.
+`NAME/provisioned/Q` how many instances a version or alias has ready, a decimal number, and
+`NAME/event-invoke/Q` what is configured for its asynchronous calls. Compared and swapped on their
+mod_revision, written on deploy only.
 """
 
 VERSION_NUMBERS: Final = "/lambent/version-number/"
@@ -77,6 +78,10 @@ def provisioned(name: FunctionName, qualifier: str) -> str:
     return f"{of_function(name)}provisioned/{qualifier}"
 
 
+def event_invoke(name: FunctionName, qualifier: str) -> str:
+    return f"{of_function(name)}event-invoke/{qualifier}"
+
+
 def version_number(name: FunctionName) -> str:
     return VERSION_NUMBERS + name
 
@@ -138,7 +143,7 @@ class OfFunction(NamedTuple):
 
     function: FunctionName
     kind: str
-    """`latest`, `version`, `alias` or `provisioned`; others are a newer release's."""
+    """`latest`, `version`, `alias`, `provisioned` or `event-invoke`; others are a newer release's."""
     name: str
     """The version's number, the alias's name, the qualifier; empty for `latest`."""
 

@@ -22,7 +22,7 @@ def test_lists_are_empty(aws: Any, name: str) -> None:
 
 def test_there_is_none(aws: Any, name: str) -> None:
     create(aws, name)
-    for get in (aws.get_policy, aws.get_function_url_config, aws.get_function_event_invoke_config):
+    for get in (aws.get_policy, aws.get_function_url_config):
         with pytest.raises(aws.exceptions.ResourceNotFoundException, match="you requested does not exist"):
             get(FunctionName=name)
         with pytest.raises(aws.exceptions.ResourceNotFoundException, match="Function not found"):

@@ -16,12 +16,11 @@ from lambent_frontend.http.messages import Response
 from lambent_proto.v1 import functions_pb2
 
 _LISTS: Final = {
-    "ListFunctionEventInvokeConfigs": "FunctionEventInvokeConfigs",
     "ListFunctionUrlConfigs": "FunctionUrlConfigs",
     "ListEventSourceMappings": "EventSourceMappings",
     "ListCodeSigningConfigs": "CodeSigningConfigs",
 }
-_SINGLE: Final = ("GetPolicy", "GetFunctionUrlConfig", "GetFunctionEventInvokeConfig")
+_SINGLE: Final = ("GetPolicy", "GetFunctionUrlConfig")
 
 
 class AbsentOperations:

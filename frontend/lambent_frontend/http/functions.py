@@ -8,6 +8,7 @@ from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
 from lambent_frontend.http.asked import Asked, choice
 from lambent_frontend.http.errors import invalid, not_there
+from lambent_frontend.http.gate import permit_sending
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import Named, function_arn, function_named
 from lambent_frontend.versions import Versions
@@ -47,7 +48,7 @@ class FunctionOperations:
         asked.permit(named.name)
         if named.qualifier:
             raise invalid(f"a function is created without a qualifier, and {named.qualifier!r} is one")
-        configuration = _configuration(body)
+        configuration = _configuration(asked, body)
         if body.Tags is not None:
             configuration.tags.tags.update(body.Tags)
         request = functions_pb2.CreateFunctionRequest(
@@ -93,7 +94,7 @@ class FunctionOperations:
         named = _latest_of(asked)
         body = bodies.read(asked, bodies.UpdateFunctionConfiguration)
         request = functions_pb2.UpdateFunctionRequest(
-            name=named.name, configuration=_configuration(body), revision_id=body.RevisionId or ""
+            name=named.name, configuration=_configuration(asked, body), revision_id=body.RevisionId or ""
         )
         try:
             return shapes.answer(200, _latest(await self._functions.update_function(request)))
@@ -205,8 +206,8 @@ def _tagged(asked: Asked) -> Named:
     return named
 
 
-def _configuration(body: bodies.Configuration) -> functions_pb2.Configuration:
-    """What the body sets. Raises Refused."""
+def _configuration(asked: Asked, body: bodies.Configuration) -> functions_pb2.Configuration:
+    """What the body sets. Raises Refused, and AccessDenied for a function as dead letters' target."""
     configuration = functions_pb2.Configuration(
         runtime=body.Runtime,
         handler=body.Handler,
@@ -216,6 +217,9 @@ def _configuration(body: bodies.Configuration) -> functions_pb2.Configuration:
         tmp_mb=body.EphemeralStorage.Size if body.EphemeralStorage else None,
         role=body.Role,
     )
+    if body.DeadLetterConfig is not None:
+        configuration.dead_letter = body.DeadLetterConfig.TargetArn or ""
+        permit_sending(asked, configuration.dead_letter)
     if body.Environment is not None:
         variables = body.Environment.Variables or {}
         configuration.environment.CopyFrom(functions_pb2.Environment(variables=variables))

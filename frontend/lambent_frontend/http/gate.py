@@ -10,12 +10,15 @@ from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.messages import Request
 from lambent_frontend.http.names import function_named, layer_named, layer_version_named
+from lambent_frontend.queue.destinations import function_of_arn
 from lambent_frontend.sigv4 import SignedRequest, is_signed, verify
 from lambent_proto.access import INVOKE, LAYER, AccessKey
 from lambent_proto.errors import InvalidRequest
 
-_ACTIONS: Final = {"Invoke": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
+_ACTIONS: Final = {"Invoke": INVOKE, "InvokeAsync": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
 """Those whose action AWS calls otherwise than the operation."""
+
+_INVOKES: Final = frozenset({"Invoke", "InvokeAsync"})
 
 _log = structlog.get_logger()
 
@@ -65,6 +68,15 @@ class Locked:
         return self._keys.get(verify(signed, self._keys.secret, clock.unix_s()))
 
 
+def permit_sending(asked: Asked, *destinations: str) -> None:
+    """A function that records or dead letters go to is called with each of them: the caller has to be allowed
+    that. Raises AccessDenied.
+    """
+    for destination in destinations:
+        if asked.caller and (function := function_of_arn(destination)):
+            permit(asked.caller, INVOKE, function[0])
+
+
 def _text(header: bytes) -> str:
     """So that the bytes which were signed come back of it, whatever they are."""
     return header.decode(errors="surrogateescape")
@@ -94,7 +106,7 @@ def _noted(asked: Asked) -> str:
 
 
 def _note(asked: Asked, outcome: str) -> None:
-    if asked.request.method == "GET" or asked.operation == "Invoke":
+    if asked.request.method == "GET" or asked.operation in _INVOKES:
         return
     _log.info(
         "audit",

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 
 from lambent_chassis.etcd import Etcd, EtcdServer, find_etcd
 from lambent_chassis.objects import open_store
+from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.calling import Calling
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies
 from lambent_frontend.http.api import Api
@@ -30,6 +33,8 @@ from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
+from lambent_frontend.queue.adapters import adapters
+from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.registry import Registry
 from lambent_frontend.versions import Versions
 from lambent_proto.ids import FunctionName
@@ -213,7 +218,17 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         functions = Functions(catalogue, registry, packages, layers, limits)
         versions = Versions(catalogue, registry, limits, described)
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)
-        there = operations(invoker, catalogue, functions, versions, Layers(layers, packages), limits)
+        configs = EventInvokes(catalogue, registry, Destinations(adapters(), ("*",)).check)
+        there = operations(
+            Calling(invoker),
+            catalogue,
+            functions,
+            versions,
+            Layers(layers, packages),
+            limits,
+            AsyncInvocations(None),
+            configs,
+        )
         yield Api(there, Open())
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
