@@ -12,14 +12,16 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import grpc
 import grpc.aio
 
+from lambent.async_invocations import AsyncInvocations
 from lambent.invocation_stream import InvocationStream
-from lambent.messages import Invocation, Priority, configuration_of
+from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
 from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
 from lambent.urls import FunctionUrls, Policies
 from lambent.versions import Versions
@@ -28,10 +30,12 @@ from lambent_chassis.clock import monotonic_s
 from lambent_proto.errors import NotReady
 from lambent_proto.status import from_rpc
 from lambent_proto.v1 import (
+    async_invocations_pb2_grpc,
     fleet_pb2,
     fleet_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
+    invoke_pb2,
     invoke_pb2_grpc,
     layers_pb2,
     layers_pb2_grpc,
@@ -85,6 +89,9 @@ class Client:
         self.policies = Policies(policies_pb2_grpc.PoliciesStub(channel))
         self.urls = FunctionUrls(urls_pb2_grpc.FunctionUrlsStub(channel))
         self.versions = Versions(versions_pb2_grpc.VersionsStub(channel))
+        self.async_invocations = AsyncInvocations(
+            async_invocations_pb2_grpc.AsyncInvocationsStub(channel), self._invocations
+        )
         return self
 
     async def __aexit__(
@@ -105,6 +112,7 @@ class Client:
         priority: Priority = "normal",
         tenant: str = "",
         sticky_key: str = "",
+        idempotency_key: str = "",
     ) -> Invocation:
         """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
 
@@ -112,13 +120,20 @@ class Client:
         `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
         timeout. Of calls that wait for the same function those of a higher `priority` are served first, and
         in one class the tenants take turns. Calls with one `sticky_key` go to the instance that served it
-        last, or else to its node, where that costs no wait. Raises a LambentError.
+        last, or else to its node, where that costs no wait. Of a function's calls with one `idempotency_key`
+        the first is run, and all get its answer. `async_invocations.begin` is for what nobody waits for.
+        Raises a LambentError.
         """
         ends_at = None if timeout_s is None else monotonic_s() + timeout_s
         left_s = timeout_s
         for pause_s in (*pauses(self._retries), None):
             try:
-                return await self._stream_for_all().invoke(
+                invoke = (
+                    partial(self._invoke_once, idempotency_key)
+                    if idempotency_key
+                    else self._stream_for_all().invoke
+                )
+                return await invoke(
                     name,
                     payload,
                     tail=tail,
@@ -135,6 +150,19 @@ class Client:
                     raise
                 await asyncio.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
+
+    async def _invoke_once(
+        self,
+        idempotency_key: str,
+        name: str,
+        payload: bytes | object,
+        *,
+        timeout_s: float | None,
+        **said: Any,
+    ) -> Invocation:
+        request = invoke_pb2.InvokeRequest(idempotency_key=idempotency_key)
+        fill_request(request, name, payload, timeout_s=timeout_s, **said)
+        return invocation_of(await answer(self._invocations.Invoke(request, timeout=timeout_s)))
 
     async def map(
         self,

@@ -47,6 +47,7 @@ _MODELS: Final[dict[str, type[Settings]]] = {
 
 _OF_ONE_PART: Final = (
     "name",
+    "data",
     "packages",
     "auth",
     "port",
@@ -285,7 +286,8 @@ class Fleet:
             "http_port": plan.http_port,
             "auth": self.auth,
         }
-        return {"packages": str(_folder(self._data / "packages")), **where, **self.plan.frontend}
+        folders = {"packages": str(_folder(self._data / "packages")), "data": str(self._data / "frontend")}
+        return {**folders, **where, **self.plan.frontend}
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
         told = {"name": name, "etcd": self.etcd, "shards": self.plan.shards, **settings}

@@ -95,7 +95,7 @@ class Counted(NamedTuple):
     """What is counted of calls."""
 
     what: str
-    """`warm`, `cold`, `snapstart`, `waited`, `refused` or `outcome`."""
+    """`warm`, `cold`, `snapstart`, `waited`, `refused` or `outcome`; of asynchronous calls `attempt`."""
     reason: str
     """From the closed lists in docs/explain.md; an outcome as fleet.proto has it."""
 
@@ -115,6 +115,9 @@ class Dispatcher(Protocol):
 
         `done` is not called after this. A call that is over is none of its business: no effect.
         """
+
+    def under_way(self, request_id: RequestId) -> bool:
+        """Whether something of the call waits or runs, heard or not: no other may have its id meanwhile."""
 
     def explain(self, request_id: RequestId) -> Explained | None:
         """None once it is forgotten, or if it was never served here."""

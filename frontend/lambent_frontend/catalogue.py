@@ -13,6 +13,7 @@ from lambent_chassis.etcd import Change, Snapshot
 from lambent_proto import keys
 from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import Unconfirmed
+from lambent_proto.event_invoke import EventInvoke
 from lambent_proto.ids import FunctionName
 from lambent_proto.policies import Policy
 from lambent_proto.urls import FunctionUrl
@@ -47,6 +48,8 @@ class Deployed:
     """By version's number or alias; the function's own by the empty text."""
     urls: dict[str, FunctionUrl] = field(default_factory=dict)
     """By alias; the function's own by the empty text."""
+    event_invoke: dict[str, EventInvoke] = field(default_factory=dict)
+    """What is configured for asynchronous calls, by version's number, alias, or `$LATEST`."""
 
     def resolve(self, qualifier: str, chance: float) -> Definition | None:
         """What a call runs; `chance`, 0 to below 1, decides where an alias points to two versions."""
@@ -63,7 +66,7 @@ class Deployed:
 
     @property
     def empty(self) -> bool:
-        beside = self.provisioned or self.policies or self.urls
+        beside = self.provisioned or self.policies or self.urls or self.event_invoke
         return self.latest is None and not (self.versions or self.aliases or beside)
 
 
@@ -147,6 +150,8 @@ class Catalogue:
                 _put(deployed.policies, part, value, Policy.decode)
             case "url":
                 self._set_url(name, deployed, part, value)
+            case "event-invoke":
+                _put(deployed.event_invoke, part, value, EventInvoke.decode)
             case _:
                 pass  # a newer release's
         if deployed.empty:

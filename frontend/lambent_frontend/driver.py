@@ -128,6 +128,9 @@ class Driver:
             self._over(pending)
         self.feed(on.InvocationAbandoned(request_id, monotonic_s()))
 
+    def under_way(self, request_id: RequestId) -> bool:
+        return request_id in self._pending
+
     def explain(self, request_id: RequestId) -> Explained | None:
         found = self._finished.get(request_id)
         if found is None:

@@ -3,7 +3,7 @@
 import base64
 import uuid
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, Final
@@ -46,7 +46,10 @@ class Functions:
         packages: Packages,
         layers: LayerCatalogue,
         limits: Limits,
+        check_destination: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`check_destination` raises InvalidRequest for what no dead letters go to."""
+        self._check_destination = check_destination
         self._limits = limits
         self._catalogue = catalogue
         self._registry = registry
@@ -159,6 +162,8 @@ class Functions:
     async def _changes(self, configuration: functions_pb2.Configuration) -> dict[str, Any]:
         """What the configuration sets of a Definition."""
         changes = checked_changes(configuration)
+        if dead_letter := changes.get("dead_letter"):
+            self._check_destination(dead_letter)
         if configuration.HasField("layers"):
             named = named_layers(configuration.layers.versions)
             changes["layers"] = tuple([(await self._layers.get(*layer)).layer for layer in named])
@@ -237,6 +242,7 @@ def described(definition: Definition) -> functions_pb2.Function:
         require=definition.require,
         prefer=definition.prefer,
         apart=definition.apart,
+        dead_letter=definition.dead_letter,
         role=definition.role,
         tags=definition.tags,
     )

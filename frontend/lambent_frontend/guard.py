@@ -16,7 +16,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
-from lambent_frontend.needs import Need, creating, updating
+from lambent_frontend.needs import Need, creating, sending_to, updating
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
@@ -75,6 +75,13 @@ def _of_none(action: str) -> Callable[[Any], Iterable[Need]]:
     return lambda request: [(action, "")]
 
 
+def _configuring(action: str) -> Callable[[Any], Iterable[Need]]:
+    return lambda request: [
+        (action, _function(request.function_name)),
+        *sending_to(request.settings.on_success, request.settings.on_failure),
+    ]
+
+
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
     "InvokeStream": lambda _: (),
@@ -108,6 +115,15 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "ListLayers": _of_none("ListLayers"),
     "ListLayerVersions": _of_layer("ListLayerVersions"),
     "DeleteLayerVersion": _of_layer("DeleteLayerVersion"),
+    "GetAsyncInvocation": _of_function("GetAsyncInvocation"),
+    "ListAsyncInvocations": _of_function("ListAsyncInvocations"),
+    "CancelAsyncInvocation": _of_function("CancelAsyncInvocation"),
+    "RedriveAsyncInvocation": _of_function("RedriveAsyncInvocation"),
+    "PutEventInvokeConfig": _configuring("PutFunctionEventInvokeConfig"),
+    "UpdateEventInvokeConfig": _configuring("UpdateFunctionEventInvokeConfig"),
+    "GetEventInvokeConfig": _of_function("GetFunctionEventInvokeConfig"),
+    "DeleteEventInvokeConfig": _of_function("DeleteFunctionEventInvokeConfig"),
+    "ListEventInvokeConfigs": _of_function("ListFunctionEventInvokeConfigs"),
     "GetConcurrency": _of_none("GetAccountSettings"),
     "SetConcurrency": _of_none("SetConcurrency"),
     "ListInstances": _of_function("ListInstances"),

@@ -3,8 +3,9 @@ Lambda."""
 
 from collections.abc import Iterable
 
+from lambent_frontend.queue.destinations import function_of_arn
 from lambent_frontend.rules import layer_name
-from lambent_proto.access import LAYER
+from lambent_proto.access import INVOKE, LAYER
 from lambent_proto.v1 import functions_pb2
 
 Need = tuple[str, str]
@@ -44,3 +45,11 @@ def _of_both(
         yield "PublishVersion", request.name
     for version in request.configuration.layers.versions:
         yield "GetLayerVersion", LAYER + layer_name(version)
+    yield from sending_to(request.configuration.dead_letter)
+
+
+def sending_to(*destinations: str) -> Iterable[Need]:
+    """A function that records or dead letters go to is invoked with each of them."""
+    for destination in destinations:
+        if function := function_of_arn(destination):
+            yield INVOKE, function[0]

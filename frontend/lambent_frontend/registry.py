@@ -23,6 +23,7 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_proto import keys
 from lambent_proto.definition import Definition
 from lambent_proto.errors import NotReady
+from lambent_proto.event_invoke import EventInvoke
 from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned, encode_provisioned
 
@@ -64,6 +65,7 @@ class Parts:
     versions: dict[str, KeyValue] = field(default_factory=dict)
     aliases: dict[str, KeyValue] = field(default_factory=dict)
     provisioned: dict[str, KeyValue] = field(default_factory=dict)
+    event_invoke: dict[str, KeyValue] = field(default_factory=dict)
 
     def alias(self, name: str) -> Alias | None:
         return Alias.decode(self.aliases[name].value) if name in self.aliases else None
@@ -107,7 +109,12 @@ class Registry:
         parts = Parts()
         for item in items:
             key = keys.of_function_key(item.key)
-            kinds = {"version": parts.versions, "alias": parts.aliases, "provisioned": parts.provisioned}
+            kinds = {
+                "version": parts.versions,
+                "alias": parts.aliases,
+                "provisioned": parts.provisioned,
+                "event-invoke": parts.event_invoke,
+            }
             kinds.get(key.kind, {})[key.name] = item
         return parts
 
@@ -221,6 +228,25 @@ class Registry:
         """False, and nothing is deleted, if it was changed since."""
         return await self._write(_fences(beside), [Delete(beside.key)])
 
+    async def put_event_invoke(
+        self, stored: Stored, qualifier: str, value: EventInvoke, parts: Parts
+    ) -> bool:
+        """False, and nothing is written, if it, or what it is for, was changed since `parts`."""
+        name = stored.definition.name
+        key = keys.event_invoke(name, qualifier)
+        of = parts.versions.get(qualifier) or parts.aliases.get(qualifier)
+        again = [of] if of else []
+        fences = [
+            Compare.mod_revision(keys.function(name), stored.mod_revision),
+            _unchanged(key, parts.event_invoke.get(qualifier)),
+            *map(_same, again),
+        ]
+        return await self._write(fences, [Put(key, value.encode()), *(Put(it.key, it.value) for it in again)])
+
+    async def delete_event_invoke(self, known: KeyValue) -> bool:
+        """False, and nothing is deleted, if it was changed since."""
+        return await self._write([_same(known)], [Delete(known.key)])
+
     # One way to write
 
     async def _get(self, key: str) -> KeyValue | None:
@@ -256,7 +282,8 @@ def _same(known: KeyValue) -> Compare:
 
 def _with(name: FunctionName, qualifier: str) -> list[Delete]:
     """What goes with a version or an alias."""
-    return [Delete(key(name, qualifier)) for key in (keys.provisioned, keys.policy, keys.url)]
+    parts = keys.provisioned, keys.policy, keys.url, keys.event_invoke
+    return [Delete(key(name, qualifier)) for key in parts]
 
 
 def _fences(beside: Beside) -> list[Compare]:

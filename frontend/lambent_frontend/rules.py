@@ -286,4 +286,5 @@ _SCALARS: Final[dict[Any, Any]] = {
     "snapstart": bool,
     "apart": bool,
     "role": _role,
+    "dead_letter": str,
 }

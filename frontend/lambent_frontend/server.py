@@ -9,6 +9,8 @@ from grpc_reflection.v1alpha import reflection
 from lambent_chassis import grpc_options
 from lambent_frontend.guard import Guard
 from lambent_proto.v1 import (
+    async_invocations_pb2,
+    async_invocations_pb2_grpc,
     fleet_pb2,
     fleet_pb2_grpc,
     functions_pb2,
@@ -38,6 +40,7 @@ SERVICES: Final = tuple(
         (limits_pb2, "Limits"),
         (policies_pb2, "Policies"),
         (urls_pb2, "FunctionUrls"),
+        (async_invocations_pb2, "AsyncInvocations"),
     )
 )
 
@@ -58,6 +61,7 @@ class PublicServer:
         limits: limits_pb2_grpc.LimitsServicer,
         policies: policies_pb2_grpc.PoliciesServicer,
         urls: urls_pb2_grpc.FunctionUrlsServicer,
+        async_invocations: async_invocations_pb2_grpc.AsyncInvocationsServicer,
         guard: Guard,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
@@ -70,6 +74,12 @@ class PublicServer:
             (limits_pb2_grpc.add_LimitsServicer_to_server, limits, limits_pb2, "Limits"),
             (policies_pb2_grpc.add_PoliciesServicer_to_server, policies, policies_pb2, "Policies"),
             (urls_pb2_grpc.add_FunctionUrlsServicer_to_server, urls, urls_pb2, "FunctionUrls"),
+            (
+                async_invocations_pb2_grpc.add_AsyncInvocationsServicer_to_server,
+                async_invocations,
+                async_invocations_pb2,
+                "AsyncInvocations",
+            ),
         ):
             add(guard.over(servicer, file.DESCRIPTOR.services_by_name[name]), self._server)
         self._health = health.aio.HealthServicer()

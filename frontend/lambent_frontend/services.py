@@ -5,6 +5,8 @@ from typing import Any
 
 import grpc.aio
 
+from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.layers import Layers
@@ -13,6 +15,8 @@ from lambent_frontend.policies import Policies
 from lambent_frontend.versions import Versions
 from lambent_proto.status import errors_as_status
 from lambent_proto.v1 import (
+    async_invocations_pb2,
+    async_invocations_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
     layers_pb2,
@@ -248,3 +252,63 @@ class FunctionUrlsService(urls_pb2_grpc.FunctionUrlsServicer):
         self, request: urls_pb2.DeleteFunctionUrlRequest, context: Context
     ) -> urls_pb2.DeleteFunctionUrlResponse:
         return await self._urls.delete(request)
+
+
+class AsyncInvocationsService(async_invocations_pb2_grpc.AsyncInvocationsServicer):
+    def __init__(self, invocations: AsyncInvocations, configs: EventInvokes) -> None:
+        self._invocations = invocations
+        self._configs = configs
+
+    @errors_as_status
+    async def GetAsyncInvocation(
+        self, request: async_invocations_pb2.GetAsyncInvocationRequest, context: Context
+    ) -> async_invocations_pb2.AsyncInvocation:
+        return await self._invocations.get(request)
+
+    @errors_as_status
+    async def ListAsyncInvocations(
+        self, request: async_invocations_pb2.ListAsyncInvocationsRequest, context: Context
+    ) -> async_invocations_pb2.ListAsyncInvocationsResponse:
+        return await self._invocations.list(request)
+
+    @errors_as_status
+    async def CancelAsyncInvocation(
+        self, request: async_invocations_pb2.CancelAsyncInvocationRequest, context: Context
+    ) -> async_invocations_pb2.AsyncInvocation:
+        return await self._invocations.cancel(request)
+
+    @errors_as_status
+    async def RedriveAsyncInvocation(
+        self, request: async_invocations_pb2.RedriveAsyncInvocationRequest, context: Context
+    ) -> async_invocations_pb2.AsyncInvocation:
+        return await self._invocations.redrive(request)
+
+    @errors_as_status
+    async def PutEventInvokeConfig(
+        self, request: async_invocations_pb2.PutEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.EventInvokeConfig:
+        return await self._configs.put(request)
+
+    @errors_as_status
+    async def UpdateEventInvokeConfig(
+        self, request: async_invocations_pb2.UpdateEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.EventInvokeConfig:
+        return await self._configs.update(request)
+
+    @errors_as_status
+    async def GetEventInvokeConfig(
+        self, request: async_invocations_pb2.GetEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.EventInvokeConfig:
+        return await self._configs.get(request)
+
+    @errors_as_status
+    async def DeleteEventInvokeConfig(
+        self, request: async_invocations_pb2.DeleteEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.DeleteEventInvokeConfigResponse:
+        return await self._configs.delete(request)
+
+    @errors_as_status
+    async def ListEventInvokeConfigs(
+        self, request: async_invocations_pb2.ListEventInvokeConfigsRequest, context: Context
+    ) -> async_invocations_pb2.ListEventInvokeConfigsResponse:
+        return await self._configs.list(request)

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from lambent_chassis.settings import Port, Settings
+from lambent_chassis.settings import CommaSeparated, Port, Settings
 from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
 
@@ -51,6 +51,22 @@ class FrontendSettings(Settings):
     """Longest wait for an instance where the caller sets no deadline."""
     linger_s: float = Field(default=0.1, ge=0)
     """How long an idle instance's lease is kept for the next call before it is given back."""
+    data: Path | None = None
+    """Folder of its own, for the queue of asynchronous calls. None: it takes none."""
+    queue_mb: int = Field(default=10_000, ge=1)
+    """What the queue may grow to; what there is no room for is refused."""
+    queue_spare_mb: int = Field(default=64, ge=1)
+    """Left free on the queue's disk, so that what was taken can end."""
+    queue_concurrency: int = Field(default=100, ge=1)
+    """Most asynchronous calls of one function that run, or stand in line, at one time."""
+    queue_results_s: float = Field(default=3600.0, gt=0)
+    """How long it is known what became of an asynchronous call, and what an idempotency key stands for."""
+    queue_dead_s: float = Field(default=14 * 86_400.0, gt=0)
+    """The same of a call that was given up, with its event."""
+    destinations: CommaSeparated | None = None
+    """Patterns, as of file names, of what the records of asynchronous calls may be sent to, such as
+    `https://hooks.example.com/*`. None: anything where nobody is asked for an access key, else nothing but
+    functions."""
     record: Path | None = None
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)

@@ -36,6 +36,9 @@ class Shards:
         for driver in self._drivers:  # one of them knows it, if any
             driver.abandon(request_id)
 
+    def under_way(self, request_id: RequestId) -> bool:
+        return any(driver.under_way(request_id) for driver in self._drivers)
+
     def explain(self, request_id: RequestId) -> Explained | None:
         found = (driver.explain(request_id) for driver in self._drivers)
         return next((it for it in found if it is not None), None)

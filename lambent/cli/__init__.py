@@ -6,6 +6,7 @@ from typing import Final, NoReturn
 
 import click
 
+from lambent.cli.async_calls import async_calls
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.drain import drain
@@ -49,6 +50,7 @@ for command in (
     permission,
     layer,
     invoke,
+    async_calls,
     logs,
     ps,
     nodes,

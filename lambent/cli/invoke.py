@@ -37,6 +37,15 @@ FUNCTION_FAILED: Final = 1
     metavar="KEY",
     help="Prefer the instance, or else the node, that served this key last.",
 )
+@click.option(
+    "--async", "as_event", is_flag=True, help="Do not wait: print the request id, once it is on disk."
+)
+@click.option(
+    "--idempotency-key",
+    default="",
+    metavar="KEY",
+    help="Calls with one key are run once, and answered alike.",
+)
 @click.option("--tail", is_flag=True, help="Print the end of its log to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on standard error how, why and where it started.")
 @json_option
@@ -52,6 +61,8 @@ async def invoke(
     priority: "Priority",
     tenant: str,
     sticky_key: str,
+    as_event: bool,
+    idempotency_key: str,
     tail: bool,
     verbose: bool,
     as_json: bool,
@@ -63,6 +74,14 @@ async def invoke(
     """
     payload = _payload(stdin, data, file)
     target = f"{name}:{qualifier}" if qualifier else name
+    if as_event:
+        if tail or timeout_s is not None:
+            raise click.UsageError(
+                "--tail and --timeout are for calls that are waited for, not with --async."
+            )
+        rights = {"priority": priority, "tenant": tenant, "sticky_key": sticky_key}
+        await _begin(client, target, payload, as_json, idempotency_key=idempotency_key, **rights)
+        return 0
     done = await client.invoke(
         target,
         payload,
@@ -71,6 +90,7 @@ async def invoke(
         priority=priority,
         tenant=tenant,
         sticky_key=sticky_key,
+        idempotency_key=idempotency_key,
     )
     if as_json:
         _print_json(done)
@@ -86,6 +106,16 @@ async def invoke(
         click.echo(f"lambent: the function failed: {_reason(done.payload)}", err=True)
         return FUNCTION_FAILED
     return 0
+
+
+async def _begin(client: "Client", target: str, payload: bytes, as_json: bool, **said: Any) -> None:
+    request_id = await client.async_invocations.begin(target, payload, **said)
+    if as_json:
+        from lambent.cli.output import print_json
+
+        print_json({"request_id": request_id})
+    else:
+        click.echo(request_id)
 
 
 def _payload(stdin: str | None, data: str | None, file: BinaryIO | None) -> bytes:

@@ -17,6 +17,7 @@
     │   ├── PolicyTooLong
     │   ├── UrlExists
     │   ├── UnknownUrl
+    │   ├── NotConfigured
     │   ├── InUse
     │   ├── RevisionMismatch
     │   ├── NoCredentials
@@ -26,6 +27,7 @@
     │   └── AccessDenied
     └── PlatformError      we failed or are full; the same request may succeed later
         ├── Throttled
+        ├── QueueFull
         ├── DeadlinePassed
         ├── LostWithWorker
         ├── NotReady
@@ -154,6 +156,13 @@ class UnknownUrl(CallerError):
     status = "NOT_FOUND"
 
 
+class NotConfigured(CallerError):
+    """Nothing is configured for the asynchronous calls of this function, version or alias."""
+
+    reason = "NOT_CONFIGURED"
+    status = "NOT_FOUND"
+
+
 class InUse(CallerError):
     """Something else refers to it."""
 
@@ -210,6 +219,13 @@ class Throttled(PlatformError):
     status = "RESOURCE_EXHAUSTED"
     throttle_reason: str = ""
     """Lambda's name for why, such as ConcurrentInvocationLimitExceeded; empty where it has none."""
+
+
+class QueueFull(PlatformError):
+    """The event was not taken: the queue of asynchronous calls has no room for it. It never ran."""
+
+    reason = "QUEUE_FULL"
+    status = "RESOURCE_EXHAUSTED"
 
 
 class DeadlinePassed(PlatformError):

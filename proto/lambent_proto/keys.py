@@ -11,9 +11,10 @@ FUNCTIONS: Final = "/lambent/fn/"
 """All that a function is, so that one watch hears of it in the order in which it was changed.
 
 `NAME` is its definition, `NAME/version/N` a published one, which never changes, `NAME/alias/A` an alias,
-`NAME/provisioned/Q` how many instances a version or alias has ready, a decimal number. `NAME/policy/Q` and
-`NAME/url/Q` are the resource policy and the URL of a version or alias, `NAME/policy/` and `NAME/url/` the
-function's own. Compared and swapped on their mod_revision, written on deploy only.
+`NAME/provisioned/Q` how many instances a version or alias has ready, a decimal number, and
+`NAME/event-invoke/Q` what is configured for its asynchronous calls. `NAME/policy/Q` and `NAME/url/Q` are the
+resource policy and the URL of a version or alias, `NAME/policy/` and `NAME/url/` the function's own. Compared
+and swapped on their mod_revision, written on deploy only.
 """
 
 VERSION_NUMBERS: Final = "/lambent/version-number/"
@@ -90,6 +91,10 @@ def url(name: FunctionName, qualifier: str) -> str:
     return f"{of_function(name)}url/{qualifier}"
 
 
+def event_invoke(name: FunctionName, qualifier: str) -> str:
+    return f"{of_function(name)}event-invoke/{qualifier}"
+
+
 def version_number(name: FunctionName) -> str:
     return VERSION_NUMBERS + name
 
@@ -151,7 +156,8 @@ class OfFunction(NamedTuple):
 
     function: FunctionName
     kind: str
-    """`latest`, `version`, `alias`, `provisioned`, `policy` or `url`; others are a newer release's."""
+    """`latest`, `version`, `alias`, `provisioned`, `policy`, `url` or `event-invoke`; others are a newer
+    release's."""
     name: str
     """The version's number, the alias's name, the qualifier; empty for `latest`, and where there is none."""
 

@@ -19,7 +19,7 @@ PAGE: Final = HERE.parents[1] / "docs" / "compatibility.md"
 _WHOLE: Final = (
     "`Active` at once, never `Pending`. `Role` is kept and gives no rights. What is not there is refused "
     "with 501 "
-    "where it says something: code in S3, images, `VpcConfig`, `DeadLetterConfig`, `KMSKeyArn`, "
+    "where it says something: code in S3, images, `VpcConfig`, `KMSKeyArn`, "
     "`FileSystemConfigs`, "
     "`TracingConfig` but `PassThrough`, architectures other than the frontend's, and what is newer than those"
 )
@@ -36,12 +36,11 @@ DIFFERS: Final = {
     "DeleteFunction": ("204 without a body, as AWS did for years", "test_deleting"),
     "Invoke": (
         (
-            "`Event` is not there: 501; nor are tenants and durable executions. What may have run and whose "
-            "outcome is "
+            "Tenants and durable executions are not there: 501. What may have run and whose outcome is "
             "unknown is 520, so that no client sends it again. An event above 256 KB that is no JSON is a "
             "function error"
         ),
-        "test_asynchronous_invocation_is_not_there",
+        "test_tenants_are_not_there",
         "test_a_large_event_that_is_no_json",
     ),
     "GetProvisionedConcurrencyConfig": ("no `LastModified`", "test_provisioned_concurrency"),
@@ -54,12 +53,11 @@ DIFFERS: Final = {
     "ListLayerVersions": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
     **dict.fromkeys(
         (
-            *("ListEventSourceMappings", "ListFunctionEventInvokeConfigs"),
+            "ListEventSourceMappings",
             "ListCodeSigningConfigs",
         ),
         ("always empty: nothing makes any", "test_lists_are_empty"),
     ),
-    "GetFunctionEventInvokeConfig": ("always a 404: nothing makes any", "test_there_is_none"),
     "AddPermission": (
         "a policy decides who may call function URLs, and nothing else: docs/access.md",
         "test_who_may_not_hears_no_more",
@@ -68,6 +66,17 @@ DIFFERS: Final = {
     "CreateFunctionUrlConfig": (
         "URLs are http, below `lambda-url.localhost`, unless frontends are told another base",
         "test_a_url_s_configuration",
+    ),
+    **dict.fromkeys(
+        (
+            *("PutFunctionEventInvokeConfig", "UpdateFunctionEventInvokeConfig"),
+            *("GetFunctionEventInvokeConfig", "ListFunctionEventInvokeConfigs"),
+        ),
+        (
+            "destinations are what [async.md](async.md) names, not SNS, S3 or EventBridge",
+            "test_what_is_not_configured",
+            "test_a_failure_is_told_to_both_of_its_destinations",
+        ),
     ),
     "GetFunctionCodeSigningConfig": ("no function has one", "test_what_is_always_so"),
     "GetRuntimeManagementConfig": ("always `Auto`", "test_what_is_always_so"),

@@ -110,7 +110,7 @@ def test_published_at_once(aws: Any, name: str) -> None:
         ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "NotImplementedException", "S3"),
         ({"PackageType": "Image"}, "NotImplementedException", "images"),
         ({"VpcConfig": {"SubnetIds": ["s"]}}, "NotImplementedException", "VpcConfig"),
-        ({"DeadLetterConfig": {"TargetArn": "arn"}}, "NotImplementedException", "DeadLetterConfig"),
+        ({"DeadLetterConfig": {"TargetArn": "arn"}}, "InvalidParameterValueException", "is no destination"),
         ({"Architectures": ["z80"]}, "NotImplementedException", "Architectures"),
     ],
 )

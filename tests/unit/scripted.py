@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from lambent_frontend.access import AccessKeys
+from lambent_frontend.calling import Calling
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.function_urls import FunctionUrls
@@ -32,6 +33,7 @@ from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
 from lambent_proto.v1 import (
+    async_invocations_pb2_grpc,
     functions_pb2_grpc,
     layers_pb2_grpc,
     limits_pb2_grpc,
@@ -81,6 +83,9 @@ class ScriptedDispatcher:
     def abandon(self, request_id: RequestId) -> None:
         self.abandoned.append(request_id)
         self._changed.set()
+
+    def under_way(self, request_id: RequestId) -> bool:
+        return request_id in self.held
 
     def explain(self, request_id: RequestId) -> Explained | None:
         return self.explained.get(request_id)
@@ -186,6 +191,18 @@ class NoUrls(urls_pb2_grpc.FunctionUrlsServicer):
     DeleteFunctionUrl = CreateFunctionUrl  # type: ignore[assignment]
 
 
+class NoAsyncInvocations(async_invocations_pb2_grpc.AsyncInvocationsServicer):
+    """For tests of the other services."""
+
+    def GetAsyncInvocation(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    ListAsyncInvocations = CancelAsyncInvocation = GetAsyncInvocation  # type: ignore[assignment]
+    RedriveAsyncInvocation = PutEventInvokeConfig = GetAsyncInvocation  # type: ignore[assignment]
+    UpdateEventInvokeConfig = GetEventInvokeConfig = GetAsyncInvocation  # type: ignore[assignment]
+    DeleteEventInvokeConfig = ListEventInvokeConfigs = GetAsyncInvocation  # type: ignore[assignment]
+
+
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
@@ -201,7 +218,7 @@ async def serving(
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
-        Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S)),
+        Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S))),
         FunctionsService(functions) if functions else NoFunctions(),
         VersionsService(versions) if versions else NoVersions(),
         LayersService(layers) if layers else NoLayers(),
@@ -209,6 +226,7 @@ async def serving(
         LimitsService(limits) if limits else NoLimits(),
         PoliciesService(policies) if policies else NoPolicies(),
         FunctionUrlsService(urls) if urls else NoUrls(),
+        NoAsyncInvocations(),
         guard or Guard(None),
     )
     port = await server.start(address)

@@ -38,6 +38,10 @@ class SnapStartValue(Body):
     ApplyOn: str = "None"
 
 
+class DeadLetterValue(Body):
+    TargetArn: str | None = None
+
+
 class Configuration(Body):
     """What CreateFunction and UpdateFunctionConfiguration have in common."""
 
@@ -52,7 +56,7 @@ class Configuration(Body):
     EphemeralStorage: StorageValue | None = None
     SnapStart: SnapStartValue | None = None
     VpcConfig: Anything = None
-    DeadLetterConfig: Anything = None
+    DeadLetterConfig: DeadLetterValue | None = None
     KMSKeyArn: Anything = None
     TracingConfig: Anything = None
     FileSystemConfigs: Anything = None
@@ -177,6 +181,21 @@ class PublishLayerVersion(Body):
     CompatibleRuntimes: list[str] | None = None
     CompatibleArchitectures: list[str] | None = None
     LicenseInfo: str | None = None
+
+
+class DestinationValue(Body):
+    Destination: str | None = None
+
+
+class DestinationsValue(Body):
+    OnSuccess: DestinationValue | None = None
+    OnFailure: DestinationValue | None = None
+
+
+class FunctionEventInvokeConfig(Body):
+    MaximumRetryAttempts: Int32 | None = None
+    MaximumEventAgeInSeconds: Int32 | None = None
+    DestinationConfig: DestinationsValue | None = None
 
 
 class TagResource(Body):

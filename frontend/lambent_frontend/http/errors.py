@@ -102,6 +102,11 @@ def _alias_exists(error: LambentError, arn: str) -> Refused:
     return Refused(409, "ResourceConflictException", f"Alias already exists: {arn}", detail=error.message)
 
 
+def _not_configured(error: LambentError, arn: str) -> Refused:
+    said = f"The function {arn} doesn't have an EventInvokeConfig"
+    return Refused(404, "ResourceNotFoundException", said, detail=error.message)
+
+
 def _throttled(error: LambentError, _: str) -> Refused:
     why = error.throttle_reason if isinstance(error, errors.Throttled) else ""
     fields = {"Reason": why} if why else {}
@@ -132,6 +137,7 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.PolicyTooLong: _plain(400, "PolicyLengthExceededException"),
     errors.UrlExists: _plain(409, "ResourceConflictException"),
     errors.UnknownUrl: _plain(404, "ResourceNotFoundException"),
+    errors.NotConfigured: _not_configured,
     errors.InUse: _plain(409, "ResourceConflictException"),
     errors.RevisionMismatch: _worded(412, "PreconditionFailedException", _CHANGED),
     errors.NoCredentials: _worded(403, "MissingAuthenticationTokenException", "Missing Authentication Token"),
@@ -142,6 +148,7 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.BadSignature: _plain(403, "InvalidSignatureException"),
     errors.AccessDenied: _plain(403, "AccessDeniedException"),
     errors.Throttled: _throttled,
+    errors.QueueFull: _plain(503, "ServiceException"),
     errors.DeadlinePassed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.LostWithWorker: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.NotReady: _plain(503, "ServiceException"),

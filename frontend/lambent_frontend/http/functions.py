@@ -233,6 +233,8 @@ def _configuration(body: bodies.Configuration) -> functions_pb2.Configuration:
         tmp_mb=body.EphemeralStorage.Size if body.EphemeralStorage else None,
         role=body.Role,
     )
+    if body.DeadLetterConfig is not None:
+        configuration.dead_letter = body.DeadLetterConfig.TargetArn or ""
     if body.Environment is not None:
         variables = body.Environment.Variables or {}
         configuration.environment.CopyFrom(functions_pb2.Environment(variables=variables))

@@ -15,8 +15,10 @@ from lambent_frontend.sigv4 import SignedRequest, is_signed, verify, verify_head
 from lambent_proto.access import INVOKE, LAYER, AccessKey
 from lambent_proto.errors import InvalidRequest
 
-_ACTIONS: Final = {"Invoke": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
+_ACTIONS: Final = {"Invoke": INVOKE, "InvokeAsync": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
 """Those whose action AWS calls otherwise than the operation."""
+
+_INVOKES: Final = frozenset({"Invoke", "InvokeAsync"})
 
 _log = structlog.get_logger()
 
@@ -108,7 +110,7 @@ def _noted(asked: Asked) -> str:
 
 
 def _note(asked: Asked, outcome: str) -> None:
-    if asked.request.method == "GET" or asked.operation == "Invoke":
+    if asked.request.method == "GET" or asked.operation in _INVOKES:
         return
     _log.info(
         "audit",

@@ -1,21 +1,25 @@
-"""The operation Invoke: one event for a function, answered when it is done."""
+"""The operations Invoke and InvokeAsync: one event for a function, answered when it is done or taken."""
 
 import base64
 import json
 from typing import Final
 
+from lambent_frontend.calling import Called, Calling
 from lambent_frontend.calls import Answer, Call
 from lambent_frontend.http.asked import Asked, choice, number
 from lambent_frontend.http.errors import Refused, invalid, not_there
 from lambent_frontend.http.messages import Response
-from lambent_frontend.invoker import Invoker
 from lambent_proto.v1 import invoke_pb2
 
 MOST_PARSED: Final = 256 * 1024
 """Bytes of an event above which it is left to its runtime to find that it is no JSON: to look through the
 largest would hold up all other calls for a twentieth of a second."""
 
-_TYPES: Final = ("RequestResponse", "Event", "DryRun")
+_KINDS: Final = {
+    "RequestResponse": invoke_pb2.INVOCATION_TYPE_REQUEST_RESPONSE,
+    "Event": invoke_pb2.INVOCATION_TYPE_EVENT,
+    "DryRun": invoke_pb2.INVOCATION_TYPE_DRY_RUN,
+}
 _LOG_TYPES: Final = ("None", "Tail")
 _PRIORITIES: Final = {
     "": invoke_pb2.PRIORITY_NORMAL,
@@ -26,21 +30,41 @@ _PRIORITIES: Final = {
 
 
 class Invoke:
-    def __init__(self, invoker: Invoker) -> None:
-        self._invoker = invoker
+    def __init__(self, calling: Calling) -> None:
+        self._calling = calling
 
     async def __call__(self, asked: Asked) -> Response:
-        kind = choice(asked.request.header(b"x-amz-invocation-type"), "invocationType", _TYPES)
+        kind = choice(asked.request.header(b"x-amz-invocation-type"), "invocationType", tuple(_KINDS))
         wanted = _wanted(asked)
-        if kind == "Event":
-            raise not_there(
-                asked.operation,
-                "Asynchronous invocation (Event) is not there yet: invoke with RequestResponse and wait.",
-            )
-        call = self._invoker.checked(wanted, asked.request.id)
+        wanted.invocation_type = _KINDS[kind]
+        called = await self._calling.call(wanted, asked.request.id)
+        if called.answer is not None:
+            asked.request.id = called.request_id
+            return answered(called.call, called.answer)
         if kind == "DryRun":
-            return Response(204, headers={"X-Amz-Executed-Version": call.definition.version})
-        return answered(call, await self._invoker.run(call))
+            return Response(204, headers={"X-Amz-Executed-Version": called.call.definition.version})
+        return taken(asked, called, self._calling)
+
+
+class InvokeAsync:
+    """Deprecated at Lambda, where clients still have it: an event's other door."""
+
+    def __init__(self, calling: Calling) -> None:
+        self._calling = calling
+
+    async def __call__(self, asked: Asked) -> Response:
+        wanted = _wanted(asked)
+        wanted.invocation_type = invoke_pb2.INVOCATION_TYPE_EVENT
+        return taken(asked, await self._calling.call(wanted, asked.request.id), self._calling)
+
+
+def taken(asked: Asked, called: Called, calling: Calling) -> Response:
+    asked.request.id = called.request_id
+    headers = {
+        "X-Amz-Executed-Version": called.call.definition.version,
+        "x-lambent-frontend": calling.frontend,
+    }
+    return Response(202, headers=headers)
 
 
 def _wanted(asked: Asked) -> invoke_pb2.InvokeRequest:
@@ -73,6 +97,7 @@ def _add_lambent_s_own(wanted: invoke_pb2.InvokeRequest, asked: Asked) -> None:
         raise invalid("x-lambent-priority is none of high, normal, low")
     wanted.priority = priority
     wanted.tenant = header(b"x-lambent-tenant")
+    wanted.idempotency_key = header(b"x-lambent-idempotency-key")
     wanted.sticky_key = header(b"x-lambent-sticky-key")
 
 

@@ -45,6 +45,8 @@ def configuration(function: functions_pb2.Function, qualifier: str = "") -> dict
         },
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{function.name}"},
     }
+    if function.dead_letter:
+        shape["DeadLetterConfig"] = {"TargetArn": function.dead_letter}
     if function.environment:
         shape["Environment"] = {"Variables": dict(function.environment)}
     if function.layers:

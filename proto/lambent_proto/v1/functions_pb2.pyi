@@ -86,6 +86,7 @@ class Function(_message.Message):
     APART_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     """"$LATEST" """
@@ -109,6 +110,7 @@ class Function(_message.Message):
     """bytes of the ZIP's files, without the layers'"""
     apart: _builtins.bool
     role: _builtins.str
+    dead_letter: _builtins.str
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -149,10 +151,11 @@ class Function(_message.Message):
         apart: _builtins.bool = ...,
         role: _builtins.str = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        dead_letter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "concurrency", b"concurrency", "last_modified", b"last_modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "apart", b"apart", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "prefer", b"prefer", "require", b"require", "revision_id", b"revision_id", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "apart", b"apart", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "dead_letter", b"dead_letter", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "prefer", b"prefer", "require", b"require", "revision_id", b"revision_id", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
     _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
@@ -210,6 +213,7 @@ class Configuration(_message.Message):
     APART_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_FIELD_NUMBER: _builtins.int
     runtime: _builtins.str
     handler: _builtins.str
     memory_mb: _builtins.int
@@ -227,6 +231,8 @@ class Configuration(_message.Message):
     """whether its instances are kept on different nodes, as far as that goes"""
     role: _builtins.str
     """kept and shown, as Lambda's clients want it; it gives no rights"""
+    dead_letter: _builtins.str
+    """where events go that were given up: docs/async.md; empty: nowhere"""
     @_builtins.property
     def environment(self) -> Global___Environment:
         """absent: unchanged"""
@@ -272,13 +278,16 @@ class Configuration(_message.Message):
         apart: _builtins.bool | None = ...,
         role: _builtins.str | None = ...,
         tags: Global___TagMap | None = ...,
+        dead_letter: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_dead_letter", b"_dead_letter", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "dead_letter", b"dead_letter", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_dead_letter", b"_dead_letter", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "dead_letter", b"dead_letter", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__apart: _TypeAlias = _typing.Literal["apart"]  # noqa: Y015
     _WhichOneofArgType__apart: _TypeAlias = _typing.Literal["_apart", b"_apart"]  # noqa: Y015
+    _WhichOneofReturnType__dead_letter: _TypeAlias = _typing.Literal["dead_letter"]  # noqa: Y015
+    _WhichOneofArgType__dead_letter: _TypeAlias = _typing.Literal["_dead_letter", b"_dead_letter"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__handler: _TypeAlias = _typing.Literal["handler"]  # noqa: Y015
@@ -299,6 +308,8 @@ class Configuration(_message.Message):
     _WhichOneofArgType__tmp_mb: _TypeAlias = _typing.Literal["_tmp_mb", b"_tmp_mb"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__apart) -> _WhichOneofReturnType__apart | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_letter) -> _WhichOneofReturnType__dead_letter | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload

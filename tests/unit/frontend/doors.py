@@ -13,7 +13,10 @@ from botocore.config import Config
 
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.objects import open_store
+from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.calling import Calling
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.http.api import Api
@@ -26,6 +29,8 @@ from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_frontend.policies import Policies
+from lambent_frontend.queue.adapters import adapters
+from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.registry import Registry
 from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
@@ -82,7 +87,17 @@ async def door(
         layers_too = Layers(layers, store)
         policies, urls = Policies(catalogue, registry), FunctionUrls(catalogue, registry, Hosts("").address)
         there = operations(
-            invoker, catalogue, functions, versions, layers_too, limits, policies, urls, downloads.location
+            Calling(invoker),
+            catalogue,
+            functions,
+            versions,
+            layers_too,
+            limits,
+            policies,
+            urls,
+            AsyncInvocations(None),
+            EventInvokes(catalogue, registry, Destinations(adapters(), ("*",)).check),
+            downloads.location,
         )
         async with listening(Api(there, gate(), downloads)) as (_, port):
             yield Door(port, catalogue, aws_client(port, **credentials))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lambent_frontend.calling import Calling
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.connection import Api as AnyApi
 from lambent_frontend.http.gate import Open
@@ -89,4 +90,4 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 
 def invoking(dispatcher: ScriptedDispatcher) -> Api:
-    return Api({"Invoke": Invoke(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S))}, Open())
+    return Api({"Invoke": Invoke(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S)))}, Open())

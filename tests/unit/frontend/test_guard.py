@@ -13,6 +13,7 @@ from lambent_frontend.server import SERVICES
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
 from lambent_proto.errors import AccessDenied, LambentError, NoCredentials, UnknownKey
 from lambent_proto.v1 import (
+    async_invocations_pb2,
     fleet_pb2,
     functions_pb2,
     invoke_pb2,
@@ -28,7 +29,10 @@ from tests.unit.scripted import Known, ScriptedDispatcher, serving
 FILES = (
     *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
     urls_pb2,
+    async_invocations_pb2,
 )
+
+G = "arn:aws:lambda:us-east-1:000000000000:function:g"
 
 
 def key(*rules: str) -> AccessKey:
@@ -129,6 +133,26 @@ def test_every_method_of_every_service_has_its_row() -> None:
             "GetLayerVersion",
             layers_pb2.GetLayerVersionRequest(name="l"),
             [("GetLayerVersion", "layer:l")],
+        ),
+        (
+            "CancelAsyncInvocation",
+            async_invocations_pb2.CancelAsyncInvocationRequest(function_name="f"),
+            [("CancelAsyncInvocation", "f")],
+        ),
+        (
+            "PutEventInvokeConfig",
+            async_invocations_pb2.PutEventInvokeConfigRequest(
+                function_name="f",
+                settings=async_invocations_pb2.EventInvoke(on_failure=G, on_success="nats://x/y"),
+            ),
+            [("PutFunctionEventInvokeConfig", "f"), ("InvokeFunction", "g")],
+        ),
+        (
+            "CreateFunction",
+            functions_pb2.CreateFunctionRequest(
+                name="f", configuration=functions_pb2.Configuration(dead_letter=G)
+            ),
+            [("CreateFunction", "f"), ("InvokeFunction", "g")],
         ),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),

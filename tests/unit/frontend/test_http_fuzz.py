@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 
 from lambent_chassis.etcd import Etcd, EtcdServer, find_etcd
 from lambent_chassis.objects import open_store
+from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.calling import Calling
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies
@@ -32,6 +35,8 @@ from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_frontend.policies import Policies
+from lambent_frontend.queue.adapters import adapters
+from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.registry import Registry
 from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
@@ -230,11 +235,20 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         functions = Functions(catalogue, registry, packages, layers, limits)
         versions = Versions(catalogue, registry, limits, described)
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)
+        configs = EventInvokes(catalogue, registry, Destinations(adapters(), ("*",)).check)
         policies, hosts = Policies(catalogue, registry), Hosts("")
-        urls = FunctionUrls(catalogue, registry, hosts.address)
-        of_layers = Layers(layers, packages)
         there = operations(
-            invoker, catalogue, functions, versions, of_layers, limits, policies, urls, lambda *_: ""
+            Calling(invoker),
+            catalogue,
+            functions,
+            versions,
+            Layers(layers, packages),
+            limits,
+            policies,
+            FunctionUrls(catalogue, registry, hosts.address),
+            AsyncInvocations(None),
+            configs,
+            lambda *_: "",
         )
         yield Api(there, Open())
         following.cancel()

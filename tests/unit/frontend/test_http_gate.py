@@ -11,7 +11,7 @@ from lambent_frontend.http.api import Api
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.gate import Locked
 from lambent_frontend.http.messages import Request, Response
-from lambent_frontend.http.routes import OPERATIONS
+from lambent_frontend.http.routes import OPERATIONS, OURS
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
 from tests.unit.scripted import Known
 
@@ -21,7 +21,7 @@ class Recorded:
 
     def __init__(self, *known: AccessKey) -> None:
         self.came: list[str] = []
-        self.api = Api(dict.fromkeys(OPERATIONS, self), Locked(Known(*known)))
+        self.api = Api(dict.fromkeys(OPERATIONS | OURS, self), Locked(Known(*known)))
 
     async def __call__(self, asked: Asked) -> Response:
         if asked.operation == "CreateFunction":
@@ -39,7 +39,7 @@ def key(*rules: str) -> AccessKey:
     return new_access_key(map(Rule.parse, rules), "", 0.0)
 
 
-@pytest.mark.parametrize(("operation", "route"), OPERATIONS.items())
+@pytest.mark.parametrize(("operation", "route"), (OPERATIONS | OURS).items())
 async def test_no_operation_is_answered_without_a_key(operation: str, route: tuple[str, str]) -> None:
     method, path = route
     for name in ("FunctionName", "LayerName", "Resource"):
@@ -141,4 +141,4 @@ async def test_who_goes_away_before_the_answer_leaves_a_line_too() -> None:
 def test_actions_are_lambdas_or_our_own() -> None:
     own = {"InvokeFunction", "SetConcurrency", "ListInstances", "ListNodes", "DrainNode", "Explain"}
     own |= {"CountReasons", "GetShadow", "ReadLogs", "InvokeFunctionUrl"}
-    assert ACTIONS - own <= OPERATIONS.keys()
+    assert ACTIONS - own <= (OPERATIONS | OURS).keys()

@@ -46,7 +46,7 @@ RUNTIME = f"python3.{sys.version_info.minor}"
 def package(text: str = "x = 1") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("python/deps.py", text)
+        archive.writestr(zipfile.ZipInfo("python/deps.py"), text)  # the same bytes whenever it is made
     return buffer.getvalue()
 
 
