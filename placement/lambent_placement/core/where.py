@@ -15,8 +15,7 @@ that is filled no more than a quarter above the average, so that nobody is overl
 at all where instances are kept apart. Of nodes with as many points the first in the order of the index wins.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator
 from itertools import islice
 from operator import attrgetter
 from typing import Final
@@ -53,16 +52,22 @@ def candidates(
 ) -> list[Candidate]:
     """The nodes compared, with their points, the best first; empty if none can take an instance."""
     links = None if frontend is None else frontend.links
+    had = books.packages.get(version.package, NOWHERE)
     last = books.served.by(version.function.name, key) if key else None
     sticky = None if last is None else last.node
-    search = _Search(books, links, version, at, books.packages.get(version.package, NOWHERE), sticky)
+    found: dict[NodeId, Node] = {}
     for labels in _wishes(version):
-        search.by_memory(labels)
-    if version.apart and version.function.nodes:
-        search.by_memory(version.require, fresh=True)
-    if search.had or version.function.nodes or sticky:
-        search.known()
-    return sorted(search.rated(), key=_POINTS, reverse=True)
+        _take(books, found, _by_memory(books, version, labels), links, at)
+    holders = version.function.nodes
+    if version.apart and holders:
+        fresh = (name for name in _by_memory(books, version, version.require) if name not in holders)
+        _take(books, found, fresh, links, at)
+    if had or holders or sticky:
+        _take(books, found, _known(books, version, found, had, sticky), links, at, most=LOOKED_AT)
+    rated = _rated(books, version, found, had, sticky)
+    if len(rated) > 1:
+        rated.sort(key=_POINTS, reverse=True)
+    return rated
 
 
 def _wishes(version: Version) -> tuple[frozenset[str], ...]:
@@ -74,73 +79,68 @@ def _wishes(version: Version) -> tuple[frozenset[str], ...]:
     return (version.require | version.prefer, *each, version.require)
 
 
-@dataclass(slots=True)
-class _Search:
-    books: Books
-    links: set[NodeId] | None
-    """The nodes in the frontend's reach; None: all."""
-    version: Version
-    at: float
-    had: dict[NodeId, None]
-    """Nodes on which an instance with the package was ready."""
-    sticky: NodeId | None
-    """Where the key was served last."""
-    found: dict[NodeId, Node] = field(default_factory=dict)
+def _by_memory(books: Books, version: Version, labels: frozenset[str]) -> Iterator[NodeId]:
+    """The emptiest, or the fullest."""
+    nodes = books.index.fullest if books.pack else books.index.emptiest
+    return islice(nodes(version.runtime, labels, version.memory_mb), LOOKED_AT)
 
-    def by_memory(self, labels: frozenset[str], *, fresh: bool = False) -> None:
-        """A few of the emptiest, or of the fullest; only `fresh` ones: with none of its instances."""
-        index, version = self.books.index, self.version
-        nodes = index.fullest if self.books.pack else index.emptiest
-        looked_at = islice(nodes(version.runtime, labels, version.memory_mb), LOOKED_AT)
-        if fresh:
-            self._take((node for node in looked_at if node.id not in version.function.nodes), COMPARED)
-        else:
-            self._take(looked_at, COMPARED)
 
-    def known(self) -> None:
-        """The node of the key, and the last few that were given an instance, or had its package."""
-        version = self.version
-        names = [] if self.sticky is None else [self.sticky]
-        for last in (version.function.nodes, self.had):
-            if last:
-                names += islice(reversed(last), COMPARED)
-        nodes = []
-        for name in names:
-            node = self.books.nodes.get(name)
-            if node is None or name in self.found or not node.is_open or node.free_mb < version.memory_mb:
-                continue
-            if version.may_be_on(node):
-                nodes.append(node)
-        if nodes:
-            self._take(nodes, len(nodes))
+def _known(
+    books: Books, version: Version, found: Container[NodeId], had: dict[NodeId, None], sticky: NodeId | None
+) -> list[NodeId]:
+    """The node of the key, and the last few that were given an instance, or had its package."""
+    names = [] if sticky is None else [sticky]
+    for last in (version.function.nodes, had):
+        if last:
+            names += islice(reversed(last), COMPARED)
+    known = []
+    for name in names:
+        node = books.nodes.get(name)
+        if node is None or name in found or not node.is_open or node.free_mb < version.memory_mb:
+            continue
+        if version.may_be_on(node):
+            known.append(name)
+    return known
 
-    def _take(self, nodes: Iterable[Node], most: int) -> None:
-        """The first of these that are in reach and have not just refused."""
-        links, at, left = self.links, self.at, most
-        for node in nodes:
-            if (links is None or node.id in links) and at >= node.refused_until:
-                self.found[node.id] = node
-                left -= 1
-                if not left:
-                    return
 
-    def rated(self) -> list[Candidate]:
-        """What was found, with its points. One loop: it is most of what the choice of a node costs."""
-        version, had, key, pack = self.version, self.had, self.sticky, self.books.pack
-        holders, rated = version.function.nodes, []
-        for name, node in self.found.items():
-            free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
-            points = 1 - free if pack else free
-            here, sticky, package, preferred = holders.get(name, 0), False, False, 0
-            if version.apart:
-                points -= APART * here / (here + 1)
-            elif (here or name in had or name == key) and (
-                pack or not self.books.index.is_filled(node, FILLED)
-            ):
-                sticky, package = name == key, name in had
-                points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
-            if version.prefer:
-                preferred = len(version.prefer & node.labels)
-                points += PREFERRED * preferred / len(version.prefer)
-            rated.append(Candidate(name, points, preferred, here, package, free, sticky))
-        return rated
+def _take(
+    books: Books,
+    found: dict[NodeId, Node],
+    names: Iterable[NodeId],
+    links: set[NodeId] | None,
+    at: float,
+    most: int = COMPARED,
+) -> None:
+    """The first of these that are in reach (of no frontend: all are) and have not just refused."""
+    for name in names:
+        node = books.nodes[name]
+        if (links is None or name in links) and at >= node.refused_until:
+            found[name] = node
+            most -= 1
+            if not most:
+                return
+
+
+def _rated(
+    books: Books,
+    version: Version,
+    found: dict[NodeId, Node],
+    had: dict[NodeId, None],
+    key: NodeId | None,
+) -> list[Candidate]:
+    """What was found, with its points. One loop: it is most of what the choice of a node costs."""
+    holders, pack, rated = version.function.nodes, books.pack, []
+    for name, node in found.items():
+        free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
+        points = 1 - free if pack else free
+        here, sticky, package, preferred = holders.get(name, 0), False, False, 0
+        if version.apart:
+            points -= APART * here / (here + 1)
+        elif (here or name in had or name == key) and (pack or not books.index.is_filled(node, FILLED)):
+            sticky, package = name == key, name in had
+            points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
+        if version.prefer:
+            preferred = len(version.prefer & node.labels)
+            points += PREFERRED * preferred / len(version.prefer)
+        rated.append(Candidate(name, points, preferred, here, package, free, sticky))
+    return rated
