@@ -661,8 +661,14 @@ BUGS: Final = [
         ),
         (
             "a node that refused is asked again at once",
-            "if (links is None or name in links) and at >= node.refused_until:",
-            "if links is None or name in links:",
+            "if (links is None or name in links) and at >= node.refused_until and",
+            "if (links is None or name in links) and",
+            "table",
+        ),
+        (
+            "a node with the package is asked again at once when it has refused",
+            "if at < node.refused_until or not (links is None or name in links):",
+            "if not (links is None or name in links):",
             "table",
         ),
         (

@@ -142,7 +142,7 @@ class NodeIndex:
 
     def somewhere(self, runtime: str, labels: Labels = NO_LABELS) -> bool:
         """Whether a registered node has them; also if there are no nodes: then those are missing."""
-        for ranked in self._suitable(runtime, labels):
+        for ranked in self.suiting.get((runtime, labels)) or self._suitable(runtime, labels):
             if ranked.ranks:
                 return True
         kinds = [kind for kind, count in self.registered.items() if count]

@@ -107,9 +107,12 @@ class Supply:
 
     def _needy(self, version: Version) -> list[Frontend]:
         """Who still misses instances of this version, the longest waiting first."""
-        frontends = self.books.frontends
-        wishes = version.wanted.items()
-        needy = [frontends[f] for f, w in wishes if w.wanted > w.held and frontends[f].attached]
+        needy = []
+        for name, wanted in version.wanted.items():
+            if wanted.wanted > wanted.held:
+                frontend = self.books.frontends[name]
+                if frontend.attached:
+                    needy.append(frontend)
         if len(needy) > 1:
             needy.sort(key=lambda f: (version.wanted[f.id].oldest_at, f.id))
         return needy

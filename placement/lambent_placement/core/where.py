@@ -15,7 +15,7 @@ that is filled no more than a quarter above the average, so that nobody is overl
 at all where instances are kept apart. Of nodes with as many points the first in the order of the index wins.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container
 from itertools import islice
 from operator import attrgetter
 from typing import Final
@@ -56,14 +56,13 @@ def candidates(
     last = books.served.by(version.function.name, key) if key else None
     sticky = None if last is None else last.node
     found: dict[NodeId, Node] = {}
-    for labels in _wishes(version):
-        _take(books, found, _by_memory(books, version, labels), links, at)
+    for labels in _wishes(version) if version.prefer else (version.require,):
+        _by_memory(books, version, labels, links, at, found)
     holders = version.function.nodes
     if version.apart and holders:
-        fresh = (name for name in _by_memory(books, version, version.require) if name not in holders)
-        _take(books, found, fresh, links, at)
+        _by_memory(books, version, version.require, links, at, found, without=holders)
     if had or holders or sticky:
-        _take(books, found, _known(books, version, found, had, sticky), links, at, most=LOOKED_AT)
+        _known(books, version, had, sticky, links, at, found)
     rated = _rated(books, version, found, had, sticky)
     if len(rated) > 1:
         rated.sort(key=_POINTS, reverse=True)
@@ -71,54 +70,55 @@ def candidates(
 
 
 def _wishes(version: Version) -> tuple[frozenset[str], ...]:
-    """The labels to look for: all that it likes, each of these, what it needs."""
-    if not version.prefer:
-        return (version.require,)
+    """The labels to look for, if it likes any: all that it likes, each of these, what it needs."""
     singles = sorted(version.prefer) if len(version.prefer) > 1 else []
     each = (version.require | {label} for label in singles)
     return (version.require | version.prefer, *each, version.require)
 
 
-def _by_memory(books: Books, version: Version, labels: frozenset[str]) -> Iterator[NodeId]:
-    """The emptiest, or the fullest."""
+def _by_memory(
+    books: Books,
+    version: Version,
+    labels: frozenset[str],
+    links: set[NodeId] | None,
+    at: float,
+    found: dict[NodeId, Node],
+    without: Container[NodeId] = (),
+) -> None:
+    """A few of the emptiest, or of the fullest, that are in reach and have not just refused."""
     nodes = books.index.fullest if books.pack else books.index.emptiest
-    return islice(nodes(version.runtime, labels, version.memory_mb), LOOKED_AT)
+    left = COMPARED
+    for name in islice(nodes(version.runtime, labels, version.memory_mb), LOOKED_AT):
+        node = books.nodes[name]
+        if (links is None or name in links) and at >= node.refused_until and name not in without:
+            found[name] = node
+            left -= 1
+            if not left:
+                return
 
 
 def _known(
-    books: Books, version: Version, found: Container[NodeId], had: dict[NodeId, None], sticky: NodeId | None
-) -> list[NodeId]:
+    books: Books,
+    version: Version,
+    had: dict[NodeId, None],
+    sticky: NodeId | None,
+    links: set[NodeId] | None,
+    at: float,
+    found: dict[NodeId, Node],
+) -> None:
     """The node of the key, and the last few that were given an instance, or had its package."""
     names = [] if sticky is None else [sticky]
     for last in (version.function.nodes, had):
         if last:
             names += islice(reversed(last), COMPARED)
-    known = []
     for name in names:
         node = books.nodes.get(name)
         if node is None or name in found or not node.is_open or node.free_mb < version.memory_mb:
             continue
+        if at < node.refused_until or not (links is None or name in links):
+            continue
         if version.may_be_on(node):
-            known.append(name)
-    return known
-
-
-def _take(
-    books: Books,
-    found: dict[NodeId, Node],
-    names: Iterable[NodeId],
-    links: set[NodeId] | None,
-    at: float,
-    most: int = COMPARED,
-) -> None:
-    """The first of these that are in reach (of no frontend: all are) and have not just refused."""
-    for name in names:
-        node = books.nodes[name]
-        if (links is None or name in links) and at >= node.refused_until:
             found[name] = node
-            most -= 1
-            if not most:
-                return
 
 
 def _rated(
@@ -130,17 +130,19 @@ def _rated(
 ) -> list[Candidate]:
     """What was found, with its points. One loop: it is most of what the choice of a node costs."""
     holders, pack, rated = version.function.nodes, books.pack, []
+    memory_mb, apart, prefer = version.memory_mb, version.apart, version.prefer
     for name, node in found.items():
-        free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
+        free = 1 - (node.used_mb + memory_mb) / node.memory_mb
         points = 1 - free if pack else free
-        here, sticky, package, preferred = holders.get(name, 0), False, False, 0
-        if version.apart:
+        here, preferred = holders.get(name, 0), 0
+        sticky = package = False
+        if apart:
             points -= APART * here / (here + 1)
         elif (here or name in had or name == key) and (pack or not books.index.is_filled(node, FILLED)):
             sticky, package = name == key, name in had
             points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
-        if version.prefer:
-            preferred = len(version.prefer & node.labels)
-            points += PREFERRED * preferred / len(version.prefer)
+        if prefer:
+            preferred = len(prefer & node.labels)
+            points += PREFERRED * preferred / len(prefer)
         rated.append(Candidate(name, points, preferred, here, package, free, sticky))
     return rated
