@@ -48,7 +48,6 @@ _MODELS: Final[dict[str, type[Settings]]] = {
 _OF_ONE_PART: Final = (
     "name",
     "packages",
-    "auth",
     "port",
     "shard",
     "data_port",

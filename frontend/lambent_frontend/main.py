@@ -94,7 +94,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         )
         downloads = Downloads(packages, await shared_secret(etcd))
         there = operations(invoker, catalogue, functions, versions, layers, limits, downloads.location)
-        http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys), downloads))
+        gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
+        http = HttpServer(Api(there, gate, downloads))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
         try:

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from lambent_chassis.settings import Port, Settings
+from lambent_chassis.settings import CommaSeparated, Port, Settings
 from lambent_proto.shards import MOST_SHARDS
 
 LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -31,6 +31,9 @@ class FrontendSettings(Settings):
     """For Lambda's HTTP API."""
     auth: bool = True
     """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
+    http_names: CommaSeparated = Field(default_factory=list)
+    """Names by which it may be asked for over HTTP where `auth` is off, beside addresses, `localhost` and
+    names without a dot: a web page could give any other this machine's address."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
