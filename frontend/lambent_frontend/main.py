@@ -93,7 +93,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             Guard(access_keys),
         )
         downloads = Downloads(packages, await shared_secret(etcd))
-        there = operations(invoker, catalogue, functions, versions, layers, limits, downloads.location)
+        there = operations(invoker, functions, versions, layers, limits, downloads.location)
         gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
         http = HttpServer(Api(there, gate, downloads))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
 from lambent_frontend.http.absent import AbsentOperations
 from lambent_frontend.http.account import GetAccountSettings
@@ -20,7 +19,6 @@ from lambent_frontend.versions import Versions
 
 def operations(
     invoker: Invoker,
-    catalogue: Catalogue,
     functions: Functions,
     versions: Versions,
     layers: Layers,
@@ -30,7 +28,7 @@ def operations(
     """By their names in AWS's model."""
     return {
         "Invoke": Invoke(invoker),
-        "GetAccountSettings": GetAccountSettings(catalogue, limits),
+        "GetAccountSettings": GetAccountSettings(limits),
         **FunctionOperations(functions, versions, location).operations(),
         **VersionOperations(versions).operations(),
         **LayerOperations(layers, location).operations(),

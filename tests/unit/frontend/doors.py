@@ -77,7 +77,7 @@ async def door(
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=WAITING_S)
         downloads = Downloads(store, b"the fleet's")
         layers_too = Layers(layers, store)
-        there = operations(invoker, catalogue, functions, versions, layers_too, limits, downloads.location)
+        there = operations(invoker, functions, versions, layers_too, limits, downloads.location)
         async with listening(Api(there, gate(), downloads)) as (_, port):
             yield Door(port, catalogue, aws_client(port, **credentials))
     finally:

@@ -213,9 +213,7 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         functions = Functions(catalogue, registry, packages, layers, limits)
         versions = Versions(catalogue, registry, limits, described)
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)
-        there = operations(
-            invoker, catalogue, functions, versions, Layers(layers, packages), limits, lambda *_: ""
-        )
+        there = operations(invoker, functions, versions, Layers(layers, packages), limits, lambda *_: "")
         yield Api(there, Open())
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
