@@ -22,7 +22,15 @@ import grpc.aio
 from lambent.async_invocations import AsyncInvocations
 from lambent.invocation_stream import InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
-from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
+from lambent.rpc import (
+    ASK_WITHIN_S,
+    UPLOAD_WITHIN_S,
+    answer,
+    checked_token,
+    parts_of,
+    pauses,
+    with_access_key,
+)
 from lambent.urls import FunctionUrls, Policies
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
@@ -221,10 +229,14 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        role: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        publish: bool = False,
     ) -> functions_pb2.Function:
         """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win.
 
-        `require` and `prefer` are labels of nodes, each KEY=VALUE.
+        `require` and `prefer` are labels of nodes, each KEY=VALUE. With `publish` the answer is the version
+        that is made of it in the same transaction.
         """
         configuration = configuration_of(
             runtime=runtime,
@@ -241,9 +253,12 @@ class Client:
             require=require,
             prefer=prefer,
             apart=apart,
+            role=role,
         )
+        if tags:
+            configuration.tags.CopyFrom(functions_pb2.TagMap(tags=tags))
         request = functions_pb2.CreateFunctionRequest(
-            name=name, zip_file=zip_file, configuration=configuration
+            name=name, zip_file=zip_file, configuration=configuration, publish=publish
         )
         return await answer(self._functions.CreateFunction(request, timeout=UPLOAD_WITHIN_S))
 
@@ -266,9 +281,18 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        role: str | None = None,
+        add_tags: Mapping[str, str] | None = None,
+        remove_tags: Sequence[str] = (),
         revision_id: str = "",
+        publish: bool = False,
+        dry_run: bool = False,
     ) -> functions_pb2.Function:
-        """Changes what is given; with `revision_id` only if that is the current revision."""
+        """Changes what is given; with `revision_id` only if that is the current revision.
+
+        With `publish` the answer is the version that is made of it in the same transaction. A `dry_run`
+        checks all of it, answers what it would be, and changes nothing.
+        """
         configuration = configuration_of(
             runtime=runtime,
             handler=handler,
@@ -284,9 +308,17 @@ class Client:
             require=require,
             prefer=prefer,
             apart=apart,
+            role=role,
         )
         request = functions_pb2.UpdateFunctionRequest(
-            name=name, zip_file=zip_file, configuration=configuration, revision_id=revision_id
+            name=name,
+            zip_file=zip_file,
+            configuration=configuration,
+            revision_id=revision_id,
+            publish=publish,
+            dry_run=dry_run,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
         )
         return await answer(self._functions.UpdateFunction(request, timeout=UPLOAD_WITHIN_S))
 
@@ -295,10 +327,16 @@ class Client:
         request = functions_pb2.GetFunctionRequest(name=name, qualifier=qualifier)
         return await answer(self._functions.GetFunction(request, timeout=ASK_WITHIN_S))
 
-    async def list_functions(self) -> list[functions_pb2.Function]:
-        """All of them, by name."""
+    async def get_code(self, name: str, qualifier: str = "") -> AsyncIterator[bytes]:
+        """The ZIP of a function, in parts."""
+        request = functions_pb2.GetFunctionRequest(name=name, qualifier=qualifier)
+        async for part in parts_of(self._functions.GetCode(request, timeout=UPLOAD_WITHIN_S)):
+            yield part
+
+    async def list_functions(self, *, all_versions: bool = False) -> list[functions_pb2.Function]:
+        """All of them, by name; with `all_versions` of each also its versions, the oldest first."""
         functions: list[functions_pb2.Function] = []
-        request = functions_pb2.ListFunctionsRequest(max_items=1000)
+        request = functions_pb2.ListFunctionsRequest(max_items=1000, all_versions=all_versions)
         while True:
             page = await answer(self._functions.ListFunctions(request, timeout=ASK_WITHIN_S))
             functions += page.functions
@@ -327,6 +365,12 @@ class Client:
     async def get_layer_version(self, name: str, version: int) -> layers_pb2.LayerVersion:
         request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
         return await answer(self._layers.GetLayerVersion(request, timeout=ASK_WITHIN_S))
+
+    async def get_layer_code(self, name: str, version: int) -> AsyncIterator[bytes]:
+        """The ZIP of a layer's version, in parts."""
+        request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
+        async for part in parts_of(self._layers.GetLayerCode(request, timeout=UPLOAD_WITHIN_S)):
+            yield part
 
     async def list_layers(self) -> list[layers_pb2.LayerVersion]:
         """The newest version of each, by name."""

@@ -3,7 +3,7 @@
 import base64
 import uuid
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, Final
@@ -123,10 +123,16 @@ class Functions:
         return version if done else None
 
     async def get_function(self, request: functions_pb2.GetFunctionRequest) -> functions_pb2.Function:
+        return described(self._shown(request))
+
+    async def get_code(self, request: functions_pb2.GetFunctionRequest) -> AsyncIterator[bytes]:
+        return await self._packages.whole(self._shown(request).code_sha256)
+
+    def _shown(self, request: functions_pb2.GetFunctionRequest) -> Definition:
         definition = self._catalogue.shown(FunctionName(request.name), request.qualifier)
         if definition is None:
             raise _unknown(f"{request.name}:{request.qualifier}" if request.qualifier else request.name)
-        return described(definition)
+        return definition
 
     async def list_functions(
         self, request: functions_pb2.ListFunctionsRequest

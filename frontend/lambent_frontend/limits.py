@@ -133,7 +133,10 @@ class Limits:
 
     def _described(self, fleet: int) -> limits_pb2.FleetConcurrency:
         reserved = self._reserved()
+        functions = [it for it in map(self._catalogue.get, self._catalogue.names()) if it]
         return limits_pb2.FleetConcurrency(
+            functions=len(functions),
+            code_size=sum(it.code_size for it in functions),
             concurrency=fleet,
             reserved=reserved,
             unreserved=max(0, fleet - reserved),

@@ -138,7 +138,6 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         downloads = Downloads(packages, await shared_secret(etcd))
         there = operations(
             calling,
-            catalogue,
             functions,
             versions,
             layers,
@@ -149,7 +148,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             event_invokes,
             downloads.location,
         )
-        api = Api(there, Open() if access_keys is None else Locked(access_keys), downloads)
+        gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
+        api = Api(there, gate, downloads)
         http = HttpServer(Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)

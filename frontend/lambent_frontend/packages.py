@@ -10,7 +10,7 @@ from obstore.exceptions import BaseError
 
 from lambent_chassis.zipcheck import BrokenZip, check_zip
 from lambent_frontend.rules import check_zip_size
-from lambent_proto.errors import BrokenPackage, NotReady
+from lambent_proto.errors import BrokenPackage, Internal, NotReady
 from lambent_proto.keys import package_name
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ class Packages:
         except (BaseError, OSError) as error:
             raise _silent(error) from error
         return size, self._parts(name, size)
+
+    async def whole(self, sha256: str) -> AsyncIterator[bytes]:
+        """Its parts. Raises Internal if it is not there, and NotReady as `read`."""
+        found = await self.read(sha256)
+        if found is None:
+            raise Internal(f"the package store has no package {sha256}, which is in use")
+        return found[1]
 
     async def _parts(self, name: str, size: int) -> AsyncIterator[bytes]:
         for start in range(0, size, PART_BYTES):

@@ -1,6 +1,7 @@
 """The gRPC services in front of what does the work: requests in, answers or a status out, and nothing
 else."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
@@ -34,6 +35,11 @@ from lambent_proto.v1 import (
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+async def _write(parts: AsyncIterator[bytes], context: Context) -> None:
+    async for part in parts:
+        await context.write(functions_pb2.CodePart(data=part))
+
+
 class FunctionsService(functions_pb2_grpc.FunctionsServicer):
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
@@ -55,6 +61,11 @@ class FunctionsService(functions_pb2_grpc.FunctionsServicer):
         self, request: functions_pb2.GetFunctionRequest, context: Context
     ) -> functions_pb2.Function:
         return await self._functions.get_function(request)
+
+    # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
+    @errors_as_status
+    async def GetCode(self, request: functions_pb2.GetFunctionRequest, context: Context) -> None:  # type: ignore[override]
+        await _write(await self._functions.get_code(request), context)
 
     @errors_as_status
     async def ListFunctions(
@@ -159,6 +170,10 @@ class LayersService(layers_pb2_grpc.LayersServicer):
         self, request: layers_pb2.GetLayerVersionRequest, context: Context
     ) -> layers_pb2.LayerVersion:
         return await self._layers.get_layer_version(request)
+
+    @errors_as_status
+    async def GetLayerCode(self, request: layers_pb2.GetLayerVersionRequest, context: Context) -> None:  # type: ignore[override]
+        await _write(await self._layers.get_layer_code(request), context)
 
     @errors_as_status
     async def ListLayers(

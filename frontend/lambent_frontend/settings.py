@@ -35,6 +35,9 @@ class FrontendSettings(Settings):
     `http_port`."""
     auth: bool = True
     """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
+    http_names: CommaSeparated = Field(default_factory=list)
+    """Names by which it may be asked for over HTTP where `auth` is off, beside addresses, `localhost` and
+    names without a dot: a web page could give any other this machine's address."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)

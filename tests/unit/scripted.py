@@ -146,6 +146,9 @@ class NoVersions(versions_pb2_grpc.VersionsServicer):
 class NoFunctions(functions_pb2_grpc.FunctionsServicer):
     """For tests of the other services."""
 
+    def GetCode(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
     def CreateFunction(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
 
@@ -154,6 +157,9 @@ class NoFunctions(functions_pb2_grpc.FunctionsServicer):
 
 class NoLayers(layers_pb2_grpc.LayersServicer):
     """For tests of the other services."""
+
+    def GetLayerCode(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
 
     def PublishLayerVersion(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError

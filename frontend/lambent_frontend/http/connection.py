@@ -33,7 +33,7 @@ _GIVEN_UP: Final = "the frontend was stopped before the answer came: what was as
 _GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Api(Protocol):
+class Answering(Protocol):
     """Who answers."""
 
     def most_body(self, request: Request) -> int:
@@ -54,7 +54,7 @@ class Api(Protocol):
 class Server(Protocol):
     """What the connections of one server share."""
 
-    api: Api
+    api: Answering
     read: int
     """Bytes that have come over all connections."""
     held: int

@@ -1,6 +1,8 @@
 """Who sent a request over HTTP, and whether they may: signed as AWS's clients sign, or with a key's token."""
 
 import functools
+import ipaddress
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import structlog
@@ -9,6 +11,7 @@ from lambent_chassis import clock
 from lambent_frontend.access import AccessKeys, permit
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.messages import Request
 from lambent_frontend.http.names import function_named, layer_named, layer_version_named
 from lambent_frontend.sigv4 import SignedRequest, is_signed, verify, verify_head
@@ -38,13 +41,28 @@ class Gate(Protocol):
 
 
 class Open:
-    """Nobody is asked."""
+    """Nobody is asked, so that web pages must not be able to have a browser here ask.
+
+    A page can give a name of its own this machine's address, and its browser then lets it read what is there.
+    So requests are answered to an address, which no page can own, to a name of this machine or of its
+    neighbours, and to one of `names`.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(name.lower().rstrip(".") for name in names)
 
     def look(self, request: Request) -> str:
+        host = request.header(b"host")
+        if not (is_of_no_page(host) or _name(host) in self._names):
+            said = (
+                f"{host[:120]!r} is not a name by which this frontend may be asked for, since it asks for no "
+                "access key: ask for its address, or add the name to its http_names"
+            )
+            raise Refused(403, "AccessDeniedException", said)
         return ""
 
     def admit(self, asked: Asked) -> None:
-        pass
+        self.look(asked.request)
 
     def note(self, asked: Asked, outcome: str) -> None:
         _note(asked, outcome)
@@ -79,6 +97,25 @@ class Locked:
 def _as_signed(request: Request) -> SignedRequest:
     headers = {_text(name): _text(value) for name, value in request.headers.items()}
     return SignedRequest(request.method, request.path, request.query, headers, request.body)
+
+
+def is_of_no_page(host: str) -> bool:
+    """Whether no web page of elsewhere can have this host: none is named, an address, `localhost`, no dot."""
+    name = _name(host)
+    if not host.startswith("[") and ("." not in name or name.endswith(".localhost")):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _name(host: str) -> str:
+    """Of a Host header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower().rstrip(".")
 
 
 def _text(header: bytes) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from lambent_frontend.async_invocations import AsyncInvocations
 from lambent_frontend.calling import Calling
-from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
@@ -28,7 +27,6 @@ from lambent_frontend.versions import Versions
 
 def operations(
     calling: Calling,
-    catalogue: Catalogue,
     functions: Functions,
     versions: Versions,
     layers: Layers,
@@ -43,7 +41,7 @@ def operations(
     return {
         "Invoke": Invoke(calling),
         "InvokeAsync": InvokeAsync(calling),
-        "GetAccountSettings": GetAccountSettings(catalogue, limits),
+        "GetAccountSettings": GetAccountSettings(limits),
         **FunctionOperations(functions, versions, location).operations(),
         **VersionOperations(versions).operations(),
         **LayerOperations(layers, location).operations(),

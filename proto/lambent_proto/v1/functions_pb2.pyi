@@ -606,6 +606,25 @@ class GetFunctionRequest(_message.Message):
 Global___GetFunctionRequest: _TypeAlias = GetFunctionRequest  # noqa: Y015
 
 @_typing.final
+class CodePart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodePart: _TypeAlias = CodePart  # noqa: Y015
+
+@_typing.final
 class ListFunctionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

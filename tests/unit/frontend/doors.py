@@ -88,7 +88,6 @@ async def door(
         policies, urls = Policies(catalogue, registry), FunctionUrls(catalogue, registry, Hosts("").address)
         there = operations(
             Calling(invoker),
-            catalogue,
             functions,
             versions,
             layers_too,

@@ -9,7 +9,7 @@ from typing import Any
 
 from lambent_frontend.calling import Calling
 from lambent_frontend.http.api import Api
-from lambent_frontend.http.connection import Api as AnyApi
+from lambent_frontend.http.connection import Answering
 from lambent_frontend.http.gate import Open
 from lambent_frontend.http.invoke import Invoke
 from lambent_frontend.http.server import HttpServer
@@ -71,7 +71,7 @@ class Client:
 
 
 @asynccontextmanager
-async def listening(api: AnyApi) -> AsyncIterator[tuple[HttpServer, int]]:
+async def listening(api: Answering) -> AsyncIterator[tuple[HttpServer, int]]:
     server = HttpServer(api)
     port = await server.start("127.0.0.1", 0)
     try:

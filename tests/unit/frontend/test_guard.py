@@ -88,7 +88,9 @@ def test_every_method_of_every_service_has_its_row() -> None:
                 name="f",
                 publish=True,
                 configuration=functions_pb2.Configuration(
-                    layers=functions_pb2.LayerList(versions=["l:1", "arn:aws:lambda:x:1:layer:m:2"]),
+                    layers=functions_pb2.LayerList(
+                        versions=["l:1", "arn:aws:lambda:x:000000000000:layer:m:2"]
+                    ),
                     tags=functions_pb2.TagMap(),
                 ),
             ),

@@ -239,7 +239,6 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         policies, hosts = Policies(catalogue, registry), Hosts("")
         there = operations(
             Calling(invoker),
-            catalogue,
             functions,
             versions,
             Layers(layers, packages),

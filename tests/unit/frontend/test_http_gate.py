@@ -9,7 +9,7 @@ import structlog
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.asked import Asked
-from lambent_frontend.http.gate import Locked
+from lambent_frontend.http.gate import Locked, Open, is_of_no_page
 from lambent_frontend.http.messages import Request, Response
 from lambent_frontend.http.routes import OPERATIONS, OURS
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
@@ -142,3 +142,49 @@ def test_actions_are_lambdas_or_our_own() -> None:
     own = {"InvokeFunction", "SetConcurrency", "ListInstances", "ListNodes", "DrainNode", "Explain"}
     own |= {"CountReasons", "GetShadow", "ReadLogs", "InvokeFunctionUrl"}
     assert ACTIONS - own <= (OPERATIONS | OURS).keys()
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("", True),
+        ("127.0.0.1:9000", True),
+        ("10.0.0.7", True),
+        ("[::1]:9000", True),
+        ("localhost:9000", True),
+        ("LOCALHOST.", True),
+        ("abc.lambda-url.localhost:9000", True),
+        ("frontend:9000", True),
+        ("lambent.example:9000", True),
+        ("Lambent.Example.", True),
+        ("evil.example:9000", False),
+        ("a.lambent.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("127.0.0.1@evil.example", False),
+        ("[evil.example]", False),
+        ("evil.example.", False),
+    ],
+)
+async def test_a_name_that_a_page_may_have_is_not_answered_where_nobody_is_asked(
+    host: str, answered: bool
+) -> None:
+    """A page that gives its own name this machine's address could read everything otherwise."""
+    api = Api(dict.fromkeys(OPERATIONS, done), Open(["lambent.example"]))
+    headers = {b"host": host.encode()} if host else {}
+    answer = await api.answer(Request("GET", "/2015-03-31/functions", headers=headers))
+    assert answer.status == (200 if answered else 403)
+    assert b"http_names" in answer.body or answered
+    assert is_of_no_page(host) == (answered and "xample" not in host)
+
+
+async def done(_: Asked) -> Response:
+    return Response(200)
+
+
+async def test_where_keys_are_asked_for_any_name_will_do() -> None:
+    """A page has none."""
+    one = key("*")
+    headers = {b"host": b"api.example", b"authorization": f"Bearer {one.token}".encode()}
+    api = Api(dict.fromkeys(OPERATIONS, done), Locked(Known(one)))
+    assert (await api.answer(Request("GET", "/2015-03-31/functions", headers=headers))).status == 200

@@ -318,3 +318,12 @@ async def test_without_etcd_it_is_not_ready() -> None:
     for failing in (layers.get("deps", 1), layers.all_versions(), layers.publish("deps", numbered)):
         with pytest.raises(NotReady):
             await failing
+
+
+async def test_the_code_of_a_layer(client: Client) -> None:
+    for text in ("x = 1", "x = 2"):
+        await client.publish_layer_version("deps", package(text))
+    parts = [part async for part in client.get_layer_code("deps", 1)]
+    assert b"".join(parts) == package("x = 1")
+    with pytest.raises(UnknownLayer):
+        await anext(client.get_layer_code("deps", 3))
