@@ -1,6 +1,6 @@
 """A request and its answer, whole, as the protocol reads and writes them."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,8 @@ class Request:
     body: bytes = b""
     id: RequestId = field(default_factory=new_request_id)
     """What the answer's `x-amzn-RequestId` says; of an invocation its request id."""
+    takes_chunks: bool = True
+    """Its client speaks HTTP/1.1: an answer of unknown length has its end in it, not in the connection's."""
 
     def header(self, name: bytes) -> str:
         """Empty if it was not sent."""
@@ -33,3 +35,8 @@ class Response:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those beside Content-Type, Content-Length, Date and Connection."""
+    content_type: str = JSON
+    """Of a body, where there is one."""
+    parts: AsyncGenerator[bytes, None] | None = None
+    """The body where it comes in parts, `body` being empty: none of them empty, taken as fast as the client
+    reads, and closed if it leaves. It begins to run once the head is written; raising cuts the answer off."""
