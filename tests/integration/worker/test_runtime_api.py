@@ -281,6 +281,19 @@ async def _write(runtime: Client, size: int) -> None:
     runtime.writer.write(b"0\r\n\r\n")
 
 
+async def test_a_streamed_answer_that_just_fills_its_window(scene: ApiScene, runtime: Client) -> None:
+    """Nobody has to take any of it before the runtime may ask for its next event."""
+    await running(scene, runtime, stream=True)
+    head = STREAM.format(path("r1", "response"), "streaming").encode()
+    runtime.writer.write(head + _chunk(b"x" * WINDOW_BYTES) + b"0\r\n\r\n")
+    assert await scene.hears() == BEGUN
+    while (said := await scene.hears())[0] == ["part", "r1"]:
+        pass
+    assert said == (["answer", "r1"], b"")
+    assert (await runtime.answer())[0] == 202
+    await running(scene, runtime, request="r2")
+
+
 async def test_a_streamed_answer_has_a_limit_too(
     scene: ApiScene, runtime: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
