@@ -19,8 +19,9 @@ from typing import Any, Final, Literal, Self
 import grpc
 import grpc.aio
 
+from lambent.answer_stream import AnswerStream
 from lambent.async_invocations import AsyncInvocations
-from lambent.invocation_stream import InvocationStream
+from lambent.invocation_stream import GRACE_S, InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
 from lambent.rpc import (
     ASK_WITHIN_S,
@@ -171,6 +172,38 @@ class Client:
         request = invoke_pb2.InvokeRequest(idempotency_key=idempotency_key)
         fill_request(request, name, payload, timeout_s=timeout_s, **said)
         return invocation_of(await answer(self._invocations.Invoke(request, timeout=timeout_s)))
+
+    def invoke_with_response_stream(
+        self,
+        name: str,
+        payload: bytes | object = b"",
+        *,
+        tail: bool = False,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, object] | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
+        sticky_key: str = "",
+    ) -> AnswerStream:
+        """As `invoke`, for an answer that is taken in parts as the function writes them, 200 MB at the most.
+
+        An async context manager to be iterated, once: `AnswerStream` says how. `timeout_s` is up to the
+        answer's end.
+        """
+        request = invoke_pb2.InvokeRequest()
+        fill_request(
+            request,
+            name,
+            payload,
+            tail=tail,
+            timeout_s=timeout_s,
+            client_context=client_context,
+            priority=priority,
+            tenant=tenant,
+            sticky_key=sticky_key,
+        )
+        within_s = None if timeout_s is None else timeout_s + GRACE_S
+        return AnswerStream(self._invocations, request, within_s, self._retries)
 
     async def map(
         self,

@@ -85,6 +85,7 @@ def _configuring(action: str) -> Callable[[Any], Iterable[Need]]:
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
     "InvokeStream": lambda _: (),
+    "InvokeWithResponseStream": lambda _: (),
     "CreateFunction": creating,
     "UpdateFunction": updating,
     "GetFunction": _of_named("GetFunction"),
@@ -141,7 +142,7 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
 MAX_LOGGED: Final = 160
 """Characters of a resource in the log, more than any has: who has no key may send a name of megabytes."""
 
-_INVOKES: Final = frozenset({"Invoke", "InvokeStream"})
+_INVOKES: Final = frozenset({"Invoke", "InvokeStream", "InvokeWithResponseStream"})
 _READS: Final = ("Get", "List", "Explain", "Count", "Read")
 
 
@@ -197,7 +198,7 @@ def _noting(method: Method, needs: Callable[[Any], Iterable[Need]]) -> Method:
         finally:
             caller = _CALLER.get()
             for action, resource in needs(request):
-                if action.startswith(_READS):  # a layer that is attached is not changed
+                if action == INVOKE or action.startswith(_READS):  # what is attached is not changed
                     continue
                 _log.info(
                     "audit",

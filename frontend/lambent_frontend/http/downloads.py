@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
 
 from lambent_chassis import clock
@@ -86,7 +86,7 @@ class Downloads:
         size, parts = found
         return Response(200, content_type="application/zip", parts=self._counted(parts), size=size)
 
-    async def _counted(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _counted(self, parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         self._under_way += 1
         try:
             async for part in parts:

@@ -15,6 +15,7 @@ from lambent_frontend.http.downloads import Location
 from lambent_frontend.http.event_invokes import EventInvokeOperations
 from lambent_frontend.http.functions import FunctionOperations
 from lambent_frontend.http.invoke import Invoke, InvokeAsync
+from lambent_frontend.http.invoke_stream import InvokeWithResponseStream
 from lambent_frontend.http.layers import LayerOperations
 from lambent_frontend.http.policies import PolicyOperations
 from lambent_frontend.http.urls import UrlOperations
@@ -41,6 +42,7 @@ def operations(
     return {
         "Invoke": Invoke(calling),
         "InvokeAsync": InvokeAsync(calling),
+        "InvokeWithResponseStream": InvokeWithResponseStream(calling.invoker),
         "GetAccountSettings": GetAccountSettings(limits),
         **FunctionOperations(functions, versions, location).operations(),
         **VersionOperations(versions).operations(),
