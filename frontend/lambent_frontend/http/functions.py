@@ -58,7 +58,7 @@ class FunctionOperations:
             configuration.tags.tags.update(body.Tags)
         request = functions_pb2.CreateFunctionRequest(
             name=named.name,
-            zip_file=bodies.package(body.Code.ZipFile),
+            zip_file=bodies.package(body.Code.ZipFile, asked.operation),
             configuration=configuration,
             publish=body.Publish,
         )
@@ -90,7 +90,7 @@ class FunctionOperations:
     async def update_code(self, asked: Asked) -> Response:
         named = _latest_of(asked)
         body = bodies.read(asked, bodies.UpdateFunctionCode)
-        package = bodies.package(body.ZipFile)
+        package = bodies.package(body.ZipFile, asked.operation)
         if not package:
             raise invalid("Please provide a source for function code: there is no ZipFile.")
         request = functions_pb2.UpdateFunctionRequest(

@@ -32,7 +32,7 @@ class LayerOperations:
         body = bodies.read(asked, bodies.PublishLayerVersion)
         request = layers_pb2.PublishLayerVersionRequest(
             name=_name(asked),
-            zip_file=bodies.package(body.Content.ZipFile),
+            zip_file=bodies.package(body.Content.ZipFile, asked.operation),
             description=body.Description or "",
             compatible_runtimes=body.CompatibleRuntimes or (),
         )

@@ -1,4 +1,4 @@
-"""Management over HTTP by boto3 and a real etcd: in doubt, two at once, in one transaction; downloads."""
+"""Management over HTTP by boto3 and a real etcd: changes in doubt, two at once, lists, rights, downloads."""
 
 import asyncio
 import io
@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from lambent_chassis.etcd import Etcd
@@ -23,6 +27,7 @@ from lambent_proto.access import Rule, new_access_key
 from lambent_proto.ids import FunctionName
 from tests.unit.frontend.doors import Door, door
 from tests.unit.frontend.followed import definition
+from tests.unit.frontend.http_client import connected
 from tests.unit.frontend.lost_answers import LosesAnswers
 from tests.unit.scripted import Known
 
@@ -293,3 +298,52 @@ async def test_what_is_no_list(etcd: Etcd, tmp_path: Path, asked: dict[str, Any]
         with pytest.raises(ClientError, match=words) as raised:
             await it.ask("list_functions", **asked)
         assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"FunctionName": "f", "Colour": "blue"}', "'Colour' failed to satisfy constraint"),
+        ('{"FunctionName": "f", "Code": {"Colour": "blue"}}', "'Code.Colour' failed to satisfy constraint"),
+        ('{"FunctionName": "f", "Code": {}, "Timeout": "nine"}', "'Timeout' failed to satisfy constraint"),
+        ("[]", "ValidationException"),
+        ("{", "Could not parse request body into json"),
+    ],
+)
+async def test_a_body_that_is_none_of_lambda_s(etcd: Etcd, tmp_path: Path, body: str, words: str) -> None:
+    """A field that nobody knows is refused, and not passed over."""
+    async with door(etcd, tmp_path) as it, connected(it.port) as client:
+        answer = await client.ask("POST", "/2015-03-31/functions", body.encode())
+    assert answer.status == 400
+    assert words in f"{answer.error} {answer.json()['message']}"
+
+
+async def test_a_signed_request_is_good_for_a_while_and_for_itself_alone(etcd: Etcd, tmp_path: Path) -> None:
+    """As at AWS: sent again within five minutes it is answered, changed or later it is not."""
+    key = new_access_key([Rule.parse("*")], "", 0.0)
+
+    def signed(method: str, path: str, late_s: int = 0) -> tuple[str, str, dict[str, str]]:
+        with pytest.MonkeyPatch.context() as patch:
+            now = datetime.now(UTC) - timedelta(seconds=late_s)
+            patch.setattr("botocore.auth.get_current_datetime", lambda: now.replace(tzinfo=None))
+            request = AWSRequest(method, f"http://here{path}")
+            SigV4Auth(Credentials(key.id, key.secret), "lambda", "us-east-1").add_auth(request)
+        return method, path, {name.replace("-", "_"): value for name, value in request.headers.items()}
+
+    async with (
+        door(etcd, tmp_path, lambda: Locked(Known(key))) as it,
+        connected(it.port) as client,
+    ):
+
+        async def status(method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+            answer = await client.ask(method, path, b"", **headers)
+            return answer.status, answer.error
+
+        method, path, headers = signed("GET", "/2015-03-31/functions")
+        for _ in range(2):
+            assert await status(method, path, headers) == (200, "")
+        for changed in (("DELETE", f"{path}/f"), ("GET", f"{path}/f"), ("GET", f"{path}?MaxItems=1")):
+            assert await status(*changed, headers) == (403, "InvalidSignatureException")
+        for late_s in (400, -400):
+            assert await status(*signed(method, path, late_s)) == (403, "InvalidSignatureException")
+        assert await status(*signed(method, path, 200)) == (200, "")
