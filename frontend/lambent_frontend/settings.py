@@ -7,6 +7,7 @@ from typing import Final, Self
 from pydantic import Field, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_frontend.queue.destinations import parse_sources
 from lambent_proto.shards import MOST_SHARDS
 
 LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -59,6 +60,8 @@ class FrontendSettings(Settings):
     """How long it is known what became of an asynchronous call, and what an idempotency key stands for."""
     queue_dead_s: float = Field(default=14 * 86_400.0, gt=0)
     """The same of a call that was given up, with its event."""
+    sources: CommaSeparated = Field(default_factory=list)
+    """Where brokers are that records go to, `NAME=URL` each, the same for all frontends: docs/async.md."""
     destinations: CommaSeparated | None = None
     """Patterns, as of file names, of what the records of asynchronous calls may be sent to, such as
     `https://hooks.example.com/*`. None: anything where nobody is asked for an access key, else nothing but
@@ -67,6 +70,11 @@ class FrontendSettings(Settings):
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)
     """Size at which that file is put aside as `FILE.1` in the place of the one before, and begun anew."""
+
+    @model_validator(mode="after")
+    def _sources_that_can_be_read(self) -> Self:
+        parse_sources(self.sources)
+        return self
 
     @model_validator(mode="after")
     def _room_in_each_shard(self) -> Self:

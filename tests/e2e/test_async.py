@@ -5,6 +5,7 @@ import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class Taking:
         self._sleep = sleep
         self._numbers = count()
 
+    def has(self, events: int) -> bool:
+        return len(self.taken) >= events
+
     async def take(self, events: int) -> None:
         async with asyncio.TaskGroup() as callers:
             for _ in range(8):
@@ -88,7 +92,8 @@ async def test_nothing_that_was_taken_is_lost_by_a_kill(
     taking = Taking(client, "killed", sleep=0.05)
     calling = asyncio.create_task(taking.take(EVENTS))
     for share, part in enumerate(("frontend", "placement", "worker-1"), 1):
-        await eventually(lambda n=share: len(taking.taken) >= n * EVENTS // 4, "events are taken", WITHIN_S)
+        enough = share * EVENTS // 4
+        await eventually(partial(taking.has, enough), "events are taken", WITHIN_S)
         fleet.runs_again(part, fleet.kill(part))
     await calling
     fleet.runs_again("frontend", fleet.kill("frontend"))

@@ -64,7 +64,7 @@ async def end_all(store: SqliteStore) -> int:
 async def test_many_share_one_commit(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path, most_bytes=10**8, spare_bytes=1)
     await asyncio.gather(*(store.put(new_request_id(), ASKED, b"{}", 1.0, None) for _ in range(500)))
-    assert store._thread.commits < 100
+    assert store.commits < 100
     await store.close()
 
 

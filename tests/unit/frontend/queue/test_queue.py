@@ -135,6 +135,10 @@ class Scene:
         self.now += seconds
         self.runner.wake()
 
+    async def holds(self, payload: bytes) -> None:
+        held = self.dispatcher.held
+        await self.dispatcher.until(lambda: any(call.payload == payload for call, _ in held.values()))
+
     async def called(self, times: int) -> None:
         await self.dispatcher.until(lambda: len(self.dispatcher.calls) >= times)
 
@@ -254,9 +258,7 @@ async def test_all_go_on_after_the_frontend_s_end(scene: Scene) -> None:
     await scene.close()
     scene.open()
     for n, event in enumerate(events):
-        await scene.dispatcher.until(
-            lambda n=n: any(call.payload == b"%d" % n for call, _ in scene.dispatcher.held.values())
-        )
+        await scene.holds(b"%d" % n)
         scene.dispatcher.release(b"%d" % n)
         await scene.until("held", event, "succeeded")
 
@@ -270,7 +272,7 @@ async def test_what_is_cancelled_is_not_heard_of_again(scene: Scene) -> None:
         await scene.until("held", event, "cancelled")
     assert scene.dispatcher.abandoned == [events[0]]
     await scene.begin("held", b"5")
-    await scene.dispatcher.until(lambda: any(it.payload == b"5" for it, _ in scene.dispatcher.held.values()))
+    await scene.holds(b"5")
     scene.dispatcher.release(b"1")
     await scene.until("held", events[1], "succeeded")
     with pytest.raises(InUse, match="is over, succeeded"):
