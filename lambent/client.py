@@ -216,10 +216,12 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        dead_letter: str | None = None,
     ) -> functions_pb2.Function:
         """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win.
 
-        `require` and `prefer` are labels of nodes, each KEY=VALUE.
+        `require` and `prefer` are labels of nodes, each KEY=VALUE. `dead_letter` is where events of
+        asynchronous calls go that were given up, an ARN or a URL.
         """
         configuration = configuration_of(
             runtime=runtime,
@@ -236,6 +238,7 @@ class Client:
             require=require,
             prefer=prefer,
             apart=apart,
+            dead_letter=dead_letter,
         )
         request = functions_pb2.CreateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration
@@ -261,6 +264,7 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        dead_letter: str | None = None,
         revision_id: str = "",
     ) -> functions_pb2.Function:
         """Changes what is given; with `revision_id` only if that is the current revision."""
@@ -279,6 +283,7 @@ class Client:
             require=require,
             prefer=prefer,
             apart=apart,
+            dead_letter=dead_letter,
         )
         request = functions_pb2.UpdateFunctionRequest(
             name=name, zip_file=zip_file, configuration=configuration, revision_id=revision_id

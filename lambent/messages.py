@@ -100,6 +100,7 @@ def configuration_of(
     require: Sequence[str] | None,
     prefer: Sequence[str] | None,
     apart: bool | None,
+    dead_letter: str | None,
 ) -> functions_pb2.Configuration:
     """None is left as it is; the concurrency `default` goes back to the fleet's."""
     configuration = functions_pb2.Configuration(
@@ -112,6 +113,7 @@ def configuration_of(
         network=network,
         snapstart=snapstart,
         apart=apart,
+        dead_letter=dead_letter,
     )
     if environment is not None:
         configuration.environment.CopyFrom(functions_pb2.Environment(variables=environment))

@@ -149,3 +149,10 @@ async def test_the_command_line(fleet: Fleet, client: Client, evidence: Evidence
     lambent("async", "config", "delete", "by-hand")
     assert json.loads(lambent("async", "config", "ls", "by-hand", "--json")) == []
     lambent("invoke", "by-hand", "--async", "--tail", code=2)
+    for given, shown in (
+        ("https://letters.example.com/dead", "https://letters.example.com/dead"),
+        ("none", ""),
+    ):
+        lambent("function", "update", "by-hand", "--dead-letter", given)
+        assert json.loads(lambent("function", "get", "by-hand", "--json"))["dead_letter"] == shown
+    lambent("function", "update", "by-hand", "--dead-letter", "nowhere", code=3)

@@ -9,10 +9,11 @@ import structlog
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.asked import Asked
-from lambent_frontend.http.gate import Locked
+from lambent_frontend.http.gate import Locked, permit_sending
 from lambent_frontend.http.messages import Request, Response
 from lambent_frontend.http.routes import OPERATIONS, OURS
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
+from lambent_proto.errors import AccessDenied
 from tests.unit.scripted import Known
 
 
@@ -136,6 +137,19 @@ async def test_who_goes_away_before_the_answer_leaves_a_line_too() -> None:
         await asyncio.wait([asking])
     (line,) = [line for line in logs if line["event"] == "audit"]
     assert (line["resource"], line["access_key"], line["outcome"]) == ("f", one.id, "failed")
+
+
+def test_a_function_as_destination_takes_the_right_to_call_it() -> None:
+    """As it is called with whatever is sent there; what is no function says nothing of rights."""
+    function = "arn:aws:lambda:us-east-1:000000000000:function:g:live"
+    asked = Asked("PutFunctionEventInvokeConfig", Request("PUT", "/"), {}, {})
+    permit_sending(asked, function)
+    asked.caller = key("PutFunctionEventInvokeConfig@f")
+    permit_sending(asked, "https://hooks.example.com/f", "")
+    with pytest.raises(AccessDenied, match="InvokeFunction on 'g'"):
+        permit_sending(asked, "", function)
+    asked.caller = key("InvokeFunction@g")
+    permit_sending(asked, function)
 
 
 def test_actions_are_lambdas_or_our_own() -> None:
