@@ -262,13 +262,15 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        dead_letter: str | None = None,
         role: str | None = None,
         tags: Mapping[str, str] | None = None,
         publish: bool = False,
     ) -> functions_pb2.Function:
         """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win.
 
-        `require` and `prefer` are labels of nodes, each KEY=VALUE. With `publish` the answer is the version
+        `require` and `prefer` are labels of nodes, each KEY=VALUE. `dead_letter` is where events of
+        asynchronous calls go that were given up, an ARN or a URL. With `publish` the answer is the version
         that is made of it in the same transaction.
         """
         configuration = configuration_of(
@@ -287,6 +289,7 @@ class Client:
             prefer=prefer,
             apart=apart,
             role=role,
+            dead_letter=dead_letter,
         )
         if tags:
             configuration.tags.CopyFrom(functions_pb2.TagMap(tags=tags))
@@ -314,6 +317,7 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        dead_letter: str | None = None,
         role: str | None = None,
         add_tags: Mapping[str, str] | None = None,
         remove_tags: Sequence[str] = (),
@@ -342,6 +346,7 @@ class Client:
             prefer=prefer,
             apart=apart,
             role=role,
+            dead_letter=dead_letter,
         )
         request = functions_pb2.UpdateFunctionRequest(
             name=name,

@@ -37,7 +37,7 @@ from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
-from lambent_frontend.queue.destinations import Destinations
+from lambent_frontend.queue.destinations import Destinations, parse_sources
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.rules import Rules
@@ -105,7 +105,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layer_catalogue = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
-        destinations = Destinations(adapters(), _allowed(settings))
+        sources = parse_sources(settings.sources)
+        destinations = Destinations(adapters(sources), _allowed(settings), sources)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         attempts: Counter[Counted] = Counter()
         queue = None
@@ -171,6 +172,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
                 http.stop(STOP_GRACE_S),
                 *([queue.stop(STOP_GRACE_S)] if queue is not None else []),
             )
+            await destinations.close()
             if store is not None:
                 await store.close()
 

@@ -7,6 +7,7 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_frontend.queue.destinations import parse_sources
 from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
 
@@ -66,6 +67,8 @@ class FrontendSettings(Settings):
     """How long it is known what became of an asynchronous call, and what an idempotency key stands for."""
     queue_dead_s: float = Field(default=14 * 86_400.0, gt=0)
     """The same of a call that was given up, with its event."""
+    sources: CommaSeparated = Field(default_factory=list)
+    """Where brokers are that records go to, `NAME=URL` each, the same for all frontends: docs/async.md."""
     destinations: CommaSeparated | None = None
     """Patterns, as of file names, of what the records of asynchronous calls may be sent to, such as
     `https://hooks.example.com/*`. None: anything where nobody is asked for an access key, else nothing but
@@ -81,6 +84,11 @@ class FrontendSettings(Settings):
         if given and not is_base(given):
             raise ValueError(f"{given!r} is not like https://lambda-url.example.com, maybe with :PORT")
         return given
+
+    @model_validator(mode="after")
+    def _sources_that_can_be_read(self) -> Self:
+        parse_sources(self.sources)
+        return self
 
     @model_validator(mode="after")
     def _room_in_each_shard(self) -> Self:

@@ -147,6 +147,7 @@ def print_function(function: "Function", *, as_json: bool) -> None:
             "require": " ".join(function.require),
             "prefer": " ".join(function.prefer),
             "apart": _yes(function.apart),
+            "dead letters": function.dead_letter,
             "layers": " ".join(f"{layer.name}:{layer.version}" for layer in function.layers),
             "environment": variables,
             "tags": " ".join(f"{key}={value}" for key, value in sorted(function.tags.items())),

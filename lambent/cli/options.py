@@ -68,6 +68,10 @@ def named_version(text: str) -> tuple[str, int]:
     raise click.BadParameter(f"{text!r} is neither NAME:VERSION nor the ARN of a layer's version")
 
 
+def _destination(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    return "" if given == NONE else given
+
+
 def _layers(_: click.Context, __: click.Parameter, versions: tuple[str, ...]) -> tuple[str, ...] | None:
     if versions == (NONE,):
         return ()
@@ -172,6 +176,13 @@ def configuration_options(command: Command) -> Command:
                 "--apart/--no-apart",
                 default=None,
                 help="Whether its instances are kept on different nodes, as far as that goes.",
+            ),
+            click.option(
+                "--dead-letter",
+                metavar="DESTINATION",
+                callback=_destination,
+                help="An ARN or a URL where events go that were given up: docs/async.md. "
+                f"`{NONE}` takes it away.",
             ),
             click.option("--description", metavar="TEXT"),
             click.option("--role", metavar="ARN", help="Kept and shown; it gives no rights."),

@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,7 @@ from botocore.exceptions import ClientError
 from lambent_chassis.clock import monotonic_s
 from tests.conformance.conftest import client
 from tests.conformance.test_functions import ARN, create
+from tests.e2e.by_hand import by_hand
 from tests.e2e.fleet import Fleet
 
 pytestmark = pytest.mark.conformance
@@ -281,3 +285,36 @@ def test_an_idempotency_key_makes_one_call_of_several(aws: Any, fleet: Fleet, na
     }
     status, _, said = ask(fleet, "POST", path, x_lambent_idempotency_key="order-7")
     assert (status, said["x-lambent-error"]) == (400, "INVALID_REQUEST")
+
+
+def test_a_queue_without_room_takes_nothing(fleet: Fleet, aws: Any, name: str) -> None:
+    """503, which AWS's clients send again, over HTTP; what was taken stays."""
+    create(aws, name)
+    aws.put_function_concurrency(
+        FunctionName=name, ReservedConcurrentExecutions=0
+    )  # each is kept, and never runs
+    with by_hand(fleet, "frontend", "small-queue", grpc_port=0, http_port=0, queue_mb=1) as part:
+        its = client(part.addresses["http"], retries={"total_max_attempts": 1})
+        taken, refused = 0, None
+        while refused is None and taken < 20:
+            try:
+                begin(its, name, "x" * 100_000)
+                taken += 1
+            except ClientError as error:
+                refused = error
+        assert 5 <= taken <= 9
+        assert refused is not None
+        answer = refused.response
+        assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (
+            "ServiceException",
+            503,
+        )
+        assert answer["ResponseMetadata"]["HTTPHeaders"]["x-lambent-error"] == "QUEUE_FULL"
+        assert "nothing was kept" in answer["Error"]["Message"]
+        done = subprocess.run(
+            [sys.executable, "-m", "lambent", "async", "ls", name, "--state", "dead", "--json"],
+            env=os.environ | {"LAMBENT_ENDPOINT": part.addresses["grpc"]},
+            capture_output=True,
+            check=True,
+        )
+        assert len(json.loads(done.stdout)) == taken

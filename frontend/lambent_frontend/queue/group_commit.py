@@ -86,7 +86,7 @@ class GroupCommit:
         if len(jobs) > 1:
             try:
                 return self._in_one_transaction(jobs)
-            except sqlite3.Error:
+            except Exception:  # noqa: BLE001 - each has its own chance, and its own error, alone
                 self._roll_back()
         return [(job, self._alone(job)) for job in jobs]
 
@@ -103,6 +103,9 @@ class GroupCommit:
         except sqlite3.Error as error:
             self._roll_back()
             return _ours(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is its caller's, and the thread lives on
+            self._roll_back()
+            return error
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -127,7 +130,7 @@ def _tell(results: list[tuple[_Job, Any]]) -> None:
     for job, result in results:
         if job.done.done():
             continue  # whoever waited was cancelled
-        if isinstance(result, LambentError):
+        if isinstance(result, Exception):
             job.done.set_exception(result)
         else:
             job.done.set_result(result)

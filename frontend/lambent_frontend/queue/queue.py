@@ -1,7 +1,6 @@
 """The queue as the doors see it: takes events, answers for them, has them cancelled and run again."""
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from lambent_frontend.calls import Call
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.runner import Runner
 from lambent_frontend.queue.store import GIVEN_UP, Asked, Event, Key, State, Store
-from lambent_proto.errors import InUse, InvalidRequest, PayloadTooLarge, UnknownRequest
+from lambent_proto.errors import InUse, InvalidRequest, PayloadTooLarge, PlatformError, UnknownRequest
 from lambent_proto.ids import FunctionName, RequestId
 from lambent_proto.v1 import invoke_pb2
 
@@ -157,9 +156,11 @@ class Queue:
             await asyncio.sleep(_SWEEP_S)
             now = self._now()
             bounds = now - self._results_s, now - self._given_up_s, MOST_RESULTS, now
-            with contextlib.suppress(Exception):
+            try:
                 while await self._store.forget(*bounds):
                     pass
+            except PlatformError as error:
+                _log.error("queue_store_failed", error=error.message, again_in_s=_SWEEP_S)
 
 
 def check_size(payload: bytes, event: RequestId) -> None:

@@ -314,6 +314,9 @@ class Runner:
         except Refused as error:
             await self._not_delivered(run, event, ending, str(error))
             return
+        except Exception as error:  # noqa: BLE001 - whatever an adapter's library raises, it was not taken
+            await self._not_delivered(run, event, ending, f"{type(error).__name__}: {error}")
+            return
         self._counts[_DELIVERED] += 1
         state = State.FAILED if ending.state is State.DEAD else ending.state
         await self._next_target(run, event, replace(ending.without_first_target(), state=state))

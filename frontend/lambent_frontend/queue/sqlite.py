@@ -98,6 +98,11 @@ class SqliteStore:
             why = f"{error}{taken if 'locked' in str(error) else ''}"
             raise CannotOpen(f"the queue {path} cannot be opened: {why}") from error
 
+    @property
+    def commits(self) -> int:
+        """So far."""
+        return self._thread.commits
+
     async def put(self, event: RequestId, asked: Asked, payload: bytes, now: float, key: Key | None) -> Taken:
         def work(db: Connection) -> Taken:
             known = _kept(db, asked.function, key) if key else None

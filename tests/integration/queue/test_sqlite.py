@@ -13,7 +13,7 @@ from lambent_frontend.queue.core.verdict import Tally
 from lambent_frontend.queue.sqlite import FILE, CannotOpen, SqliteStore
 from lambent_frontend.queue.store import Asked, Ending, State
 from lambent_frontend.wire import new_request_id
-from lambent_proto.errors import QueueFull
+from lambent_proto.errors import NotReady, QueueFull
 from lambent_proto.ids import FunctionName
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
@@ -64,7 +64,20 @@ async def end_all(store: SqliteStore) -> int:
 async def test_many_share_one_commit(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path, most_bytes=10**8, spare_bytes=1)
     await asyncio.gather(*(store.put(new_request_id(), ASKED, b"{}", 1.0, None) for _ in range(500)))
-    assert store._thread.commits < 100
+    assert store.commits < 100
+    await store.close()
+
+
+async def test_one_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    """Of those that share a transaction."""
+    store = SqliteStore.open(tmp_path, most_bytes=10**8, spare_bytes=1)
+    events = [new_request_id() for _ in range(50)]
+    twice = [*events[:30], events[0], *events[30:]]
+    puts = (store.put(it, ASKED, b"{}", 1.0, None) for it in twice)
+    results = await asyncio.gather(*puts, return_exceptions=True)
+    (failed,) = [it for it in results if isinstance(it, BaseException)]
+    assert isinstance(failed, NotReady)
+    assert len(await store.next("f", 100)) == 50
     await store.close()
 
 

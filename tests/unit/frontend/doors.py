@@ -95,7 +95,7 @@ async def door(
             policies,
             urls,
             AsyncInvocations(None),
-            EventInvokes(catalogue, registry, Destinations(adapters(), ("*",)).check),
+            EventInvokes(catalogue, registry, Destinations(adapters({}), ("*",), {}).check),
             downloads.location,
         )
         async with listening(Api(there, gate(), downloads)) as (_, port):

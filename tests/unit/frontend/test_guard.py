@@ -1,8 +1,8 @@
 """Who may call which gRPC method: every method is asked for, and what is refused reaches nobody."""
 
+import asyncio
 from typing import Any
 
-import asyncio
 import grpc
 import pytest
 import structlog
@@ -310,7 +310,7 @@ async def test_a_name_that_is_none_does_not_fill_the_log() -> None:
             with pytest.raises(NoCredentials):
                 await client.delete_function("f" * 1_000_000)
             async with asyncio.timeout(20):  # it is written behind the answer
-                while not (lines := [line for line in logs if line["event"] == "audit"]):
+                while not (lines := [line for line in logs if line["event"] == "audit"]):  # noqa: ASYNC110
                     await asyncio.sleep(0)
     (line,) = lines
     assert line["resource"] == "f" * MAX_LOGGED

@@ -235,7 +235,7 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         functions = Functions(catalogue, registry, packages, layers, limits)
         versions = Versions(catalogue, registry, limits, described)
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)
-        configs = EventInvokes(catalogue, registry, Destinations(adapters(), ("*",)).check)
+        configs = EventInvokes(catalogue, registry, Destinations(adapters({}), ("*",), {}).check)
         policies, hosts = Policies(catalogue, registry), Hosts("")
         there = operations(
             Calling(invoker),

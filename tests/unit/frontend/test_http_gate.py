@@ -1,19 +1,27 @@
 """Who may do what over HTTP: no operation of Lambda's API is answered unasked."""
 
 import asyncio
+import functools
 import json
 
 import pytest
 import structlog
 
+from lambent_frontend.access import permit
+from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.event_invokes import EventInvokeOperations
 from lambent_frontend.http.gate import Locked, Open, is_of_no_page
 from lambent_frontend.http.messages import Request, Response
 from lambent_frontend.http.routes import OPERATIONS, OURS
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
+from lambent_proto.errors import AccessDenied
+from lambent_proto.v1 import async_invocations_pb2 as pb
 from tests.unit.scripted import Known
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function"
 
 
 class Recorded:
@@ -138,6 +146,33 @@ async def test_who_goes_away_before_the_answer_leaves_a_line_too() -> None:
         await asyncio.wait([asking])
     (line,) = [line for line in logs if line["event"] == "audit"]
     assert (line["resource"], line["access_key"], line["outcome"]) == ("f", one.id, "failed")
+
+
+class Configs(EventInvokes):
+    """Remembers what is to be configured."""
+
+    def __init__(self) -> None:
+        self.came: list[pb.PutEventInvokeConfigRequest] = []
+
+    async def put(self, request: pb.PutEventInvokeConfigRequest) -> pb.EventInvokeConfig:
+        self.came.append(request)
+        return pb.EventInvokeConfig(function_name=request.function_name, settings=request.settings)
+
+
+async def test_a_function_as_destination_takes_the_right_to_call_it() -> None:
+    """As it is called with whatever is sent there: a key that may configure alone may not have that done."""
+    body = {"DestinationConfig": {"OnFailure": {"Destination": f"{ARN}:g:live"}}}
+    request = Request("PUT", "/", body=json.dumps(body).encode())
+    asked = Asked("PutFunctionEventInvokeConfig", request, {"FunctionName": "f"}, {})
+    asked.permit = functools.partial(permit, key("PutFunctionEventInvokeConfig@f"))
+    configs = Configs()
+    put = EventInvokeOperations(configs).operations()["PutFunctionEventInvokeConfig"]
+    with pytest.raises(AccessDenied, match="InvokeFunction on 'g'"):
+        await put(asked)
+    assert not configs.came
+    asked.permit = functools.partial(permit, key("InvokeFunction@g"))
+    assert (await put(asked)).status == 200
+    assert configs.came[0].settings.on_failure == f"{ARN}:g:live"
 
 
 def test_actions_are_lambdas_or_our_own() -> None:

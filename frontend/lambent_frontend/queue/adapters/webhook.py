@@ -27,6 +27,9 @@ class Webhooks:
         if not 200 <= status < 300:
             raise Refused(f"{url} answered {status}")
 
+    async def close(self) -> None:
+        """Each has its own connection, which ends with it."""
+
 
 def _post(url: str, record: Record) -> int:
     parts = urlsplit(url)
