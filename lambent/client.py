@@ -18,8 +18,9 @@ from typing import Final, Literal, Self
 import grpc
 import grpc.aio
 
-from lambent.invocation_stream import InvocationStream
-from lambent.messages import Invocation, Priority, configuration_of
+from lambent.answer_stream import AnswerStream
+from lambent.invocation_stream import GRACE_S, InvocationStream
+from lambent.messages import Invocation, Priority, configuration_of, fill_request
 from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
 from lambent.urls import FunctionUrls, Policies
 from lambent.versions import Versions
@@ -32,6 +33,7 @@ from lambent_proto.v1 import (
     fleet_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
+    invoke_pb2,
     invoke_pb2_grpc,
     layers_pb2,
     layers_pb2_grpc,
@@ -135,6 +137,38 @@ class Client:
                     raise
                 await asyncio.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
+
+    def invoke_with_response_stream(
+        self,
+        name: str,
+        payload: bytes | object = b"",
+        *,
+        tail: bool = False,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, object] | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
+        sticky_key: str = "",
+    ) -> AnswerStream:
+        """As `invoke`, for an answer that is taken in parts as the function writes them, 200 MB at the most.
+
+        An async context manager to be iterated, once: `AnswerStream` says how. `timeout_s` is up to the
+        answer's end.
+        """
+        request = invoke_pb2.InvokeRequest()
+        fill_request(
+            request,
+            name,
+            payload,
+            tail=tail,
+            timeout_s=timeout_s,
+            client_context=client_context,
+            priority=priority,
+            tenant=tenant,
+            sticky_key=sticky_key,
+        )
+        within_s = None if timeout_s is None else timeout_s + GRACE_S
+        return AnswerStream(self._invocations, request, within_s, self._retries)
 
     async def map(
         self,

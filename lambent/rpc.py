@@ -38,7 +38,7 @@ def with_access_key(token: str) -> list[grpc.aio.ClientInterceptor]:
     """What a channel is given so that each of its calls carries the token; nothing where there is none."""
     if not token:
         return []
-    return [_Unary(token), _Logs(token), _Stream(token)]
+    return [_Unary(token), _InParts(token), _Stream(token)]
 
 
 class _Carrier:
@@ -54,7 +54,7 @@ class _Unary(_Carrier, grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(self._with(details), request)
 
 
-class _Logs(_Carrier, grpc.aio.UnaryStreamClientInterceptor):
+class _InParts(_Carrier, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         return await continuation(self._with(details), request)
 

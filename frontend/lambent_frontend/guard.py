@@ -96,6 +96,7 @@ def _updating(request: Any) -> Iterable[Need]:
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
     "InvokeStream": lambda _: (),
+    "InvokeWithResponseStream": lambda _: (),
     "CreateFunction": _creating,
     "UpdateFunction": _updating,
     "GetFunction": _of_named("GetFunction"),
@@ -141,7 +142,7 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
 MAX_LOGGED: Final = 160
 """Characters of a resource in the log, more than any has: who has no key may send a name of megabytes."""
 
-_INVOKES: Final = frozenset({"Invoke", "InvokeStream"})
+_INVOKES: Final = frozenset({"Invoke", "InvokeStream", "InvokeWithResponseStream"})
 _READS: Final = ("Get", "List", "Explain", "Count", "Read")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypedDict
 
 import click
 
@@ -37,6 +37,7 @@ FUNCTION_FAILED: Final = 1
     metavar="KEY",
     help="Prefer the instance, or else the node, that served this key last.",
 )
+@click.option("--stream", is_flag=True, help="Print the answer in parts, as the function writes them.")
 @click.option("--tail", is_flag=True, help="Print the end of its log to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on standard error how, why and where it started.")
 @json_option
@@ -52,6 +53,7 @@ async def invoke(
     priority: "Priority",
     tenant: str,
     sticky_key: str,
+    stream: bool,
     tail: bool,
     verbose: bool,
     as_json: bool,
@@ -61,20 +63,21 @@ async def invoke(
     The event is -d JSON, or the content of -f FILE, or with `-` standard input; else `{}`. The exit code is
     1 if the function failed.
     """
+    if stream and as_json:
+        raise click.UsageError("--stream prints the answer as it comes, and --json what is known at its end.")
     payload = _payload(stdin, data, file)
     target = f"{name}:{qualifier}" if qualifier else name
-    done = await client.invoke(
-        target,
-        payload,
-        tail=tail or as_json,
-        timeout_s=timeout_s,
-        priority=priority,
-        tenant=tenant,
-        sticky_key=sticky_key,
-    )
+    wanted: _Wanted = {
+        "tail": tail or as_json,
+        "timeout_s": timeout_s,
+        "priority": priority,
+        "tenant": tenant,
+        "sticky_key": sticky_key,
+    }
+    done = await (_streamed if stream else _whole)(client, target, payload, wanted)
     if as_json:
         _print_json(done)
-    else:
+    elif not stream:
         sys.stdout.buffer.write(done.payload + b"\n")
     if tail:
         click.echo(done.tail.decode(errors="replace"), err=True, nl=not done.tail.endswith(b"\n"))
@@ -86,6 +89,40 @@ async def invoke(
         click.echo(f"lambent: the function failed: {_reason(done.payload)}", err=True)
         return FUNCTION_FAILED
     return 0
+
+
+class _Wanted(TypedDict):
+    """What may be said with an invocation, whole or in parts."""
+
+    tail: bool
+    timeout_s: float | None
+    priority: "Priority"
+    tenant: str
+    sticky_key: str
+
+
+async def _whole(client: "Client", target: str, payload: bytes, wanted: _Wanted) -> "Invocation":
+    return await client.invoke(target, payload, **wanted)
+
+
+async def _streamed(client: "Client", target: str, payload: bytes, wanted: _Wanted) -> "Invocation":
+    """Prints the answer, and returns what is known at its end; its payload is the error, if there is one."""
+    from lambent.messages import Invocation
+
+    out = sys.stdout.buffer
+    async with client.invoke_with_response_stream(target, payload, **wanted) as answer:
+        async for part in answer:
+            out.write(part)
+            out.flush()
+    out.write(b"\n")
+    return Invocation(
+        answer.error,
+        answer.function_error,
+        answer.request_id,
+        answer.executed_version,
+        answer.tail,
+        answer.explanation,
+    )
 
 
 def _payload(stdin: str | None, data: str | None, file: BinaryIO | None) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from lambent_frontend.access import AccessKeys
-from lambent_frontend.calls import Answer, Call, Counted, Explained
+from lambent_frontend.calls import Answer, Begun, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
@@ -53,13 +53,15 @@ def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer
 class ScriptedDispatcher:
     """Answers `echo` at once, fails the event for `failing`, and holds what is for `held` until released.
 
-    A function named like an error's reason fails with that error.
+    A function named like an error's reason fails with that error. `begin`, `write` and `end` stream a held
+    answer.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.held: dict[RequestId, tuple[Call, Done]] = {}
         self.abandoned: list[RequestId] = []
+        self.taken_bytes = 0
         self.explained: dict[RequestId, Explained] = {}
         self.errors: dict[str, LambentError] = {}
         self.counts: Counter[Counted] = Counter()
@@ -77,6 +79,25 @@ class ScriptedDispatcher:
         else:
             done(answer(call.payload, tail=b"END" if call.tail else b""))
         self._changed.set()
+
+    def taken(self, request_id: RequestId, size: int) -> None:
+        self.taken_bytes += size
+        self._changed.set()
+
+    def begin(self, content_type: str = "text/plain") -> None:
+        call, _ = next(iter(self.held.values()))
+        assert call.parts is not None, "its answer is wanted whole"
+        call.parts.began(Begun(content_type, answer(b"")))
+
+    def write(self, *parts: bytes) -> None:
+        call, _ = next(iter(self.held.values()))
+        assert call.parts is not None, "its answer is wanted whole"
+        for part in parts:
+            call.parts.part(part)
+
+    def end(self, outcome: Answer | LambentError | None = None) -> None:
+        _, done = self.held.pop(next(iter(self.held)))
+        done(answer(b"", tail=b"END") if outcome is None else outcome)
 
     def abandon(self, request_id: RequestId) -> None:
         self.abandoned.append(request_id)

@@ -14,7 +14,11 @@ Operation = Callable[[Asked], Awaitable[Response]]
 """Raises Refused or a LambentError for what it does not do."""
 
 _WITH_PACKAGE: Final = frozenset({"CreateFunction", "UpdateFunctionCode", "PublishLayerVersion"})
-_WITH_EVENT: Final = {"Invoke": "InvokeFunction", "InvokeAsync": "InvokeAsync"}
+_WITH_EVENT: Final = {
+    "Invoke": "InvokeFunction",
+    "InvokeAsync": "InvokeAsync",
+    "InvokeWithResponseStream": "InvokeWithResponseStream",
+}
 """What AWS calls them in its error."""
 
 

@@ -8,6 +8,7 @@ and its answer given up.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
@@ -70,7 +71,10 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._waiting: deque[tuple[Request, bool] | Response] = deque()
         """Requests that are whole, each with whether the connection stays after it, or what refuses one."""
-        self._task: asyncio.Task[Response] | None = None
+        self._task: asyncio.Task[Response | None] | None = None
+        self._in_parts = False
+        """The answer's head is out, and parts follow."""
+        self._drained: asyncio.Future[None] | None = None
         self._answering: tuple[Request, bool] | None = None
         self._held = 0
         self._unsent = 0
@@ -152,6 +156,8 @@ class Connection(asyncio.Protocol):
         self._hold(-self._unsent)
         self._unsent = 0
         self._since = self._loop.time()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
         self._next()
 
     # httptools
@@ -223,6 +229,7 @@ class Connection(asyncio.Protocol):
             return
         assert request is not None, "its head was whole"
         request.body = bytes(body)
+        request.takes_chunks = self._parser.get_http_version() != "1.0"
         self._waiting.append((request, keep_alive))
         if len(self._waiting) > _MOST_PIPELINED:
             said = f"{_MOST_PIPELINED} requests wait for their answers on this connection: wait for those"
@@ -244,13 +251,40 @@ class Connection(asyncio.Protocol):
             self._write(first, "", keep_alive=False, bodiless=False)
             return
         self._answering = first
-        self._task = self._loop.create_task(self._server.api.answer(first[0]))
+        self._task = self._loop.create_task(self._answer(*first))
         self._task.add_done_callback(self._answered)
 
-    def _answered(self, task: asyncio.Task[Response]) -> None:
+    async def _answer(self, request: Request, keep_alive: bool) -> Response | None:
+        """None if it has been written, in parts."""
+        answer = await self._server.api.answer(request)
+        if answer.parts is None:
+            return answer
+        chunked = request.takes_chunks
+        bodiless = request.method == "HEAD"
+        # From here to the first step of the parts nothing may wait: what has not begun cannot be closed.
+        async with contextlib.aclosing(answer.parts):
+            self._in_parts = True
+            size = "Transfer-Encoding: chunked\r\n" if chunked else ""
+            self._write_head(answer, request.id, size, keep_alive=keep_alive and chunked)
+            async for part in answer.parts:
+                if not self._writable:
+                    self._drained = self._loop.create_future()
+                    await self._drained
+                if not bodiless:
+                    self._transport.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+        if chunked and not bodiless:
+            self._transport.write(b"0\r\n\r\n")
+        return None
+
+    def _answered(self, task: asyncio.Task[Response | None]) -> None:
         assert self._answering is not None, "its task has ended"
         request, keep_alive = self._answering
         self._task = self._answering = None
+        in_parts, self._in_parts = self._in_parts, False
+        if in_parts:
+            self._ended_parts(task, request, keep_alive=keep_alive)
+            return
+        answer: Response | None
         if task.cancelled():  # `give_up`, or the connection is lost
             answer = errors.response(errors.refused(LostWithWorker(_GIVEN_UP)))
         elif error := task.exception():
@@ -258,32 +292,63 @@ class Connection(asyncio.Protocol):
             answer = errors.response(errors.refused(Internal(_FAULT)))
         else:
             answer = task.result()
+        assert answer is not None, "it was not written"
         if self._transport.is_closing():
             return
         self._hold(-len(request.body))
         self._write(answer, request.id, keep_alive=keep_alive, bodiless=request.method == "HEAD")
         self._next()
 
+    def _ended_parts(
+        self, task: asyncio.Task[Response | None], request: Request, *, keep_alive: bool
+    ) -> None:
+        """What was not written to its end is cut off, which is all that can be said behind its head."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("request_failed", request=request.id, reason=repr(error), exc_info=error)
+        if self._transport.is_closing():
+            return
+        self._hold(-len(request.body))
+        if task.cancelled() or task.exception() is not None:
+            self._transport.abort()
+            return
+        self._since = self._loop.time()
+        if keep_alive and request.takes_chunks and not self._server.stopping:
+            self._next()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """The last answer is written."""
+        self._ending = self._deaf = True
+        self._waiting.clear()
+        self._end_if_over()
+
     def _write(self, answer: Response, request_id: str, *, keep_alive: bool, bodiless: bool) -> None:
+        # A 204 has no length: RFC 9110, 8.6.
+        size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(answer.body)}\r\n"
         keep_alive = keep_alive and not self._server.stopping
+        body = b"" if bodiless else answer.body
+        self._write_head(answer, request_id, size, keep_alive=keep_alive, body=body)
+        self._since = self._loop.time()
+        if not keep_alive:
+            self._end()
+
+    def _write_head(
+        self, answer: Response, request_id: str, size: str, *, keep_alive: bool, body: bytes = b""
+    ) -> None:
+        """With the body, if it is there, in one write."""
         more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
         for cookie in answer.cookies:
             more += f"Set-Cookie: {cookie}\r\n"
         asked = f"x-amzn-RequestId: {request_id}\r\n" if request_id else ""
         end = "" if keep_alive else "Connection: close\r\n"
-        # A 204 has no length: RFC 9110, 8.6.
-        size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(answer.body)}\r\n"
-        kind = f"Content-Type: {answer.content_type}\r\n" if answer.body else ""
+        has_body = bool(answer.body) or answer.parts is not None
+        kind = f"Content-Type: {answer.content_type}\r\n" if has_body else ""
         head = (
             f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}\r\nDate: {self._server.date}\r\n"
             f"{asked}{more}{kind}{size}{end}\r\n"
         )
-        self._transport.write(head.encode("latin-1") + (b"" if bodiless else answer.body))
-        self._since = self._loop.time()
-        if not keep_alive:
-            self._ending = self._deaf = True
-            self._waiting.clear()
-            self._end_if_over()
+        self._transport.write(head.encode("latin-1") + body)
 
     # The end
 

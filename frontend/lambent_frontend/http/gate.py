@@ -14,7 +14,11 @@ from lambent_frontend.sigv4 import SignedRequest, is_signed, verify
 from lambent_proto.access import INVOKE, LAYER, AccessKey
 from lambent_proto.errors import InvalidRequest
 
-_ACTIONS: Final = {"Invoke": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
+_ACTIONS: Final = {
+    "Invoke": INVOKE,
+    "InvokeWithResponseStream": INVOKE,
+    "GetLayerVersionByArn": "GetLayerVersion",
+}
 """Those whose action AWS calls otherwise than the operation."""
 
 _log = structlog.get_logger()
@@ -94,11 +98,12 @@ def _noted(asked: Asked) -> str:
 
 
 def _note(asked: Asked, outcome: str) -> None:
-    if asked.request.method == "GET" or asked.operation == "Invoke":
+    action = _ACTIONS.get(asked.operation, asked.operation)
+    if asked.request.method == "GET" or action == INVOKE:
         return
     _log.info(
         "audit",
-        action=_ACTIONS.get(asked.operation, asked.operation),
+        action=action,
         resource=_noted(asked),
         access_key=asked.caller.id if asked.caller else None,
         request_id=asked.request.id,

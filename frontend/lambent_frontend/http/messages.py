@@ -1,6 +1,6 @@
 """A request and its answer, whole, as the protocol reads and writes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,8 @@ class Request:
     body: bytes = b""
     id: RequestId = field(default_factory=new_request_id)
     """What the answer's `x-amzn-RequestId` says; of an invocation its request id."""
+    takes_chunks: bool = True
+    """Its client speaks HTTP/1.1: an answer of unknown length has its end in it, not in the connection's."""
     fields: Sequence[tuple[bytes, bytes]] = ()
     """All headers, in their order."""
     source: str = ""
@@ -38,6 +40,9 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those beside Content-Type, Content-Length, Date and Connection, as latin-1 carries them."""
     content_type: str = JSON
-    """Of a body, if there is any."""
+    """Of a body, where there is one."""
     cookies: Sequence[str] = ()
     """A Set-Cookie of its own for each."""
+    parts: AsyncGenerator[bytes, None] | None = None
+    """The body where it comes in parts, `body` being empty: none of them empty, taken as fast as the client
+    reads, and closed if it leaves. It begins to run once the head is written; raising cuts the answer off."""

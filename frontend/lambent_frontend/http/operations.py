@@ -10,6 +10,7 @@ from lambent_frontend.http.account import GetAccountSettings
 from lambent_frontend.http.api import Operation
 from lambent_frontend.http.functions import FunctionOperations
 from lambent_frontend.http.invoke import Invoke
+from lambent_frontend.http.invoke_stream import InvokeWithResponseStream
 from lambent_frontend.http.layers import LayerOperations
 from lambent_frontend.http.policies import PolicyOperations
 from lambent_frontend.http.urls import UrlOperations
@@ -34,6 +35,7 @@ def operations(
     """By their names in AWS's model."""
     return {
         "Invoke": Invoke(invoker),
+        "InvokeWithResponseStream": InvokeWithResponseStream(invoker),
         "GetAccountSettings": GetAccountSettings(catalogue, limits),
         **FunctionOperations(functions, versions).operations(),
         **VersionOperations(versions).operations(),

@@ -7,15 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lambent_frontend.http.api import Api
+from lambent_frontend.http.api import Api, Operation
 from lambent_frontend.http.connection import Api as AnyApi
 from lambent_frontend.http.gate import Open
 from lambent_frontend.http.invoke import Invoke
+from lambent_frontend.http.invoke_stream import InvokeWithResponseStream
 from lambent_frontend.http.server import HttpServer
 from lambent_frontend.invoker import Invoker
 from tests.unit.scripted import WAITING_S, AnyFunction, ScriptedDispatcher
 
 INVOKE = "/2015-03-31/functions/{}/invocations"
+STREAM = "/2021-11-15/functions/{}/response-streaming-invocations"
 WITHIN_S = 20.0
 
 
@@ -89,4 +91,9 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 
 def invoking(dispatcher: ScriptedDispatcher) -> Api:
-    return Api({"Invoke": Invoke(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S))}, Open())
+    invoker = Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S)
+    there: dict[str, Operation] = {
+        "Invoke": Invoke(invoker),
+        "InvokeWithResponseStream": InvokeWithResponseStream(invoker),
+    }
+    return Api(there, Open())

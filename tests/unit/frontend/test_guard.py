@@ -109,6 +109,8 @@ async def test_without_a_key_nothing_is_answered_but_health() -> None:
             async with client.stream() as stream:
                 with pytest.raises(NoCredentials):
                     await stream.invoke("echo", {})
+            with pytest.raises(NoCredentials):
+                await whole(client, "echo")
         async with grpc.aio.insecure_channel(address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             answered = await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
@@ -174,6 +176,29 @@ async def test_a_call_that_is_no_stream_s_is_asked_for_as_well() -> None:
         assert await code_of("failing") is grpc.StatusCode.PERMISSION_DENIED
         known.forget(one)
         assert await code_of("echo") is grpc.StatusCode.UNAUTHENTICATED
+    assert [call.definition.name for call in dispatcher.calls] == ["echo"]
+
+
+async def whole(client: Client, name: str) -> bytes:
+    """An answer that was taken in parts."""
+    async with client.invoke_with_response_stream(name, {}) as answer:
+        return b"".join([part async for part in answer])
+
+
+async def test_an_answer_in_parts_takes_the_right_to_invoke() -> None:
+    dispatcher = ScriptedDispatcher()
+    one = key("InvokeFunction@echo")
+    known = Known(one)
+    async with (
+        serving(dispatcher, guard=Guard(known)) as address,
+        Client(address, access_key=one.token) as client,
+    ):
+        assert await whole(client, "echo:live") == b"{}"
+        with pytest.raises(AccessDenied, match="InvokeFunction@failing'"):
+            await whole(client, "failing")
+        known.forget(one)
+        with pytest.raises(UnknownKey):
+            await whole(client, "echo")
     assert [call.definition.name for call in dispatcher.calls] == ["echo"]
 
 

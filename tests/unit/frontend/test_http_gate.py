@@ -62,6 +62,8 @@ async def test_no_operation_is_answered_without_a_key(operation: str, route: tup
         ("InvokeFunction@f", "POST", "/2015-03-31/functions/g/invocations", 403),
         ("InvokeFunction@f", "POST", "/2015-03-31/functions/g%3Af/invocations", 403),
         ("InvokeFunction@f", "POST", "/2015-03-31/functions/f%2F..%2Fg/invocations", 400),
+        ("InvokeFunction@f", "POST", "/2021-11-15/functions/f/response-streaming-invocations", 200),
+        ("InvokeFunction@f", "POST", "/2021-11-15/functions/g/response-streaming-invocations", 403),
         ("ListFunctions", "GET", "/2015-03-31/functions", 200),
         ("ListFunctions@f", "GET", "/2015-03-31/functions", 403),
         ("GetLayerVersion@layer:l", "GET", "/2018-10-31/layers/l/versions/1", 200),
