@@ -30,13 +30,14 @@ from lambent_proto.access import AccessKey, Rule, new_access_key
 from lambent_proto.errors import DeadlinePassed, LostWithWorker, NotReady, Throttled
 from lambent_proto.ids import FunctionName
 from lambent_proto.policies import Policy, Statement
-from lambent_proto.urls import AWS_IAM, NONE, FunctionUrl
+from lambent_proto.urls import AWS_IAM, BUFFERED, NONE, RESPONSE_STREAM, Cors, FunctionUrl
 from tests.unit.frontend.followed import definition
 from tests.unit.frontend.http_client import WITHIN_S, Answer, Client, connected, listening
 from tests.unit.scripted import WAITING_S, Done, Known, ScriptedDispatcher, answer
 
 OPEN = "o" * 32
 SIGNED = "s" * 32
+STREAMED = "t" * 32
 HOST = f"{OPEN}.lambda-url.localhost"
 
 
@@ -66,6 +67,9 @@ class Stored:
             keys.function(G): definition("g").encode(),
             keys.url(G, ""): url(SIGNED, AWS_IAM),
             keys.policy(G, ""): Policy(policy, "r").encode(),
+            keys.function(HELD): definition("held").encode(),
+            keys.url(HELD, ""): url(STREAMED, NONE, RESPONSE_STREAM),
+            keys.policy(HELD, ""): Policy(OPENED, "r").encode(),
         }
 
     async def follow_prefix(self, prefix: str) -> AsyncIterator[Snapshot | list[Change]]:
@@ -74,20 +78,28 @@ class Stored:
         await asyncio.Event().wait()
 
 
-F, G = FunctionName("f"), FunctionName("g")
+F, G, HELD = FunctionName("f"), FunctionName("g"), FunctionName("held")
 OPENED = (
     Statement(sid="a", action="lambda:InvokeFunctionUrl", principal="*", url_auth_type=NONE),
     Statement(sid="b", action="lambda:InvokeFunction", principal="*", via_url=True),
 )
 
 
-def url(url_id: str, auth_type: str) -> bytes:
-    return FunctionUrl(id=url_id, auth_type=auth_type, created_at=0, modified_at=0, revision="r").encode()
+def url(url_id: str, auth_type: str, mode: str = BUFFERED) -> bytes:
+    return FunctionUrl(
+        id=url_id,
+        auth_type=auth_type,
+        invoke_mode=mode,
+        cors=Cors(allow_origins=("https://a.example",)) if mode == RESPONSE_STREAM else None,
+        created_at=0,
+        modified_at=0,
+        revision="r",
+    ).encode()
 
 
 @asynccontextmanager
 async def served(
-    functions: Functions, access_keys: AccessKeys | None, *policy: Statement
+    functions: ScriptedDispatcher, access_keys: AccessKeys | None, *policy: Statement
 ) -> AsyncIterator[int]:
     """The port of both doors."""
     catalogue = Catalogue(Stored(*policy), lambda *_: None)

@@ -239,10 +239,21 @@ def test_answers_that_are_none(said: dict[str, Any]) -> None:
         interpreted(json.dumps({"statusCode": 200} | said).encode())
 
 
-@pytest.mark.parametrize("payload", [b"", b"no", b"[" * 100_000, b'"\\ud800"', b"\xff"])
-def test_what_is_no_json(payload: bytes) -> None:
+@pytest.mark.parametrize("payload", [b"", b"no", b"[" * 100_000, b"\xff", b"a" + bytes(9), b"[]" + bytes(8)])
+def test_what_is_no_json_is_the_body(payload: bytes) -> None:
+    """As a function streams it whose URL gathers its answers."""
+    answer = interpreted(payload)
+    assert (answer.status, answer.body) == (200, payload)
+    assert answer.headers == {"content-type": "application/octet-stream"}
+
+
+def test_what_was_streamed_may_have_a_head() -> None:
+    answer = interpreted(
+        b'{"statusCode": 404, "headers": {"content-type": "text/plain"}}' + bytes(8) + b"no\0"
+    )
+    assert (answer.status, answer.headers, answer.body) == (404, {"content-type": "text/plain"}, b"no\0")
     with pytest.raises(Malformed):
-        interpreted(payload)
+        interpreted(b'{"statusCode": 99}' + bytes(8))
 
 
 # Hosts
