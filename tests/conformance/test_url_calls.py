@@ -1,10 +1,11 @@
 """Function URLs as HTTP clients call them: the event, the answer, errors, web pages, a web framework."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from http.client import HTTPConnection, HTTPMessage
+from http.client import HTTPConnection, HTTPMessage, HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -53,6 +54,11 @@ class Site:
         self._connection.request(method, path, body, sent, encode_chunked=chunked)
         answer = self._connection.getresponse()
         return Answer(answer.status, answer.headers, answer.read())
+
+    def begun(self, path: str) -> HTTPResponse:
+        """An answer whose body is still to be read."""
+        self._connection.request("GET", path, headers={"Host": self.host})
+        return self._connection.getresponse()
 
     def told(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """The event that the function had."""
@@ -319,3 +325,66 @@ def curl(url: str, *options: str) -> tuple[str, str]:
         pytest.skip("there is no curl here")
     body, _, status = done.stdout.rpartition("\n")
     return body, status
+
+
+STREAMS = """
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  const { pipe, throws, plain } = event.queryStringParameters ?? {};
+  if (throws === 'early') throw new TypeError('too early');
+  if (!plain) stream = awslambda.HttpResponseStream.from(stream, {
+    statusCode: 201, headers: { 'content-type': 'text/plain', 'x-a': 'b' }, cookies: ['a=1', 'b=2'],
+  });
+  stream.write('first ');
+  if (pipe) await require('node:fs').promises.readFile(pipe);
+  if (throws) throw new TypeError('too late');
+  stream.write(event.rawPath);
+  stream.end();
+});
+"""
+
+
+@pytest.fixture(scope="module")
+def streams(fleet: Fleet, aws: Any) -> Iterator[Site]:
+    code = {"ZipFile": package(STREAMS, "index.js")}
+    create(aws, "url-streams", Code=code, Runtime="nodejs", Handler="index.handler", Timeout=20)
+    site = Site(fleet, opened(aws, "url-streams"))
+    yield site
+    site.close()
+    aws.delete_function(FunctionName="url-streams")
+
+
+def test_a_streamed_answer_that_is_gathered(streams: Site) -> None:
+    """What a function streams is the same for who gets it whole."""
+    answer = streams.ask("GET", "/second")
+    assert (answer.status, answer.body) == (201, b"first /second")
+    assert (answer.headers["content-type"], answer.headers["x-a"]) == ("text/plain", "b")
+    assert answer.headers.get_all("set-cookie") == ["a=1", "b=2"]
+    assert answer.headers["content-length"] == "13"
+    plain = streams.ask("GET", "/second?plain=1")
+    assert (plain.status, plain.body) == (200, b"first /second")
+    assert streams.ask("GET", "/?throws=early").status == 502
+
+
+def test_a_streamed_answer_in_parts(aws: Any, streams: Site, site: Site, tmp_path: Path) -> None:
+    """The first is here while the function still waits for the test."""
+    aws.update_function_url_config(FunctionName="url-streams", InvokeMode="RESPONSE_STREAM")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    answer = streams.begun(f"/second?pipe={pipe}")
+    assert (answer.status, answer.headers["transfer-encoding"], answer.headers["x-a"]) == (
+        201,
+        "chunked",
+        "b",
+    )
+    assert answer.headers.get_all("set-cookie") == ["a=1", "b=2"]
+    assert answer.read(6) == b"first "
+    pipe.write_text("go on")
+    assert answer.read() == b"/second"
+    assert streams.ask("GET", "/third?plain=1").body == b"first /third"
+    assert streams.ask("GET", "/?throws=early").status == 502
+    with pytest.raises(IncompleteRead):
+        streams.ask("GET", "/?throws=late")
+    aws.update_function_url_config(FunctionName="site", InvokeMode="RESPONSE_STREAM")
+    whole = site.says({"statusCode": 404, "body": "none"})
+    assert (whole.status, json.loads(whole.body)) == (200, {"statusCode": 404, "body": "none"})
+    aws.update_function_url_config(FunctionName="site", InvokeMode="BUFFERED")

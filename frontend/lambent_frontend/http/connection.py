@@ -18,7 +18,7 @@ import structlog
 
 from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
-from lambent_frontend.http.messages import Request, Response
+from lambent_frontend.http.messages import CutOff, Request, Response
 from lambent_proto.errors import Internal, LostWithWorker
 
 _log = structlog.get_logger()
@@ -332,12 +332,13 @@ class Connection(asyncio.Protocol):
         self, task: asyncio.Task[Response | None], request: Request, *, keep_alive: bool
     ) -> None:
         """What was not written to its end is cut off, which is all that can be said behind its head."""
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, CutOff):
             _log.error("request_failed", request=request.id, reason=repr(error), exc_info=error)
         if self._transport.is_closing():
             return
         self._hold(-len(request.body))
-        if task.cancelled() or task.exception() is not None:
+        if task.cancelled() or error is not None:
             self._transport.abort()
             return
         self._since = self._loop.time()

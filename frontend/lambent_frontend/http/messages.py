@@ -10,6 +10,10 @@ from lambent_proto.ids import RequestId
 JSON: Final = "application/json"
 
 
+class CutOff(Exception):
+    """What an answer's parts raise whose end does not come, and why is known: it is no bug."""
+
+
 @dataclass(slots=True)
 class Request:
     method: str

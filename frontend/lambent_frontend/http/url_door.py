@@ -16,11 +16,12 @@ from lambent_frontend.http import errors
 from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.limits import INVOKE_BODY
 from lambent_frontend.http.messages import JSON, Request, Response
+from lambent_frontend.http.url_stream import streamed
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.policy import lets_call
 from lambent_frontend.sigv4 import SignedRequest, is_signed, verify
 from lambent_frontend.urls import cors
-from lambent_frontend.urls.answer import Malformed, interpreted
+from lambent_frontend.urls.answer import Malformed, UrlAnswer, interpreted
 from lambent_frontend.urls.event import UrlRequest, event, joined, trace_id
 from lambent_frontend.urls.hosts import Hosts, Named
 from lambent_proto.access import INVOKE_URL
@@ -37,7 +38,7 @@ from lambent_proto.errors import (
 )
 from lambent_proto.ids import FunctionName, RequestId
 from lambent_proto.policies import Policy
-from lambent_proto.urls import NONE, FunctionUrl
+from lambent_proto.urls import NONE, RESPONSE_STREAM, FunctionUrl
 from lambent_proto.v1 import invoke_pb2
 
 _FAILED: Final = b"Internal Server Error"
@@ -81,7 +82,8 @@ class UrlDoor:
         asked = self._asked(request, named)
         try:
             asked.key_id = self._admitted(request, headers, name, url, policy)
-            answered = await self._called(asked, f"{name}:{qualifier}" if qualifier else name)
+            function = f"{name}:{qualifier}" if qualifier else name
+            answered = await self._called(asked, function, in_parts=url.invoke_mode == RESPONSE_STREAM)
         except LambentError as error:
             answered = _error(error)
         traced = {**answered.headers, "x-amzn-trace-id": trace_id(asked, headers)}
@@ -126,19 +128,22 @@ class UrlDoor:
             raise AccessDenied("Forbidden")
         return key.id
 
-    async def _called(self, asked: UrlRequest, function: str) -> Response:
+    async def _called(self, asked: UrlRequest, function: str, *, in_parts: bool) -> Response:
         wanted = invoke_pb2.InvokeRequest(function_name=function, payload=event(asked))
         call = self._invoker.checked(wanted, RequestId(asked.request_id))
-        answer = await self._invoker.run(call)
-        if answer.failed:
-            return _failed()
         try:
-            told = interpreted(answer.payload)
+            if in_parts:
+                return await streamed(self._invoker, call) or _failed()
+            answer = await self._invoker.run(call)
+            return _failed() if answer.failed else _response(interpreted(answer.payload))
         except Malformed as why:
             _log.info("url_answer_malformed", function=function, request=asked.request_id, reason=str(why))
             return _failed()
-        content_type = told.headers.pop("content-type")
-        return Response(told.status, told.body, told.headers, content_type, told.cookies)
+
+
+def _response(told: UrlAnswer) -> Response:
+    content_type = told.headers.pop("content-type")
+    return Response(told.status, told.body, told.headers, content_type, told.cookies)
 
 
 def _error(error: LambentError) -> Response:

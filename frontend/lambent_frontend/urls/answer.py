@@ -8,6 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 JSON: Final = "application/json"
+OCTETS: Final = "application/octet-stream"
+"""The types of what says none: of a whole answer, and of a streamed one."""
+
+HTTP: Final = "application/vnd.awslambda.http-integration-response"
+"""The type of a streamed answer that begins with its status and headers."""
+
+MAX_PRELUDE: Final = 64 * 1024
+"""Bytes that these may have."""
+
+WITHOUT_BODY: Final = (204, 205, 304)
+
+PRELUDE_END: Final = bytes(8)
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -20,8 +32,6 @@ _OURS: Final = frozenset(
     }
 )
 """Headers that only the server knows: those of a function are left out."""
-
-_WITHOUT_BODY: Final = (204, 205, 304)
 
 
 class Malformed(Exception):
@@ -38,27 +48,52 @@ class UrlAnswer:
 
 
 def interpreted(payload: bytes) -> UrlAnswer:
-    """Raises Malformed. What does not look like an HTTP answer is one with its JSON; a string with itself."""
+    """Of a whole answer. What does not look like one of HTTP is the body itself; a string without quotes.
+
+    What a function has streamed is no JSON, and may begin with a prelude. Raises Malformed.
+    """
     try:
         said = json.loads(payload)
     except (ValueError, RecursionError):
-        raise Malformed("the function's answer is no JSON") from None
+        before, _, body = payload[: MAX_PRELUDE + len(PRELUDE_END)].partition(PRELUDE_END)
+        if (fields := _object(before)) is None:
+            return UrlAnswer(200, {"content-type": OCTETS}, (), payload)
+        return _answer(fields, OCTETS, payload[len(before) + len(PRELUDE_END) :])
     if isinstance(said, dict) and "statusCode" in said:
         return _structured(said)
     body = _encoded(said) if isinstance(said, str) else payload
     return UrlAnswer(200, {"content-type": JSON}, (), body)
 
 
-def head(said: dict[str, Any]) -> UrlAnswer:
-    """Status, headers and cookies alone. Raises Malformed."""
-    headers = {"content-type": JSON} | _headers(said.get("headers"))
-    return UrlAnswer(_status(said.get("statusCode", 200)), headers, _cookies(said.get("cookies")))
+def prelude(begun: bytes) -> UrlAnswer:
+    """Of a streamed answer: what stands before its eight NUL bytes, and as body what came behind them.
+
+    Raises Malformed, also if they have not come.
+    """
+    before, end, body = begun.partition(PRELUDE_END)
+    fields = _object(before) if end and len(before) <= MAX_PRELUDE else None
+    if fields is None:
+        raise Malformed("what stands before the eight NUL bytes of a streamed answer is no object of JSON")
+    return _answer(fields, OCTETS, body)
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    """None if it is none."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _structured(said: dict[str, Any]) -> UrlAnswer:
-    begun = head(said)
-    body = b"" if begun.status in _WITHOUT_BODY else _body(said)
-    return UrlAnswer(begun.status, begun.headers, begun.cookies, body)
+    return _answer(said, JSON, _body(said))
+
+
+def _answer(said: dict[str, Any], content_type: str, body: bytes) -> UrlAnswer:
+    status = _status(said.get("statusCode", 200))
+    headers = {"content-type": content_type} | _headers(said.get("headers"))
+    return UrlAnswer(status, headers, _cookies(said.get("cookies")), b"" if status in WITHOUT_BODY else body)
 
 
 def _status(said: object) -> int:
@@ -78,7 +113,7 @@ def _headers(said: object) -> dict[str, str]:
         if not _NAME.fullmatch(name):
             raise Malformed(f"{name[:80]!r} is no header's name")
         if name.lower() not in _OURS and value is not None:
-            headers[name.lower()] = _value(value)
+            headers[name.lower()] = checked_value(value)
     return headers
 
 
@@ -87,11 +122,11 @@ def _cookies(said: object) -> tuple[str, ...]:
         return ()
     if not isinstance(said, list):
         raise Malformed("cookies is no list")
-    return tuple([_value(it) for it in said])
+    return tuple([checked_value(it) for it in said])
 
 
-def _value(said: object) -> str:
-    """Its UTF-8, read as latin-1: so it is written."""
+def checked_value(said: object) -> str:
+    """A header's: its UTF-8, read as latin-1, as it is written. Raises Malformed."""
     if isinstance(said, bool):
         said = str(said).lower()
     if not isinstance(said, (str, int, float)):

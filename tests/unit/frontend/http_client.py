@@ -54,7 +54,7 @@ class Client:
     async def answer(self, bodiless: bool = False) -> Answer:
         async with asyncio.timeout(WITHIN_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            first, *lines = head.strip().split("\r\n")
+            first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
             size = 0 if bodiless else int(headers.get("content-length", "0"))
             return Answer(int(first.split()[1]), headers, await self.reader.readexactly(size))
