@@ -21,7 +21,7 @@ import grpc.aio
 
 from lambent.answer_stream import AnswerStream
 from lambent.async_invocations import AsyncInvocations
-from lambent.invocation_stream import GRACE_S, InvocationStream
+from lambent.invocation_stream import InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
 from lambent.rpc import (
     ASK_WITHIN_S,
@@ -202,8 +202,7 @@ class Client:
             tenant=tenant,
             sticky_key=sticky_key,
         )
-        within_s = None if timeout_s is None else timeout_s + GRACE_S
-        return AnswerStream(self._invocations, request, within_s, self._retries)
+        return AnswerStream(self._invocations, request, timeout_s, self._retries)
 
     async def map(
         self,
