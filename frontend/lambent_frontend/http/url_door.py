@@ -44,6 +44,9 @@ from lambent_proto.v1 import invoke_pb2
 _FAILED: Final = b"Internal Server Error"
 """All that a caller hears of a function's failure, as from AWS: the function's log has the rest."""
 
+_SHUT_IN: Final = "sandbox allow-forms allow-scripts"
+"""A page with it has an origin of its own, which is not the API's."""
+
 _log = structlog.get_logger()
 
 
@@ -86,8 +89,11 @@ class UrlDoor:
             answered = await self._called(asked, function, in_parts=url.invoke_mode == RESPONSE_STREAM)
         except LambentError as error:
             answered = _error(error)
-        traced = {**answered.headers, "x-amzn-trace-id": trace_id(asked, headers)}
-        answered.headers = cors.applied(url.cors, origin, traced)
+        more = {"x-amzn-trace-id": trace_id(asked, headers)}
+        if named.by_path:
+            theirs = answered.headers.get("content-security-policy")
+            more["content-security-policy"] = f"{theirs}, {_SHUT_IN}" if theirs else _SHUT_IN
+        answered.headers = cors.applied(url.cors, origin, {**answered.headers, **more})
         return answered
 
     def _asked(self, request: Request, named: Named) -> UrlRequest:

@@ -19,6 +19,9 @@ _HOP_BY_HOP: Final = frozenset(
 )
 """Headers that are about the connection, not about the request."""
 
+_MAX_TRACE: Final = 1024
+"""Characters. Those that there are have about a hundred, and it goes back into the answer."""
+
 _TEXT: Final = frozenset({"application/json", "application/javascript", "application/xml"})
 
 
@@ -55,8 +58,10 @@ def joined(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def trace_id(request: UrlRequest, headers: Mapping[str, str]) -> str:
     """The one that was sent, or else a new one of AWS's form, made of the time and of the request id."""
-    digits = request.request_id.replace("-", "")
-    return headers.get("x-amzn-trace-id") or f"Root=1-{int(request.at):08x}-{digits[:24]}"
+    sent = headers.get("x-amzn-trace-id", "")
+    if sent and len(sent) <= _MAX_TRACE and sent.isascii() and sent.isprintable():
+        return sent
+    return f"Root=1-{int(request.at):08x}-{request.request_id.replace('-', '')[:24]}"
 
 
 def event(request: UrlRequest) -> bytes:

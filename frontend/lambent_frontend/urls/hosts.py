@@ -20,6 +20,8 @@ class Named(NamedTuple):
     id: str
     path: str
     """As the function sees it."""
+    by_path: bool = False
+    """The id was in the path: the answer shares its origin with Lambda's API."""
 
 
 def is_base(text: str) -> bool:
@@ -57,5 +59,5 @@ class Hosts:
                 return Named(name.removesuffix(self._below), path)
         if path.startswith(PATH):
             url_id, slash, rest = path.removeprefix(PATH).partition("/")
-            return Named(url_id, slash + rest or "/")
+            return Named(url_id, slash + rest or "/", by_path=True)
         return None

@@ -227,6 +227,17 @@ async def test_a_web_page_may_call_a_url_and_not_the_api() -> None:
         ).status == 403
 
 
+async def test_a_page_by_path_has_not_the_api_s_origin() -> None:
+    """Where nobody is asked it could read there what it likes. Beside what the function says itself."""
+    functions = Functions()
+    functions.says = b'{"statusCode": 200, "headers": {"Content-Security-Policy": "default-src *"}}'
+    async with served(functions, None) as port:
+        by_path = await ask(port, "localhost", f"/lambda-url/{OPEN}/")
+        said = by_path.headers["content-security-policy"]
+        assert said == "default-src *, sandbox allow-forms allow-scripts"
+        assert (await ask(port, HOST)).headers["content-security-policy"] == "default-src *"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "body"),
     [
@@ -312,7 +323,8 @@ FIELDS = st.tuples(
         ["Cookie", "Content-Type", "Origin", "X-Forwarded-For", "X-Amzn-Trace-Id", "Authorization"]
     )
     | st.text("abcX-_", min_size=1, max_size=5),
-    st.binary(max_size=12).map(lambda it: bytes(byte for byte in it if byte > 31 and byte != 127)),
+    st.sampled_from(["€".encode(), b"a" * 2000, b"\xff"])
+    | st.binary(max_size=12).map(lambda it: bytes(byte for byte in it if byte > 31 and byte != 127)),
 )
 
 

@@ -281,7 +281,9 @@ def test_what_was_streamed_may_have_a_head() -> None:
     ],
 )
 def test_whose_a_request_is(host: str, path: str, expected: tuple[str, str] | None) -> None:
-    assert Hosts("").named(host, path) == expected
+    named = Hosts("").named(host, path)
+    assert (None if named is None else named[:2]) == expected
+    assert named is None or named.by_path == host.startswith("127.0.0.1")
 
 
 def test_addresses() -> None:
@@ -291,7 +293,7 @@ def test_addresses() -> None:
     behind = Hosts("https://fn.example.com")
     behind.listening(9000)
     assert behind.address("id") == "https://id.fn.example.com/"
-    assert behind.named("id.fn.example.com", "/") == ("id", "/")
+    assert behind.named("id.fn.example.com", "/") == ("id", "/", False)
 
 
 @pytest.mark.parametrize(
