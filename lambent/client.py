@@ -392,10 +392,17 @@ class Client:
         *,
         description: str = "",
         compatible_runtimes: Sequence[str] = (),
+        compatible_architectures: Sequence[str] = (),
+        license: str = "",  # noqa: A002 - the word of the service
     ) -> layers_pb2.LayerVersion:
         """Makes the layer's next version, which never changes. What is in the ZIP is found at `/opt`."""
         request = layers_pb2.PublishLayerVersionRequest(
-            name=name, zip_file=zip_file, description=description, compatible_runtimes=compatible_runtimes
+            name=name,
+            zip_file=zip_file,
+            description=description,
+            compatible_runtimes=compatible_runtimes,
+            compatible_architectures=compatible_architectures,
+            license=license,
         )
         return await answer(self._layers.PublishLayerVersion(request, timeout=UPLOAD_WITHIN_S))
 

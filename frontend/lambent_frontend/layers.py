@@ -22,7 +22,7 @@ class Layers:
     async def publish_layer_version(
         self, request: layers_pb2.PublishLayerVersionRequest
     ) -> layers_pb2.LayerVersion:
-        check_layer(request.name, request.description, request.compatible_runtimes)
+        check_layer(request)
         if not request.zip_file:
             raise InvalidRequest("there is no zip_file")
         package = asdict(await self._packages.check(request.zip_file))
@@ -33,6 +33,8 @@ class Layers:
                 layer=LayerVersion(name=request.name, version=version, **package),
                 description=request.description,
                 compatible_runtimes=tuple(request.compatible_runtimes),
+                compatible_architectures=tuple(request.compatible_architectures),
+                license=request.license,
                 created_at=clock.unix_s(),
             )
 
@@ -49,7 +51,7 @@ class Layers:
 
     async def list_layers(self, request: layers_pb2.ListLayersRequest) -> layers_pb2.ListLayersResponse:
         count = page_size(request.max_items)
-        suited = _suited(await self._catalogue.all_versions(), request.compatible_runtime)
+        suited = _suited(await self._catalogue.all_versions(), request)
         newest = [next(versions) for _, versions in groupby(suited, key=lambda it: it.layer.name)]
         left = [it for it in newest if it.layer.name > request.marker]
         return layers_pb2.ListLayersResponse(
@@ -66,7 +68,7 @@ class Layers:
             raise InvalidRequest(f"the marker {request.marker[:80]!r} is of no answer of this list")
         left = [
             it
-            for it in _suited(await self._catalogue.versions(request.name), request.compatible_runtime)
+            for it in _suited(await self._catalogue.versions(request.name), request)
             if not request.marker or it.layer.version < int(request.marker)
         ]
         return layers_pb2.ListLayerVersionsResponse(
@@ -82,8 +84,17 @@ class Layers:
         return layers_pb2.DeleteLayerVersionResponse()
 
 
-def _suited(published: Iterable[PublishedLayer], runtime: str) -> list[PublishedLayer]:
-    return [it for it in published if not runtime or runtime in it.compatible_runtimes]
+def _suited(
+    published: Iterable[PublishedLayer],
+    asked: layers_pb2.ListLayersRequest | layers_pb2.ListLayerVersionsRequest,
+) -> list[PublishedLayer]:
+    runtime, architecture = asked.compatible_runtime, asked.compatible_architecture
+    return [
+        it
+        for it in published
+        if (not runtime or runtime in it.compatible_runtimes)
+        and (not architecture or architecture in it.compatible_architectures)
+    ]
 
 
 def described(published: PublishedLayer) -> layers_pb2.LayerVersion:
@@ -93,6 +104,8 @@ def described(published: PublishedLayer) -> layers_pb2.LayerVersion:
         version=layer.version,
         description=published.description,
         compatible_runtimes=published.compatible_runtimes,
+        compatible_architectures=published.compatible_architectures,
+        license=published.license,
         code_sha256=base64.b64encode(bytes.fromhex(layer.code_sha256)).decode(),
         code_size=layer.code_size,
         unzipped_size=layer.unzipped_size,

@@ -10,7 +10,7 @@ from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
 from lambent_proto.runtimes import FORMS, is_runtime
-from lambent_proto.v1 import functions_pb2
+from lambent_proto.v1 import functions_pb2, layers_pb2
 
 MAX_TIMEOUT_S: Final = 900
 MAX_ENVIRONMENT_BYTES: Final = 4096
@@ -25,6 +25,8 @@ MAX_ZIP_BYTES: Final = 52_428_800
 """Lambda's limit for a ZIP sent with the request."""
 MAX_LAYERS: Final = 5
 MAX_COMPATIBLE_RUNTIMES: Final = 15
+MAX_LICENSE: Final = 512
+ARCHITECTURES: Final = frozenset({"arm64", "x86_64"})
 MIN_TMP_MB: Final = 512
 MAX_TMP_MB: Final = 10_240
 MAX_PAGE: Final = 10_000
@@ -102,16 +104,20 @@ def check_layer_name(name: str) -> None:
         )
 
 
-def check_layer(name: str, description: str, compatible_runtimes: Sequence[str]) -> None:
+def check_layer(request: layers_pb2.PublishLayerVersionRequest) -> None:
     """What is said of a layer's version when it is published."""
-    check_layer_name(name)
-    check_description(description)
-    if len(compatible_runtimes) > MAX_COMPATIBLE_RUNTIMES:
+    check_layer_name(request.name)
+    check_description(request.description)
+    if len(request.license) > MAX_LICENSE:
+        raise InvalidRequest(f"the license has {len(request.license)} characters, the limit is {MAX_LICENSE}")
+    if unknown := set(request.compatible_architectures) - ARCHITECTURES:
+        raise InvalidRequest(f"{min(unknown)[:80]!r} is none of the architectures arm64 and x86_64")
+    runtimes = request.compatible_runtimes
+    if len(runtimes) > MAX_COMPATIBLE_RUNTIMES:
         raise InvalidRequest(
-            f"there are {len(compatible_runtimes)} compatible runtimes, "
-            f"the limit is {MAX_COMPATIBLE_RUNTIMES}"
+            f"there are {len(runtimes)} compatible runtimes, the limit is {MAX_COMPATIBLE_RUNTIMES}"
         )
-    for runtime in compatible_runtimes:
+    for runtime in runtimes:
         if not _RUNTIME.fullmatch(runtime):
             raise InvalidRequest(f"{runtime[:80]!r} is not the name of a runtime, such as python3.11")
 

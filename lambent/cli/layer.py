@@ -1,7 +1,7 @@
 """`lambent layer`: files that several functions share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,15 +38,22 @@ one_version = click.argument("version", metavar="NAME:VERSION", callback=_versio
     metavar="R",
     help="A runtime that it is for, as a note. May be repeated.",
 )
+@click.option(
+    "--architecture",
+    "compatible_architectures",
+    multiple=True,
+    type=click.Choice(["arm64", "x86_64"]),
+    help="One that it is for, as a note. May be repeated.",
+)
+@click.option("--license", default="", metavar="TEXT", help="As a note: a name, an address, the words.")
 @json_option
 @with_client
 async def publish(
     client: "Client",
     source: Path,
     name: str,
-    description: str,
-    compatible_runtimes: tuple[str, ...],
     as_json: bool,
+    **notes: Any,
 ) -> None:
     """Make the next version of a layer from a folder or a ZIP. Functions find its files at /opt.
 
@@ -54,9 +61,7 @@ async def publish(
     """
     zip_file = read_code(source)
     with uploading(zip_file):
-        version = await client.publish_layer_version(
-            name, zip_file, description=description, compatible_runtimes=compatible_runtimes
-        )
+        version = await client.publish_layer_version(name, zip_file, **notes)
     _print_version(version, as_json=as_json)
 
 
@@ -120,6 +125,8 @@ def _print_version(version: "LayerVersion", *, as_json: bool) -> None:
         {
             "layer": f"{version.name}:{version.version}",
             "runtimes": " ".join(version.compatible_runtimes),
+            "architectures": " ".join(version.compatible_architectures),
+            "license": version.license,
             "description": version.description,
             "code": f"{size(version.code_size)}, {size(version.unzipped_size)} unzipped, "
             f"SHA-256 {version.code_sha256}",

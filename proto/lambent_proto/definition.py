@@ -39,6 +39,8 @@ class PublishedLayer:
     layer: LayerVersion
     description: str = ""
     compatible_runtimes: tuple[str, ...] = ()
+    compatible_architectures: tuple[str, ...] = ()
+    license: str = ""
     created_at: float = 0.0
     """Unix time in seconds."""
 
@@ -49,7 +51,8 @@ class PublishedLayer:
     def decode(cls, value: bytes) -> "PublishedLayer":
         fields: dict[str, Any] = msgpack.unpackb(value)
         fields["layer"] = LayerVersion.known(fields["layer"])
-        fields["compatible_runtimes"] = tuple(fields.get("compatible_runtimes", ()))
+        for name in ("compatible_runtimes", "compatible_architectures"):
+            fields[name] = tuple(fields.get(name, ()))
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
 
 

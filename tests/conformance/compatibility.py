@@ -23,8 +23,6 @@ _WHOLE: Final = (
     "`FileSystemConfigs`, "
     "`TracingConfig` but `PassThrough`, architectures other than the frontend's, and what is newer than those"
 )
-_NOT_KEPT: Final = "`LicenseInfo` and architectures are not kept"
-
 DIFFERS: Final = {
     "CreateFunction": (_WHOLE, "test_a_created_function", "test_what_is_not_created"),
     "UpdateFunctionConfiguration": ("in what is not there, as CreateFunction", "test_what_is_not_updated"),
@@ -50,11 +48,6 @@ DIFFERS: Final = {
     "GetProvisionedConcurrencyConfig": ("no `LastModified`", "test_provisioned_concurrency"),
     "PutProvisionedConcurrencyConfig": ("no `LastModified`", "test_provisioned_concurrency"),
     "ListProvisionedConcurrencyConfigs": ("no `LastModified`", "test_provisioned_concurrency"),
-    "PublishLayerVersion": (_NOT_KEPT, "test_a_layer"),
-    "GetLayerVersion": (_NOT_KEPT, "test_a_layer"),
-    "GetLayerVersionByArn": (_NOT_KEPT, "test_a_layer"),
-    "ListLayers": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
-    "ListLayerVersions": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
     **dict.fromkeys(
         (
             "ListEventSourceMappings",

@@ -23,10 +23,12 @@ def publish(aws: Any, name: str, **fields: Any) -> Any:
 
 def test_a_layer(aws: Any, name: str) -> None:
     """Published, found by name and by ARN, used by a function, and deleted under it."""
-    made = publish(aws, name, Description="d", CompatibleRuntimes=[RUNTIME])
+    notes = {"CompatibleArchitectures": ["x86_64", "arm64"], "LicenseInfo": "MIT"}
+    made = publish(aws, name, Description="d", CompatibleRuntimes=[RUNTIME], **notes)
     digest = base64.b64encode(hashlib.sha256(LAYER).digest()).decode()
     assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
     assert (made["Version"], made["Description"], made["CompatibleRuntimes"]) == (1, "d", [RUNTIME])
+    assert {key: made[key] for key in notes} == notes
     with urllib.request.urlopen(made["Content"].pop("Location"), timeout=20) as answer:
         assert answer.read() == LAYER
     assert made["Content"] == {"CodeSha256": digest, "CodeSize": len(LAYER)}
@@ -67,13 +69,13 @@ def test_lists(aws: Any, name: str) -> None:
 
 
 def test_lists_by_architecture(aws: Any, name: str) -> None:
-    """What a layer is for is not kept, so that all are listed."""
     publish(aws, name, CompatibleArchitectures=["arm64"])
-    for architecture in ("arm64", "x86_64"):
+    publish(aws, name)
+    for architecture, versions in (("arm64", [1]), ("x86_64", [])):
         listed = aws.list_layer_versions(LayerName=name, CompatibleArchitecture=architecture)
-        assert len(listed["LayerVersions"]) == 1
+        assert [it["Version"] for it in listed["LayerVersions"]] == versions
         layers = aws.list_layers(CompatibleArchitecture=architecture)["Layers"]
-        assert name in [it["LayerName"] for it in layers]
+        assert (name in [it["LayerName"] for it in layers]) == bool(versions)
 
 
 def test_a_layer_that_is_not_made(aws: Any, name: str) -> None:
@@ -81,3 +83,7 @@ def test_a_layer_that_is_not_made(aws: Any, name: str) -> None:
         aws.publish_layer_version(LayerName=name, Content={"ZipFile": b"no zip"})
     with pytest.raises(aws.exceptions.InvalidParameterValueException, match="neither the name nor the ARN"):
         publish(aws, "no spaces")
+    for wrong in ({"CompatibleArchitectures": ["z80"]}, {"LicenseInfo": "l" * 513}):
+        with pytest.raises(aws.exceptions.InvalidParameterValueException):
+            publish(aws, name, **wrong)
+    assert aws.list_layer_versions(LayerName=name)["LayerVersions"] == []

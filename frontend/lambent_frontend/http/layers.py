@@ -35,6 +35,8 @@ class LayerOperations:
             zip_file=bodies.package(body.Content.ZipFile, asked.operation),
             description=body.Description or "",
             compatible_runtimes=body.CompatibleRuntimes or (),
+            compatible_architectures=body.CompatibleArchitectures or (),
+            license=body.LicenseInfo or "",
         )
         published = await self._layers.publish_layer_version(request)
         return shapes.answer(201, self._whole(asked, published))
@@ -63,6 +65,7 @@ class LayerOperations:
                 marker=asked.query.get("Marker", ""),
                 max_items=asked.max_items(),
                 compatible_runtime=asked.query.get("CompatibleRuntime", ""),
+                compatible_architecture=asked.query.get("CompatibleArchitecture", ""),
             )
         )
         listed = [
@@ -82,6 +85,7 @@ class LayerOperations:
                 marker=asked.query.get("Marker", ""),
                 max_items=asked.max_items(),
                 compatible_runtime=asked.query.get("CompatibleRuntime", ""),
+                compatible_architecture=asked.query.get("CompatibleArchitecture", ""),
             )
         )
         listed = [shapes.layer_version(it) for it in found.layer_versions]

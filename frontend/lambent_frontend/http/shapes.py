@@ -88,13 +88,16 @@ def located(location: str) -> dict[str, str]:
 
 def layer_version(it: layers_pb2.LayerVersion) -> dict[str, Any]:
     """As lists have it."""
-    return {
+    shape: dict[str, Any] = {
         "LayerVersionArn": names.layer_version_arn(it.name, it.version),
         "Version": it.version,
         "Description": it.description,
         "CreatedDate": moment(it.created_at.ToDatetime(UTC)),
         "CompatibleRuntimes": list(it.compatible_runtimes),
     }
+    if it.compatible_architectures:
+        shape["CompatibleArchitectures"] = list(it.compatible_architectures)
+    return shape | ({"LicenseInfo": it.license} if it.license else {})
 
 
 def page(key: str, items: Iterable[dict[str, Any]], marker: str) -> Response:

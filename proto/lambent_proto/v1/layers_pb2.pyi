@@ -31,6 +31,8 @@ class LayerVersion(_message.Message):
     CODE_SIZE_FIELD_NUMBER: _builtins.int
     UNZIPPED_SIZE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    COMPATIBLE_ARCHITECTURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.int
     """1 is the first"""
@@ -41,12 +43,18 @@ class LayerVersion(_message.Message):
     """bytes of the ZIP"""
     unzipped_size: _builtins.int
     """bytes of its files"""
+    license: _builtins.str
+    """for people: nothing else looks at it"""
     @_builtins.property
     def compatible_runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """for people and for filters: nothing else looks at it"""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def compatible_architectures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """likewise, and for filters"""
+
     def __init__(
         self,
         *,
@@ -58,10 +66,12 @@ class LayerVersion(_message.Message):
         code_size: _builtins.int = ...,
         unzipped_size: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        license: _builtins.str = ...,
+        compatible_architectures: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_sha256", b"code_sha256", "code_size", b"code_size", "compatible_runtimes", b"compatible_runtimes", "created_at", b"created_at", "description", b"description", "name", b"name", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_sha256", b"code_sha256", "code_size", b"code_size", "compatible_architectures", b"compatible_architectures", "compatible_runtimes", b"compatible_runtimes", "created_at", b"created_at", "description", b"description", "license", b"license", "name", b"name", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,12 +85,20 @@ class PublishLayerVersionRequest(_message.Message):
     ZIP_FILE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     COMPATIBLE_RUNTIMES_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    COMPATIBLE_ARCHITECTURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     zip_file: _builtins.bytes
     description: _builtins.str
+    license: _builtins.str
+    """at most 512 characters"""
     @_builtins.property
     def compatible_runtimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """at most 15"""
+
+    @_builtins.property
+    def compatible_architectures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of arm64 and x86_64"""
 
     def __init__(
         self,
@@ -89,10 +107,12 @@ class PublishLayerVersionRequest(_message.Message):
         zip_file: _builtins.bytes = ...,
         description: _builtins.str = ...,
         compatible_runtimes: _abc.Iterable[_builtins.str] | None = ...,
+        license: _builtins.str = ...,
+        compatible_architectures: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_runtimes", b"compatible_runtimes", "description", b"description", "name", b"name", "zip_file", b"zip_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_architectures", b"compatible_architectures", "compatible_runtimes", b"compatible_runtimes", "description", b"description", "license", b"license", "name", b"name", "zip_file", b"zip_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,22 +147,26 @@ class ListLayersRequest(_message.Message):
     MARKER_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     COMPATIBLE_RUNTIME_FIELD_NUMBER: _builtins.int
+    COMPATIBLE_ARCHITECTURE_FIELD_NUMBER: _builtins.int
     marker: _builtins.str
     """from the previous answer"""
     max_items: _builtins.int
     """1 to 10,000; 0 means 50"""
     compatible_runtime: _builtins.str
     """when given, only versions that name it"""
+    compatible_architecture: _builtins.str
+    """likewise"""
     def __init__(
         self,
         *,
         marker: _builtins.str = ...,
         max_items: _builtins.int = ...,
         compatible_runtime: _builtins.str = ...,
+        compatible_architecture: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_runtime", b"compatible_runtime", "marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_architecture", b"compatible_architecture", "compatible_runtime", b"compatible_runtime", "marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,6 +204,7 @@ class ListLayerVersionsRequest(_message.Message):
     MARKER_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     COMPATIBLE_RUNTIME_FIELD_NUMBER: _builtins.int
+    COMPATIBLE_ARCHITECTURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     marker: _builtins.str
     """from the previous answer"""
@@ -187,6 +212,8 @@ class ListLayerVersionsRequest(_message.Message):
     """1 to 10,000; 0 means 50"""
     compatible_runtime: _builtins.str
     """when given, only versions that name it"""
+    compatible_architecture: _builtins.str
+    """likewise"""
     def __init__(
         self,
         *,
@@ -194,10 +221,11 @@ class ListLayerVersionsRequest(_message.Message):
         marker: _builtins.str = ...,
         max_items: _builtins.int = ...,
         compatible_runtime: _builtins.str = ...,
+        compatible_architecture: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_runtime", b"compatible_runtime", "marker", b"marker", "max_items", b"max_items", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_architecture", b"compatible_architecture", "compatible_runtime", b"compatible_runtime", "marker", b"marker", "max_items", b"max_items", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

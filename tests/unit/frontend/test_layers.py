@@ -327,3 +327,15 @@ async def test_the_code_of_a_layer(client: Client) -> None:
     assert b"".join(parts) == package("x = 1")
     with pytest.raises(UnknownLayer):
         await anext(client.get_layer_code("deps", 3))
+
+
+async def test_what_people_note_of_a_layer(client: Client) -> None:
+    made = await client.publish_layer_version(
+        "deps", package(), compatible_architectures=["arm64"], license="MIT"
+    )
+    assert (list(made.compatible_architectures), made.license) == (["arm64"], "MIT")
+    assert await client.get_layer_version("deps", 1) == made
+    with pytest.raises(InvalidRequest, match="z80"):
+        await client.publish_layer_version("deps", package(), compatible_architectures=["z80"])
+    with pytest.raises(InvalidRequest, match="513"):
+        await client.publish_layer_version("deps", package(), license="l" * 513)

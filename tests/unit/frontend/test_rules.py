@@ -19,6 +19,7 @@ from lambent_frontend.rules import (
 from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import FunctionName
+from lambent_proto.v1 import layers_pb2
 from lambent_proto.v1.functions_pb2 import Concurrency, Configuration, Environment, LabelList, TagMap
 
 RUNTIME = f"python3.{sys.version_info.minor}"
@@ -216,9 +217,9 @@ def test_layers_that_cannot_be(versions: Sequence[str], said: str) -> None:
 )
 def test_a_bad_layer(name: str, description: str, runtimes: Sequence[str], said: str) -> None:
     """The message names what is wrong and what is allowed."""
-    check_layer("A-layer_2", "d" * 256, ["python3.11", "provided.al2023", "nodejs22.x"])
+    check_layer(layer("A-layer_2", "d" * 256, ["python3.11", "provided.al2023", "nodejs22.x"]))
     with pytest.raises(InvalidRequest, match=said):
-        check_layer(name, description, runtimes)
+        check_layer(layer(name, description, runtimes))
 
 
 WHOLE = Definition(
@@ -255,3 +256,9 @@ def test_snapstart_is_for_python() -> None:
     check_whole(replace(WHOLE, runtime="python", snapstart=True))
     with pytest.raises(InvalidRequest, match="the runtime is nodejs22"):
         check_whole(replace(WHOLE, runtime="nodejs22.x", snapstart=True))
+
+
+def layer(name: str, description: str, runtimes: Sequence[str]) -> layers_pb2.PublishLayerVersionRequest:
+    return layers_pb2.PublishLayerVersionRequest(
+        name=name, description=description, compatible_runtimes=runtimes
+    )
