@@ -56,6 +56,7 @@ ACTIONS: Final = frozenset(
         "ListAsyncInvocations",
         "CancelAsyncInvocation",
         "RedriveAsyncInvocation",
+        "GetQueue",
         "GetAccountSettings",
         "SetConcurrency",
         "ListInstances",
