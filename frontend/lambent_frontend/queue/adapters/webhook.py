@@ -18,7 +18,7 @@ WITHIN_S: Final = 20.0
 
 AT_ONCE: Final = 4
 MOST_AT_ONCE: Final = 64
-"""Answers that are waited for at one time, of one host and of all, each in a thread: a host that hangs does not
+"""Answers that are waited for at one time, of one host and of all, each in a thread: one that hangs does not
 take those of the others."""
 
 
