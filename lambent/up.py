@@ -49,7 +49,6 @@ _OF_ONE_PART: Final = (
     "name",
     "data",
     "packages",
-    "auth",
     "port",
     "shard",
     "data_port",

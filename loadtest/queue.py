@@ -102,6 +102,9 @@ class Everything:
         if self.answered == self.all_of:
             self.done.set()
 
+    def taken(self, request_id: RequestId, size: int) -> None:
+        raise NotImplementedError
+
     def abandon(self, request_id: RequestId) -> None:
         raise NotImplementedError
 

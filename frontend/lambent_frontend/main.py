@@ -18,12 +18,16 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
 from lambent_frontend.http.api import Api
+from lambent_frontend.http.doors import Doors
+from lambent_frontend.http.downloads import Downloads, shared_secret
 from lambent_frontend.http.gate import Locked, Open
 from lambent_frontend.http.operations import operations
 from lambent_frontend.http.server import HttpServer
+from lambent_frontend.http.url_door import UrlDoor
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
@@ -31,6 +35,7 @@ from lambent_frontend.limits import Limits, follow_concurrency
 from lambent_frontend.packages import Packages
 from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
+from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations, parse_sources
 from lambent_frontend.queue.once import Once
@@ -46,12 +51,15 @@ from lambent_frontend.service import Invocations
 from lambent_frontend.services import (
     AsyncInvocationsService,
     FunctionsService,
+    FunctionUrlsService,
     LayersService,
     LimitsService,
+    PoliciesService,
     VersionsService,
 )
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
+from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
 from lambent_proto import keys, shards
@@ -109,6 +117,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
+        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base)
+        urls = FunctionUrls(catalogue, registry, hosts.address)
         once = None if store is None else Once(store, invoker)
         calling = Calling(invoker, queue, once, frontend)
         async_invocations = AsyncInvocations(queue, frontend)
@@ -121,15 +131,30 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             LayersService(layers),
             fleet,
             LimitsService(limits),
+            PoliciesService(policies),
+            FunctionUrlsService(urls),
             AsyncInvocationsService(async_invocations, event_invokes),
             Guard(access_keys),
         )
+        downloads = Downloads(packages, await shared_secret(etcd))
         there = operations(
-            calling, catalogue, functions, versions, layers, limits, async_invocations, event_invokes
+            calling,
+            functions,
+            versions,
+            layers,
+            limits,
+            policies,
+            urls,
+            async_invocations,
+            event_invokes,
+            downloads.location,
         )
-        http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys)))
+        gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
+        api = Api(there, gate, downloads)
+        http = HttpServer(Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
+        hosts.listening(http_port)
         try:
             await server.set_ready(True)
             started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")

@@ -8,7 +8,7 @@ from lambent_frontend.calling import Calling
 from lambent_frontend.calls import Call
 from lambent_frontend.guard import permit_invocation
 from lambent_frontend.stream import InvocationStream
-from lambent_frontend.wire import fill_response, new_request_id
+from lambent_frontend.wire import begun_message, ended_message, fill_response, new_request_id
 from lambent_proto.errors import InvalidRequest, LambentError
 from lambent_proto.ids import RequestId
 from lambent_proto.status import REQUEST_ID_KEY, abort
@@ -66,6 +66,22 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         return self._invoker.checked(request, request_id, remaining_s)
 
     # grpc.aio also takes a coroutine that reads and writes by itself, which the generated types do not know.
+    async def InvokeWithResponseStream(  # type: ignore[override]
+        self, request: invoke_pb2.InvokeRequest, context: Context
+    ) -> None:
+        request_id = new_request_id()
+        try:
+            call = self._checked(request, request_id, context.time_remaining())
+            async with self._invoker.streamed(call) as answer:
+                await context.write(begun_message(answer))
+                async for part in answer:
+                    await context.write(invoke_pb2.InvokeWithResponseStreamResponse(part=part))
+                await context.write(ended_message(answer))
+        except LambentError as error:
+            error.request_id = request_id
+            await abort(context, error)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+
     async def InvokeStream(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
         stream = InvocationStream(context, self._invoker.dispatcher, self._checked)
         self._streams.add(stream)

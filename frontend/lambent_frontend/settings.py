@@ -4,10 +4,11 @@ import ipaddress
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
 from lambent_frontend.queue.destinations import parse_sources
+from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
 
 LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -30,8 +31,14 @@ class FrontendSettings(Settings):
     http_host: str = "127.0.0.1"
     http_port: Port = 9000
     """For Lambda's HTTP API."""
+    url_base: str = ""
+    """What all function URLs have in common, without their ids: docs/urls.md. Empty: this machine, at
+    `http_port`."""
     auth: bool = True
     """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
+    http_names: CommaSeparated = Field(default_factory=list)
+    """Names by which it may be asked for over HTTP where `auth` is off, beside addresses, `localhost` and
+    names without a dot: a web page could give any other this machine's address."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
@@ -70,6 +77,13 @@ class FrontendSettings(Settings):
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)
     """Size at which that file is put aside as `FILE.1` in the place of the one before, and begun anew."""
+
+    @field_validator("url_base")
+    @classmethod
+    def _some_base(cls, given: str) -> str:
+        if given and not is_base(given):
+            raise ValueError(f"{given!r} is not like https://lambda-url.example.com, maybe with :PORT")
+        return given
 
     @model_validator(mode="after")
     def _sources_that_can_be_read(self) -> Self:

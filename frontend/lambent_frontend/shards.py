@@ -32,6 +32,10 @@ class Shards:
     def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
         self._of(call.definition.name).submit(call, done)
 
+    def taken(self, request_id: RequestId, size: int) -> None:
+        for driver in self._drivers:  # one of them knows it, if any
+            driver.taken(request_id, size)
+
     def abandon(self, request_id: RequestId) -> None:
         for driver in self._drivers:  # one of them knows it, if any
             driver.abandon(request_id)

@@ -23,6 +23,7 @@ from lambent.cli.runtimes import runtimes
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
 from lambent.cli.up import up
+from lambent.cli.url import permission, url
 from lambent.cli.version import alias, provisioned, version
 
 INTERRUPTED: Final = 130
@@ -45,6 +46,8 @@ for command in (
     version,
     alias,
     provisioned,
+    url,
+    permission,
     layer,
     invoke,
     async_calls,

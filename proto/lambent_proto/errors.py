@@ -12,6 +12,11 @@
     │   ├── FunctionExists
     │   ├── AliasExists
     │   ├── NotProvisioned
+    │   ├── StatementExists
+    │   ├── UnknownStatement
+    │   ├── PolicyTooLong
+    │   ├── UrlExists
+    │   ├── UnknownUrl
     │   ├── NotConfigured
     │   ├── InUse
     │   ├── RevisionMismatch
@@ -26,6 +31,7 @@
         ├── DeadlinePassed
         ├── LostWithWorker
         ├── NotReady
+        ├── Unconfirmed
         └── Internal
 
 A function that fails is not in this tree: that is an answer, not an error of the service.
@@ -114,6 +120,39 @@ class NotProvisioned(CallerError):
     """Nothing is kept ready for this version or alias."""
 
     reason = "NOT_PROVISIONED"
+    status = "NOT_FOUND"
+
+
+class StatementExists(CallerError):
+    """The resource policy has a statement of this id."""
+
+    reason = "STATEMENT_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class UnknownStatement(CallerError):
+    """There is no such statement, or no resource policy at all."""
+
+    reason = "UNKNOWN_STATEMENT"
+    status = "NOT_FOUND"
+
+
+class PolicyTooLong(CallerError):
+    reason = "POLICY_TOO_LONG"
+    status = "INVALID_ARGUMENT"
+
+
+class UrlExists(CallerError):
+    """The function, or the alias, has a URL already."""
+
+    reason = "URL_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class UnknownUrl(CallerError):
+    """The function, or the alias, has no URL."""
+
+    reason = "UNKNOWN_URL"
     status = "NOT_FOUND"
 
 
@@ -211,6 +250,16 @@ class NotReady(PlatformError):
 
     reason = "NOT_READY"
     status = "UNAVAILABLE"
+
+
+class Unconfirmed(PlatformError):
+    """A change may have been made, or was made and cannot be shown yet. Look before it is made again.
+
+    The status is UNKNOWN, as that of LostWithWorker.
+    """
+
+    reason = "UNCONFIRMED"
+    status = "UNKNOWN"
 
 
 class Internal(PlatformError):

@@ -8,16 +8,25 @@ from dataclasses import replace
 
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.calling import Calling
-from lambent_frontend.calls import Answer, Call, Counted, Explained
+from lambent_frontend.calls import Answer, Begun, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.policies import Policies
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.services import (
+    FunctionsService,
+    FunctionUrlsService,
+    LayersService,
+    LimitsService,
+    PoliciesService,
+    VersionsService,
+)
 from lambent_frontend.versions import Versions
 from lambent_proto.access import AccessKey
 from lambent_proto.definition import Definition
@@ -28,6 +37,8 @@ from lambent_proto.v1 import (
     functions_pb2_grpc,
     layers_pb2_grpc,
     limits_pb2_grpc,
+    policies_pb2_grpc,
+    urls_pb2_grpc,
     versions_pb2_grpc,
 )
 
@@ -44,13 +55,15 @@ def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer
 class ScriptedDispatcher:
     """Answers `echo` at once, fails the event for `failing`, and holds what is for `held` until released.
 
-    A function named like an error's reason fails with that error.
+    A function named like an error's reason fails with that error. `begin`, `write` and `end` stream a held
+    answer.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.held: dict[RequestId, tuple[Call, Done]] = {}
         self.abandoned: list[RequestId] = []
+        self.taken_bytes = 0
         self.explained: dict[RequestId, Explained] = {}
         self.errors: dict[str, LambentError] = {}
         self.counts: Counter[Counted] = Counter()
@@ -68,6 +81,25 @@ class ScriptedDispatcher:
         else:
             done(answer(call.payload, tail=b"END" if call.tail else b""))
         self._changed.set()
+
+    def taken(self, request_id: RequestId, size: int) -> None:
+        self.taken_bytes += size
+        self._changed.set()
+
+    def begin(self, content_type: str = "text/plain") -> None:
+        call, _ = next(iter(self.held.values()))
+        assert call.parts is not None, "its answer is wanted whole"
+        call.parts.began(Begun(content_type, answer(b"")))
+
+    def write(self, *parts: bytes) -> None:
+        call, _ = next(iter(self.held.values()))
+        assert call.parts is not None, "its answer is wanted whole"
+        for part in parts:
+            call.parts.part(part)
+
+    def end(self, outcome: Answer | LambentError | None = None) -> None:
+        _, done = self.held.pop(next(iter(self.held)))
+        done(answer(b"", tail=b"END") if outcome is None else outcome)
 
     def abandon(self, request_id: RequestId) -> None:
         self.abandoned.append(request_id)
@@ -135,6 +167,9 @@ class NoVersions(versions_pb2_grpc.VersionsServicer):
 class NoFunctions(functions_pb2_grpc.FunctionsServicer):
     """For tests of the other services."""
 
+    def GetCode(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
     def CreateFunction(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
 
@@ -143,6 +178,9 @@ class NoFunctions(functions_pb2_grpc.FunctionsServicer):
 
 class NoLayers(layers_pb2_grpc.LayersServicer):
     """For tests of the other services."""
+
+    def GetLayerCode(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
 
     def PublishLayerVersion(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
@@ -165,6 +203,21 @@ class NoLimits(limits_pb2_grpc.LimitsServicer):
     SetConcurrency = GetConcurrency  # type: ignore[assignment]
 
 
+class NoPolicies(policies_pb2_grpc.PoliciesServicer):
+    def AddPermission(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    GetPolicy = RemovePermission = AddPermission  # type: ignore[assignment]
+
+
+class NoUrls(urls_pb2_grpc.FunctionUrlsServicer):
+    def CreateFunctionUrl(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    GetFunctionUrl = UpdateFunctionUrl = ListFunctionUrls = CreateFunctionUrl  # type: ignore[assignment]
+    DeleteFunctionUrl = CreateFunctionUrl  # type: ignore[assignment]
+
+
 class NoAsyncInvocations(async_invocations_pb2_grpc.AsyncInvocationsServicer):
     """For tests of the other services."""
 
@@ -185,6 +238,8 @@ async def serving(
     fleet: Fleet | None = None,
     limits: Limits | None = None,
     versions: Versions | None = None,
+    policies: Policies | None = None,
+    urls: FunctionUrls | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
@@ -196,6 +251,8 @@ async def serving(
         LayersService(layers) if layers else NoLayers(),
         fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         LimitsService(limits) if limits else NoLimits(),
+        PoliciesService(policies) if policies else NoPolicies(),
+        FunctionUrlsService(urls) if urls else NoUrls(),
         NoAsyncInvocations(),
         guard or Guard(None),
     )

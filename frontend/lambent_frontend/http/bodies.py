@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.errors import Refused, not_there
+from lambent_frontend.rules import MAX_ZIP_BYTES
 
 ARCHITECTURE: Final = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 """By Lambda's name. Of the frontend's host, for want of another: a fleet is of one kind."""
@@ -135,6 +136,38 @@ class PutProvisionedConcurrencyConfig(Body):
     ProvisionedConcurrentExecutions: Int32
 
 
+class AddPermission(Body):
+    StatementId: str
+    Action: str
+    Principal: str
+    SourceArn: str | None = None
+    SourceAccount: str | None = None
+    PrincipalOrgID: str | None = None
+    EventSourceToken: str | None = None
+    FunctionUrlAuthType: str | None = None
+    InvokedViaFunctionUrl: bool | None = None
+    RevisionId: str | None = None
+
+
+class CorsValue(Body):
+    AllowCredentials: bool | None = None
+    AllowHeaders: list[str] | None = None
+    AllowMethods: list[str] | None = None
+    AllowOrigins: list[str] | None = None
+    ExposeHeaders: list[str] | None = None
+    MaxAge: Int32 | None = None
+
+
+class UpdateFunctionUrlConfig(Body):
+    AuthType: str | None = None
+    Cors: CorsValue | None = None
+    InvokeMode: str | None = None
+
+
+class CreateFunctionUrlConfig(UpdateFunctionUrlConfig):
+    AuthType: str
+
+
 class LayerContent(Body):
     ZipFile: str | None = None
     S3Bucket: Anything = None
@@ -197,12 +230,16 @@ def read(asked: Asked, model: type[B]) -> B:
     return body
 
 
-def package(zip_file: str | None) -> bytes:
+def package(zip_file: str | None, operation: str) -> bytes:
     """Empty if there is none. Raises Refused."""
     try:
-        return base64.b64decode(zip_file or "", validate=True)
+        data = base64.b64decode(zip_file or "", validate=True)
     except (binascii.Error, ValueError):
         raise Refused(400, "SerializationException", "ZipFile is not the base64 form of anything") from None
+    if len(data) > MAX_ZIP_BYTES:
+        said = f"The ZIP must be smaller than {MAX_ZIP_BYTES + 1} bytes for the {operation} operation"
+        raise Refused(413, "RequestEntityTooLargeException", said)
+    return data
 
 
 def _check_all_there(operation: str, body: Body) -> None:

@@ -2,8 +2,8 @@
 has.
 
 Clients go by the status and by `x-amzn-ErrorType`. AWS's own retry 429, 500, 502, 503 and 504 by themselves,
-also where the event may have run; so what may have run is answered with UNKNOWN_OUTCOME, which none of them
-retries. Where Lambda's words stand in for our own, ours are in `x-lambent-message`.
+also where the event may have run or the change have been made; so that is answered with UNKNOWN_OUTCOME,
+which none of them retries. Where Lambda's words stand in for our own, ours are in `x-lambent-message`.
 """
 
 import json
@@ -15,8 +15,8 @@ from lambent_proto import errors
 from lambent_proto.errors import LambentError
 
 UNKNOWN_OUTCOME: Final = 520
-"""Nobody knows whether the event ran: what gRPC's UNKNOWN says. No registered status of that meaning
-exists."""
+"""Nobody knows whether the event ran, or the change was made: what gRPC's UNKNOWN says. No registered status
+of that meaning exists."""
 
 NOT_IMPLEMENTED: Final = 501
 
@@ -132,6 +132,11 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.FunctionExists: _function_exists,
     errors.AliasExists: _alias_exists,
     errors.NotProvisioned: _plain(404, "ProvisionedConcurrencyConfigNotFoundException"),
+    errors.StatementExists: _plain(409, "ResourceConflictException"),
+    errors.UnknownStatement: _plain(404, "ResourceNotFoundException"),
+    errors.PolicyTooLong: _plain(400, "PolicyLengthExceededException"),
+    errors.UrlExists: _plain(409, "ResourceConflictException"),
+    errors.UnknownUrl: _plain(404, "ResourceNotFoundException"),
     errors.NotConfigured: _not_configured,
     errors.InUse: _plain(409, "ResourceConflictException"),
     errors.RevisionMismatch: _worded(412, "PreconditionFailedException", _CHANGED),
@@ -147,5 +152,6 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.DeadlinePassed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.LostWithWorker: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.NotReady: _plain(503, "ServiceException"),
+    errors.Unconfirmed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.Internal: _plain(UNKNOWN_OUTCOME, "ServiceException"),
 }

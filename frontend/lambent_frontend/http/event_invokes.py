@@ -7,9 +7,9 @@ from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
 from lambent_frontend.http.asked import Asked, constraint
-from lambent_frontend.http.gate import permit_sending
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import function_arn
+from lambent_frontend.needs import sending_to
 from lambent_proto.definition import LATEST
 from lambent_proto.v1 import async_invocations_pb2 as pb
 
@@ -81,7 +81,8 @@ def _settings(asked: Asked) -> pb.EventInvoke:
         for field, given in (("on_success", destinations.OnSuccess), ("on_failure", destinations.OnFailure)):
             if given is not None:
                 setattr(settings, field, given.Destination or "")
-    permit_sending(asked, settings.on_success, settings.on_failure)
+    for action, function in sending_to(settings.on_success, settings.on_failure):
+        asked.permit(action, function)
     return settings
 
 

@@ -35,9 +35,9 @@ class Invoke:
 
     async def __call__(self, asked: Asked) -> Response:
         kind = choice(asked.request.header(b"x-amz-invocation-type"), "invocationType", tuple(_KINDS))
-        wanted = _wanted(asked)
-        wanted.invocation_type = _KINDS[kind]
-        called = await self._calling.call(wanted, asked.request.id)
+        event = wanted(asked)
+        event.invocation_type = _KINDS[kind]
+        called = await self._calling.call(event, asked.request.id)
         if called.answer is not None:
             asked.request.id = called.request_id
             return answered(called.call, called.answer)
@@ -53,9 +53,9 @@ class InvokeAsync:
         self._calling = calling
 
     async def __call__(self, asked: Asked) -> Response:
-        wanted = _wanted(asked)
-        wanted.invocation_type = invoke_pb2.INVOCATION_TYPE_EVENT
-        return taken(asked, await self._calling.call(wanted, asked.request.id), self._calling)
+        event = wanted(asked)
+        event.invocation_type = invoke_pb2.INVOCATION_TYPE_EVENT
+        return taken(asked, await self._calling.call(event, asked.request.id), self._calling)
 
 
 def taken(asked: Asked, called: Called, calling: Calling) -> Response:
@@ -67,8 +67,8 @@ def taken(asked: Asked, called: Called, calling: Calling) -> Response:
     return Response(202, headers=headers)
 
 
-def _wanted(asked: Asked) -> invoke_pb2.InvokeRequest:
-    """Raises Refused or InvalidRequest."""
+def wanted(asked: Asked) -> invoke_pb2.InvokeRequest:
+    """What a request with an event asks for. Raises Refused or InvalidRequest."""
     request = asked.request
     for header, what in (
         (b"x-amz-tenant-id", "Tenant isolation"),
@@ -78,13 +78,13 @@ def _wanted(asked: Asked) -> invoke_pb2.InvokeRequest:
             raise not_there(asked.operation, f"{what} is not there: invoke without {header.decode()}.")
     if request.body and len(request.body) <= MOST_PARSED:
         _check_json(request.body)
-    wanted = invoke_pb2.InvokeRequest(function_name=asked.function().asked, payload=request.body)
+    it = invoke_pb2.InvokeRequest(function_name=asked.function().asked, payload=request.body)
     if choice(request.header(b"x-amz-log-type"), "logType", _LOG_TYPES) == "Tail":
-        wanted.log_type = invoke_pb2.LOG_TYPE_TAIL
+        it.log_type = invoke_pb2.LOG_TYPE_TAIL
     if context := request.header(b"x-amz-client-context"):
-        wanted.client_context = context
-    _add_lambent_s_own(wanted, asked)
-    return wanted
+        it.client_context = context
+    _add_lambent_s_own(it, asked)
+    return it
 
 
 def _add_lambent_s_own(wanted: invoke_pb2.InvokeRequest, asked: Asked) -> None:
@@ -118,7 +118,14 @@ def answered(call: Call, answer: Answer) -> Response:
         headers["X-Amz-Function-Error"] = "Unhandled"
     if call.tail:
         headers["X-Amz-Log-Result"] = base64.b64encode(answer.tail).decode()
-    headers |= {
+    headers |= how_started(answer)
+    headers["x-lambent-running-ms"] = f"{answer.running_ms:.3f}"
+    return Response(200, answer.payload, headers)
+
+
+def how_started(answer: Answer) -> dict[str, str]:
+    """What is known when it begins to run."""
+    headers = {
         "x-lambent-start": answer.start,
         "x-lambent-reason": answer.reason,
         "x-lambent-node": answer.node,
@@ -126,9 +133,8 @@ def answered(call: Call, answer: Answer) -> Response:
         "x-lambent-waiting-ms": f"{answer.waiting_ms:.3f}",
         "x-lambent-starting-ms": f"{answer.starting_ms:.3f}",
         "x-lambent-init-ms": f"{answer.init_ms:.3f}",
-        "x-lambent-running-ms": f"{answer.running_ms:.3f}",
         "x-lambent-isolation": answer.isolation,
     }
     if answer.waited_for:
         headers["x-lambent-waited-for"] = answer.waited_for
-    return Response(200, answer.payload, headers)
+    return headers

@@ -488,8 +488,11 @@ class CreateFunctionRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ZIP_FILE_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     zip_file: _builtins.bytes
+    publish: _builtins.bool
+    """also as a version, which is the answer: both or neither"""
     @_builtins.property
     def configuration(self) -> Global___Configuration: ...
     def __init__(
@@ -498,10 +501,11 @@ class CreateFunctionRequest(_message.Message):
         name: _builtins.str = ...,
         zip_file: _builtins.bytes = ...,
         configuration: Global___Configuration | None = ...,
+        publish: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "zip_file", b"zip_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "publish", b"publish", "zip_file", b"zip_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,17 +515,53 @@ Global___CreateFunctionRequest: _TypeAlias = CreateFunctionRequest  # noqa: Y015
 class UpdateFunctionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AddTagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     ZIP_FILE_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     REVISION_ID_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    ADD_TAGS_FIELD_NUMBER: _builtins.int
+    REMOVE_TAGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     zip_file: _builtins.bytes
     """empty: the code stays"""
     revision_id: _builtins.str
     """when given, FAILED_PRECONDITION unless it is the current one"""
+    publish: _builtins.bool
+    """also as a version, which is the answer: both or neither"""
+    dry_run: _builtins.bool
+    """check all of it, answer what it would be, and change nothing"""
     @_builtins.property
     def configuration(self) -> Global___Configuration: ...
+    @_builtins.property
+    def add_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """beside those there are, or in the place of one with the same key"""
+
+    @_builtins.property
+    def remove_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """keys; one that is not there says nothing"""
+
     def __init__(
         self,
         *,
@@ -529,10 +569,14 @@ class UpdateFunctionRequest(_message.Message):
         zip_file: _builtins.bytes = ...,
         configuration: Global___Configuration | None = ...,
         revision_id: _builtins.str = ...,
+        publish: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        add_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        remove_tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "revision_id", b"revision_id", "zip_file", b"zip_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_tags", b"add_tags", "configuration", b"configuration", "dry_run", b"dry_run", "name", b"name", "publish", b"publish", "remove_tags", b"remove_tags", "revision_id", b"revision_id", "zip_file", b"zip_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -562,24 +606,47 @@ class GetFunctionRequest(_message.Message):
 Global___GetFunctionRequest: _TypeAlias = GetFunctionRequest  # noqa: Y015
 
 @_typing.final
+class CodePart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodePart: _TypeAlias = CodePart  # noqa: Y015
+
+@_typing.final
 class ListFunctionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MARKER_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    ALL_VERSIONS_FIELD_NUMBER: _builtins.int
     marker: _builtins.str
     """from the previous answer"""
     max_items: _builtins.int
     """1 to 10,000; 0 means 50"""
+    all_versions: _builtins.bool
+    """of each function $LATEST, then its versions, the oldest first"""
     def __init__(
         self,
         *,
         marker: _builtins.str = ...,
         max_items: _builtins.int = ...,
+        all_versions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_versions", b"all_versions", "marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -234,6 +234,102 @@ class Explanation(_message.Message):
 Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
+class InvokeWithResponseStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGUN_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    part: _builtins.bytes
+    """never empty"""
+    @_builtins.property
+    def begun(self) -> Global___AnswerBegun: ...
+    @_builtins.property
+    def ended(self) -> Global___AnswerEnded: ...
+    def __init__(
+        self,
+        *,
+        begun: Global___AnswerBegun | None = ...,
+        part: _builtins.bytes = ...,
+        ended: Global___AnswerEnded | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "ended", b"ended", "event", b"event", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "ended", b"ended", "event", b"event", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["begun", "part", "ended"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___InvokeWithResponseStreamResponse: _TypeAlias = InvokeWithResponseStreamResponse  # noqa: Y015
+
+@_typing.final
+class AnswerBegun(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    EXECUTED_VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    content_type: _builtins.str
+    """What the runtime said that the parts are. Of a function that answers HTTP it is
+    application/vnd.awslambda.http-integration-response: a JSON head and eight NUL bytes come before the body.
+    """
+    executed_version: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """`running_ms` is 0: it still runs"""
+
+    def __init__(
+        self,
+        *,
+        content_type: _builtins.str = ...,
+        executed_version: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "executed_version", b"executed_version", "explanation", b"explanation", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerBegun: _TypeAlias = AnswerBegun  # noqa: Y015
+
+@_typing.final
+class AnswerEnded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_ERROR_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    LOG_TAIL_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    function_error: _builtins.str
+    """Empty on success, else "Unhandled": the function failed, before its first part or behind the last one."""
+    error: _builtins.bytes
+    """Lambda's error document; empty on success."""
+    log_tail: _builtins.bytes
+    """The last 4 KB of the log, when asked for. Not base64."""
+    @_builtins.property
+    def explanation(self) -> Global___Explanation: ...
+    def __init__(
+        self,
+        *,
+        function_error: _builtins.str = ...,
+        error: _builtins.bytes = ...,
+        log_tail: _builtins.bytes = ...,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "explanation", b"explanation", "function_error", b"function_error", "log_tail", b"log_tail"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerEnded: _TypeAlias = AnswerEnded  # noqa: Y015
+
+@_typing.final
 class InvokeStreamRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

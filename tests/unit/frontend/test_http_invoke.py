@@ -181,7 +181,7 @@ async def test_every_error_has_its_answer(
     assert answer.headers["x-lambent-error"] == leaf.reason
     assert answer.headers["x-amzn-requestid"] == dispatcher.calls[0].request_id
     assert answer.error.endswith("Exception")
-    faults = {"DeadlinePassed", "LostWithWorker", "Internal"}
+    faults = {"DeadlinePassed", "LostWithWorker", "Unconfirmed", "Internal"}
     assert (answer.status == errors.UNKNOWN_OUTCOME) == (leaf.__name__ in faults)
     assert "a message" in json.dumps([answer.json(), answer.headers])
 

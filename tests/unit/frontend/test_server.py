@@ -26,7 +26,9 @@ from tests.unit.scripted import (
     NoFunctions,
     NoLayers,
     NoLimits,
+    NoPolicies,
     NoStore,
+    NoUrls,
     NoVersions,
     ScriptedDispatcher,
     serving,
@@ -35,13 +37,21 @@ from tests.unit.scripted import (
 
 def server() -> PublicServer:
     dispatcher = ScriptedDispatcher()
+    invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
+    return serving_all(invocations, Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()))
+
+
+def serving_all(invocations: Invocations, fleet: Fleet) -> PublicServer:
+    functions, versions, layers, limits = NoFunctions(), NoVersions(), NoLayers(), NoLimits()
     return PublicServer(
-        Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1))),
-        NoFunctions(),
-        NoVersions(),
-        NoLayers(),
-        Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
-        NoLimits(),
+        invocations,
+        functions,
+        versions,
+        layers,
+        fleet,
+        limits,
+        NoPolicies(),
+        NoUrls(),
         NoAsyncInvocations(),
         Guard(None),
     )
@@ -52,16 +62,7 @@ async def test_who_takes_no_more_says_so() -> None:
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
-    stopping = PublicServer(
-        invocations,
-        NoFunctions(),
-        NoVersions(),
-        NoLayers(),
-        fleet,
-        NoLimits(),
-        NoAsyncInvocations(),
-        Guard(None),
-    )
+    stopping = serving_all(invocations, fleet)
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
         assert (await client.invoke("echo", {})).json() == {}
         async with client.stream() as stream:
@@ -79,16 +80,7 @@ async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
-    stopping = PublicServer(
-        invocations,
-        NoFunctions(),
-        NoVersions(),
-        NoLayers(),
-        fleet,
-        NoLimits(),
-        NoAsyncInvocations(),
-        Guard(None),
-    )
+    stopping = serving_all(invocations, fleet)
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}", retries=0) as client:
         with pytest.raises(TypeError):
             await client.invoke("echo", object())  # is not sent, and so not counted
