@@ -79,6 +79,10 @@ class AsyncInvocations:
         request = pb.RedriveAsyncInvocationRequest(function_name=name, request_id=request_id)
         return await answer(self._stub.RedriveAsyncInvocation(request, timeout=ASK_WITHIN_S))
 
+    async def queue(self) -> pb.Queue:
+        """Of the frontend that is asked."""
+        return await answer(self._stub.GetQueue(pb.GetQueueRequest(), timeout=ASK_WITHIN_S))
+
     async def configure(
         self,
         name: str,

@@ -4,15 +4,16 @@ from lambent_frontend.queue.queue import Known, Queue
 from lambent_frontend.queue.store import State
 from lambent_frontend.rules import page_size
 from lambent_proto.errors import InvalidRequest
-from lambent_proto.ids import FunctionName, RequestId
+from lambent_proto.ids import FrontendId, FunctionName, RequestId
 from lambent_proto.v1 import async_invocations_pb2 as pb
 
 
 class AsyncInvocations:
     """`queue` is None where the frontend has no folder for one."""
 
-    def __init__(self, queue: Queue | None) -> None:
+    def __init__(self, queue: Queue | None, frontend: FrontendId) -> None:
         self._queue = queue
+        self._frontend = frontend
 
     async def get(self, request: pb.GetAsyncInvocationRequest) -> pb.AsyncInvocation:
         found = await there(self._queue).get(*_named(request))
@@ -26,6 +27,15 @@ class AsyncInvocations:
         return pb.ListAsyncInvocationsResponse(
             invocations=[described(it) for it in found[:most]],
             next_marker=str(found[most - 1].event.item.number) if more else "",
+        )
+
+    async def queue(self, _: pb.GetQueueRequest) -> pb.Queue:
+        counts = await there(self._queue).counts()
+        return pb.Queue(
+            frontend=self._frontend,
+            by_state=counts.by_state,
+            bytes=counts.bytes,
+            most_bytes=counts.most_bytes,
         )
 
     async def cancel(self, request: pb.CancelAsyncInvocationRequest) -> pb.AsyncInvocation:

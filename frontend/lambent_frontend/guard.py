@@ -122,6 +122,7 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "ListAsyncInvocations": _of_function("ListAsyncInvocations"),
     "CancelAsyncInvocation": _of_function("CancelAsyncInvocation"),
     "RedriveAsyncInvocation": _of_function("RedriveAsyncInvocation"),
+    "GetQueue": _of_none("GetQueue"),
     "PutEventInvokeConfig": _configuring("PutFunctionEventInvokeConfig"),
     "UpdateEventInvokeConfig": _configuring("UpdateFunctionEventInvokeConfig"),
     "GetEventInvokeConfig": _of_function("GetFunctionEventInvokeConfig"),

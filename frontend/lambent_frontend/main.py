@@ -121,7 +121,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         urls = FunctionUrls(catalogue, registry, hosts.address)
         once = None if store is None else Once(store, invoker)
         calling = Calling(invoker, queue, once, frontend)
-        async_invocations = AsyncInvocations(queue)
+        async_invocations = AsyncInvocations(queue, frontend)
         event_invokes = EventInvokes(catalogue, registry, destinations.check)
         invocations = Invocations(calling)
         server = PublicServer(

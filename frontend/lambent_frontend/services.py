@@ -299,6 +299,12 @@ class AsyncInvocationsService(async_invocations_pb2_grpc.AsyncInvocationsService
         return await self._invocations.redrive(request)
 
     @errors_as_status
+    async def GetQueue(
+        self, request: async_invocations_pb2.GetQueueRequest, context: Context
+    ) -> async_invocations_pb2.Queue:
+        return await self._invocations.queue(request)
+
+    @errors_as_status
     async def PutEventInvokeConfig(
         self, request: async_invocations_pb2.PutEventInvokeConfigRequest, context: Context
     ) -> async_invocations_pb2.EventInvokeConfig:

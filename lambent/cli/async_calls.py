@@ -89,6 +89,21 @@ async def redrive(
         click.echo(f"{len(driven)} run again.", err=True)
 
 
+@async_calls.command("queue")
+@json_option
+@with_client
+async def queue(client: "Client", as_json: bool) -> None:
+    """Say how long the queue of the frontend is that is asked, and how full."""
+    from lambent.cli.output import facts, print_facts, print_json, size
+
+    told = await client.async_invocations.queue()
+    if as_json:
+        print_json(facts(told))
+        return
+    used = f"{size(told.bytes)} of {size(told.most_bytes)}"
+    print_facts({"frontend": told.frontend, **dict(sorted(told.by_state.items())), "in use": used})
+
+
 @async_calls.group("config")
 def config() -> None:
     """How often a function's asynchronous calls are tried, and where what became of them is sent."""

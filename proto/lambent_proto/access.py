@@ -66,6 +66,7 @@ ACTIONS: Final = frozenset(
         "ListAsyncInvocations",
         "CancelAsyncInvocation",
         "RedriveAsyncInvocation",
+        "GetQueue",
         "GetAccountSettings",
         "SetConcurrency",
         "ListInstances",

@@ -138,6 +138,8 @@ async def test_the_command_line(fleet: Fleet, client: Client, evidence: Evidence
     assert json.loads(configured)[0]["settings"]["retries"] == 0
     request_id = lambent("invoke", "by-hand", "--async", "-d", "{}")
     await eventually(lambda: state(request_id) == "dead", "it is given up")
+    assert json.loads(lambent("async", "queue", "--json"))["by_state"]["dead"] >= 1
+    assert "in use" in lambent("async", "queue")
     assert "not today" in lambent("async", "get", "by-hand", request_id)
     assert request_id in lambent("async", "ls", "by-hand", "--state", "dead")
     lambent("async", "config", "set", "by-hand", "--retries", "7", "--delay", "300")

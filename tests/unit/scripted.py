@@ -227,7 +227,7 @@ class NoAsyncInvocations(async_invocations_pb2_grpc.AsyncInvocationsServicer):
     ListAsyncInvocations = CancelAsyncInvocation = GetAsyncInvocation  # type: ignore[assignment]
     RedriveAsyncInvocation = PutEventInvokeConfig = GetAsyncInvocation  # type: ignore[assignment]
     UpdateEventInvokeConfig = GetEventInvokeConfig = GetAsyncInvocation  # type: ignore[assignment]
-    DeleteEventInvokeConfig = ListEventInvokeConfigs = GetAsyncInvocation  # type: ignore[assignment]
+    DeleteEventInvokeConfig = ListEventInvokeConfigs = GetQueue = GetAsyncInvocation  # type: ignore[assignment]
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ An adapter is a small file that gives one record to one kind of destination. It 
 again: who takes it can tell by its id.
 """
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -14,9 +13,6 @@ from lambent_frontend.queue.records import Record
 from lambent_frontend.wire import new_request_id
 from lambent_proto.errors import InvalidRequest, LambentError
 from lambent_proto.ids import RequestId
-
-WITHIN_S: Final = 60.0
-"""A record is taken within that time, or is not."""
 
 MOST_LENGTH: Final = 350
 """Characters of a destination's name: Lambda's."""
@@ -44,7 +40,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 class Adapter(Protocol):
     async def deliver(self, destination: str, record: Record) -> None:
-        """Raises whatever says that it was not taken."""
+        """Raises whatever says that it was not taken, within a minute."""
 
     async def close(self) -> None:
         """Nothing is delivered any more."""
@@ -170,8 +166,7 @@ class Destinations:
         adapter = self._adapters.get(kind_of(destination))
         if adapter is None or not self.allows(destination):
             raise Refused(f"this frontend sends nothing to {destination}")
-        async with asyncio.timeout(WITHIN_S):
-            await adapter.deliver(destination, record)
+        await adapter.deliver(destination, record)
 
     async def close(self) -> None:
         for adapter in set(self._adapters.values()):

@@ -11,7 +11,7 @@ import structlog
 from lambent_frontend.calls import Call
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.runner import Runner
-from lambent_frontend.queue.store import GIVEN_UP, Asked, Event, Key, State, Store
+from lambent_frontend.queue.store import GIVEN_UP, Asked, Counts, Event, Key, State, Store
 from lambent_proto.errors import InUse, InvalidRequest, PayloadTooLarge, PlatformError, UnknownRequest
 from lambent_proto.ids import FunctionName, RequestId
 from lambent_proto.v1 import invoke_pb2
@@ -104,6 +104,10 @@ class Queue:
     ) -> Sequence[Known]:
         found = await self._store.list(function, state, after, most)
         return [Known(it, b"", self._runner.attempt(it.id)) for it in found]
+
+    async def counts(self) -> Counts:
+        """It looks at every event: for people, now and then."""
+        return await self._store.counts()
 
     async def cancel(self, function: FunctionName, event: RequestId) -> Known:
         """What runs just now is finished, and nobody hears of it. Raises UnknownRequest, and InUse for what

@@ -272,7 +272,7 @@ class SqliteStore:
     async def counts(self) -> Counts:
         def work(db: Connection) -> Counts:
             rows = db.execute("SELECT state, count(*) FROM event GROUP BY state").fetchall()
-            return Counts(dict(rows), _used(db))
+            return Counts(dict(rows), _used(db), self._most_bytes)
 
         return await self._thread.read(work)
 

@@ -154,7 +154,9 @@ class Taken(NamedTuple):
 class Counts(NamedTuple):
     by_state: Mapping[str, int]
     bytes: int
-    """That the store has in use."""
+    """In use on disk."""
+    most_bytes: int
+    """That it may grow to."""
 
 
 class Store(Protocol):

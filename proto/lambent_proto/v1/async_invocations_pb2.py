@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lambent_proto/v1/async_invocations.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x02\n\x0f\x41syncInvocation\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x11\n\tqualifier\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\x0e\n\x06\x62reaks\x18\x06 \x01(\x05\x12,\n\x08received\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x64ue\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tcondition\x18\n \x01(\t\x12\x0f\n\x07message\x18\x0b \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x0c \x01(\t\x12\x16\n\x0e\x66unction_error\x18\r \x01(\t\x12\x12\n\nrunning_ms\x18\x0e \x01(\x01\x12\x0f\n\x07payload\x18\x0f \x01(\x0c\"F\n\x19GetAsyncInvocationRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"f\n\x1bListAsyncInvocationsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06marker\x18\x03 \x01(\t\x12\x11\n\tmax_items\x18\x04 \x01(\x05\"e\n\x1cListAsyncInvocationsResponse\x12\x30\n\x0binvocations\x18\x01 \x03(\x0b\x32\x1b.lambent.v1.AsyncInvocation\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\"I\n\x1c\x43\x61ncelAsyncInvocationRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"J\n\x1dRedriveAsyncInvocationRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x9b\x01\n\x11\x45ventInvokeConfig\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.lambent.v1.EventInvoke\x12\x31\n\rlast_modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x01\n\x0b\x45ventInvoke\x12\x14\n\x07retries\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nmost_age_s\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08\x64\x65lays_s\x18\x03 \x03(\x01\x12\x17\n\non_success\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x17\n\non_failure\x18\x05 \x01(\tH\x03\x88\x01\x01\x42\n\n\x08_retriesB\r\n\x0b_most_age_sB\r\n\x0b_on_successB\r\n\x0b_on_failure\"r\n\x1bPutEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.lambent.v1.EventInvoke\"u\n\x1eUpdateEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.lambent.v1.EventInvoke\"G\n\x1bGetEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\"J\n\x1e\x44\x65leteEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\"!\n\x1f\x44\x65leteEventInvokeConfigResponse\"6\n\x1dListEventInvokeConfigsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\"P\n\x1eListEventInvokeConfigsResponse\x12.\n\x07\x63onfigs\x18\x01 \x03(\x0b\x32\x1d.lambent.v1.EventInvokeConfig2\xa4\x07\n\x10\x41syncInvocations\x12X\n\x12GetAsyncInvocation\x12%.lambent.v1.GetAsyncInvocationRequest\x1a\x1b.lambent.v1.AsyncInvocation\x12i\n\x14ListAsyncInvocations\x12\'.lambent.v1.ListAsyncInvocationsRequest\x1a(.lambent.v1.ListAsyncInvocationsResponse\x12^\n\x15\x43\x61ncelAsyncInvocation\x12(.lambent.v1.CancelAsyncInvocationRequest\x1a\x1b.lambent.v1.AsyncInvocation\x12`\n\x16RedriveAsyncInvocation\x12).lambent.v1.RedriveAsyncInvocationRequest\x1a\x1b.lambent.v1.AsyncInvocation\x12^\n\x14PutEventInvokeConfig\x12\'.lambent.v1.PutEventInvokeConfigRequest\x1a\x1d.lambent.v1.EventInvokeConfig\x12\x64\n\x17UpdateEventInvokeConfig\x12*.lambent.v1.UpdateEventInvokeConfigRequest\x1a\x1d.lambent.v1.EventInvokeConfig\x12^\n\x14GetEventInvokeConfig\x12\'.lambent.v1.GetEventInvokeConfigRequest\x1a\x1d.lambent.v1.EventInvokeConfig\x12r\n\x17\x44\x65leteEventInvokeConfig\x12*.lambent.v1.DeleteEventInvokeConfigRequest\x1a+.lambent.v1.DeleteEventInvokeConfigResponse\x12o\n\x16ListEventInvokeConfigs\x12).lambent.v1.ListEventInvokeConfigsRequest\x1a*.lambent.v1.ListEventInvokeConfigsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lambent_proto/v1/async_invocations.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x02\n\x0f\x41syncInvocation\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rfunction_name\x18\x02 \x01(\t\x12\x11\n\tqualifier\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\x0e\n\x06\x62reaks\x18\x06 \x01(\x05\x12,\n\x08received\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x64ue\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x65nded\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tcondition\x18\n \x01(\t\x12\x0f\n\x07message\x18\x0b \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x0c \x01(\t\x12\x16\n\x0e\x66unction_error\x18\r \x01(\t\x12\x12\n\nrunning_ms\x18\x0e \x01(\x01\x12\x0f\n\x07payload\x18\x0f \x01(\x0c\"F\n\x19GetAsyncInvocationRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"f\n\x1bListAsyncInvocationsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06marker\x18\x03 \x01(\t\x12\x11\n\tmax_items\x18\x04 \x01(\x05\"e\n\x1cListAsyncInvocationsResponse\x12\x30\n\x0binvocations\x18\x01 \x03(\x0b\x32\x1b.lambent.v1.AsyncInvocation\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\"I\n\x1c\x43\x61ncelAsyncInvocationRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"J\n\x1dRedriveAsyncInvocationRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x11\n\x0fGetQueueRequest\"\x9e\x01\n\x05Queue\x12\x10\n\x08\x66rontend\x18\x01 \x01(\t\x12\x30\n\x08\x62y_state\x18\x02 \x03(\x0b\x32\x1e.lambent.v1.Queue.ByStateEntry\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x12\n\nmost_bytes\x18\x04 \x01(\x03\x1a.\n\x0c\x42yStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x9b\x01\n\x11\x45ventInvokeConfig\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.lambent.v1.EventInvoke\x12\x31\n\rlast_modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x01\n\x0b\x45ventInvoke\x12\x14\n\x07retries\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nmost_age_s\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08\x64\x65lays_s\x18\x03 \x03(\x01\x12\x17\n\non_success\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x17\n\non_failure\x18\x05 \x01(\tH\x03\x88\x01\x01\x42\n\n\x08_retriesB\r\n\x0b_most_age_sB\r\n\x0b_on_successB\r\n\x0b_on_failure\"r\n\x1bPutEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.lambent.v1.EventInvoke\"u\n\x1eUpdateEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.lambent.v1.EventInvoke\"G\n\x1bGetEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\"J\n\x1e\x44\x65leteEventInvokeConfigRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x11\n\tqualifier\x18\x02 \x01(\t\"!\n\x1f\x44\x65leteEventInvokeConfigResponse\"6\n\x1dListEventInvokeConfigsRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\"P\n\x1eListEventInvokeConfigsResponse\x12.\n\x07\x63onfigs\x18\x01 \x03(\x0b\x32\x1d.lambent.v1.EventInvokeConfig2\xe0\x07\n\x10\x41syncInvocations\x12X\n\x12GetAsyncInvocation\x12%.lambent.v1.GetAsyncInvocationRequest\x1a\x1b.lambent.v1.AsyncInvocation\x12i\n\x14ListAsyncInvocations\x12\'.lambent.v1.ListAsyncInvocationsRequest\x1a(.lambent.v1.ListAsyncInvocationsResponse\x12^\n\x15\x43\x61ncelAsyncInvocation\x12(.lambent.v1.CancelAsyncInvocationRequest\x1a\x1b.lambent.v1.AsyncInvocation\x12`\n\x16RedriveAsyncInvocation\x12).lambent.v1.RedriveAsyncInvocationRequest\x1a\x1b.lambent.v1.AsyncInvocation\x12:\n\x08GetQueue\x12\x1b.lambent.v1.GetQueueRequest\x1a\x11.lambent.v1.Queue\x12^\n\x14PutEventInvokeConfig\x12\'.lambent.v1.PutEventInvokeConfigRequest\x1a\x1d.lambent.v1.EventInvokeConfig\x12\x64\n\x17UpdateEventInvokeConfig\x12*.lambent.v1.UpdateEventInvokeConfigRequest\x1a\x1d.lambent.v1.EventInvokeConfig\x12^\n\x14GetEventInvokeConfig\x12\'.lambent.v1.GetEventInvokeConfigRequest\x1a\x1d.lambent.v1.EventInvokeConfig\x12r\n\x17\x44\x65leteEventInvokeConfig\x12*.lambent.v1.DeleteEventInvokeConfigRequest\x1a+.lambent.v1.DeleteEventInvokeConfigResponse\x12o\n\x16ListEventInvokeConfigs\x12).lambent.v1.ListEventInvokeConfigsRequest\x1a*.lambent.v1.ListEventInvokeConfigsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lambent_proto.v1.async_invocations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_QUEUE_BYSTATEENTRY']._loaded_options = None
+  _globals['_QUEUE_BYSTATEENTRY']._serialized_options = b'8\001'
   _globals['_ASYNCINVOCATION']._serialized_start=90
   _globals['_ASYNCINVOCATION']._serialized_end=471
   _globals['_GETASYNCINVOCATIONREQUEST']._serialized_start=473
@@ -44,24 +46,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELASYNCINVOCATIONREQUEST']._serialized_end=825
   _globals['_REDRIVEASYNCINVOCATIONREQUEST']._serialized_start=827
   _globals['_REDRIVEASYNCINVOCATIONREQUEST']._serialized_end=901
-  _globals['_EVENTINVOKECONFIG']._serialized_start=904
-  _globals['_EVENTINVOKECONFIG']._serialized_end=1059
-  _globals['_EVENTINVOKE']._serialized_start=1062
-  _globals['_EVENTINVOKE']._serialized_end=1247
-  _globals['_PUTEVENTINVOKECONFIGREQUEST']._serialized_start=1249
-  _globals['_PUTEVENTINVOKECONFIGREQUEST']._serialized_end=1363
-  _globals['_UPDATEEVENTINVOKECONFIGREQUEST']._serialized_start=1365
-  _globals['_UPDATEEVENTINVOKECONFIGREQUEST']._serialized_end=1482
-  _globals['_GETEVENTINVOKECONFIGREQUEST']._serialized_start=1484
-  _globals['_GETEVENTINVOKECONFIGREQUEST']._serialized_end=1555
-  _globals['_DELETEEVENTINVOKECONFIGREQUEST']._serialized_start=1557
-  _globals['_DELETEEVENTINVOKECONFIGREQUEST']._serialized_end=1631
-  _globals['_DELETEEVENTINVOKECONFIGRESPONSE']._serialized_start=1633
-  _globals['_DELETEEVENTINVOKECONFIGRESPONSE']._serialized_end=1666
-  _globals['_LISTEVENTINVOKECONFIGSREQUEST']._serialized_start=1668
-  _globals['_LISTEVENTINVOKECONFIGSREQUEST']._serialized_end=1722
-  _globals['_LISTEVENTINVOKECONFIGSRESPONSE']._serialized_start=1724
-  _globals['_LISTEVENTINVOKECONFIGSRESPONSE']._serialized_end=1804
-  _globals['_ASYNCINVOCATIONS']._serialized_start=1807
-  _globals['_ASYNCINVOCATIONS']._serialized_end=2739
+  _globals['_GETQUEUEREQUEST']._serialized_start=903
+  _globals['_GETQUEUEREQUEST']._serialized_end=920
+  _globals['_QUEUE']._serialized_start=923
+  _globals['_QUEUE']._serialized_end=1081
+  _globals['_QUEUE_BYSTATEENTRY']._serialized_start=1035
+  _globals['_QUEUE_BYSTATEENTRY']._serialized_end=1081
+  _globals['_EVENTINVOKECONFIG']._serialized_start=1084
+  _globals['_EVENTINVOKECONFIG']._serialized_end=1239
+  _globals['_EVENTINVOKE']._serialized_start=1242
+  _globals['_EVENTINVOKE']._serialized_end=1427
+  _globals['_PUTEVENTINVOKECONFIGREQUEST']._serialized_start=1429
+  _globals['_PUTEVENTINVOKECONFIGREQUEST']._serialized_end=1543
+  _globals['_UPDATEEVENTINVOKECONFIGREQUEST']._serialized_start=1545
+  _globals['_UPDATEEVENTINVOKECONFIGREQUEST']._serialized_end=1662
+  _globals['_GETEVENTINVOKECONFIGREQUEST']._serialized_start=1664
+  _globals['_GETEVENTINVOKECONFIGREQUEST']._serialized_end=1735
+  _globals['_DELETEEVENTINVOKECONFIGREQUEST']._serialized_start=1737
+  _globals['_DELETEEVENTINVOKECONFIGREQUEST']._serialized_end=1811
+  _globals['_DELETEEVENTINVOKECONFIGRESPONSE']._serialized_start=1813
+  _globals['_DELETEEVENTINVOKECONFIGRESPONSE']._serialized_end=1846
+  _globals['_LISTEVENTINVOKECONFIGSREQUEST']._serialized_start=1848
+  _globals['_LISTEVENTINVOKECONFIGSREQUEST']._serialized_end=1902
+  _globals['_LISTEVENTINVOKECONFIGSRESPONSE']._serialized_start=1904
+  _globals['_LISTEVENTINVOKECONFIGSRESPONSE']._serialized_end=1984
+  _globals['_ASYNCINVOCATIONS']._serialized_start=1987
+  _globals['_ASYNCINVOCATIONS']._serialized_end=2979
 # @@protoc_insertion_point(module_scope)

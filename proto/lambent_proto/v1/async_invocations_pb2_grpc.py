@@ -56,6 +56,11 @@ class AsyncInvocationsStub:
                 request_serializer=lambent__proto_dot_v1_dot_async__invocations__pb2.RedriveAsyncInvocationRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_async__invocations__pb2.AsyncInvocation.FromString,
                 _registered_method=True)
+        self.GetQueue = channel.unary_unary(
+                '/lambent.v1.AsyncInvocations/GetQueue',
+                request_serializer=lambent__proto_dot_v1_dot_async__invocations__pb2.GetQueueRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_async__invocations__pb2.Queue.FromString,
+                _registered_method=True)
         self.PutEventInvokeConfig = channel.unary_unary(
                 '/lambent.v1.AsyncInvocations/PutEventInvokeConfig',
                 request_serializer=lambent__proto_dot_v1_dot_async__invocations__pb2.PutEventInvokeConfigRequest.SerializeToString,
@@ -116,6 +121,13 @@ class AsyncInvocationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQueue(self, request, context):
+        """How long the queue of the frontend is that is asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutEventInvokeConfig(self, request, context):
         """Replaces what there is; what is not given has its default.
         """
@@ -170,6 +182,11 @@ def add_AsyncInvocationsServicer_to_server(servicer, server):
                     servicer.RedriveAsyncInvocation,
                     request_deserializer=lambent__proto_dot_v1_dot_async__invocations__pb2.RedriveAsyncInvocationRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_async__invocations__pb2.AsyncInvocation.SerializeToString,
+            ),
+            'GetQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQueue,
+                    request_deserializer=lambent__proto_dot_v1_dot_async__invocations__pb2.GetQueueRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_async__invocations__pb2.Queue.SerializeToString,
             ),
             'PutEventInvokeConfig': grpc.unary_unary_rpc_method_handler(
                     servicer.PutEventInvokeConfig,
@@ -307,6 +324,33 @@ class AsyncInvocations:
             '/lambent.v1.AsyncInvocations/RedriveAsyncInvocation',
             lambent__proto_dot_v1_dot_async__invocations__pb2.RedriveAsyncInvocationRequest.SerializeToString,
             lambent__proto_dot_v1_dot_async__invocations__pb2.AsyncInvocation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.AsyncInvocations/GetQueue',
+            lambent__proto_dot_v1_dot_async__invocations__pb2.GetQueueRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_async__invocations__pb2.Queue.FromString,
             options,
             channel_credentials,
             insecure,

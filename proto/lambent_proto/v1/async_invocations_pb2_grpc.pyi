@@ -43,6 +43,8 @@ class AsyncInvocationsStub:
     """It does not run again. What runs just now is finished, and nobody hears of it. FAILED_PRECONDITION if it is over."""
     RedriveAsyncInvocation: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.RedriveAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]
     """One that was given up has all its attempts again. FAILED_PRECONDITION if it was not."""
+    GetQueue: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.GetQueueRequest, _async_invocations_pb2.Queue]
+    """How long the queue of the frontend is that is asked."""
     PutEventInvokeConfig: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.PutEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]
     """Replaces what there is; what is not given has its default."""
     UpdateEventInvokeConfig: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.UpdateEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]
@@ -66,6 +68,8 @@ class AsyncInvocationsAsyncStub(AsyncInvocationsStub):
     """It does not run again. What runs just now is finished, and nobody hears of it. FAILED_PRECONDITION if it is over."""
     RedriveAsyncInvocation: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.RedriveAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]  # type: ignore[assignment]
     """One that was given up has all its attempts again. FAILED_PRECONDITION if it was not."""
+    GetQueue: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.GetQueueRequest, _async_invocations_pb2.Queue]  # type: ignore[assignment]
+    """How long the queue of the frontend is that is asked."""
     PutEventInvokeConfig: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.PutEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]  # type: ignore[assignment]
     """Replaces what there is; what is not given has its default."""
     UpdateEventInvokeConfig: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.UpdateEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]  # type: ignore[assignment]
@@ -110,6 +114,14 @@ class AsyncInvocationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_async_invocations_pb2.AsyncInvocation, _abc.Awaitable[_async_invocations_pb2.AsyncInvocation]]:
         """One that was given up has all its attempts again. FAILED_PRECONDITION if it was not."""
+
+    @_abc_1.abstractmethod
+    def GetQueue(
+        self,
+        request: _async_invocations_pb2.GetQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_async_invocations_pb2.Queue, _abc.Awaitable[_async_invocations_pb2.Queue]]:
+        """How long the queue of the frontend is that is asked."""
 
     @_abc_1.abstractmethod
     def PutEventInvokeConfig(

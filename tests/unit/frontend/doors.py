@@ -37,7 +37,7 @@ from lambent_frontend.versions import Versions
 from lambent_proto.ids import FunctionName
 from lambent_proto.internal import control_pb2
 from tests.unit.frontend.http_client import listening
-from tests.unit.scripted import WAITING_S, ScriptedDispatcher
+from tests.unit.scripted import FRONTEND, WAITING_S, ScriptedDispatcher
 
 CREDENTIALS = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "secret"}
 
@@ -94,7 +94,7 @@ async def door(
             limits,
             policies,
             urls,
-            AsyncInvocations(None),
+            AsyncInvocations(None, FRONTEND),
             EventInvokes(catalogue, registry, Destinations(adapters({}), ("*",), {}).check),
             downloads.location,
         )

@@ -40,7 +40,7 @@ from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.registry import Registry
 from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
-from lambent_proto.ids import FunctionName
+from lambent_proto.ids import FrontendId, FunctionName
 from lambent_proto.internal import control_pb2
 from tests.unit.frontend.http_client import connected, invoking, listening
 from tests.unit.frontend.test_functions import package
@@ -245,7 +245,7 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
             limits,
             policies,
             FunctionUrls(catalogue, registry, hosts.address),
-            AsyncInvocations(None),
+            AsyncInvocations(None, FrontendId("f")),
             configs,
             lambda *_: "",
         )
