@@ -177,3 +177,10 @@ def test_nothing_is_read_while_too_much_is_held() -> None:
     assert engine.wants == 0
     engine.handle(Called(1, Outcome.ENDED, 0, 0))
     assert engine.wants > 0
+
+
+def test_halves_of_one_key_go_one_after_the_other() -> None:
+    engine = queue()
+    read(engine, records("ab", key="k"))
+    assert called(engine.handle(Called(1, Outcome.TOO_LARGE, 0, 0))) == ["a"]
+    assert called(engine.handle(Called(2, Outcome.ENDED, 0, 0))) == ["b"]
