@@ -21,6 +21,7 @@ import grpc.aio
 from lambent.invocation_stream import InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of
 from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
+from lambent.triggers import Triggers
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
 from lambent_chassis.clock import monotonic_s
@@ -36,6 +37,7 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    triggers_pb2_grpc,
     versions_pb2_grpc,
 )
 
@@ -80,6 +82,7 @@ class Client:
         self._limits = limits_pb2_grpc.LimitsStub(channel)
         self._fleet = fleet_pb2_grpc.FleetStub(channel)
         self.versions = Versions(versions_pb2_grpc.VersionsStub(channel))
+        self.triggers = Triggers(triggers_pb2_grpc.TriggersStub(channel))
         return self
 
     async def __aexit__(

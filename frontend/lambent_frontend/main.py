@@ -29,9 +29,16 @@ from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.services import (
+    FunctionsService,
+    LayersService,
+    LimitsService,
+    TriggersService,
+    VersionsService,
+)
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
+from lambent_frontend.triggers.keeping import Keeping
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
 from lambent_proto import keys, shards
@@ -59,6 +66,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         catalogue = Catalogue(etcd, dispatcher.function_changed)
         workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
         placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        triggers = Keeping(etcd, frontend, catalogue, settings.sources)
         peers = Peers(etcd, frontend, dispatcher.frontends_counted)
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
         of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
@@ -89,21 +97,24 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             LayersService(layers),
             fleet,
             LimitsService(limits),
+            TriggersService(triggers.shown),
             Guard(access_keys),
         )
-        there = operations(invoker, catalogue, functions, versions, layers, limits)
+        there = operations(invoker, catalogue, functions, versions, layers, limits, triggers.shown)
         http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys)))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
+        keeping = tasks.create_task(triggers.run(invoker))
         try:
             await server.set_ready(True)
             started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
+            keeping.cancel()
             invocations.take_no_more()
             await server.set_ready(False)
             await asyncio.sleep(REFUSING_S)
-            await asyncio.gather(server.stop(STOP_GRACE_S), http.stop(STOP_GRACE_S))
+            await asyncio.gather(server.stop(STOP_GRACE_S), http.stop(STOP_GRACE_S), asyncio.wait([keeping]))
 
 
 def _driver(settings: FrontendSettings) -> Driver:

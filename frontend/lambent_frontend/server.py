@@ -19,6 +19,8 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    triggers_pb2,
+    triggers_pb2_grpc,
     versions_pb2,
     versions_pb2_grpc,
 )
@@ -32,6 +34,7 @@ SERVICES: Final = tuple(
         (layers_pb2, "Layers"),
         (fleet_pb2, "Fleet"),
         (limits_pb2, "Limits"),
+        (triggers_pb2, "Triggers"),
     )
 )
 
@@ -50,6 +53,7 @@ class PublicServer:
         layers: layers_pb2_grpc.LayersServicer,
         fleet: fleet_pb2_grpc.FleetServicer,
         limits: limits_pb2_grpc.LimitsServicer,
+        triggers: triggers_pb2_grpc.TriggersServicer,
         guard: Guard,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
@@ -60,6 +64,7 @@ class PublicServer:
             (layers_pb2_grpc.add_LayersServicer_to_server, layers, layers_pb2, "Layers"),
             (fleet_pb2_grpc.add_FleetServicer_to_server, fleet, fleet_pb2, "Fleet"),
             (limits_pb2_grpc.add_LimitsServicer_to_server, limits, limits_pb2, "Limits"),
+            (triggers_pb2_grpc.add_TriggersServicer_to_server, triggers, triggers_pb2, "Triggers"),
         ):
             add(guard.over(servicer, file.DESCRIPTOR.services_by_name[name]), self._server)
         self._health = health.aio.HealthServicer()

@@ -8,6 +8,7 @@ import grpc.aio
 from lambent_frontend.functions import Functions
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.status import errors_as_status
 from lambent_proto.v1 import (
@@ -17,6 +18,8 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    triggers_pb2,
+    triggers_pb2_grpc,
     versions_pb2,
     versions_pb2_grpc,
 )
@@ -184,3 +187,38 @@ class LimitsService(limits_pb2_grpc.LimitsServicer):
         self, request: limits_pb2.SetConcurrencyRequest, context: Context
     ) -> limits_pb2.FleetConcurrency:
         return await self._limits.set_concurrency(request)
+
+
+class TriggersService(triggers_pb2_grpc.TriggersServicer):
+    def __init__(self, triggers: Triggers) -> None:
+        self._triggers = triggers
+
+    @errors_as_status
+    async def CreateTrigger(
+        self, request: triggers_pb2.CreateTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.create_trigger(request)
+
+    @errors_as_status
+    async def UpdateTrigger(
+        self, request: triggers_pb2.UpdateTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.update_trigger(request)
+
+    @errors_as_status
+    async def GetTrigger(
+        self, request: triggers_pb2.GetTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.get_trigger(request)
+
+    @errors_as_status
+    async def ListTriggers(
+        self, request: triggers_pb2.ListTriggersRequest, context: Context
+    ) -> triggers_pb2.ListTriggersResponse:
+        return await self._triggers.list_triggers(request)
+
+    @errors_as_status
+    async def DeleteTrigger(
+        self, request: triggers_pb2.DeleteTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.delete_trigger(request)

@@ -6,7 +6,8 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from lambent_chassis.settings import Port, Settings
+from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_frontend.triggers.names import parse_sources
 from lambent_proto.shards import MOST_SHARDS
 
 LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -47,10 +48,17 @@ class FrontendSettings(Settings):
     """Longest wait for an instance where the caller sets no deadline."""
     linger_s: float = Field(default=0.1, ge=0)
     """How long an idle instance's lease is kept for the next call before it is given back."""
+    sources: CommaSeparated = Field(default_factory=list)
+    """Where the sources of triggers are, `NAME=URL` each, the same for all frontends: docs/triggers.md."""
     record: Path | None = None
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)
     """Size at which that file is put aside as `FILE.1` in the place of the one before, and begun anew."""
+
+    @model_validator(mode="after")
+    def _sources_that_can_be_read(self) -> Self:
+        parse_sources(self.sources)
+        return self
 
     @model_validator(mode="after")
     def _room_in_each_shard(self) -> Self:

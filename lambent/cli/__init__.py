@@ -21,6 +21,7 @@ from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
+from lambent.cli.trigger import trigger
 from lambent.cli.up import up
 from lambent.cli.version import alias, provisioned, version
 
@@ -45,6 +46,7 @@ for command in (
     alias,
     provisioned,
     layer,
+    trigger,
     invoke,
     logs,
     ps,

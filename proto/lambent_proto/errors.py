@@ -9,10 +9,13 @@
     │   ├── UnknownLayer
     │   ├── UnknownNode
     │   ├── UnknownRequest
+    │   ├── UnknownTrigger
     │   ├── FunctionExists
     │   ├── AliasExists
+    │   ├── TriggerExists
     │   ├── NotProvisioned
     │   ├── InUse
+    │   ├── TriggerBusy
     │   ├── RevisionMismatch
     │   ├── NoCredentials
     │   ├── UnknownKey
@@ -98,6 +101,11 @@ class UnknownRequest(CallerError):
     status = "NOT_FOUND"
 
 
+class UnknownTrigger(CallerError):
+    reason = "UNKNOWN_TRIGGER"
+    status = "NOT_FOUND"
+
+
 class FunctionExists(CallerError):
     reason = "FUNCTION_EXISTS"
     status = "ALREADY_EXISTS"
@@ -105,6 +113,13 @@ class FunctionExists(CallerError):
 
 class AliasExists(CallerError):
     reason = "ALIAS_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class TriggerExists(CallerError):
+    """The function has a trigger for this source."""
+
+    reason = "TRIGGER_EXISTS"
     status = "ALREADY_EXISTS"
 
 
@@ -119,6 +134,13 @@ class InUse(CallerError):
     """Something else refers to it."""
 
     reason = "IN_USE"
+    status = "FAILED_PRECONDITION"
+
+
+class TriggerBusy(CallerError):
+    """It is being deleted."""
+
+    reason = "TRIGGER_BUSY"
     status = "FAILED_PRECONDITION"
 
 

@@ -27,6 +27,12 @@ _NO_LOCATION: Final = (
     "no `Content.Location` to download it from; `LicenseInfo` and architectures are not kept"
 )
 
+_SOURCES: Final = (
+    "SQS, Kinesis, RabbitMQ, and Redis and NATS, which AWS has not: [triggers](triggers.md). Not there, and "
+    "501: Kafka, ActiveMQ, DynamoDB, DocumentDB, `TumblingWindowInSeconds`, `ProvisionedPollerConfig`, "
+    "`KMSKeyArn`, `MetricsConfig`, `LoggingConfig`, `Tags`, destinations of successes"
+)
+
 DIFFERS: Final = {
     "CreateFunction": (_WHOLE, "test_a_created_function", "test_what_is_not_created"),
     "UpdateFunctionConfiguration": ("in what is not there, as CreateFunction", "test_what_is_not_updated"),
@@ -51,6 +57,11 @@ DIFFERS: Final = {
     "GetProvisionedConcurrencyConfig": ("no `LastModified`", "test_provisioned_concurrency"),
     "PutProvisionedConcurrencyConfig": ("no `LastModified`", "test_provisioned_concurrency"),
     "ListProvisionedConcurrencyConfigs": ("no `LastModified`", "test_provisioned_concurrency"),
+    "CreateEventSourceMapping": (_SOURCES, "test_a_mapping", "test_what_is_not_mapped"),
+    "UpdateEventSourceMapping": (
+        "in what is not there, as CreateEventSourceMapping",
+        "test_what_is_not_mapped",
+    ),
     "PublishLayerVersion": (_NO_LOCATION, "test_a_layer"),
     "GetLayerVersion": (_NO_LOCATION, "test_a_layer"),
     "GetLayerVersionByArn": (_NO_LOCATION, "test_a_layer"),
@@ -58,7 +69,7 @@ DIFFERS: Final = {
     "ListLayerVersions": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
     **dict.fromkeys(
         (
-            *("ListEventSourceMappings", "ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
+            *("ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
             "ListCodeSigningConfigs",
         ),
         ("always empty: nothing makes any", "test_lists_are_empty"),

@@ -11,8 +11,6 @@ pytestmark = pytest.mark.conformance
 
 def test_lists_are_empty(aws: Any, name: str) -> None:
     create(aws, name)
-    assert aws.list_event_source_mappings()["EventSourceMappings"] == []
-    assert aws.list_event_source_mappings(FunctionName=name)["EventSourceMappings"] == []
     assert aws.list_function_event_invoke_configs(FunctionName=name)["FunctionEventInvokeConfigs"] == []
     assert aws.list_function_url_configs(FunctionName=name)["FunctionUrlConfigs"] == []
     assert aws.list_code_signing_configs()["CodeSigningConfigs"] == []

@@ -16,13 +16,26 @@ from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.services import (
+    FunctionsService,
+    LayersService,
+    LimitsService,
+    TriggersService,
+    VersionsService,
+)
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.access import AccessKey
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
-from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc, limits_pb2_grpc, versions_pb2_grpc
+from lambent_proto.v1 import (
+    functions_pb2_grpc,
+    layers_pb2_grpc,
+    limits_pb2_grpc,
+    triggers_pb2_grpc,
+    versions_pb2_grpc,
+)
 
 Done = Callable[[Answer | LambentError], None]
 
@@ -155,6 +168,13 @@ class NoLimits(limits_pb2_grpc.LimitsServicer):
     SetConcurrency = GetConcurrency  # type: ignore[assignment]
 
 
+class NoTriggers(triggers_pb2_grpc.TriggersServicer):
+    def CreateTrigger(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    UpdateTrigger = GetTrigger = ListTriggers = DeleteTrigger = CreateTrigger  # type: ignore[assignment]
+
+
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
@@ -163,6 +183,7 @@ async def serving(
     fleet: Fleet | None = None,
     limits: Limits | None = None,
     versions: Versions | None = None,
+    triggers: Triggers | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
@@ -174,6 +195,7 @@ async def serving(
         LayersService(layers) if layers else NoLayers(),
         fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         LimitsService(limits) if limits else NoLimits(),
+        TriggersService(triggers) if triggers else NoTriggers(),
         guard or Guard(None),
     )
     port = await server.start(address)

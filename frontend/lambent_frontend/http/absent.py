@@ -18,7 +18,6 @@ from lambent_proto.v1 import functions_pb2
 _LISTS: Final = {
     "ListFunctionEventInvokeConfigs": "FunctionEventInvokeConfigs",
     "ListFunctionUrlConfigs": "FunctionUrlConfigs",
-    "ListEventSourceMappings": "EventSourceMappings",
     "ListCodeSigningConfigs": "CodeSigningConfigs",
 }
 _SINGLE: Final = ("GetPolicy", "GetFunctionUrlConfig", "GetFunctionEventInvokeConfig")

@@ -17,6 +17,9 @@ from lambent_proto.errors import InvalidRequest
 _ACTIONS: Final = {"Invoke": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
 """Those whose action AWS calls otherwise than the operation."""
 
+_NAMED_IN_BODY: Final = frozenset({"CreateFunction", "CreateEventSourceMapping"})
+"""Those that ask `permit` themselves, once they know the function."""
+
 _log = structlog.get_logger()
 
 
@@ -50,7 +53,7 @@ class Locked:
             permit(key, action, resource)
 
         asked.permit = ask
-        if asked.operation != "CreateFunction":
+        if asked.operation not in _NAMED_IN_BODY:
             ask(_resource(asked))
 
     def note(self, asked: Asked, outcome: str) -> None:
@@ -85,7 +88,7 @@ def _resource(asked: Asked) -> str:
 
 def _noted(asked: Asked) -> str:
     """The same as far as it can be told, which a caller without a key may have made of anything."""
-    if asked.operation == "CreateFunction":
+    if asked.operation in _NAMED_IN_BODY:
         return asked.subject.rpartition(":")[2]
     try:
         return _resource(asked)

@@ -10,10 +10,12 @@ from lambent_frontend.http.api import Operation
 from lambent_frontend.http.functions import FunctionOperations
 from lambent_frontend.http.invoke import Invoke
 from lambent_frontend.http.layers import LayerOperations
+from lambent_frontend.http.triggers import TriggerOperations
 from lambent_frontend.http.versions import VersionOperations
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 
 
@@ -24,6 +26,7 @@ def operations(
     versions: Versions,
     layers: Layers,
     limits: Limits,
+    triggers: Triggers,
 ) -> Mapping[str, Operation]:
     """By their names in AWS's model."""
     return {
@@ -32,5 +35,6 @@ def operations(
         **FunctionOperations(functions, versions).operations(),
         **VersionOperations(versions).operations(),
         **LayerOperations(layers).operations(),
+        **TriggerOperations(triggers).operations(),
         **AbsentOperations(functions).operations(),
     }

@@ -19,11 +19,12 @@ from lambent_proto.v1 import (
     invoke_pb2_grpc,
     layers_pb2,
     limits_pb2,
+    triggers_pb2,
     versions_pb2,
 )
 from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
-FILES = (invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2)
+FILES = (invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, triggers_pb2)
 
 
 def key(*rules: str) -> AccessKey:
@@ -84,6 +85,16 @@ def test_every_method_of_every_service_has_its_row() -> None:
             "GetLayerVersion",
             layers_pb2.GetLayerVersionRequest(name="l"),
             [("GetLayerVersion", "layer:l")],
+        ),
+        (
+            "CreateTrigger",
+            triggers_pb2.CreateTriggerRequest(function_name="f:live"),
+            [("CreateEventSourceMapping", "f")],
+        ),
+        (
+            "UpdateTrigger",
+            triggers_pb2.UpdateTriggerRequest(id="i", function_name="f"),
+            [("UpdateEventSourceMapping", "")],
         ),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),

@@ -31,6 +31,8 @@ from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
 from lambent_frontend.registry import Registry
+from lambent_frontend.triggers.store import TriggerStore
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.ids import FunctionName
 from lambent_proto.internal import control_pb2
@@ -213,7 +215,10 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         functions = Functions(catalogue, registry, packages, layers, limits)
         versions = Versions(catalogue, registry, limits, described)
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)
-        there = operations(invoker, catalogue, functions, versions, Layers(layers, packages), limits)
+        triggers = Triggers(TriggerStore(etcd), catalogue)
+        there = operations(
+            invoker, catalogue, functions, versions, Layers(layers, packages), limits, triggers
+        )
         yield Api(there, Open())
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

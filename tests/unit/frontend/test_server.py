@@ -25,6 +25,7 @@ from tests.unit.scripted import (
     NoLayers,
     NoLimits,
     NoStore,
+    NoTriggers,
     NoVersions,
     ScriptedDispatcher,
     serving,
@@ -40,6 +41,7 @@ def server() -> PublicServer:
         NoLayers(),
         Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         NoLimits(),
+        NoTriggers(),
         Guard(None),
     )
 
@@ -50,7 +52,7 @@ async def test_who_takes_no_more_says_so() -> None:
     invocations = Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(
-        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
+        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), NoTriggers(), Guard(None)
     )
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
         assert (await client.invoke("echo", {})).json() == {}
@@ -70,7 +72,7 @@ async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
     invocations = Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
     stopping = PublicServer(
-        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
+        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), NoTriggers(), Guard(None)
     )
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}", retries=0) as client:
         with pytest.raises(TypeError):

@@ -35,9 +35,3 @@ NONE = frozenset[str]()
 )  # fmt: skip
 def test_partial_failures(answer: bytes, failed: frozenset[str] | None) -> None:
     assert failed_ids(answer, BOTH) == failed
-
-
-def test_kafkas_identifiers() -> None:
-    """A partition and an offset."""
-    answer = b'{"batchItemFailures": [{"itemIdentifier": {"partition": "t-0", "offset": 7}}]}'
-    assert failed_ids(answer, ("t-0:6", "t-0:7")) == frozenset({"t-0:7"})

@@ -31,8 +31,6 @@ def failed_ids(answer: bytes, ids: Collection[str]) -> frozenset[str] | None:
 
 
 def _identifier(item: Any) -> str:
-    """Empty if there is none. Kafka's is the partition with the offset."""
+    """Empty if there is none."""
     identifier = item.get("itemIdentifier") if isinstance(item, dict) else None
-    if isinstance(identifier, dict):
-        return f"{identifier.get('partition')}:{identifier.get('offset')}"
     return identifier if isinstance(identifier, str) else ""
