@@ -26,6 +26,9 @@ _ACTIONS: Final = {
 }
 """Those whose action AWS calls otherwise than the operation."""
 
+_NAMED_IN_BODY: Final = frozenset({"CreateFunction", "CreateEventSourceMapping"})
+"""Those that ask `permit` themselves, once they know the function."""
+
 _log = structlog.get_logger()
 
 
@@ -84,7 +87,7 @@ class Locked:
     def admit(self, asked: Asked) -> None:
         key = asked.caller = self._key(asked.request)
         asked.permit = functools.partial(permit, key)
-        if asked.operation != "CreateFunction":
+        if asked.operation not in _NAMED_IN_BODY:
             asked.permit(_ACTIONS.get(asked.operation, asked.operation), _resource(asked))
 
     def note(self, asked: Asked, outcome: str) -> None:
@@ -141,7 +144,7 @@ def _resource(asked: Asked) -> str:
 
 def _noted(asked: Asked) -> str:
     """The same as far as it can be told, which a caller without a key may have made of anything."""
-    if asked.operation == "CreateFunction":
+    if asked.operation in _NAMED_IN_BODY:
         return asked.subject.rpartition(":")[2]
     try:
         return _resource(asked)

@@ -35,7 +35,6 @@ _SQS: Final = re.compile(r"arn:aws[a-zA-Z0-9-]*:sqs:([a-z0-9-]+):(\d{12}):([a-zA
 _OF_BROKER: Final = re.compile(
     r"arn:aws[a-zA-Z0-9-]*:lambent-(?:nats|redis|rabbitmq):[a-z0-9-]*:\d*:([a-zA-Z0-9_-]{1,64})/(\S{1,200})"
 )
-_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class Adapter(Protocol):
@@ -97,17 +96,6 @@ def queue_of_sqs(arn: str) -> tuple[str, str, str]:
     if found is None:
         raise Refused(f"{arn} is no queue of SQS")
     return found[1], found[2], found[3]
-
-
-def parse_sources(given: Sequence[str]) -> Mapping[str, str]:
-    """URLs by name, of `NAME=URL` each. Raises ValueError, which shows no URL: it may have a password."""
-    sources: dict[str, str] = {}
-    for each in given:
-        name, _, url = each.partition("=")
-        if not _NAME.fullmatch(name) or "://" not in url:
-            raise ValueError("sources: each is NAME=URL; a name has the characters a-z, A-Z, 0-9, - and _")
-        sources[name] = url
-    return sources
 
 
 def kind_of(destination: str) -> str:

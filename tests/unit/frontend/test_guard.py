@@ -22,6 +22,7 @@ from lambent_proto.v1 import (
     layers_pb2,
     limits_pb2,
     policies_pb2,
+    triggers_pb2,
     urls_pb2,
     versions_pb2,
 )
@@ -29,8 +30,7 @@ from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
 FILES = (
     *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
-    urls_pb2,
-    async_invocations_pb2,
+    *(urls_pb2, async_invocations_pb2, triggers_pb2),
 )
 
 G = "arn:aws:lambda:us-east-1:000000000000:function:g"
@@ -156,6 +156,16 @@ def test_every_method_of_every_service_has_its_row() -> None:
                 name="f", configuration=functions_pb2.Configuration(dead_letter=G)
             ),
             [("CreateFunction", "f"), ("InvokeFunction", "g")],
+        ),
+        (
+            "CreateTrigger",
+            triggers_pb2.CreateTriggerRequest(function_name="f:live"),
+            [("CreateEventSourceMapping", "f")],
+        ),
+        (
+            "UpdateTrigger",
+            triggers_pb2.UpdateTriggerRequest(id="i", function_name="f"),
+            [("UpdateEventSourceMapping", "")],
         ),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),
