@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 import grpc.aio
 
+from lambent.invocation_stream import GRACE_S
 from lambent.rpc import pauses
+from lambent_chassis.clock import monotonic_s
 from lambent_proto.errors import LambentError, LostWithWorker, NotReady
 from lambent_proto.status import from_rpc
 from lambent_proto.v1 import invoke_pb2
@@ -46,23 +48,27 @@ class AnswerStream:
         self,
         stub: "InvocationsAsyncStub",
         request: invoke_pb2.InvokeRequest,
-        within_s: float | None,
+        timeout_s: float | None,
         retries: int,
     ) -> None:
         self._stub = stub
         self._request = request
-        self._within_s = within_s
+        self._timeout_s = timeout_s
         self._retries = retries
         self._over = False
 
     async def __aenter__(self) -> Self:
+        left_s = self._timeout_s
+        ends_at = None if left_s is None else monotonic_s() + left_s
         for pause_s in (*pauses(self._retries), None):
             try:
-                await self._begin()
+                await self._begin(left_s)
                 return self
             except NotReady:
                 self._call.cancel()
-                if pause_s is None:
+                if ends_at is not None:
+                    left_s = ends_at - monotonic_s() - (pause_s or 0.0)
+                if pause_s is None or (left_s is not None and left_s <= 0):
                     raise
                 await asyncio.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
@@ -88,8 +94,12 @@ class AnswerStream:
             raise StopAsyncIteration
         return event.part
 
-    async def _begin(self) -> None:
-        self._call = self._stub.InvokeWithResponseStream(self._request, timeout=self._within_s)
+    async def _begin(self, within_s: float | None) -> None:
+        self._over = False
+        if within_s is not None:
+            self._request.deadline_s = within_s
+            within_s += GRACE_S
+        self._call = self._stub.InvokeWithResponseStream(self._request, timeout=within_s)
         self._events = aiter(self._call)
         begun = (await self._next()).begun
         self.content_type = begun.content_type

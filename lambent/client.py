@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from lambent.answer_stream import AnswerStream
-from lambent.invocation_stream import GRACE_S, InvocationStream
+from lambent.invocation_stream import InvocationStream
 from lambent.messages import Invocation, Priority, configuration_of, fill_request
 from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
 from lambent.urls import FunctionUrls, Policies
@@ -167,8 +167,7 @@ class Client:
             tenant=tenant,
             sticky_key=sticky_key,
         )
-        within_s = None if timeout_s is None else timeout_s + GRACE_S
-        return AnswerStream(self._invocations, request, within_s, self._retries)
+        return AnswerStream(self._invocations, request, timeout_s, self._retries)
 
     async def map(
         self,

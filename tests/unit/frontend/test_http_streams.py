@@ -133,6 +133,7 @@ async def test_an_error_in_the_middle(client: Client, dispatcher: ScriptedDispat
         ":error-message": "its node is gone",
         ":message-type": "error",
     }
+    assert message.to_response_dict()["status_code"] == 400
     assert await events.next() is None
 
 

@@ -636,6 +636,25 @@ async def test_an_answer_that_never_begins(dispatcher: ScriptedDispatcher) -> No
     assert len(dispatcher.calls) == 2
 
 
+async def test_an_answer_that_waits_for_a_frontend_comes_with_the_next_try(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """Within the caller's time, of which less is left then."""
+    dispatcher.errors["echo"] = NotReady("not yet")
+
+    async def recover() -> None:
+        await dispatcher.until(lambda: bool(dispatcher.calls))
+        del dispatcher.errors["echo"]
+
+    recovering = asyncio.create_task(recover())
+    async with client.invoke_with_response_stream("echo", {"a": 1}, timeout_s=5) as answer:
+        assert b"".join([part async for part in answer]) == b'{"a": 1}'
+    await recovering
+    first, last = dispatcher.calls[0], dispatcher.calls[-1]
+    assert first.request_id != last.request_id == answer.request_id
+    assert last.deadline_s < first.deadline_s <= 5
+
+
 async def test_a_slow_reader_of_an_answer_is_waited_for(
     client: Client, dispatcher: ScriptedDispatcher
 ) -> None:

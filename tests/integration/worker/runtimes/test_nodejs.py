@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from lambent_proto.frames import WINDOW_BYTES
 from lambent_worker.channel import frame
+from lambent_worker.flow import Flow
 from tests.integration.worker.api_scene import api_scene
-from tests.integration.worker.scene import Answer, Exited, Files, Scene, runtimes_here
+from tests.integration.worker.scene import Answer, Begun, Exited, Files, Part, Scene, runtimes_here
 
 pytestmark = [
     pytest.mark.integration,
@@ -222,6 +224,42 @@ exports.handler = awslambda.streamifyResponse(async (event, stream) => {
 });
 """
     assert (await answer_of(stage, source)).body == b'{"statusCode":201}' + bytes(8) + b"body"
+
+
+async def test_an_answer_in_pieces_to_who_takes_them(stage: Scene) -> None:
+    """Values go as JSON, and the function's own mark says when it has written enough for now."""
+    source = """
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  stream.setContentType("application/x-ndjson");
+  const goesOn = [stream.write({ a: 1 }), stream.write(Buffer.from("\\n"))];
+  stream.end(goesOn.join());
+}, { highWaterMark: 8 });
+"""
+    it = await stage.started({"index.js": source}, handler="index.handler", runtime="nodejs")
+    stage.deliver(it, flow=Flow(WINDOW_BYTES), timeout_s=20.0)
+    assert await stage.hears() == Begun(it, "application/x-ndjson")
+    body = b""
+    while isinstance(said := await stage.hears(), Part):
+        body += said.data
+    assert body == b'{"a":1}\ntrue,false'
+    assert isinstance(said, Answer)
+    assert (said.failed, said.body) == (False, b"")
+
+
+@pytest.mark.parametrize(
+    "late", ["stream.setContentType('a/b');", "awslambda.HttpResponseStream.from(stream, {statusCode: 201});"]
+)
+async def test_what_comes_too_late_for_a_stream(stage: Scene, late: str) -> None:
+    """It fails the call, and is not left out without a word."""
+    source = f"""
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {{
+  stream.write('half');
+  {late}
+  stream.end();
+}});
+"""
+    answer = await answer_of(stage, source)
+    assert (answer.failed, answer.json["errorType"]) == (True, "Runtime.InvalidStreamingOperation")
 
 
 @pytest.mark.parametrize("written", ["", "stream.write('half');"])

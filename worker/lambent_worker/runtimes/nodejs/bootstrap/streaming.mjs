@@ -1,6 +1,7 @@
 // Answers in pieces: `awslambda.streamifyResponse` and the stream that such a handler writes to.
 
 import { Writable } from "node:stream";
+import { Fault } from "./failure.mjs";
 
 const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
 const HIGH_WATER_MARK = Symbol.for("aws.lambda.runtime.handler.streaming.highWaterMark");
@@ -35,13 +36,25 @@ export class ResponseStream extends Writable {
     return this.#answer !== undefined;
   }
 
+  /** What is neither text nor bytes goes as JSON. */
+  write(data, encoding, callback) {
+    const isRaw = typeof data === "string" || data instanceof Uint8Array;
+    return super.write(isRaw ? data : JSON.stringify(data), encoding, callback);
+  }
+
   setContentType(contentType) {
+    if (this.hasBegun) {
+      throw new Fault(
+        "Runtime.InvalidStreamingOperation",
+        "The answer has begun: its content type, and its status and headers, come before the first write.",
+      );
+    }
     this.#contentType = contentType;
   }
 
   /** Status, headers and cookies of an answer to HTTP. */
   setPrelude(prelude) {
-    this.#contentType = HTTP_ANSWER;
+    this.setContentType(HTTP_ANSWER);
     this.#prelude = prelude;
   }
 
