@@ -105,6 +105,7 @@ def _as_signed(request: Request) -> SignedRequest:
     return SignedRequest(request.method, request.path, request.query, headers, request.body)
 
 
+@functools.lru_cache(maxsize=64)  # of each request, and of few hosts
 def is_of_no_page(host: str) -> bool:
     """Whether no web page of elsewhere can have this host: none is named, an address, `localhost`, no dot."""
     name = _name(host)
