@@ -223,3 +223,10 @@ def test_a_message_may_be_empty_and_long_texts_are_cut() -> None:
     complete, error = buffer
     assert complete.payload == b""
     assert error.headers[":error-message"] == "ü" * 2048
+
+
+async def test_an_idempotency_key_is_refused(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """No answer is kept of parts, so that a repeated call could not have it."""
+    said = await client.ask("POST", STREAM.format("echo"), b"{}", x_lambent_idempotency_key="k")
+    assert (said.status, said.error) == (400, "InvalidParameterValueException")
+    assert dispatcher.calls == []
