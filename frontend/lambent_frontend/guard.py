@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
+from lambent_frontend.triggers.names import destination_function
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
@@ -93,6 +94,13 @@ def _updating(request: Any) -> Iterable[Need]:
         yield "UpdateFunctionConfiguration", request.name
 
 
+def _creating_trigger(request: Any) -> Iterable[Need]:
+    """A destination that is a function is called too."""
+    yield "CreateEventSourceMapping", _function(request.function_name)
+    if told := destination_function(request.settings.on_failure):
+        yield "CreateEventSourceMapping", told
+
+
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
     "InvokeStream": lambda _: (),
@@ -118,7 +126,7 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "ListLayers": _of_none("ListLayers"),
     "ListLayerVersions": _of_layer("ListLayerVersions"),
     "DeleteLayerVersion": _of_layer("DeleteLayerVersion"),
-    "CreateTrigger": _of_function("CreateEventSourceMapping"),
+    "CreateTrigger": _creating_trigger,
     "UpdateTrigger": _of_none("UpdateEventSourceMapping"),
     "GetTrigger": _of_none("GetEventSourceMapping"),
     "ListTriggers": _of_none("ListEventSourceMappings"),

@@ -92,6 +92,16 @@ def test_every_method_of_every_service_has_its_row() -> None:
             [("CreateEventSourceMapping", "f")],
         ),
         (
+            "CreateTrigger",
+            triggers_pb2.CreateTriggerRequest(
+                function_name="f",
+                settings=triggers_pb2.TriggerSettings(
+                    on_failure="arn:aws:lambda:us-east-1:000000000000:function:g:live"
+                ),
+            ),
+            [("CreateEventSourceMapping", "f"), ("CreateEventSourceMapping", "g")],
+        ),
+        (
             "UpdateTrigger",
             triggers_pb2.UpdateTriggerRequest(id="i", function_name="f"),
             [("UpdateEventSourceMapping", "")],
