@@ -24,8 +24,12 @@ _SHORT: Final = {
 """By kind: the service in its ARN, and the rest of it."""
 
 
-def _source(_context: click.Context, _parameter: click.Parameter, text: str) -> dict[str, Any]:
-    """What a request says of it."""
+def _source(_: click.Context, __: click.Parameter, text: str) -> dict[str, Any]:
+    return named_source(text)
+
+
+def named_source(text: str) -> dict[str, str]:
+    """What a request says of a source, by its ARN or its short name. Raises click.BadParameter."""
     kind, _, rest = text.partition(":")
     if kind == "arn":
         return {"source": text}
@@ -35,7 +39,7 @@ def _source(_context: click.Context, _parameter: click.Parameter, text: str) -> 
             "nats:NAME/STREAM, rabbitmq:NAME/QUEUE"
         )
     service, form = _SHORT[kind]
-    said: dict[str, Any] = {}
+    said: dict[str, str] = {}
     if kind == "rabbitmq":
         rest, slash, queue = rest.partition("/")
         if not (slash and queue):

@@ -53,9 +53,9 @@ class Aws:
 
 
 @contextmanager
-def running() -> Iterator[Aws]:
-    """With credentials for it in the environment, which parts of a fleet inherit."""
-    port = free_port()
+def running(port: int = 0) -> Iterator[Aws]:
+    """With credentials for it in the environment, which parts of a fleet inherit. 0 takes a free port."""
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-p", str(port)],
         stdin=subprocess.DEVNULL,

@@ -169,7 +169,6 @@ def test_streams(aws: Any, name: str) -> None:
 )
 def test_what_is_wrong(aws: Any, once: Any, name: str, given: dict[str, Any], said: str) -> None:
     """A clear error, and nothing is made."""
-    name = f"wrong-mapping-{abs(hash(said)) % 10_000}"
     create(aws, name)
     with pytest.raises(once.exceptions.InvalidParameterValueException) as error:
         once.create_event_source_mapping(FunctionName=name, **given)

@@ -12,7 +12,7 @@ from lambent.client import Client
 from lambent_proto.errors import UnknownTrigger
 from lambent_proto.v1.triggers_pb2 import Filters, Trigger, TriggerSettings
 from tests.brokers import aws
-from tests.e2e.by_hand import Part, by_hand, running
+from tests.e2e.by_hand import Part, by_hand
 from tests.e2e.fleet import Fleet
 from tests.e2e.load import eventually
 from tests.e2e.triggered import Seen, deploy
@@ -23,29 +23,17 @@ ARN = "arn:aws:sqs:us-east-1:000000000000:"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[aws.Aws]:
-    with aws.running() as server:
+def server(sqs_port: int) -> Iterator[aws.Aws]:
+    with aws.running(sqs_port) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def fleet(server: aws.Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAMBENT_SOURCES", f"sqs={server.url}")
-        with running(tmp_path_factory.mktemp("triggers"), "--workers", "1") as fleet:
-            patch.delenv("LAMBENT_SOURCES")
-            yield fleet
-
-
-@pytest.fixture
-async def client(fleet: Fleet) -> AsyncIterator[Client]:
-    async with Client(fleet.endpoint) as client:
-        yield client
-        for trigger in await client.triggers.list():
-            if trigger.state != "Deleting":
-                await client.triggers.delete(trigger.id)
-        for function in await client.list_functions():
-            await client.delete_function(function.name)
+@pytest.fixture(autouse=True)
+async def no_trigger_is_left(client: Client) -> AsyncIterator[None]:
+    yield
+    for trigger in await client.triggers.list():
+        if trigger.state != "Deleting":
+            await client.triggers.delete(trigger.id)
 
 
 @pytest.fixture
@@ -88,7 +76,7 @@ async def in_state(client: Client, trigger_id: str, state: str) -> Trigger:
 
 
 async def test_all_messages_are_processed_and_deleted(
-    client: Client, name: str, seen: Seen, sqs: Any, fleet: Fleet
+    client: Client, name: str, seen: Seen, sqs: Any, shared: Fleet
 ) -> None:
     """In batches, with the event that Lambda would give, and then the trigger says how it went."""
     queue = Queue(sqs, name)
@@ -108,7 +96,7 @@ async def test_all_messages_are_processed_and_deleted(
     assert max(len(call["data"]) for call in seen.calls) <= 10
 
     async def told() -> bool:
-        listed = fleet.lambent("trigger", "ls", name, "--json")
+        listed = shared.lambent("trigger", "ls", name, "--json")
         [shown] = json.loads(listed.stdout)
         return bool(shown["state"] == "Enabled" and shown["lag"] == 0 and shown["records"] == 25)
 
@@ -202,9 +190,9 @@ async def test_a_queue_that_is_not_there(client: Client, name: str, seen: Seen, 
 
 
 @pytest.fixture
-def second(fleet: Fleet, server: aws.Aws) -> Iterator[Part]:
+def second(shared: Fleet, server: aws.Aws) -> Iterator[Part]:
     with by_hand(
-        fleet, "frontend", "second-frontend", grpc_port=0, http_port=0, sources=[f"sqs={server.url}"]
+        shared, "frontend", "second-frontend", grpc_port=0, http_port=0, sources=[f"sqs={server.url}"]
     ) as part:
         yield part
 

@@ -134,7 +134,7 @@ class QueueMachine(_Calls):
         self.begin()
         self.limits = Limits(records, window_s)
         self.most_at_once = most
-        self.engine = queue.Queue(queue.Rules(self.limits, most, deliveries, 250.0))
+        self.engine = queue.Queue(queue.Rules(self.limits, most, deliveries))
         self.there: list[str] = []
         """In the queue, for anybody to have, in its order."""
         self.out: set[str] = set()

@@ -146,7 +146,7 @@ def _resource(asked: Asked) -> str:
 def _noted(asked: Asked) -> str:
     """The same as far as it can be told, which a caller without a key may have made of anything."""
     if asked.operation in _NAMED_IN_BODY:
-        return asked.subject.rpartition(":")[2]
+        return asked.subject.partition(":function:")[2].partition(":")[0]
     try:
         return _resource(asked)
     except InvalidRequest:

@@ -8,7 +8,9 @@ from lambent_frontend.http.api import Operation
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.errors import invalid, not_there
 from lambent_frontend.http.messages import Response
+from lambent_frontend.triggers.names import destination_function
 from lambent_frontend.triggers.triggers import Triggers
+from lambent_proto.access import INVOKE
 from lambent_proto.triggers import STREAMS
 from lambent_proto.v1 import triggers_pb2
 
@@ -33,6 +35,7 @@ class TriggerOperations:
         function = names.function_named(body.FunctionName)
         asked.subject = names.function_arn(*function)
         asked.permit("CreateEventSourceMapping", function.name)
+        settings = _settings(asked, body)
         request = triggers_pb2.CreateTriggerRequest(
             function_name=function.asked,
             source=body.EventSourceArn or "",
@@ -42,7 +45,7 @@ class TriggerOperations:
             ],
             starting_position=body.StartingPosition or "",
             starting_at=body.StartingPositionTimestamp or 0.0,
-            settings=_settings(asked, body),
+            settings=settings,
         )
         return shapes.answer(202, shape(await self._triggers.create_trigger(request)))
 
@@ -83,6 +86,14 @@ def _only(what: str, values: list[str] | None) -> str:
 
 
 def _settings(asked: Asked, body: bodies.EventSourceMapping) -> triggers_pb2.TriggerSettings:
+    """Raises AccessDenied for a function as destination that the caller may not invoke."""
+    settings = _read(asked, body)
+    if told := destination_function(settings.on_failure):
+        asked.permit(INVOKE, told)
+    return settings
+
+
+def _read(asked: Asked, body: bodies.EventSourceMapping) -> triggers_pb2.TriggerSettings:
     settings = triggers_pb2.TriggerSettings()
     for field, value in (
         ("enabled", body.Enabled),

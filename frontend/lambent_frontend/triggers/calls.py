@@ -36,12 +36,9 @@ class Ended:
     function_error: bool = False
 
 
-async def call_with(
-    invoker: Invoker, trigger: Trigger, batch: Batch, event: bytes, longest_s: float
-) -> Ended:
-    """`longest_s` is the most that it may wait and run; 0: as calls do."""
+async def call_with(invoker: Invoker, trigger: Trigger, batch: Batch, event: bytes) -> Ended:
     request_id = new_request_id()
-    request = invoke_pb2.InvokeRequest(function_name=trigger.asked, payload=event, deadline_s=longest_s)
+    request = invoke_pb2.InvokeRequest(function_name=trigger.asked, payload=event)
     try:
         call = invoker.checked(request, request_id)
         answer = await invoker.run(call)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from lambent_frontend.invoker import Invoker
-from lambent_frontend.triggers.names import source_named
+from lambent_frontend.triggers.names import FUNCTION, source_named
 from lambent_frontend.triggers.sources.aws import Aws, queue_url
 from lambent_frontend.wire import new_request_id
 from lambent_proto.errors import LambentError
@@ -16,7 +16,6 @@ from lambent_proto.v1 import invoke_pb2
 
 TRIES: Final = 5
 """With growing pauses, half a minute in all; after that the log alone knows."""
-FUNCTION: Final = ":function:"
 
 _log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from lambent_frontend.triggers.core.states import DELETING
 from lambent_frontend.triggers.poller import Poller
 from lambent_frontend.triggers.sources.base import QueueSource, SourceFailed, StreamSource
 from lambent_frontend.triggers.store import Claim, NotOurs, TriggerStore
-from lambent_proto.errors import LambentError
+from lambent_proto.errors import LambentError, NotReady
 from lambent_proto.triggers import Trigger, TriggerStatus
 
 SAY_EVERY_S: Final = 3.0
@@ -133,14 +133,16 @@ class Holding:
         while True:
             await asyncio.sleep(SAY_EVERY_S)
             now, records = monotonic_s(), poller.records
-            await self._say(
-                result=poller.course.result,
-                error=poller.course.error,
-                lag=await poller.lag(),
-                rate=round((records - before) / (now - at), 1),
-                records=self._status.records + records - before,
-            )
+            facts = {
+                "result": poller.course.result,
+                "error": poller.course.error,
+                "lag": await poller.lag(),
+                "rate": round((records - before) / (now - at), 1),
+                "records": self._status.records + records - before,
+            }
             before, at = records, now
+            with contextlib.suppress(NotReady):  # it is said again
+                await self._say(**facts)
 
     async def _say(self, **facts: object) -> None:
         self._status = replace(self._status, **facts)  # type: ignore[arg-type]

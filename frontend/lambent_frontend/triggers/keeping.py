@@ -15,9 +15,6 @@ from lambent_frontend.triggers.triggers import Triggers
 from lambent_proto.ids import FrontendId
 from lambent_proto.triggers import Trigger
 
-LONGEST_TIMEOUT_S = 900.0
-"""Of a function that is not there yet: Lambda's longest."""
-
 
 class Keeping:
     def __init__(
@@ -25,7 +22,6 @@ class Keeping:
     ) -> None:
         self._etcd = etcd
         self._frontend = frontend
-        self._catalogue = catalogue
         self._sources = sources
         self._store = TriggerStore(etcd)
         self.shown = Triggers(self._store, catalogue)
@@ -46,13 +42,10 @@ class Keeping:
         await Keeper(self._etcd, self._store, self._frontend, make).run()
 
     async def _source_of(self, trigger: Trigger, claim: Claim) -> AnySource:
-        definition = self._catalogue.shown(trigger.function, trigger.qualifier)
-        timeout_s = definition.timeout_s if definition else LONGEST_TIMEOUT_S
-
         async def places() -> Mapping[str, str]:
             return await self._store.places(trigger.id)
 
         async def place(line: str, at: str) -> None:
             await self._store.place(claim, line, at)
 
-        return await source_of(trigger, self._sources, timeout_s, places, place)
+        return await source_of(trigger, self._sources, places, place)

@@ -99,7 +99,7 @@ class Poller:
         trigger, limits = self._trigger, Limits(self._trigger.batch_size, self._trigger.window_s)
         if isinstance(self._source, QueueSource):
             most = trigger.max_concurrency or MOST_AT_ONCE
-            return queue.Queue(queue.Rules(limits, most, self._source.deliveries, self._source.held_s))
+            return queue.Queue(queue.Rules(limits, most, self._source.deliveries))
         return stream.Shard(
             stream.Rules(
                 limits, trigger.parallelization, trigger.max_retries, trigger.max_age_s, trigger.bisect
@@ -107,8 +107,7 @@ class Poller:
         )
 
     async def _call(self, batch: Batch, event: bytes) -> Ended:
-        longest_s = self._source.call_s if isinstance(self._source, QueueSource) else 0.0
-        ended = await call_with(self._invoker, self._trigger, batch, event, longest_s)
+        ended = await call_with(self._invoker, self._trigger, batch, event)
         self.course.result = "PROBLEM: Function call failed" if ended.problem else "OK"
         self.course.error = ended.problem
         return ended

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from lambent_frontend.triggers.core.pattern import BadPattern, parse_all
-from lambent_frontend.triggers.destinations import FUNCTION
-from lambent_frontend.triggers.names import source_named
+from lambent_frontend.triggers.names import FUNCTION, source_named
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.triggers import KINDS, STREAMS, UNLIMITED, Trigger
 

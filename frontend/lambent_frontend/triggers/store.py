@@ -131,16 +131,20 @@ class TriggerStore:
     # For the frontend that has a trigger
 
     async def claim(self, trigger_id: str, frontend: str, lease: Lease) -> Claim | None:
-        """None if another frontend has it still."""
+        """None if another frontend has it still. One that is under this lease already is ours."""
         key = keys.trigger_claim(trigger_id)
         try:
             done = await self._store.transaction([Compare.absent(key)], [Put(key, frontend.encode(), lease)])
-        except EtcdUnavailable:
-            # Whether it was written shows by whose it is; if it is later, it goes with the lease.
-            found = await self._get(key)
-            ours = found is not None and found.lease_id == lease.id
-            return Claim(trigger_id, found.create_revision) if found is not None and ours else None
-        return Claim(trigger_id, done.revision) if done.succeeded else None
+        except EtcdUnavailable as error:
+            if not error.unknown:
+                raise NotReady(f"the metadata store does not answer: {error}") from error
+        else:
+            if done.succeeded:
+                return Claim(trigger_id, done.revision)
+        found = await self._get(key)
+        if found is not None and found.lease_id == lease.id:
+            return Claim(trigger_id, found.create_revision)
+        return None
 
     async def release(self, claim: Claim) -> None:
         await self._written([claim.fence], [Delete(keys.trigger_claim(claim.trigger_id))], None)

@@ -24,8 +24,6 @@ from tests.brokers import aws, processes
 from tests.e2e.load import eventually
 from tests.unit.scripted import AnyFunction, answer
 
-TIMEOUT_S = 1.0
-
 
 class Function:
     """Takes down what it is called with. It fails of `poison`, and hangs while `hangs`."""
@@ -104,7 +102,7 @@ class Broker:
         async def place(line: str, at: str) -> None:
             self.places[line] = at
 
-        source = await source_of(trigger, self.urls, TIMEOUT_S, places, place)
+        source = await source_of(trigger, self.urls, places, place)
         await source.open()
         invoker = Invoker(AnyFunction(), function, waiting_s=10)
         poller = Poller(trigger, source, invoker, Destinations(invoker, self.urls), lambda: None)

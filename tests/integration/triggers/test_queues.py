@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from lambent_frontend.triggers.sources import jetstream
 from tests.integration.triggers.conftest import Broker, Function, data, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
@@ -49,8 +50,11 @@ async def test_poison_is_given_up_and_its_neighbours_are_not(queue: Broker, func
     assert function.data.count("poison") == 3
 
 
-async def test_what_is_under_way_when_a_poller_dies_comes_again(queue: Broker, function: Function) -> None:
+async def test_what_is_under_way_when_a_poller_dies_comes_again(
+    queue: Broker, function: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing tells the source of the end; the next poller has all of it."""
+    monkeypatch.setattr(jetstream, "OURS_S", 2.0)
     await queue.send("one", "two")
     function.hangs = True
     with contextlib.suppress(ZeroDivisionError):

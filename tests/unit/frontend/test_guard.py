@@ -164,9 +164,24 @@ def test_every_method_of_every_service_has_its_row() -> None:
             [("CreateEventSourceMapping", "f")],
         ),
         (
+            "CreateTrigger",
+            triggers_pb2.CreateTriggerRequest(
+                function_name="f",
+                settings=triggers_pb2.TriggerSettings(
+                    on_failure="arn:aws:lambda:us-east-1:000000000000:function:g:live"
+                ),
+            ),
+            [("CreateEventSourceMapping", "f"), ("InvokeFunction", "g")],
+        ),
+        (
             "UpdateTrigger",
             triggers_pb2.UpdateTriggerRequest(id="i", function_name="f"),
             [("UpdateEventSourceMapping", "")],
+        ),
+        (
+            "UpdateTrigger",
+            triggers_pb2.UpdateTriggerRequest(id="i", settings=triggers_pb2.TriggerSettings(on_failure=G)),
+            [("UpdateEventSourceMapping", ""), ("InvokeFunction", "g")],
         ),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),

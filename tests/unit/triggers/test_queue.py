@@ -28,9 +28,8 @@ def queue(
     window_s: float = 0.0,
     most_at_once: int = 10,
     deliveries: int | None = None,
-    held_s: float = 100.0,
 ) -> Queue:
-    return Queue(Rules(Limits(records, window_s), most_at_once, deliveries, held_s))
+    return Queue(Rules(Limits(records, window_s), most_at_once, deliveries))
 
 
 def records(ids: str, **facts: object) -> list[Record]:
@@ -140,13 +139,13 @@ def test_throttled_is_tried_again() -> None:
     assert engine.next_at == 14.0
 
 
-def test_given_back_once_it_is_ours_no_longer() -> None:
-    engine = queue(records=1, most_at_once=1, held_s=20.0)
+def test_what_could_not_be_called_with_stays() -> None:
+    """However long it takes: the queue shall not count it as given out once more."""
+    engine = queue(records=1, most_at_once=1)
     read(engine, records("ab"))
-    assert engine.handle(Tick(20.0, 0)) == [GiveBack(("b",), None)]
-    commands = engine.handle(Called(1, Outcome.NEVER_RAN, 20.5, 0))
-    assert commands == [GiveBack(("a",), None)]
-    assert engine.idle
+    for now in range(0, 10_000, 100):
+        assert engine.handle(Called(1, Outcome.NEVER_RAN, now, 0)) == []
+        assert called(engine.handle(Tick(now + 60.0, 0))) == ["a"]
 
 
 def test_too_large_is_split() -> None:

@@ -7,6 +7,8 @@ neighbours may have failed because of it, and shall not go down with it.
 
 Of records with a key, such as those of a message group, one batch is under way at a time. If one fails, those
 that wait behind it go back too, so that they come again after it.
+
+What could not be called with stays: it was not tried, and the queue shall not count it as if it had been.
 """
 
 from collections import deque
@@ -51,8 +53,6 @@ class Rules:
     """Calls at one time."""
     deliveries: int | None
     """After so many a record that fails is given up; None: the queue sees to that."""
-    held_s: float
-    """How long a record may wait here for a call, after it was read: it is ours for no longer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,14 +67,12 @@ class _Resting:
 
     batch: Batch
     at: float
-    until: float
     times: int
 
 
 @dataclass(slots=True, eq=False)
 class _UnderWay:
     batch: Batch
-    until: float
     times: int
 
 
@@ -109,7 +107,6 @@ class Queue:
         times = [it.at for it in self._resting]
         if self._waiting:
             times.append(self._waiting[0].since + self.rules.limits.window_s)
-            times.append(self._waiting[0].since + self.rules.held_s)
         if len(self._under_way) >= self._most < self.rules.most_at_once:
             times.append(self._raised_at + 1.0)
         return min(times, default=None)
@@ -149,8 +146,7 @@ class Queue:
         if self._stopped:
             return []
         self._adjust(now)
-        commands = self._expired(now)
-        commands += [Call(batch) for batch in self._rested(now)]
+        commands: list[Command] = [Call(batch) for batch in self._rested(now)]
         while len(self._under_way) + len(self._resting) < self._most and (batch := self._next(now)):
             commands.append(Call(batch))
         return commands
@@ -165,7 +161,7 @@ class Queue:
             keys = _keys([resting.batch])
             if resting.at <= now and not keys & busy:
                 self._resting.remove(resting)
-                self._under_way[resting.batch.number] = _UnderWay(resting.batch, resting.until, resting.times)
+                self._under_way[resting.batch.number] = _UnderWay(resting.batch, resting.times)
                 begun.append(resting.batch)
             busy |= keys
         return begun
@@ -179,28 +175,18 @@ class Queue:
             self.allowed = max(self.allowed, min(self.allowed + MORE_A_SECOND, self.rules.most_at_once))
             self._raised_at = now
 
-    def _expired(self, now: float) -> list[Command]:
-        """Those that are ours no longer."""
-        over: list[str] = []
-        while self._waiting and now >= self._waiting[0].since + self.rules.held_s:
-            over.append(self._take_out([self._waiting[0]])[0].id)
-        for resting in [it for it in self._resting if now >= it.until]:
-            self._resting.remove(resting)
-            over += self._freed(resting.batch)
-        return [GiveBack(tuple(over), None)] if over else []
-
     def _next(self, now: float) -> Batch | None:
         ready = list(self._ready())
         if not ready:
             return None
         first = ready[0]
         if first.record.deliveries >= ALONE_FROM:
-            return self._begin([first], now)
+            return self._begin([first])
         together = [it for it in ready if it.record.deliveries < ALONE_FROM]
         taken = take((it.record for it in together), self.rules.limits)
         if not (taken.full or now >= first.since + self.rules.limits.window_s):
             return None
-        return self._begin(together[: len(taken.records)], now)
+        return self._begin(together[: len(taken.records)])
 
     def _ready(self) -> Iterator[_Waiting]:
         """Those that wait for nothing but company: the first of each key's, unless it is under way; enough
@@ -222,13 +208,12 @@ class Queue:
             if company > self.rules.limits.records:
                 return
 
-    def _begin(self, taken: list[_Waiting], now: float) -> Batch:
+    def _begin(self, taken: list[_Waiting]) -> Batch:
         self._last += 1
-        until = min(it.since for it in taken) + self.rules.held_s
         size = self._bytes
         batch = Batch(self._last, tuple(self._take_out(taken)))
         self._bytes = size
-        self._under_way[batch.number] = _UnderWay(batch, until, 0)
+        self._under_way[batch.number] = _UnderWay(batch, 0)
         return batch
 
     def _take_out(self, taken: list[_Waiting]) -> list[Record]:
@@ -282,7 +267,7 @@ class Queue:
         self.allowed = max(1, self.allowed // 2)
         self._raised_at = now
         times = ended.times + 1
-        self._resting.append(_Resting(ended.batch, now + pause_s(times), ended.until, times))
+        self._resting.append(_Resting(ended.batch, now + pause_s(times), times))
         return []
 
     def _split(self, ended: _UnderWay, now: float) -> list[Command]:
@@ -293,7 +278,7 @@ class Queue:
         middle = len(records) // 2
         for part in (records[:middle], records[middle:]):
             self._last += 1
-            self._resting.append(_Resting(Batch(self._last, part), now, ended.until, ended.times))
+            self._resting.append(_Resting(Batch(self._last, part), now, ended.times))
         return self._stop() if self._stopped else []
 
     def _freed(self, batch: Batch) -> list[str]:

@@ -10,7 +10,6 @@ from lambent_proto.triggers import Trigger
 async def source_of(
     trigger: Trigger,
     urls: Mapping[str, str],
-    timeout_s: float,
     places: Callable[[], Awaitable[Mapping[str, str]]],
     place: Callable[[str, str], Awaitable[None]],
 ) -> QueueSource | StreamSource:
@@ -22,23 +21,23 @@ async def source_of(
         case "sqs":
             from lambent_frontend.triggers.sources.sqs import Sqs
 
-            return Sqs(trigger, urls.get("sqs", ""), timeout_s)
+            return Sqs(trigger, urls.get("sqs", ""))
         case "kinesis":
             from lambent_frontend.triggers.sources.kinesis import Kinesis
 
-            return Kinesis(trigger, urls.get("kinesis", ""), timeout_s, await places(), place)
+            return Kinesis(trigger, urls.get("kinesis", ""), await places(), place)
         case "redis":
             from lambent_frontend.triggers.sources.redis_streams import RedisStream
 
-            return RedisStream(trigger, _url(trigger, urls), timeout_s)
+            return RedisStream(trigger, _url(trigger, urls))
         case "nats":
             from lambent_frontend.triggers.sources.jetstream import JetStream
 
-            return JetStream(trigger, _url(trigger, urls), timeout_s)
+            return JetStream(trigger, _url(trigger, urls))
         case "rabbitmq":
             from lambent_frontend.triggers.sources.rabbitmq import RabbitQueue
 
-            return RabbitQueue(trigger, _url(trigger, urls), timeout_s)
+            return RabbitQueue(trigger, _url(trigger, urls))
         case _:
             raise SourceFailed(f"this frontend knows no sources of the kind {trigger.kind!r}: is it older?")
 

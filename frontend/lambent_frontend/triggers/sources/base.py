@@ -35,11 +35,10 @@ class Item:
 class Source(ABC):
     """Of one trigger. What fails raises SourceFailed, or what its library raises."""
 
-    def __init__(self, trigger: Trigger, url: str, timeout_s: float) -> None:
-        """`url` is where it is, empty for AWS itself; `timeout_s` is the function's."""
+    def __init__(self, trigger: Trigger, url: str) -> None:
+        """`url` is where it is, empty for AWS itself."""
         self.trigger = trigger
         self.url = url
-        self.timeout_s = timeout_s
 
     @abstractmethod
     async def open(self) -> None: ...
@@ -61,14 +60,11 @@ class Source(ABC):
 
 
 class QueueSource(Source):
-    """It gives records out, and out again those that are not done with."""
+    """It gives records out, and out again those that are not done with. What was read is ours for as long as
+    the source is open."""
 
     deliveries: int | None = None
     """After so many a record that fails is given up; None: the queue has rules of its own for that."""
-    held_s: float = 1e9
-    """How long a record may wait here for its call, after it was read."""
-    call_s: float = 0.0
-    """The longest that a call with it may wait and run; 0: as calls do."""
 
     @abstractmethod
     async def done(self, ids: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """A stream of NATS JetStream, read as a queue: a durable consumer of its own says what is done with."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Sequence
@@ -19,20 +20,17 @@ from lambent_proto.triggers import UNLIMITED, Trigger
 
 POLL_S: Final = 2.0
 CONNECT_S: Final = 5
-WAITING_S: Final = 5
-"""What a message may wait here for its call, and as much in line, beside the function's timeout. The longer
-it is, the later its messages come again when a frontend dies."""
+OURS_S: Final = 10.0
+"""After so long without a word from us a message is given out again: so it is when a frontend dies."""
 MOST_OUT: Final = 20_000
 """Messages that are given out and not done with."""
 
 
 class JetStream(QueueSource):
-    def __init__(self, trigger: Trigger, url: str, timeout_s: float) -> None:
-        super().__init__(trigger, url, timeout_s)
+    def __init__(self, trigger: Trigger, url: str) -> None:
+        super().__init__(trigger, url)
         self._stream = source_named(trigger.source).stream
         self.deliveries = DEFAULT_DELIVERIES if trigger.max_retries == UNLIMITED else trigger.max_retries + 1
-        self.call_s = timeout_s + WAITING_S
-        self.held_s = WAITING_S + trigger.window_s
         self._messages: dict[str, Any] = {}
 
     async def open(self) -> None:
@@ -53,16 +51,27 @@ class JetStream(QueueSource):
             ConsumerConfig(
                 durable_name=consumer,
                 ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=self.held_s + self.call_s,
+                ack_wait=OURS_S,
                 max_ack_pending=MOST_OUT,
             ),
         )
         self._pull: Any = await stream.pull_subscribe_bind(consumer=consumer, stream=self._stream)
+        self._keeping = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
+        self._keeping.cancel()
         await self._connection.close()
 
+    async def _keep(self) -> None:
+        """Says of all that is in hand that it is."""
+        while True:
+            await asyncio.sleep(OURS_S / 3)
+            for message in list(self._messages.values()):
+                await message.in_progress()
+
     async def read(self, line: str, most: int) -> list[Item]:
+        if self._keeping.done():
+            self._keeping.result()
         try:
             messages = await self._pull.fetch(most, timeout=POLL_S)
         except TimeoutError:

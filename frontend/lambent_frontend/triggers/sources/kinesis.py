@@ -28,11 +28,9 @@ Place = Callable[[str, str], Awaitable[None]]
 class Kinesis(StreamSource):
     """A shard that came of others is read once those have ended and are done with, from its beginning."""
 
-    def __init__(
-        self, trigger: Trigger, url: str, timeout_s: float, places: Mapping[str, str], place: Place
-    ) -> None:
+    def __init__(self, trigger: Trigger, url: str, places: Mapping[str, str], place: Place) -> None:
         """`places` are those that were kept before, by shard."""
-        super().__init__(trigger, url, timeout_s)
+        super().__init__(trigger, url)
         self._named = source_named(trigger.source)
         self._places = dict(places)
         self._place = place

@@ -27,8 +27,8 @@ class RabbitQueue(QueueSource):
     One that failed too often is rejected: it goes to the queue's dead-letter exchange, if it has one.
     """
 
-    def __init__(self, trigger: Trigger, url: str, timeout_s: float) -> None:
-        super().__init__(trigger, url, timeout_s)
+    def __init__(self, trigger: Trigger, url: str) -> None:
+        super().__init__(trigger, url)
         self.deliveries = DEFAULT_DELIVERIES if trigger.max_retries == UNLIMITED else trigger.max_retries + 1
         said = [uri for kind, uri in trigger.access if kind == "VIRTUAL_HOST"]
         parts = urlsplit(url)

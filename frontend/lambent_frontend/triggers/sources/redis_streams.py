@@ -30,8 +30,8 @@ GIVEN_UP: Final = ":given-up"
 class RedisStream(QueueSource):
     """An entry that fails comes again after a pause. What another frontend had in hand comes at once."""
 
-    def __init__(self, trigger: Trigger, url: str, timeout_s: float) -> None:
-        super().__init__(trigger, url, timeout_s)
+    def __init__(self, trigger: Trigger, url: str) -> None:
+        super().__init__(trigger, url)
         self._stream = source_named(trigger.source).stream
         self.deliveries = DEFAULT_DELIVERIES if trigger.max_retries == UNLIMITED else trigger.max_retries + 1
         self._again: list[tuple[float, str]] = []

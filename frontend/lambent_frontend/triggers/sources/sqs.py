@@ -1,8 +1,8 @@
 """A queue of SQS, or of what speaks as it does."""
 
+import asyncio
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -18,24 +18,19 @@ MOST_AT_ONCE: Final = 10
 """Messages of one request, SQS's limit."""
 POLL_S: Final = 2
 """How long a request waits for a message. So long a frontend that is stopped may have to wait for it."""
-WAITING_S: Final = 10
-"""What a message may wait here for its call, and as much in line for an instance, beside the function's
-timeout. The longer it is, the later its messages come again when a frontend dies."""
-SPARE_S: Final = 2
-"""For what a request to the queue takes."""
-LONGEST_S: Final = 43_200
-"""SQS's longest visibility timeout."""
+LEAST_OURS_S: Final = 15
+"""A message is kept from others for so long, or for the queue's visibility timeout if that is longer, and
+for as long again while it is in hand. So it comes again when a frontend dies."""
 
 
 class Sqs(QueueSource):
     """A message that fails comes again when the queue's own visibility timeout is over, as with Lambda.
 
-    While it is here it is kept from others for as long as its call may take, also where that timeout is
-    shorter.
+    While it is here, waits for its call and is called with, it is kept from others, however long that takes.
     """
 
-    def __init__(self, trigger: Trigger, url: str, timeout_s: float) -> None:
-        super().__init__(trigger, url, timeout_s)
+    def __init__(self, trigger: Trigger, url: str) -> None:
+        super().__init__(trigger, url)
         self._named = source_named(trigger.source)
         self._receipts: dict[str, str] = {}
         self._read_at: dict[str, float] = {}
@@ -47,15 +42,27 @@ class Sqs(QueueSource):
             "get_queue_attributes", QueueUrl=self._queue, AttributeNames=["VisibilityTimeout"]
         )
         self._visibility_s = int(found["Attributes"]["VisibilityTimeout"])
-        self.call_s = self.timeout_s + WAITING_S
-        needed = math.ceil(self.call_s + self.trigger.window_s) + WAITING_S + SPARE_S
-        self._ours_s = min(max(self._visibility_s, needed), LONGEST_S)
-        self.held_s = self._ours_s - self.call_s - SPARE_S
+        self._ours_s = max(self._visibility_s, LEAST_OURS_S)
+        self._keeping = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
+        self._keeping.cancel()
         self._aws.close()
 
+    async def _keep(self) -> None:
+        """Keeps from others what is in hand. After 12 hours SQS does so no longer."""
+        while True:
+            await asyncio.sleep(self._ours_s / 3)
+            for chunk in chunks(list(self._receipts.values()), MOST_AT_ONCE):
+                entries = [
+                    {"Id": str(at), "ReceiptHandle": receipt, "VisibilityTimeout": self._ours_s}
+                    for at, receipt in enumerate(chunk)
+                ]
+                await self._aws.call("change_message_visibility_batch", QueueUrl=self._queue, Entries=entries)
+
     async def read(self, line: str, most: int) -> list[Item]:
+        if self._keeping.done():
+            self._keeping.result()
         answer = await self._aws.call(
             "receive_message",
             QueueUrl=self._queue,
@@ -77,7 +84,9 @@ class Sqs(QueueSource):
 
     async def done(self, ids: Sequence[str]) -> None:
         for chunk in chunks(ids, MOST_AT_ONCE):
-            entries = [{"Id": str(at), "ReceiptHandle": self._receipts[it]} for at, it in enumerate(chunk)]
+            entries = [
+                {"Id": str(at), "ReceiptHandle": self._receipts.pop(it)} for at, it in enumerate(chunk)
+            ]
             answer = await self._aws.call("delete_message_batch", QueueUrl=self._queue, Entries=entries)
             _check(answer, "deleted")
         self._forget(ids)
@@ -92,7 +101,7 @@ class Sqs(QueueSource):
                     0 if pause_s == 0 else max(0, round(self._visibility_s - (now - self._read_at[each])))
                 )
                 entries.append(
-                    {"Id": str(at), "ReceiptHandle": self._receipts[each], "VisibilityTimeout": left_s}
+                    {"Id": str(at), "ReceiptHandle": self._receipts.pop(each), "VisibilityTimeout": left_s}
                 )
             await self._aws.call("change_message_visibility_batch", QueueUrl=self._queue, Entries=entries)
         self._forget(ids)
@@ -109,7 +118,6 @@ class Sqs(QueueSource):
 
     def _forget(self, ids: Sequence[str]) -> None:
         for each in ids:
-            self._receipts.pop(each, None)
             self._read_at.pop(each, None)
 
 
