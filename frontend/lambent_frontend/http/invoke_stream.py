@@ -8,6 +8,7 @@ from typing import Final
 
 from lambent_frontend.http import errors, eventstream
 from lambent_frontend.http.asked import Asked, choice
+from lambent_frontend.http.errors import invalid
 from lambent_frontend.http.invoke import how_started, wanted
 from lambent_frontend.http.messages import JSON, Response
 from lambent_frontend.invoker import Invoker
@@ -25,7 +26,10 @@ class InvokeWithResponseStream:
     async def __call__(self, asked: Asked) -> Response:
         """What fails before the answer begins is an answer as any other operation has it."""
         kind = choice(asked.request.header(b"x-amz-invocation-type"), "invocationType", _TYPES)
-        call = self._invoker.checked(wanted(asked), asked.request.id)
+        event = wanted(asked)
+        if event.idempotency_key:
+            raise invalid("a streamed answer is not kept: x-lambent-idempotency-key is for Invoke")
+        call = self._invoker.checked(event, asked.request.id)
         headers = {"X-Amz-Executed-Version": call.definition.version}
         if kind == "DryRun":
             return Response(204, headers=headers)
