@@ -33,8 +33,16 @@ _FUNCTION: Final = re.compile(
 
 _SQS: Final = re.compile(r"arn:aws[a-zA-Z0-9-]*:sqs:([a-z0-9-]+):(\d{12}):([a-zA-Z0-9_-]{1,80}(?:\.fifo)?)")
 _OF_BROKER: Final = re.compile(
-    r"arn:aws[a-zA-Z0-9-]*:lambent-(?:nats|redis|rabbitmq):[a-z0-9-]*:\d*:([a-zA-Z0-9_-]{1,64})/(\S{1,200})"
+    r"arn:aws[a-zA-Z0-9-]*:lambent-(nats|redis|rabbitmq):[a-z0-9-]*:\d*:([a-zA-Z0-9_-]{1,64})/(\S{1,200})"
 )
+_NO_SUBJECT: Final = re.compile(r"^\$|[*>]")
+"""Those of NATS itself, with which its streams are changed and emptied, and patterns."""
+
+_WEBHOOK: Final = re.compile(
+    r"(https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?)([/?][!-~]*)?"
+)
+"""Without a user or a password, which the function's configuration would show."""
+_PATTERN: Final = re.compile(r"([^/]*://[^/]*)(.*)")
 
 
 class Adapter(Protocol):
@@ -84,10 +92,10 @@ class Place(NamedTuple):
 
 def place_of(arn: str, sources: Mapping[str, str]) -> Place:
     """Raises Refused for a broker that this frontend was not told of."""
-    found = _OF_BROKER.fullmatch(arn)
-    if found is None or found[1] not in sources:
+    found = _of_broker(arn)
+    if found is None or found[0] not in sources:
         raise Refused(f"this frontend's `sources` do not say where {arn} is")
-    return Place(sources[found[1]], found[2])
+    return Place(sources[found[0]], found[1])
 
 
 def queue_of_sqs(arn: str) -> tuple[str, str, str]:
@@ -96,6 +104,13 @@ def queue_of_sqs(arn: str) -> tuple[str, str, str]:
     if found is None:
         raise Refused(f"{arn} is no queue of SQS")
     return found[1], found[2], found[3]
+
+
+def shown(destination: str) -> str:
+    """As logs and messages may name it: what stands behind a webhook's host is often all that keeps
+    strangers from using it."""
+    found = _WEBHOOK.fullmatch(destination)
+    return found[1] if found else destination
 
 
 def kind_of(destination: str) -> str:
@@ -139,11 +154,11 @@ class Destinations:
 
     def allows(self, destination: str) -> bool:
         """A broker by its being named."""
-        if found := _OF_BROKER.fullmatch(destination):
-            return found[1] in self._sources
+        if found := _of_broker(destination):
+            return found[0] in self._sources
         if _SQS.fullmatch(destination) and "sqs" in self._sources:
             return True
-        return any(fnmatchcase(destination, pattern) for pattern in self._allowed)
+        return any(_matches(destination, pattern) for pattern in self._allowed)
 
     async def deliver(self, lane: str, record: Record) -> None:
         """Raises Refused, or whatever else the adapter's library raises, if it was not taken."""
@@ -153,7 +168,7 @@ class Destinations:
             return
         adapter = self._adapters.get(kind_of(destination))
         if adapter is None or not self.allows(destination):
-            raise Refused(f"this frontend sends nothing to {destination}")
+            raise Refused(f"this frontend sends nothing to {shown(destination)}")
         await adapter.deliver(destination, record)
 
     async def close(self) -> None:
@@ -171,4 +186,27 @@ class Destinations:
 def _has_its_form(kind: str, destination: str) -> bool:
     if kind == "sqs":
         return _SQS.fullmatch(destination) is not None
-    return not destination.startswith("arn:") or _OF_BROKER.fullmatch(destination) is not None
+    if kind in ("http", "https"):
+        return _WEBHOOK.fullmatch(destination) is not None
+    return _of_broker(destination) is not None
+
+
+def _of_broker(arn: str) -> tuple[str, str] | None:
+    """A broker's name, and the subject, stream or queue there; None if it is none."""
+    found = _OF_BROKER.fullmatch(arn)
+    if found is None or (found[1] == "nats" and _NO_SUBJECT.search(found[3])):
+        return None
+    return found[2], found[3]
+
+
+def _matches(destination: str, pattern: str) -> bool:
+    """Of a URL the host and what stands behind it each by themselves, so that a `*` for hosts is for nothing
+    that another host's path says."""
+    of_url = _PATTERN.fullmatch(pattern)
+    if of_url is None:
+        return fnmatchcase(destination, pattern)
+    webhook = _WEBHOOK.fullmatch(destination)
+    if webhook is None:
+        return False
+    behind = of_url[2] or ("*" if of_url[1].endswith("*") else "")
+    return fnmatchcase(webhook[1], of_url[1]) and fnmatchcase(webhook[2] or "", behind)

@@ -36,14 +36,21 @@ class Once:
         What certainly never ran leaves the key free. LostWithWorker if the first call was under way when its
         frontend ended: the key is used, and nobody knows what for.
         """
+        found = await asyncio.shield(asyncio.ensure_future(self._begun(call, key)))
+        if not isinstance(found, Kept):
+            return call.request_id, await asyncio.shield(found)
+        check_same(key, found.digest, call.request_id)
+        return found.id, await self._answer(found, self._running.get((call.definition.name, key.text)), call)
+
+    async def _begun(self, call: Call, key: Key) -> "Kept | asyncio.Task[Answer]":
+        """What the key stands for already, or the call. A key that is kept has a call begun, whoever left."""
         of = call.definition.name, key.text
         known = await self._store.reserve(call.definition.name, key, call.request_id)
-        if known is None:
-            task = self._running[of] = asyncio.create_task(self._first(call, key))
-            task.add_done_callback(lambda task: self._ended(of, task))
-            return call.request_id, await asyncio.shield(task)
-        check_same(key, known.digest, call.request_id)
-        return known.id, await self._answer(known, self._running.get(of), call)
+        if known is not None:
+            return known
+        task = self._running[of] = asyncio.create_task(self._first(call, key))
+        task.add_done_callback(lambda task: self._ended(of, task))
+        return task
 
     async def _first(self, call: Call, key: Key) -> Answer:
         name = call.definition.name
@@ -64,7 +71,8 @@ class Once:
         return answer
 
     def _ended(self, of: tuple[FunctionName, str], task: "asyncio.Task[Answer]") -> None:
-        del self._running[of]
+        if self._running.get(of) is task:  # else its key was free again, and another call has it by now
+            del self._running[of]
         if not task.cancelled():
             task.exception()  # heard, also where its caller has gone away
 

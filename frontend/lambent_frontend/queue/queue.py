@@ -124,7 +124,11 @@ class Queue:
     async def redrive(self, function: FunctionName, event: RequestId) -> Known:
         """One that was given up has all attempts again. Raises UnknownRequest, and InUse for any other."""
         now = self._now()
-        before = await self._store.redrive(function, event, now)
+        try:
+            before = await self._store.redrive(function, event, now)
+        except asyncio.CancelledError:  # as in `_put`
+            self._runner.more(function, now)
+            raise
         if before is None:
             raise _unknown(function, event)
         if before.state not in GIVEN_UP:
@@ -147,7 +151,11 @@ class Queue:
 
     async def _put(self, asked: Asked, payload: bytes, event: RequestId, key: Key | None) -> RequestId:
         now = self._now()
-        taken = await self._store.put(event, asked, payload, now, key)
+        try:
+            taken = await self._store.put(event, asked, payload, now, key)
+        except asyncio.CancelledError:  # it is on disk all the same, and its key may be asked for again
+            self._runner.more(asked.function, now)
+            raise
         if taken.before is not None:
             assert key is not None
             check_same(key, taken.before.digest, event)

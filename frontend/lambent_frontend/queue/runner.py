@@ -28,7 +28,7 @@ from lambent_frontend.queue.core.verdict import (
     delivery_again,
     too_old,
 )
-from lambent_frontend.queue.destinations import Refused, is_dead_letter, is_delivery
+from lambent_frontend.queue.destinations import Refused, destination_of, is_dead_letter, is_delivery, shown
 from lambent_frontend.queue.records import Record, dead_letter, invocation_record
 from lambent_frontend.queue.store import Asked, Ending, Event, State, Store
 from lambent_proto.definition import Definition
@@ -326,7 +326,9 @@ class Runner:
         failures = ending.deliveries + 1
         due = delivery_again(failures, self._now())
         if due is None:
-            _log.error("delivery_given_up", destination=run.lane[1:], request_id=event.id, why=why)
+            _log.error(
+                "delivery_given_up", destination=shown(destination_of(run.lane)), request_id=event.id, why=why
+            )
             said = f"{ending.message}; {why}".removeprefix("; ")
             await self._next_target(run, event, replace(ending.without_first_target(), message=said))
             return

@@ -23,6 +23,10 @@ class Host:
         self.asked: list[bytes] = []
         self.came = asyncio.Event()
         self.url = ""
+        self.serving: list[asyncio.Task[None]] = []
+
+    def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.append(asyncio.create_task(self.serve(reader, writer)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -38,12 +42,13 @@ class Host:
 @asynccontextmanager
 async def host(answer: bytes | None) -> AsyncIterator[Host]:
     there = Host(answer)
-    server = await asyncio.start_server(there.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(there.take, "127.0.0.1", 0)
     there.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook?a=1"
     try:
         yield there
     finally:
         server.close()
+        await asyncio.gather(*there.serving)  # a socket that is left open is told in another test
 
 
 TAKEN = b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"
@@ -92,7 +97,7 @@ async def test_a_host_that_hangs_takes_nothing_from_others() -> None:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    await hooks.close()
+        await hooks.close()
 
 
 async def until(there: Host, condition: Callable[[], bool]) -> None:

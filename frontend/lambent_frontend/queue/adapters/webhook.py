@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import urlsplit
 
-from lambent_frontend.queue.destinations import Refused
+from lambent_frontend.queue.destinations import Refused, shown
 from lambent_frontend.queue.records import Record
 
 WITHIN_S: Final = 20.0
@@ -33,7 +33,7 @@ class Webhooks:
         async with self._free[urlsplit(url).netloc]:
             status = await asyncio.get_running_loop().run_in_executor(self._threads, self._post, url, record)
         if not 200 <= status < 300:
-            raise Refused(f"{url} answered {status}")
+            raise Refused(f"{shown(url)} answered {status}")
 
     async def close(self) -> None:
         """What is waited for is given up, so that no thread holds up the end of the process."""
@@ -58,7 +58,7 @@ class Webhooks:
                 self._open.discard(connection)
                 connection.close()
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Refused(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
+            raise Refused(f"{shown(url)} cannot be reached: {str(error) or type(error).__name__}") from error
 
 
 def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:

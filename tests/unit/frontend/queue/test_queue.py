@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -397,3 +397,80 @@ async def test_of_a_call_that_may_have_run_its_key_says_so(scene: Scene) -> None
     scene.open()
     with pytest.raises(LostWithWorker, match="was under way when its frontend ended"):
         await scene.call("held", key="k", kind=0)
+
+
+async def _left_once(scene: Scene, method: str, call: Coroutine[Any, Any, Any]) -> None:
+    """Whoever makes this call goes away when the store has done this, and before he hears of it."""
+    work, done = getattr(scene.store, method), asyncio.Event()
+
+    async def unheard(*args: Any) -> Any:
+        told = await work(*args)
+        done.set()
+        await asyncio.sleep(0)  # where a cancelled caller hears of it
+        return told
+
+    setattr(scene.store, method, unheard)
+    task = asyncio.create_task(call)
+    async with asyncio.timeout(WITHIN_S):
+        await done.wait()
+    setattr(scene.store, method, work)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_event_whose_caller_left_too_soon_is_run(scene: Scene) -> None:
+    """Its key may have been taken with it: who sends it again is told that it is taken."""
+    await _left_once(scene, "put", scene.begin("echo", b"1", key="k"))
+    again = await scene.begin("echo", b"1", key="k")
+    assert (await scene.until("echo", again, "succeeded")).answer == b"1"
+
+
+async def test_what_is_run_again_is_though_its_caller_left_too_soon(scene: Scene) -> None:
+    scene.policy_ = Policy(retries=0)
+    event = await scene.begin("failing")
+    await scene.until("failing", event, "dead")
+    await _left_once(scene, "redrive", scene.queue.redrive(FunctionName("failing"), event))
+    await scene.called(2)
+
+
+async def test_a_key_whose_caller_left_too_soon_stands_for_a_call_that_runs(scene: Scene) -> None:
+    await _left_once(scene, "reserve", scene.call("echo", b"1", key="k", kind=0))
+    again = await scene.call("echo", b"1", key="k", kind=0)
+    assert again.answer == answer(b"1")
+    assert len(scene.dispatcher.calls) == 1
+
+
+async def test_a_key_that_is_free_again_is_for_who_takes_it_next(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However close behind the one before, which never ran."""
+    scene.dispatcher.errors["held"] = Throttled("full")
+    free, reserve = scene.store.answered, scene.store.reserve
+    asked: list[RequestId] = []
+
+    async def reserved(*args: Any) -> Any:
+        known = await reserve(*args)
+        asked.append(args[2])
+        return known
+
+    async def taken_at_once(*args: Any) -> None:
+        await free(*args)
+        monkeypatch.setattr(scene.store, "answered", free)
+        del scene.dispatcher.errors["held"]
+        calls.append(asyncio.create_task(scene.call("held", b"1", key="k", kind=0)))
+        await scene.holds(b"1")
+
+    calls: list[asyncio.Task[Called]] = []
+    monkeypatch.setattr(scene.store, "answered", taken_at_once)
+    monkeypatch.setattr(scene.store, "reserve", reserved)
+    with pytest.raises(Throttled):
+        await scene.call("held", b"1", key="k", kind=0)
+    later = asyncio.create_task(scene.call("held", b"1", key="k", kind=0))
+    async with asyncio.timeout(WITHIN_S):
+        while len(asked) < 3:
+            await scene.queue.counts()
+    scene.dispatcher.release(b"1")
+    first, second = await asyncio.gather(*calls, later)
+    assert first.answer == second.answer == answer(b"1")
+    assert len(scene.dispatcher.calls) == 2
