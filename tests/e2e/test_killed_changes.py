@@ -141,7 +141,7 @@ def check_whole(aws: Any, name: str, packages: Path) -> int:
     return numbers[-1]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_killed_frontend_leaves_whole_functions(frontend: tuple[Part, Path]) -> None:
     """Code, version and function are there together, what was answered is there, names can be taken anew."""
     part, packages = frontend
