@@ -6,15 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations, Refused, lane_of_dead_letter, lane_of_record
 from lambent_frontend.queue.records import Record
 from lambent_proto.errors import InvalidRequest
-from tests.integration.queue import brokers
+from tests.brokers import aws, processes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -39,7 +37,7 @@ async def test_a_subject_of_nats(tmp_path: Path) -> None:
     """A stream keeps it, once also if it is sent twice; without a stream it is not taken."""
     import nats
 
-    with brokers.nats(tmp_path) as url:
+    with processes.nats(tmp_path) as url:
         arn = OF.format("nats", "told.f")
         async with sending(here=url) as there:
             there.check(arn)
@@ -60,7 +58,7 @@ async def test_a_subject_of_nats(tmp_path: Path) -> None:
 async def test_a_stream_of_redis(tmp_path: Path) -> None:
     from redis.asyncio import Redis
 
-    with brokers.redis(tmp_path) as url:
+    with processes.redis(tmp_path) as url:
         arn = OF.format("redis", "told")
         async with sending(here=url) as there:
             there.check(arn)
@@ -75,7 +73,7 @@ async def test_a_stream_of_redis(tmp_path: Path) -> None:
 
 async def test_a_broker_that_is_gone_and_comes_back(tmp_path: Path) -> None:
     """What fails on a connection is not taken, and the next one makes another."""
-    with brokers.redis(tmp_path) as url:
+    with processes.redis(tmp_path) as url:
         arn = OF.format("redis", "told")
         async with sending(here=url) as there:
             await there.deliver(lane_of_record(arn), RECORD)
@@ -87,7 +85,7 @@ async def test_a_queue_of_rabbitmq(tmp_path: Path) -> None:
     """One that is not there does not take it."""
     import aio_pika
 
-    with brokers.rabbitmq(tmp_path) as url:
+    with processes.rabbitmq(tmp_path) as url:
         arn = OF.format("rabbitmq", "told")
         async with sending(here=url) as there:
             there.check(arn)
@@ -103,18 +101,12 @@ async def test_a_queue_of_rabbitmq(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
+def sqs() -> Iterator[tuple[str, Any]]:
     """The URL of a server that speaks as SQS does, and a client for it."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "any")
-    server = ThreadedMotoServer(port=0, ip_address="127.0.0.1", verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client("sqs", endpoint_url=url, region_name="us-east-1")
-    yield url, client
-    client.close()
-    server.stop()
+    with aws.running() as there:
+        client = there.client("sqs")
+        yield there.url, client
+        client.close()
 
 
 async def test_a_queue_of_sqs(sqs: tuple[str, Any]) -> None:
