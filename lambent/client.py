@@ -32,6 +32,7 @@ from lambent.rpc import (
     pauses,
     with_access_key,
 )
+from lambent.triggers import Triggers
 from lambent.urls import FunctionUrls, Policies
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
@@ -51,6 +52,7 @@ from lambent_proto.v1 import (
     limits_pb2,
     limits_pb2_grpc,
     policies_pb2_grpc,
+    triggers_pb2_grpc,
     urls_pb2_grpc,
     versions_pb2_grpc,
 )
@@ -101,6 +103,7 @@ class Client:
         self.async_invocations = AsyncInvocations(
             async_invocations_pb2_grpc.AsyncInvocationsStub(channel), self._invocations
         )
+        self.triggers = Triggers(triggers_pb2_grpc.TriggersStub(channel))
         return self
 
     async def __aexit__(

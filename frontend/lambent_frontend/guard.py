@@ -17,6 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
 from lambent_frontend.needs import Need, creating, sending_to, updating
+from lambent_frontend.triggers.names import destination_function
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
@@ -82,6 +83,22 @@ def _configuring(action: str) -> Callable[[Any], Iterable[Need]]:
     ]
 
 
+def _creating_trigger(request: Any) -> Iterable[Need]:
+    yield "CreateEventSourceMapping", _function(request.function_name)
+    yield from _telling(request)
+
+
+def _updating_trigger(request: Any) -> Iterable[Need]:
+    yield "UpdateEventSourceMapping", ""
+    yield from _telling(request)
+
+
+def _telling(request: Any) -> Iterable[Need]:
+    """A trigger's destination that is a function is called too."""
+    if told := destination_function(request.settings.on_failure):
+        yield INVOKE, told
+
+
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
     "InvokeStream": lambda _: (),
@@ -128,6 +145,11 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "GetEventInvokeConfig": _of_function("GetFunctionEventInvokeConfig"),
     "DeleteEventInvokeConfig": _of_function("DeleteFunctionEventInvokeConfig"),
     "ListEventInvokeConfigs": _of_function("ListFunctionEventInvokeConfigs"),
+    "CreateTrigger": _creating_trigger,
+    "UpdateTrigger": _updating_trigger,
+    "GetTrigger": _of_none("GetEventSourceMapping"),
+    "ListTriggers": _of_none("ListEventSourceMappings"),
+    "DeleteTrigger": _of_none("DeleteEventSourceMapping"),
     "GetConcurrency": _of_none("GetAccountSettings"),
     "SetConcurrency": _of_none("SetConcurrency"),
     "ListInstances": _of_function("ListInstances"),

@@ -37,7 +37,7 @@ from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
-from lambent_frontend.queue.destinations import Destinations, parse_sources
+from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.rules import Rules
@@ -55,10 +55,13 @@ from lambent_frontend.services import (
     LayersService,
     LimitsService,
     PoliciesService,
+    TriggersService,
     VersionsService,
 )
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
+from lambent_frontend.triggers.keeping import Keeping
+from lambent_frontend.triggers.names import parse_sources
 from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
@@ -88,6 +91,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         catalogue = Catalogue(etcd, dispatcher.function_changed)
         workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
         placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        sources = parse_sources(settings.sources)
+        triggers = Keeping(etcd, frontend, catalogue, sources)
         peers = Peers(etcd, frontend, dispatcher.frontends_counted)
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
         of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
@@ -105,7 +110,6 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layer_catalogue = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
-        sources = parse_sources(settings.sources)
         destinations = Destinations(adapters(sources), _allowed(settings), sources)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         attempts: Counter[Counted] = Counter()
@@ -134,6 +138,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             PoliciesService(policies),
             FunctionUrlsService(urls),
             AsyncInvocationsService(async_invocations, event_invokes),
+            TriggersService(triggers.shown),
             Guard(access_keys),
         )
         downloads = Downloads(packages, await shared_secret(etcd))
@@ -147,6 +152,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             urls,
             async_invocations,
             event_invokes,
+            triggers.shown,
             downloads.location,
         )
         gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
@@ -155,6 +161,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
         hosts.listening(http_port)
+        keeping = tasks.create_task(triggers.run(invoker))
         try:
             await server.set_ready(True)
             started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
@@ -162,6 +169,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
                 background.append(tasks.create_task(queue.run()))
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
+            keeping.cancel()
             invocations.take_no_more()
             if queue is not None:
                 queue.take_no_more()
@@ -170,6 +178,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             await asyncio.gather(
                 server.stop(STOP_GRACE_S),
                 http.stop(STOP_GRACE_S),
+                asyncio.wait([keeping]),
                 *([queue.stop(STOP_GRACE_S)] if queue is not None else []),
             )
             await destinations.close()

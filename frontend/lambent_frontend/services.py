@@ -13,6 +13,7 @@ from lambent_frontend.functions import Functions
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.policies import Policies
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.status import errors_as_status
 from lambent_proto.v1 import (
@@ -26,6 +27,8 @@ from lambent_proto.v1 import (
     limits_pb2_grpc,
     policies_pb2,
     policies_pb2_grpc,
+    triggers_pb2,
+    triggers_pb2_grpc,
     urls_pb2,
     urls_pb2_grpc,
     versions_pb2,
@@ -333,3 +336,38 @@ class AsyncInvocationsService(async_invocations_pb2_grpc.AsyncInvocationsService
         self, request: async_invocations_pb2.ListEventInvokeConfigsRequest, context: Context
     ) -> async_invocations_pb2.ListEventInvokeConfigsResponse:
         return await self._configs.list(request)
+
+
+class TriggersService(triggers_pb2_grpc.TriggersServicer):
+    def __init__(self, triggers: Triggers) -> None:
+        self._triggers = triggers
+
+    @errors_as_status
+    async def CreateTrigger(
+        self, request: triggers_pb2.CreateTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.create_trigger(request)
+
+    @errors_as_status
+    async def UpdateTrigger(
+        self, request: triggers_pb2.UpdateTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.update_trigger(request)
+
+    @errors_as_status
+    async def GetTrigger(
+        self, request: triggers_pb2.GetTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.get_trigger(request)
+
+    @errors_as_status
+    async def ListTriggers(
+        self, request: triggers_pb2.ListTriggersRequest, context: Context
+    ) -> triggers_pb2.ListTriggersResponse:
+        return await self._triggers.list_triggers(request)
+
+    @errors_as_status
+    async def DeleteTrigger(
+        self, request: triggers_pb2.DeleteTriggerRequest, context: Context
+    ) -> triggers_pb2.Trigger:
+        return await self._triggers.delete_trigger(request)

@@ -7,7 +7,7 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
-from lambent_frontend.queue.destinations import parse_sources
+from lambent_frontend.triggers.names import parse_sources
 from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
 
@@ -68,7 +68,8 @@ class FrontendSettings(Settings):
     queue_dead_s: float = Field(default=14 * 86_400.0, gt=0)
     """The same of a call that was given up, with its event."""
     sources: CommaSeparated = Field(default_factory=list)
-    """Where brokers are that records go to, `NAME=URL` each, the same for all frontends: docs/async.md."""
+    """Where the sources of triggers are, and brokers that records go to, `NAME=URL` each, the same for all
+    frontends: docs/triggers.md."""
     destinations: CommaSeparated | None = None
     """Patterns, as of file names, of what the records of asynchronous calls may be sent to, such as
     `https://hooks.example.com/*`. None: anything where nobody is asked for an access key, else nothing but

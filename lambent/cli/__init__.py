@@ -22,6 +22,7 @@ from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
+from lambent.cli.trigger import trigger
 from lambent.cli.up import up
 from lambent.cli.url import permission, url
 from lambent.cli.version import alias, provisioned, version
@@ -49,6 +50,7 @@ for command in (
     url,
     permission,
     layer,
+    trigger,
     invoke,
     async_calls,
     logs,

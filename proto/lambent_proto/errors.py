@@ -9,8 +9,10 @@
     │   ├── UnknownLayer
     │   ├── UnknownNode
     │   ├── UnknownRequest
+    │   ├── UnknownTrigger
     │   ├── FunctionExists
     │   ├── AliasExists
+    │   ├── TriggerExists
     │   ├── NotProvisioned
     │   ├── StatementExists
     │   ├── UnknownStatement
@@ -19,6 +21,7 @@
     │   ├── UnknownUrl
     │   ├── NotConfigured
     │   ├── InUse
+    │   ├── TriggerBusy
     │   ├── RevisionMismatch
     │   ├── NoCredentials
     │   ├── UnknownKey
@@ -106,6 +109,11 @@ class UnknownRequest(CallerError):
     status = "NOT_FOUND"
 
 
+class UnknownTrigger(CallerError):
+    reason = "UNKNOWN_TRIGGER"
+    status = "NOT_FOUND"
+
+
 class FunctionExists(CallerError):
     reason = "FUNCTION_EXISTS"
     status = "ALREADY_EXISTS"
@@ -113,6 +121,13 @@ class FunctionExists(CallerError):
 
 class AliasExists(CallerError):
     reason = "ALIAS_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class TriggerExists(CallerError):
+    """The function has a trigger for this source."""
+
+    reason = "TRIGGER_EXISTS"
     status = "ALREADY_EXISTS"
 
 
@@ -167,6 +182,13 @@ class InUse(CallerError):
     """Something else refers to it."""
 
     reason = "IN_USE"
+    status = "FAILED_PRECONDITION"
+
+
+class TriggerBusy(CallerError):
+    """It is being deleted."""
+
+    reason = "TRIGGER_BUSY"
     status = "FAILED_PRECONDITION"
 
 

@@ -45,6 +45,24 @@ DOWNLOAD_SECRET: Final = "/lambent/download-secret"
 """What frontends sign the addresses with at which packages are downloaded: bytes, written by whoever starts
 first, and never again. Without it all addresses are void once the frontends are started anew."""
 
+TRIGGERS: Final = "/lambent/trigger/"
+"""One for each trigger, by its id: what a function is called with, and how. Compared and swapped."""
+
+TRIGGER_SOURCES: Final = "/lambent/trigger-source/"
+"""One for each trigger, by a digest of its function and source: its id, so that no two have both in common.
+It is written and deleted with the trigger."""
+
+TRIGGER_CLAIMS: Final = "/lambent/trigger-claim/"
+"""One for each trigger, by its id, under the lease of the frontend that has it: the frontend's id. Whatever
+is written on a trigger's behalf is fenced by it."""
+
+TRIGGER_STATUSES: Final = "/lambent/trigger-status/"
+"""One for each trigger, by its id: what its frontend says of it. Written when it changes, and no oftener than
+every few seconds."""
+
+TRIGGER_PLACES: Final = "/lambent/trigger-place/"
+"""Under `ID/` one for each shard of a stream: up to where all is done with. Written once a second at most."""
+
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease. That of the first shard."""
 
@@ -58,7 +76,7 @@ SHARDS: Final = "/lambent/shards"
 OTHER_SHARDS: Final = "/lambent/shard/"
 """Under `NUMBER/` what a shard after the first has for itself under leases: its nodes and its leader."""
 
-UNDER_LEASES: Final = (NODES, LEADER, FRONTENDS, OTHER_SHARDS)
+UNDER_LEASES: Final = (NODES, LEADER, FRONTENDS, TRIGGER_CLAIMS, OTHER_SHARDS)
 """Prefixes of what is there while parts of the fleet run, and not much longer."""
 
 
@@ -132,6 +150,31 @@ def epoch(shard: int) -> str:
 
 def frontend(frontend_id: FrontendId) -> str:
     return FRONTENDS + frontend_id
+
+
+def trigger(trigger_id: str) -> str:
+    return TRIGGERS + trigger_id
+
+
+def id_of_trigger(key: str) -> str:
+    return key.removeprefix(TRIGGERS)
+
+
+def trigger_source(digest: str) -> str:
+    return TRIGGER_SOURCES + digest
+
+
+def trigger_claim(trigger_id: str) -> str:
+    return TRIGGER_CLAIMS + trigger_id
+
+
+def trigger_status(trigger_id: str) -> str:
+    return TRIGGER_STATUSES + trigger_id
+
+
+def trigger_places(trigger_id: str) -> str:
+    """Prefix of the places of all its shards."""
+    return f"{TRIGGER_PLACES}{trigger_id}/"
 
 
 def access_key(key_id: str) -> str:

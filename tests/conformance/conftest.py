@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.brokers import aws as brokers
 from tests.e2e.by_hand import running
 from tests.e2e.fleet import Fleet
 
@@ -56,9 +57,19 @@ def package(source: str = SOURCE, name: str = "app.py") -> bytes:
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with running(tmp_path_factory.mktemp("conformance"), "--workers", "1") as fleet:
-        yield fleet
+def sources() -> Iterator[brokers.Aws]:
+    """SQS and Kinesis."""
+    with brokers.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fleet(sources: brokers.Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAMBENT_SOURCES", f"sqs={sources.url}")
+        with running(tmp_path_factory.mktemp("conformance"), "--workers", "1") as fleet:
+            patch.undo()
+            yield fleet
 
 
 @pytest.fixture(scope="session")

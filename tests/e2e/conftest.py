@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lambent.client import Client
+from tests.brokers import aws
 from tests.e2e.by_hand import running
 from tests.e2e.evidence import Evidence
 from tests.e2e.fleet import Fleet
@@ -19,10 +20,20 @@ def echo() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def sqs_port() -> int:
+    """Where the shared fleet looks for queues. What listens there is started by whoever needs it."""
+    return aws.free_port()
+
+
+@pytest.fixture(scope="session")
+def shared(sqs_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two workers; for tests that leave all of its processes as they are."""
-    with running(tmp_path_factory.mktemp("shared")) as fleet:
-        yield fleet
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"LAMBENT_SOURCES": f"sqs=http://127.0.0.1:{sqs_port}", **aws.CREDENTIALS}.items():
+            patch.setenv(name, value)
+        with running(tmp_path_factory.mktemp("shared")) as fleet:
+            patch.undo()
+            yield fleet
 
 
 @pytest.fixture

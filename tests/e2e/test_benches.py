@@ -39,3 +39,15 @@ def test_a_burst(tmp_path: Path) -> None:
     assert noted["over_time"]["calls_answered"][-1] == 8
     assert "calls answered" in said
     assert "<svg" in (tmp_path / "burst.html").read_text()
+
+
+def test_a_queue(tmp_path: Path) -> None:
+    """What was taken is run, all of it, and nothing is left in its folder."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    said = run("queue", "--events", "500", "--folder", str(where), "--out", str(tmp_path))
+    noted = json.loads((tmp_path / "queue.json").read_text())
+    assert noted["events"] == 500
+    assert 0 < noted["commits"] < 500
+    assert "drained a second" in said
+    assert list(where.iterdir()) == []

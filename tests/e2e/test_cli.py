@@ -110,6 +110,8 @@ def test_all_that_the_http_api_can_give_a_function(fleet: Fleet, echo: Path, tmp
     assert fleet.lambent("layer", "code", "whole:1", "-o", str(tmp_path / "layer.zip")).returncode == 0
     assert (tmp_path / "layer.zip").read_bytes() == (tmp_path / "code.zip").read_bytes()
     assert sorted(it.name for it in tmp_path.iterdir()) == ["code.zip", "layer.zip"]
+    for command in (("layer", "delete", "whole:1"), ("function", "delete", "whole")):
+        assert fleet.lambent(*command).returncode == 0
 
 
 def test_a_new_function_needs_a_handler(fleet: Fleet, echo: Path) -> None:

@@ -6,8 +6,7 @@ import io
 import random
 import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from tests.e2e.by_hand import Part
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
-ROUNDS: Final = 10
+ROUNDS: Final = 8
 CLIENTS: Final = 4
 SEED: Final = 20
 
@@ -73,24 +72,40 @@ def create(aws: Any, name: str, code: bytes) -> Any:
     )
 
 
+class Answers:
+    """How many changes were answered, of all callers together."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._more = threading.Condition()
+
+    def one(self) -> None:
+        with self._more:
+            self._count += 1
+            self._more.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self._more:
+            assert self._more.wait_for(lambda: self._count >= count, timeout=40)
+
+
 class Caller:
     """One client that makes a function, gives it new code and deletes it, again and again."""
 
-    def __init__(self, part: Part, name: str) -> None:
+    def __init__(self, aws: Any, name: str, answers: Answers) -> None:
         self.name = name
         self.done: Any = None
         """The last answer: what is there, unless something came after it that has none."""
-        self.asked = 0
         self.lost = 0
         """Changes without an answer."""
-        self._aws = client(part)
+        self._aws = aws
+        self._answers = answers
         self._thread = threading.Thread(target=self._change_until_killed)
         self._thread.start()
 
     def _change_until_killed(self) -> None:
         with suppress(BotoCoreError):
             for number in range(1_000_000):
-                self.asked += 1
                 code = package(f"{self.name} {number}")
                 if number % 8 == 0:
                     with suppress(ClientError):  # of the first one the last round may have left nothing
@@ -100,6 +115,7 @@ class Caller:
                     self.done = self._aws.update_function_code(
                         FunctionName=self.name, ZipFile=code, Publish=True
                     )
+                self._answers.one()
             raise AssertionError("nobody killed the frontend")
         self.lost += 1
 
@@ -125,40 +141,31 @@ def check_whole(aws: Any, name: str, packages: Path) -> int:
     return numbers[-1]
 
 
-@contextmanager
-def killed(part: Part, after_s: float) -> Iterator[None]:
-    timer = threading.Timer(after_s, part.process.kill)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
-        part.process.communicate()
-
-
 @pytest.mark.timeout(120)
 async def test_a_killed_frontend_leaves_whole_functions(frontend: tuple[Part, Path]) -> None:
     """Code, version and function are there together, what was answered is there, names can be taken anew."""
     part, packages = frontend
     chance = random.Random(SEED)
     names = [f"f{number}" for number in range(CLIENTS)]
-    asked = lost = 0
+    lost = 0
+    aws = [client(part) for _ in names]
     for _ in range(ROUNDS):
-        with killed(part, chance.uniform(0.1, 0.6)):
-            callers = [Caller(part, name) for name in names]
-            for caller in callers:
-                caller.wait()
-        part.start()
-        aws = client(part)
+        answers = Answers()
+        callers = [Caller(it, name, answers) for it, name in zip(aws, names, strict=True)]
+        answers.wait_for(chance.randrange(1, 40))  # each of the others is somewhere in a change of its own
+        part.kill()
         for caller in callers:
-            newest = check_whole(aws, caller.name, packages)
+            caller.wait()
+        part.start()
+        aws = [client(part) for _ in names]
+        for caller in callers:
+            newest = check_whole(aws[0], caller.name, packages)
             if caller.done is not None and newest:
                 assert newest >= int(caller.done["Version"]), "an answered change is gone"
-            asked, lost = asked + caller.asked, lost + caller.lost
+            lost += caller.lost
     assert lost == ROUNDS * CLIENTS
-    assert asked > 3 * lost, "too few changes to be hit in the middle"
     for name in names:
         with suppress(ClientError):
-            aws.delete_function(FunctionName=name)
-        assert create(aws, name, package("anew"))["State"] == "Active"
-        assert check_whole(aws, name, packages)
+            aws[0].delete_function(FunctionName=name)
+        assert create(aws[0], name, package("anew"))["State"] == "Active"
+        assert check_whole(aws[0], name, packages)

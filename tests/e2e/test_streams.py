@@ -8,19 +8,23 @@ import asyncio
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import EventStreamError
 
 from lambent import Client, SyncClient
-from lambent_proto.errors import LostWithWorker, UnknownFunction
+from lambent_proto.errors import LostWithWorker, NotReady, UnknownFunction, UnknownRequest
 from tests.e2e.by_hand import Part, by_hand
 from tests.e2e.fleet import WITHIN_S, Fleet
-from tests.e2e.load import eventually
+from tests.e2e.load import eventually, known_to
 
 pytestmark = pytest.mark.e2e
 
@@ -248,6 +252,64 @@ async def test_a_caller_that_goes_away(client: Client, streams: str, tmp_path: P
     assert (await client.explain(answer.request_id)).outcome == "cancelled"
 
 
+async def test_a_caller_too_slow_for_the_function_s_time(client: Client, streams: str) -> None:
+    """Its time goes on while it waits to write; what was on its way comes, then the timeout."""
+
+    async def outcome(request_id: str) -> str:
+        try:
+            return (await client.explain(request_id)).outcome
+        except UnknownRequest:  # it runs
+            return ""
+
+    await client.update_function(streams, timeout_s=1)
+    async with client.invoke_with_response_stream(streams, {"bytes": 50_000_000}) as answer:
+        assert (await anext(answer)).startswith(b"first")
+        found = await eventually(lambda: outcome(answer.request_id), "the call is over")
+        size = sum([len(part) async for part in answer])
+    assert (found, answer.function_error) == ("function_error", "Unhandled")
+    assert json.loads(answer.error)["errorType"] == "Sandbox.Timedout"
+    assert size < 20_000_000  # what gRPC and the sockets between hold, and a window
+    await client.update_function(streams, timeout_s=20)
+    assert (await client.invoke(streams, {})).payload.startswith(b"firstpid ")
+
+
+async def test_a_frontend_that_stops_in_the_middle(shared: Fleet, streams: str, pipe: Path) -> None:
+    """It finishes what it has begun, and ends."""
+
+    async def refuses(client: Client) -> bool:
+        try:
+            await client.invoke("nobody")
+        except UnknownFunction:
+            return False
+        except NotReady:
+            return True
+        pytest.fail("there is no such function")
+
+    with by_hand(shared, "frontend", "stopped-in-stream", grpc_port=0, http_port=0) as part:
+        async with asyncio.timeout(WITHIN_S), Client(part.addresses["grpc"]) as its_client:
+            await known_to(its_client, streams)
+            async with its_client.invoke_with_response_stream(streams, {"pipe": str(pipe)}) as answer:
+                assert await anext(answer) == b"first"
+                part.process.send_signal(signal.SIGTERM)
+                await eventually(lambda: refuses(its_client), "it takes no more")
+                await asyncio.to_thread(opened, pipe)
+                assert b"".join([it async for it in answer]).startswith(b"pid ")
+        assert await asyncio.to_thread(part.process.wait, 20) == 0
+
+
+def events(fleet: Fleet, name: str, event: object) -> Iterator[dict[str, Any]]:
+    """As boto3 reads them."""
+    aws = boto3.client(
+        "lambda",
+        endpoint_url=f"http://{fleet.http}",
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
+    answer = aws.invoke_with_response_stream(FunctionName=name, Payload=json.dumps(event).encode())
+    return iter(answer["EventStream"])
+
+
 @pytest.fixture
 def lonely(shared: Fleet) -> Iterator[Part]:
     """A worker to be lost, which alone runs what asks for it."""
@@ -256,7 +318,7 @@ def lonely(shared: Fleet) -> Iterator[Part]:
 
 
 async def test_a_worker_that_is_lost_in_the_middle(
-    client: Client, lonely: Part, tmp_path: Path, pipe: Path
+    shared: Fleet, client: Client, lonely: Part, pipe: Path
 ) -> None:
     """The parts that came, then the error that says so: nobody knows how far the function got."""
     await client.create_function(
@@ -264,11 +326,15 @@ async def test_a_worker_that_is_lost_in_the_middle(
     )
     try:
         async with asyncio.timeout(WITHIN_S):
+            over_http = await asyncio.to_thread(events, shared, "lost", {"pipe": str(pipe)})
             async with client.invoke_with_response_stream("lost", {"pipe": str(pipe)}) as answer:
                 assert await anext(answer) == b"first"
+                assert await asyncio.to_thread(next, over_http) == {"PayloadChunk": {"Payload": b"first"}}
                 lonely.kill()
                 with pytest.raises(LostWithWorker):
                     await anext(answer)
+                with pytest.raises(EventStreamError, match="ServiceException"):
+                    await asyncio.to_thread(next, over_http)
     finally:
         await client.delete_function("lost")
 

@@ -25,8 +25,10 @@ from lambent_frontend.services import (
     LayersService,
     LimitsService,
     PoliciesService,
+    TriggersService,
     VersionsService,
 )
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.access import AccessKey
 from lambent_proto.definition import Definition
@@ -38,6 +40,7 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2_grpc,
     policies_pb2_grpc,
+    triggers_pb2_grpc,
     urls_pb2_grpc,
     versions_pb2_grpc,
 )
@@ -230,6 +233,13 @@ class NoAsyncInvocations(async_invocations_pb2_grpc.AsyncInvocationsServicer):
     DeleteEventInvokeConfig = ListEventInvokeConfigs = GetQueue = GetAsyncInvocation  # type: ignore[assignment]
 
 
+class NoTriggers(triggers_pb2_grpc.TriggersServicer):
+    def CreateTrigger(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    UpdateTrigger = GetTrigger = ListTriggers = DeleteTrigger = CreateTrigger  # type: ignore[assignment]
+
+
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
@@ -240,6 +250,7 @@ async def serving(
     versions: Versions | None = None,
     policies: Policies | None = None,
     urls: FunctionUrls | None = None,
+    triggers: Triggers | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
@@ -254,6 +265,7 @@ async def serving(
         PoliciesService(policies) if policies else NoPolicies(),
         FunctionUrlsService(urls) if urls else NoUrls(),
         NoAsyncInvocations(),
+        TriggersService(triggers) if triggers else NoTriggers(),
         guard or Guard(None),
     )
     port = await server.start(address)

@@ -5,7 +5,6 @@ them answers 501.
 """
 
 from collections.abc import Mapping
-from typing import Final
 
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import shapes
@@ -14,11 +13,6 @@ from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.messages import Response
 from lambent_proto.v1 import functions_pb2
 
-_LISTS: Final = {
-    "ListEventSourceMappings": "EventSourceMappings",
-    "ListCodeSigningConfigs": "CodeSigningConfigs",
-}
-
 
 class AbsentOperations:
     def __init__(self, functions: Functions) -> None:
@@ -26,16 +20,14 @@ class AbsentOperations:
 
     def operations(self) -> Mapping[str, Operation]:
         return {
-            **dict.fromkeys(_LISTS, self.list_none),
+            "ListCodeSigningConfigs": self.list_code_signing,
             "GetFunctionCodeSigningConfig": self.get_code_signing,
             "GetRuntimeManagementConfig": self.get_runtime_management,
             "GetFunctionRecursionConfig": self.get_recursion,
         }
 
-    async def list_none(self, asked: Asked) -> Response:
-        if "FunctionName" in asked.path:
-            await self._check_there(asked)
-        return shapes.page(_LISTS[asked.operation], [], "")
+    async def list_code_signing(self, asked: Asked) -> Response:
+        return shapes.page("CodeSigningConfigs", [], "")
 
     async def get_code_signing(self, asked: Asked) -> Response:
         await self._check_there(asked)

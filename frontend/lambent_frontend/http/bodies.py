@@ -184,6 +184,18 @@ class PublishLayerVersion(Body):
     LicenseInfo: str | None = None
 
 
+class FilterValue(Body):
+    Pattern: str | None = None
+
+
+class FilterCriteriaValue(Body):
+    Filters: list[FilterValue] | None = None
+
+
+class ScalingValue(Body):
+    MaximumConcurrency: Int32 | None = None
+
+
 class DestinationValue(Body):
     Destination: str | None = None
 
@@ -197,6 +209,54 @@ class FunctionEventInvokeConfig(Body):
     MaximumRetryAttempts: Int32 | None = None
     MaximumEventAgeInSeconds: Int32 | None = None
     DestinationConfig: DestinationsValue | None = None
+
+
+class AccessValue(Body):
+    Type: str
+    URI: str
+
+
+class EventSourceMapping(Body):
+    """What CreateEventSourceMapping and UpdateEventSourceMapping have in common."""
+
+    Enabled: bool | None = None
+    BatchSize: Int32 | None = None
+    FilterCriteria: FilterCriteriaValue | None = None
+    MaximumBatchingWindowInSeconds: Int32 | None = None
+    ParallelizationFactor: Int32 | None = None
+    DestinationConfig: DestinationsValue | None = None
+    MaximumRecordAgeInSeconds: Int32 | None = None
+    BisectBatchOnFunctionError: bool | None = None
+    MaximumRetryAttempts: Int32 | None = None
+    FunctionResponseTypes: list[str] | None = None
+    ScalingConfig: ScalingValue | None = None
+    TumblingWindowInSeconds: Anything = None
+    KMSKeyArn: Anything = None
+    MetricsConfig: Anything = None
+    LoggingConfig: Anything = None
+    DocumentDBEventSourceConfig: Anything = None
+    ProvisionedPollerConfig: Anything = None
+
+
+class CreateEventSourceMapping(EventSourceMapping):
+    FunctionName: str
+    EventSourceArn: str | None = None
+    SelfManagedEventSource: Anything = None
+    Topics: Anything = None
+    Queues: list[str] | None = None
+    SourceAccessConfigurations: list[AccessValue] | None = None
+    AmazonManagedKafkaEventSourceConfig: Anything = None
+    SelfManagedKafkaEventSourceConfig: Anything = None
+    StartingPosition: str | None = None
+    StartingPositionTimestamp: float | None = None
+    Tags: Anything = None
+
+
+class UpdateEventSourceMapping(EventSourceMapping):
+    FunctionName: str | None = None
+    SourceAccessConfigurations: Anything = None
+    AmazonManagedKafkaEventSourceConfig: Anything = None
+    SelfManagedKafkaEventSourceConfig: Anything = None
 
 
 class TagResource(Body):

@@ -128,9 +128,12 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
         404, "ResourceNotFoundException", "The resource you requested does not exist."
     ),
     errors.UnknownNode: _plain(404, "ResourceNotFoundException"),
+    errors.UnknownTrigger: _plain(404, "ResourceNotFoundException"),
     errors.UnknownRequest: _plain(404, "ResourceNotFoundException"),
     errors.FunctionExists: _function_exists,
     errors.AliasExists: _alias_exists,
+    errors.TriggerExists: _plain(409, "ResourceConflictException"),
+    errors.TriggerBusy: _plain(400, "ResourceInUseException"),
     errors.NotProvisioned: _plain(404, "ProvisionedConcurrencyConfigNotFoundException"),
     errors.StatementExists: _plain(409, "ResourceConflictException"),
     errors.UnknownStatement: _plain(404, "ResourceNotFoundException"),

@@ -26,6 +26,9 @@ _ACTIONS: Final = {
 }
 """Those whose action AWS calls otherwise than the operation."""
 
+_NAMED_IN_BODY: Final = frozenset({"CreateFunction", "CreateEventSourceMapping"})
+"""Those that ask `permit` themselves, once they know the function."""
+
 _log = structlog.get_logger()
 
 
@@ -84,7 +87,7 @@ class Locked:
     def admit(self, asked: Asked) -> None:
         key = asked.caller = self._key(asked.request)
         asked.permit = functools.partial(permit, key)
-        if asked.operation != "CreateFunction":
+        if asked.operation not in _NAMED_IN_BODY:
             asked.permit(_ACTIONS.get(asked.operation, asked.operation), _resource(asked))
 
     def note(self, asked: Asked, outcome: str) -> None:
@@ -102,6 +105,7 @@ def _as_signed(request: Request) -> SignedRequest:
     return SignedRequest(request.method, request.path, request.query, headers, request.body)
 
 
+@functools.lru_cache(maxsize=64)  # of each request, and of few hosts
 def is_of_no_page(host: str) -> bool:
     """Whether no web page of elsewhere can have this host: none is named, an address, `localhost`, no dot."""
     name = _name(host)
@@ -141,8 +145,8 @@ def _resource(asked: Asked) -> str:
 
 def _noted(asked: Asked) -> str:
     """The same as far as it can be told, which a caller without a key may have made of anything."""
-    if asked.operation == "CreateFunction":
-        return asked.subject.rpartition(":")[2]
+    if asked.operation in _NAMED_IN_BODY:
+        return asked.subject.partition(":function:")[2].partition(":")[0]
     try:
         return _resource(asked)
     except InvalidRequest:

@@ -28,7 +28,7 @@ class InvokeWithResponseStream:
         kind = choice(asked.request.header(b"x-amz-invocation-type"), "invocationType", _TYPES)
         event = wanted(asked)
         if event.idempotency_key:
-            raise invalid("a streamed answer is not kept: x-lambent-idempotency-key is for Invoke")
+            raise invalid("x-lambent-idempotency-key is not for answers in parts: no answer is kept of them")
         call = self._invoker.checked(event, asked.request.id)
         headers = {"X-Amz-Executed-Version": call.definition.version}
         if kind == "DryRun":

@@ -76,6 +76,10 @@ def function_arn(name: str, qualifier: str = "") -> str:
     return f"{arn}:{qualifier}" if qualifier else arn
 
 
+def trigger_arn(trigger_id: str) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:{trigger_id}"
+
+
 def layer_arn(name: str) -> str:
     return f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:{name}"
 

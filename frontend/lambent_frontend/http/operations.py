@@ -18,11 +18,13 @@ from lambent_frontend.http.invoke import Invoke, InvokeAsync
 from lambent_frontend.http.invoke_stream import InvokeWithResponseStream
 from lambent_frontend.http.layers import LayerOperations
 from lambent_frontend.http.policies import PolicyOperations
+from lambent_frontend.http.triggers import TriggerOperations
 from lambent_frontend.http.urls import UrlOperations
 from lambent_frontend.http.versions import VersionOperations
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.policies import Policies
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 
 
@@ -36,6 +38,7 @@ def operations(
     urls: FunctionUrls,
     invocations: AsyncInvocations,
     configs: EventInvokes,
+    triggers: Triggers,
     location: Location,
 ) -> Mapping[str, Operation]:
     """By their names in AWS's model."""
@@ -51,5 +54,6 @@ def operations(
         **UrlOperations(urls).operations(),
         **AsyncInvocationOperations(invocations).operations(),
         **EventInvokeOperations(configs).operations(),
+        **TriggerOperations(triggers).operations(),
         **AbsentOperations(functions).operations(),
     }

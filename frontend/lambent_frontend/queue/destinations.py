@@ -43,7 +43,6 @@ _WEBHOOK: Final = re.compile(
 )
 """Without a user or a password, which the function's configuration would show."""
 _PATTERN: Final = re.compile(r"([^/]*://[^/]*)(.*)")
-_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class Adapter(Protocol):
@@ -112,17 +111,6 @@ def shown(destination: str) -> str:
     strangers from using it."""
     found = _WEBHOOK.fullmatch(destination)
     return found[1] if found else destination
-
-
-def parse_sources(given: Sequence[str]) -> Mapping[str, str]:
-    """URLs by name, of `NAME=URL` each. Raises ValueError, which shows no URL: it may have a password."""
-    sources: dict[str, str] = {}
-    for each in given:
-        name, _, url = each.partition("=")
-        if not _NAME.fullmatch(name) or "://" not in url:
-            raise ValueError("sources: each is NAME=URL; a name has the characters a-z, A-Z, 0-9, - and _")
-        sources[name] = url
-    return sources
 
 
 def kind_of(destination: str) -> str:

@@ -32,6 +32,8 @@ from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.registry import Registry
+from lambent_frontend.triggers.store import TriggerStore
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_proto.ids import FunctionName
@@ -96,6 +98,7 @@ async def door(
             urls,
             AsyncInvocations(None, FRONTEND),
             EventInvokes(catalogue, registry, Destinations(adapters({}), ("*",), {}).check),
+            Triggers(TriggerStore(etcd), catalogue),
             downloads.location,
         )
         async with listening(Api(there, gate(), downloads)) as (_, port):

@@ -1,6 +1,7 @@
 """Who may call which gRPC method: every method is asked for, and what is refused reaches nobody."""
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from lambent_proto.v1 import (
     layers_pb2,
     limits_pb2,
     policies_pb2,
+    triggers_pb2,
     urls_pb2,
     versions_pb2,
 )
@@ -29,8 +31,7 @@ from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
 FILES = (
     *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
-    urls_pb2,
-    async_invocations_pb2,
+    *(urls_pb2, async_invocations_pb2, triggers_pb2),
 )
 
 G = "arn:aws:lambda:us-east-1:000000000000:function:g"
@@ -156,6 +157,31 @@ def test_every_method_of_every_service_has_its_row() -> None:
                 name="f", configuration=functions_pb2.Configuration(dead_letter=G)
             ),
             [("CreateFunction", "f"), ("InvokeFunction", "g")],
+        ),
+        (
+            "CreateTrigger",
+            triggers_pb2.CreateTriggerRequest(function_name="f:live"),
+            [("CreateEventSourceMapping", "f")],
+        ),
+        (
+            "CreateTrigger",
+            triggers_pb2.CreateTriggerRequest(
+                function_name="f",
+                settings=triggers_pb2.TriggerSettings(
+                    on_failure="arn:aws:lambda:us-east-1:000000000000:function:g:live"
+                ),
+            ),
+            [("CreateEventSourceMapping", "f"), ("InvokeFunction", "g")],
+        ),
+        (
+            "UpdateTrigger",
+            triggers_pb2.UpdateTriggerRequest(id="i", function_name="f"),
+            [("UpdateEventSourceMapping", "")],
+        ),
+        (
+            "UpdateTrigger",
+            triggers_pb2.UpdateTriggerRequest(id="i", settings=triggers_pb2.TriggerSettings(on_failure=G)),
+            [("UpdateEventSourceMapping", ""), ("InvokeFunction", "g")],
         ),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),
@@ -285,6 +311,14 @@ async def test_a_deleted_key_is_refused_on_a_connection_that_it_opened() -> None
                 await invoke("echo", {})
 
 
+async def audited(logs: list[MutableMapping[str, Any]], count: int) -> list[MutableMapping[str, Any]]:
+    """The lines of changes, once so many are there: a caller may have its answer a moment sooner."""
+    async with asyncio.timeout(20):
+        while len(lines := [it for it in logs if it["event"] == "audit"]) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # the log tells nobody
+    return lines
+
+
 async def test_each_change_leaves_a_line_and_no_secret() -> None:
     one = key("DeleteFunction@f")
     with structlog.testing.capture_logs() as logs:
@@ -295,7 +329,7 @@ async def test_each_change_leaves_a_line_and_no_secret() -> None:
             for refused in (client.delete_function("f"), client.delete_function("g")):
                 with pytest.raises(LambentError):
                     await refused
-    lines = [line for line in logs if line["event"] == "audit"]
+            lines = await audited(logs, 2)
     assert [(it["action"], it["resource"], it["access_key"], it["outcome"]) for it in lines] == [
         ("DeleteFunction", "f", one.id, "failed"),
         ("DeleteFunction", "g", one.id, "failed"),
@@ -309,9 +343,6 @@ async def test_a_name_that_is_none_does_not_fill_the_log() -> None:
         async with serving(ScriptedDispatcher(), guard=Guard(Known())) as address, Client(address) as client:
             with pytest.raises(NoCredentials):
                 await client.delete_function("f" * 1_000_000)
-            async with asyncio.timeout(20):  # it is written behind the answer
-                while not (lines := [line for line in logs if line["event"] == "audit"]):  # noqa: ASYNC110
-                    await asyncio.sleep(0)
-    (line,) = lines
+            (line,) = await audited(logs, 1)
     assert line["resource"] == "f" * MAX_LOGGED
     assert (line["access_key"], line["outcome"]) == (None, "failed")

@@ -38,6 +38,8 @@ from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.registry import Registry
+from lambent_frontend.triggers.store import TriggerStore
+from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_proto.ids import FrontendId, FunctionName
@@ -247,6 +249,7 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
             FunctionUrls(catalogue, registry, hosts.address),
             AsyncInvocations(None, FrontendId("f")),
             configs,
+            Triggers(TriggerStore(etcd), catalogue),
             lambda *_: "",
         )
         yield Api(there, Open())

@@ -32,8 +32,8 @@ class Recorded:
         self.api = Api(dict.fromkeys(OPERATIONS | OURS, self), Locked(Known(*known)))
 
     async def __call__(self, asked: Asked) -> Response:
-        if asked.operation == "CreateFunction":
-            asked.permit("CreateFunction", json.loads(asked.request.body)["FunctionName"])
+        if asked.operation in ("CreateFunction", "CreateEventSourceMapping"):
+            asked.permit(asked.operation, json.loads(asked.request.body)["FunctionName"])
         self.came.append(asked.operation)
         return Response(200)
 
@@ -104,6 +104,21 @@ async def test_what_is_created_is_named_in_the_body() -> None:
     assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "mine-1"}') == 200
     assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "yours"}') == 403
     assert recorded.came == ["CreateFunction"]
+
+
+async def test_a_trigger_s_function_is_named_in_the_body_too() -> None:
+    one = key("CreateEventSourceMapping@mine-*")
+    recorded = Recorded(one)
+    path = "/2015-03-31/event-source-mappings"
+    assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "mine-1"}') == 200
+    assert await recorded.ask("POST", path, one.token, b'{"FunctionName": "yours"}') == 403
+    for method, which in (
+        ("GET", path),
+        ("GET", f"{path}/id"),
+        ("PUT", f"{path}/id"),
+        ("DELETE", f"{path}/id"),
+    ):
+        assert await recorded.ask(method, which, one.token) == 403
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from tests.unit.scripted import (
     NoLimits,
     NoPolicies,
     NoStore,
+    NoTriggers,
     NoUrls,
     NoVersions,
     ScriptedDispatcher,
@@ -53,6 +54,7 @@ def serving_all(invocations: Invocations, fleet: Fleet) -> PublicServer:
         NoPolicies(),
         NoUrls(),
         NoAsyncInvocations(),
+        NoTriggers(),
         Guard(None),
     )
 

@@ -114,6 +114,12 @@ def test_headers_in_utf_8_or_latin_1(value: bytes) -> None:
     assert with_headers((b"a", value))["a"] == "ä"
 
 
+@pytest.mark.parametrize("sent", ["€".encode(), b"a" * 1025, b"a\tb", b""])
+def test_a_trace_that_cannot_go_back_is_another(sent: bytes) -> None:
+    """It is a header of the answer as well."""
+    assert with_headers((b"x-amzn-trace-id", sent))["x-amzn-trace-id"].startswith("Root=1-5e5ffb9e-")
+
+
 def test_cookies() -> None:
     made = told(fields=[(b"cookie", b"a=1; b=2;"), (b"cookie", b" c=3")])
     assert made["cookies"] == ["a=1", "b=2", "c=3"]

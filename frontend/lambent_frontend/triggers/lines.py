@@ -1,0 +1,229 @@
+"""One line of a source under way: its reader, its engine, the calls, and what is told to the source.
+
+What the engine orders is carried out in order, and only while the trigger is ours: `held` says so, and
+raises when it is not. A source that fails ends the line with what it raised; records that were under way
+come again.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from lambent_chassis.clock import monotonic_s, unix_s
+from lambent_frontend.triggers.calls import Ended
+from lambent_frontend.triggers.core.messages import (
+    Batch,
+    Call,
+    Called,
+    Checkpoint,
+    Command,
+    Discard,
+    Done,
+    GiveBack,
+    Outcome,
+    Read,
+    Stop,
+    Tick,
+)
+from lambent_frontend.triggers.core.pattern import Pattern, wanted
+from lambent_frontend.triggers.core.queue import Queue
+from lambent_frontend.triggers.core.stream import Shard
+from lambent_frontend.triggers.sources.base import Item, LineEnded, QueueSource, StreamSource
+
+SHORTEST_S: Final = 0.02
+"""Between two looks at the clock."""
+CHECKPOINT_EVERY_S: Final = 1.0
+
+Caller = Callable[[Batch, bytes], Awaitable[Ended]]
+GivenUp = Callable[[Discard, Sequence[Item], Ended | None], Awaitable[None]]
+"""Tells whoever is to be told. Never raises."""
+
+
+class Line:
+    def __init__(
+        self,
+        source: QueueSource | StreamSource,
+        name: str,
+        engine: Queue | Shard,
+        filters: Sequence[Pattern],
+        *,
+        call: Caller,
+        given_up: GivenUp,
+        held: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.done = 0
+        """Records that were done with, filtered ones included."""
+        self._source = source
+        self._engine = engine
+        self._filters = filters
+        self._call = call
+        self._given_up = given_up
+        self._held = held
+        self._items: OrderedDict[str, Item] = OrderedDict()
+        """What is in hand; of a stream in its order."""
+        self._orders: asyncio.Queue[tuple[Command, Ended | None]] = asyncio.Queue()
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._ended = False
+        self._checkpoint_at = 0.0
+
+    async def run(self) -> None:
+        """Returns once it was stopped and all that was under way is over, or once the line has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            carrying_out = tasks.create_task(self._carry_out())
+            await self._read()
+            while not self._over:
+                await self._wait()
+            await self._orders.join()
+            if self._ended and not self._items and isinstance(self._source, StreamSource):
+                self._held()
+                await self._source.ended(self.name)
+            carrying_out.cancel()
+
+    def stop(self) -> None:
+        """No call begins any more."""
+        self._stopping = True
+        self._feed(Stop())
+
+    @property
+    def _over(self) -> bool:
+        return self._engine.idle if self._stopping else not self._items
+
+    # In
+
+    async def _read(self) -> None:
+        """What was being read when the line was stopped is taken too, and goes back."""
+        reading: asyncio.Task[list[Item]] | None = None
+        try:
+            while not (self._stopping or self._ended):
+                if reading is None and (most := self._engine.wants):
+                    reading = asyncio.create_task(self._source.read(self.name, most))
+                    reading.add_done_callback(lambda _: self._changed.set())
+                await self._wait()
+                if reading is not None and reading.done():
+                    self._take(reading)
+                    reading = None
+            if reading is not None:
+                await asyncio.wait([reading])
+                self._take(reading)
+        finally:
+            if reading is not None:
+                reading.cancel()
+
+    def _take(self, reading: "asyncio.Task[list[Item]]") -> None:
+        try:
+            items = reading.result()
+        except LineEnded:
+            self._ended = True
+            return
+        fresh = []
+        for item in items:
+            if item.record.id not in self._items:  # or it was given out twice, and is in hand
+                self._items[item.record.id] = item
+                fresh.append(replace(item.record, wanted=wanted(self._filters, item.view)))
+        self._feed(Read(fresh, monotonic_s()))
+        self._tick()
+
+    async def _wait(self) -> None:
+        """Until something happens, or the engine wants to know the time."""
+        now, at = monotonic_s(), self._engine.next_at
+        pause_s = None if at is None or self._stopping else max(at - now, SHORTEST_S)
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._changed.wait()
+        except TimeoutError:
+            self._tick()
+        self._changed.clear()
+
+    def _tick(self) -> None:
+        self._feed(Tick(monotonic_s(), unix_s()))
+
+    def _feed(self, event: Read | Called | Tick | Stop, ended: Ended | None = None) -> None:
+        for command in self._engine.handle(event):
+            if isinstance(command, Call):
+                self._tasks.create_task(self._called(command.batch))
+            else:
+                self._orders.put_nowait((command, ended))
+        self._changed.set()
+
+    async def _called(self, batch: Batch) -> None:
+        items = [self._items[record] for record in batch.ids]
+        ended = await self._call(batch, self._source.event(items))
+        called = Called(batch.number, ended.outcome, monotonic_s(), unix_s(), ended.failed)
+        self._feed(called, ended if ended.outcome is not Outcome.NEVER_RAN else None)
+
+    # Out
+
+    async def _carry_out(self) -> None:
+        while True:
+            orders = [await self._orders.get()]
+            while not self._orders.empty():
+                orders.append(self._orders.get_nowait())
+            for command, ended in _merged(orders):
+                self._held()
+                await self._carry_out_one(command, ended)
+            for _ in orders:
+                self._orders.task_done()
+            self._changed.set()
+
+    async def _carry_out_one(self, command: Command, ended: Ended | None) -> None:
+        match command:
+            case Checkpoint(place):
+                await self._check_point(place)
+            case Discard(batch):
+                items = [self._items[record] for record in batch.ids]
+                await self._given_up(command, items, ended)
+                if isinstance(self._source, QueueSource):
+                    await self._source.give_up(batch.ids)
+                    self._forget(batch.ids)
+            case Done(ids):
+                assert isinstance(self._source, QueueSource)
+                await self._source.done(ids)
+                self._forget(ids)
+            case GiveBack(ids, pause_s):
+                assert isinstance(self._source, QueueSource)
+                await self._source.give_back(ids, pause_s)
+                self._forget(ids, done=0)
+            case Call():
+                pass
+
+    async def _check_point(self, place: str) -> None:
+        """At most once in so long, for the newest place there is by then."""
+        assert isinstance(self._source, StreamSource)
+        pause_s = self._checkpoint_at + CHECKPOINT_EVERY_S - monotonic_s()
+        if pause_s > 0 and not self._stopping:
+            await asyncio.sleep(pause_s)
+            self._held()
+        await self._source.checkpoint(self.name, place)
+        self._checkpoint_at = monotonic_s()
+        while self._items:
+            first, _ = self._items.popitem(last=False)
+            self.done += 1
+            if first == place:
+                break
+
+    def _forget(self, ids: Sequence[str], done: int = 1) -> None:
+        for each in ids:
+            self._items.pop(each, None)
+            self.done += done
+
+
+def _merged(orders: Sequence[tuple[Command, Ended | None]]) -> list[tuple[Command, Ended | None]]:
+    """What says the same of several records, in one; of several checkpoints in a row the last."""
+    merged: list[tuple[Command, Ended | None]] = []
+    for command, ended in orders:
+        before = merged[-1][0] if merged else None
+        match before, command:
+            case Done(first), Done(second):
+                merged[-1] = Done(first + second), ended
+            case GiveBack(first, pause_s), GiveBack(second, same) if pause_s == same:
+                merged[-1] = GiveBack(first + second, pause_s), ended
+            case Checkpoint(), Checkpoint():
+                merged[-1] = command, ended
+            case _:
+                merged.append((command, ended))
+    return merged

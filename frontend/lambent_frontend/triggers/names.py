@@ -1,0 +1,94 @@
+"""What a trigger's source is called, and where it is.
+
+AWS's own kinds have AWS's ARNs. Those that AWS does not have are
+`arn:aws:lambent-redis:REGION:ACCOUNT:NAME/STREAM` and `arn:aws:lambent-nats:...`, of a form that AWS's tools
+take. Where a source is, and with which password, each frontend is told by its setting `sources`: `NAME=URL`.
+An ARN of SQS or Kinesis is looked for at the URL that is called `sqs` or `kinesis`, and at AWS without one;
+a broker, a Redis and a NATS by the name in its ARN.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from lambent_proto.errors import InvalidRequest
+
+_ARN: Final = re.compile(r"arn:aws[a-zA-Z0-9-]*:([a-zA-Z0-9-]+):([a-z0-9-]*):(\d{12})?:(\S{1,500})")
+_REST: Final = {
+    "sqs": re.compile(r"([a-zA-Z0-9_-]{1,80}(?:\.fifo)?)"),
+    "kinesis": re.compile(r"stream/([a-zA-Z0-9_.-]{1,128})"),
+    "mq": re.compile(r"broker:([a-zA-Z0-9_-]{1,50}):\S+"),
+    "lambent-redis": re.compile(r"([a-zA-Z0-9_-]{1,64})/(\S{1,200})"),
+    "lambent-nats": re.compile(r"([a-zA-Z0-9_-]{1,64})/([^\s.*>/\\]{1,200})"),
+}
+_KINDS: Final = {
+    "sqs": "sqs",
+    "kinesis": "kinesis",
+    "mq": "rabbitmq",
+    "lambent-redis": "redis",
+    "lambent-nats": "nats",
+}
+
+
+class SourceName(NamedTuple):
+    kind: str
+    region: str
+    account: str
+    name: str
+    """Of the queue or stream at AWS's kinds, else of the broker."""
+    stream: str
+    """At a Redis or NATS."""
+
+
+def source_named(arn: str) -> SourceName:
+    """Raises InvalidRequest."""
+    found = _ARN.fullmatch(arn)
+    if found is None:
+        raise InvalidRequest(f"Unrecognized event source: {arn[:200]!r} is not an ARN")
+    service, region, account, rest = found.groups(default="")
+    if service not in _REST:
+        raise InvalidRequest(
+            f"Unrecognized event source: of {service[:80]!r} none is there, but of {', '.join(_REST)}"
+        )
+    named = _REST[service].fullmatch(rest)
+    if named is None:
+        raise InvalidRequest(f"Unrecognized event source: {arn[:200]!r} is no ARN of {service}")
+    name, *stream = named.groups()
+    return SourceName(_KINDS[service], region, account, name, stream[0] if stream else "")
+
+
+FUNCTION: Final = ":function:"
+"""In the ARN of a function."""
+
+
+def destination_function(arn: str) -> str:
+    """The function that a destination is, without its qualifier; empty if it is none."""
+    return arn.partition(FUNCTION)[2].partition(":")[0]
+
+
+_SCHEMES: Final = {
+    "sqs": ("http", "https"),
+    "kinesis": ("http", "https"),
+}
+_OTHERS: Final = ("redis", "rediss", "nats", "tls", "amqp", "amqps")
+_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+
+
+def parse_sources(given: Sequence[str]) -> Mapping[str, str]:
+    """The URLs by name. Raises ValueError, whose message never shows a URL: it may have a password."""
+    sources: dict[str, str] = {}
+    for each in given:
+        name, equals, url = each.partition("=")
+        if not (equals and _NAME.fullmatch(name)):
+            raise ValueError(
+                "sources: each is NAME=URL, and a name has the characters a-z, A-Z, 0-9, -, _ and ."
+            )
+        if name in sources:
+            raise ValueError(f"sources: {name} is there twice")
+        schemes = _SCHEMES.get(name, _OTHERS)
+        if url.partition("://")[0] not in schemes or not url.partition("://")[2]:
+            raise ValueError(
+                f"sources: the URL of {name} begins with {' or '.join(f'{it}://' for it in schemes)}"
+            )
+        sources[name] = url
+    return sources

@@ -1,0 +1,125 @@
+"""One trigger at work in this frontend: its source, a line for each of its shards, and how it goes."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from lambent_frontend.invoker import Invoker
+from lambent_frontend.triggers.calls import Ended, call_with
+from lambent_frontend.triggers.core import queue, stream
+from lambent_frontend.triggers.core.batches import Limits
+from lambent_frontend.triggers.core.messages import Batch, Discard
+from lambent_frontend.triggers.core.pattern import parse_all
+from lambent_frontend.triggers.destinations import Destinations
+from lambent_frontend.triggers.given_up import record_of
+from lambent_frontend.triggers.lines import Line
+from lambent_frontend.triggers.sources.base import Item, QueueSource, StreamSource
+from lambent_proto.triggers import Trigger
+
+LINES_EVERY_S: Final = 5.0
+"""How often a stream is asked for its shards."""
+MOST_AT_ONCE: Final = 1000
+"""Batches at one time of a queue whose trigger sets no limit, Lambda's."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Course:
+    """How it goes, for people."""
+
+    result: str = "No records processed"
+    error: str = ""
+
+
+class Poller:
+    def __init__(
+        self,
+        trigger: Trigger,
+        source: QueueSource | StreamSource,
+        invoker: Invoker,
+        destinations: Destinations,
+        held: Callable[[], None],
+    ) -> None:
+        self.course = Course()
+        self._trigger = trigger
+        self._source = source
+        self._invoker = invoker
+        self._destinations = destinations
+        self._held = held
+        self._filters = parse_all(trigger.filters)
+        self._lines: dict[str, Line] = {}
+        self._stop = asyncio.Event()
+
+    @property
+    def records(self) -> int:
+        """Done with so far."""
+        return sum(line.done for line in self._lines.values())
+
+    async def lag(self) -> int | None:
+        return await self._source.lag()
+
+    def stop(self) -> None:
+        """No call begins any more; `run` returns when those under way are over."""
+        self._stop.set()
+        for line in self._lines.values():
+            line.stop()
+
+    async def run(self) -> None:
+        """Of an open source. Raises what the source raises, or what says that the trigger is not ours."""
+        async with asyncio.TaskGroup() as tasks:
+            while not self._stop.is_set():
+                for name in await self._names():
+                    if name not in self._lines and not self._stop.is_set():
+                        line = self._lines[name] = self._line(name)
+                        tasks.create_task(line.run())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINES_EVERY_S):
+                        await self._stop.wait()
+
+    async def _names(self) -> Sequence[str]:
+        return await self._source.lines() if isinstance(self._source, StreamSource) else [""]
+
+    def _line(self, name: str) -> Line:
+        return Line(
+            self._source,
+            name,
+            self._engine(),
+            self._filters,
+            call=self._call,
+            given_up=self._given_up,
+            held=self._held,
+        )
+
+    def _engine(self) -> queue.Queue | stream.Shard:
+        trigger, limits = self._trigger, Limits(self._trigger.batch_size, self._trigger.window_s)
+        if isinstance(self._source, QueueSource):
+            most = trigger.max_concurrency or MOST_AT_ONCE
+            return queue.Queue(queue.Rules(limits, most, self._source.deliveries))
+        return stream.Shard(
+            stream.Rules(
+                limits, trigger.parallelization, trigger.max_retries, trigger.max_age_s, trigger.bisect
+            )
+        )
+
+    async def _call(self, batch: Batch, event: bytes) -> Ended:
+        ended = await call_with(self._invoker, self._trigger, batch, event)
+        self.course.result = "PROBLEM: Function call failed" if ended.problem else "OK"
+        self.course.error = ended.problem
+        return ended
+
+    async def _given_up(self, discard: Discard, items: Sequence[Item], ended: Ended | None) -> None:
+        told = record_of(self._trigger, discard, items, ended)
+        _log.warning(
+            "records_given_up",
+            trigger=self._trigger.id,
+            condition=discard.condition,
+            records=discard.batch.ids[:100],
+            calls=discard.calls,
+        )
+        if self._trigger.on_failure:
+            self.course.error = await self._destinations.tell(self._trigger.on_failure, told)

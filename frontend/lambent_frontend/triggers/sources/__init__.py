@@ -1,0 +1,55 @@
+"""The kinds of sources. What one needs is imported when the first trigger of its kind starts."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from lambent_frontend.triggers.names import source_named
+from lambent_frontend.triggers.sources.base import QueueSource, SourceFailed, StreamSource
+from lambent_proto.triggers import Trigger
+
+
+async def source_of(
+    trigger: Trigger,
+    urls: Mapping[str, str],
+    places: Callable[[], Awaitable[Mapping[str, str]]],
+    place: Callable[[str, str], Awaitable[None]],
+) -> QueueSource | StreamSource:
+    """`urls` are those of the setting `sources`; `places` gives, and `place` keeps, how far each line is.
+
+    Raises SourceFailed if nobody says where the source is.
+    """
+    match trigger.kind:
+        case "sqs":
+            from lambent_frontend.triggers.sources.sqs import Sqs
+
+            return Sqs(trigger, urls.get("sqs", ""))
+        case "kinesis":
+            from lambent_frontend.triggers.sources.kinesis import Kinesis
+
+            return Kinesis(trigger, urls.get("kinesis", ""), await places(), place)
+        case "redis":
+            from lambent_frontend.triggers.sources.redis_streams import RedisStream
+
+            return RedisStream(trigger, _url(trigger, urls))
+        case "nats":
+            from lambent_frontend.triggers.sources.jetstream import JetStream
+
+            return JetStream(trigger, _url(trigger, urls))
+        case "rabbitmq":
+            from lambent_frontend.triggers.sources.rabbitmq import RabbitQueue
+
+            return RabbitQueue(trigger, _url(trigger, urls))
+        case _:
+            raise SourceFailed(f"this frontend knows no sources of the kind {trigger.kind!r}: is it older?")
+
+
+_SCHEMES = {"redis": ("redis", "rediss"), "nats": ("nats", "tls"), "rabbitmq": ("amqp", "amqps")}
+
+
+def _url(trigger: Trigger, urls: Mapping[str, str]) -> str:
+    name = source_named(trigger.source).name
+    url = urls.get(name, "")
+    if url.partition("://")[0] not in _SCHEMES[trigger.kind]:
+        raise SourceFailed(
+            f"the setting `sources` of the frontends has no {name}={_SCHEMES[trigger.kind][0]}://..."
+        )
+    return url

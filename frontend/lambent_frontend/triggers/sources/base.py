@@ -1,0 +1,100 @@
+"""What a poller wants of a source, whatever it is: records of its lines, and a way to be done with them.
+
+A line is what has an order of its own: a queue is one, each shard of a stream is one.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lambent_frontend.triggers.core.messages import Record
+from lambent_proto.triggers import Trigger
+
+DEFAULT_DELIVERIES: Final = 5
+"""Of queues that do not count for themselves, where the trigger does not say: what AWS advises for SQS."""
+
+
+class SourceFailed(Exception):
+    """The source cannot be used. The message says why, and whose fault it is."""
+
+
+class LineEnded(Exception):
+    """The line will never have another record, and all it had were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    record: Record
+    body: bytes
+    """The record as it stands in the event, JSON."""
+    view: Mapping[str, Any]
+    """What filters see of it."""
+
+
+class Source(ABC):
+    """Of one trigger. What fails raises SourceFailed, or what its library raises."""
+
+    def __init__(self, trigger: Trigger, url: str) -> None:
+        """`url` is where it is, empty for AWS itself."""
+        self.trigger = trigger
+        self.url = url
+
+    @abstractmethod
+    async def open(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    async def read(self, line: str, most: int) -> list[Item]:
+        """At most so many; waits a few seconds for the first. Raises LineEnded."""
+
+    @abstractmethod
+    def event(self, items: Sequence[Item]) -> bytes:
+        """What the function is called with."""
+
+    @abstractmethod
+    async def lag(self) -> int | None:
+        """Records that were not read yet; None if the source does not say."""
+
+
+class QueueSource(Source):
+    """It gives records out, and out again those that are not done with. What was read is ours for as long as
+    the source is open."""
+
+    deliveries: int | None = None
+    """After so many a record that fails is given up; None: the queue has rules of its own for that."""
+
+    @abstractmethod
+    async def done(self, ids: Sequence[str]) -> None:
+        """It need not keep these."""
+
+    @abstractmethod
+    async def give_back(self, ids: Sequence[str], pause_s: float | None) -> None:
+        """It shall give these out again, after a pause; None: after its own."""
+
+    @abstractmethod
+    async def give_up(self, ids: Sequence[str]) -> None:
+        """It shall not give these out again, as they failed too often."""
+
+
+class StreamSource(Source):
+    """It keeps its records, and is told how far all is done with."""
+
+    @abstractmethod
+    async def lines(self) -> Sequence[str]:
+        """The shards or partitions that may be read now; not those that ended and were done with."""
+
+    @abstractmethod
+    async def checkpoint(self, line: str, place: str) -> None:
+        """All of the line up to and with this record is done with."""
+
+    @abstractmethod
+    async def ended(self, line: str) -> None:
+        """The line has ended, and all of it is done with."""
+
+
+def records_event(items: Sequence[Item]) -> bytes:
+    """`{"Records": [...]}`."""
+    return b'{"Records":[' + b",".join(item.body for item in items) + b"]}"

@@ -1,0 +1,204 @@
+"""Event source mappings as AWS's clients make, see, change and delete them."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from lambent_chassis.clock import unix_s
+from tests.brokers.aws import Aws
+from tests.conformance.test_functions import ARN, create
+
+pytestmark = pytest.mark.conformance
+
+QUEUE = "arn:aws:sqs:us-east-1:000000000000:"
+STREAM = "arn:aws:kinesis:us-east-1:000000000000:stream/s"
+
+
+@pytest.fixture
+def queue(sources: Aws, name: str) -> str:
+    """A queue that is there, and this test's own."""
+    sources.client("sqs").create_queue(QueueName=name)
+    return QUEUE + name
+
+
+def in_state(aws: Any, uuid: str, state: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 20
+    while True:
+        found: dict[str, Any] = aws.get_event_source_mapping(UUID=uuid)
+        if found["State"] == state:
+            return found
+        assert time.monotonic() < deadline, found
+
+
+def test_a_mapping(aws: Any, name: str, queue: str) -> None:
+    """All that is given comes back, and it is soon enabled."""
+    create(aws, name)
+    pattern = json.dumps({"body": {"a": [1]}})
+    created = aws.create_event_source_mapping(
+        FunctionName=name,
+        EventSourceArn=queue,
+        BatchSize=20,
+        MaximumBatchingWindowInSeconds=1,
+        FilterCriteria={"Filters": [{"Pattern": pattern}]},
+        ScalingConfig={"MaximumConcurrency": 7},
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+    )
+    assert created["ResponseMetadata"]["HTTPStatusCode"] == 202
+    assert created["State"] in ("Creating", "Enabled")
+    shown = in_state(aws, created["UUID"], "Enabled")
+    assert shown["FunctionArn"] == ARN + name
+    assert shown["EventSourceArn"] == queue
+    assert (shown["BatchSize"], shown["MaximumBatchingWindowInSeconds"]) == (20, 1)
+    assert shown["FilterCriteria"] == {"Filters": [{"Pattern": pattern}]}
+    assert shown["ScalingConfig"] == {"MaximumConcurrency": 7}
+    assert shown["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert shown["LastProcessingResult"] == "No records processed"
+    assert abs(shown["LastModified"].timestamp() - unix_s()) < 60
+    assert "StartingPosition" not in shown
+    aws.delete_event_source_mapping(UUID=created["UUID"])
+
+
+def test_changing_and_deleting(aws: Any, name: str, queue: str) -> None:
+    """By way of the states that Lambda has."""
+    create(aws, name)
+    uuid = aws.create_event_source_mapping(FunctionName=name, EventSourceArn=queue, Enabled=False)["UUID"]
+    assert in_state(aws, uuid, "Disabled")["BatchSize"] == 10
+    changed = aws.update_event_source_mapping(UUID=uuid, Enabled=True, BatchSize=3)
+    assert changed["ResponseMetadata"]["HTTPStatusCode"] == 202
+    assert changed["State"] in ("Enabling", "Enabled")
+    assert in_state(aws, uuid, "Enabled")["BatchSize"] == 3
+    deleted = aws.delete_event_source_mapping(UUID=uuid)
+    assert (deleted["ResponseMetadata"]["HTTPStatusCode"], deleted["State"]) == (202, "Deleting")
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            aws.get_event_source_mapping(UUID=uuid)
+        except aws.exceptions.ResourceNotFoundException:
+            break
+        with pytest.raises((aws.exceptions.ResourceInUseException, aws.exceptions.ResourceNotFoundException)):
+            aws.update_event_source_mapping(UUID=uuid, BatchSize=1)
+        assert time.monotonic() < deadline
+    with pytest.raises(aws.exceptions.ResourceNotFoundException):
+        aws.delete_event_source_mapping(UUID=uuid)
+
+
+def test_one_for_each_function_and_source(aws: Any, name: str, queue: str) -> None:
+    create(aws, name)
+    uuid = aws.create_event_source_mapping(FunctionName=name, EventSourceArn=queue, Enabled=False)["UUID"]
+    with pytest.raises(aws.exceptions.ResourceConflictException, match=f"already exists.*{uuid}"):
+        aws.create_event_source_mapping(FunctionName=name, EventSourceArn=queue)
+    aws.publish_version(FunctionName=name)
+    aws.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    other = aws.create_event_source_mapping(FunctionName=f"{name}:live", EventSourceArn=queue, Enabled=False)
+    assert other["FunctionArn"] == f"{ARN}{name}:live"
+    with pytest.raises(aws.exceptions.ResourceNotFoundException, match="Function not found"):
+        aws.create_event_source_mapping(FunctionName="nobody", EventSourceArn=queue)
+
+
+def test_lists(aws: Any, name: str) -> None:
+    """In pages, by function and by source; also over the paginator."""
+    create(aws, name)
+    arns = [f"{QUEUE}{name}-{n}" for n in range(3)]
+    uuids = {
+        aws.create_event_source_mapping(FunctionName=name, EventSourceArn=arn, Enabled=False)["UUID"]
+        for arn in arns
+    }
+    first = aws.list_event_source_mappings(FunctionName=name, MaxItems=2)
+    assert len(first["EventSourceMappings"]) == 2
+    rest = aws.list_event_source_mappings(FunctionName=name, Marker=first["NextMarker"])
+    assert "NextMarker" not in rest
+    found = first["EventSourceMappings"] + rest["EventSourceMappings"]
+    assert {it["UUID"] for it in found} == uuids
+    [one] = aws.list_event_source_mappings(EventSourceArn=arns[1])["EventSourceMappings"]
+    assert one["EventSourceArn"] == arns[1]
+    pages = aws.get_paginator("list_event_source_mappings").paginate(FunctionName=name)
+    assert {it["UUID"] for page in pages for it in page["EventSourceMappings"]} == uuids
+    assert aws.list_event_source_mappings(FunctionName="nobody")["EventSourceMappings"] == []
+
+
+def test_streams(aws: Any, name: str) -> None:
+    """What Lambda has of them, with its defaults."""
+    create(aws, name)
+    given = {"FunctionName": name, "EventSourceArn": STREAM, "Enabled": False}
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="StartingPosition"):
+        aws.create_event_source_mapping(**given)
+    made = aws.create_event_source_mapping(
+        **given,
+        StartingPosition="AT_TIMESTAMP",
+        StartingPositionTimestamp=1_700_000_000,
+        ParallelizationFactor=2,
+        BisectBatchOnFunctionError=True,
+        MaximumRetryAttempts=3,
+        DestinationConfig={"OnFailure": {"Destination": f"{QUEUE}dead"}},
+    )
+    assert made["StartingPositionTimestamp"].timestamp() == 1_700_000_000
+    assert (made["ParallelizationFactor"], made["BisectBatchOnFunctionError"]) == (2, True)
+    assert (made["MaximumRetryAttempts"], made["MaximumRecordAgeInSeconds"]) == (3, -1)
+    assert made["BatchSize"] == 100
+    assert made["DestinationConfig"]["OnFailure"]["Destination"] == f"{QUEUE}dead"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"EventSourceArn": "arn:aws:s3:us-east-1:000000000000:b"}, "Unrecognized event source"),
+        ({"EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:a/b"}, "is no ARN of sqs"),
+        ({}, "Unrecognized event source"),
+        ({"EventSourceArn": QUEUE + "q", "BatchSize": 11}, "greater than 0 if maximum batch size"),
+        ({"EventSourceArn": QUEUE + "q.fifo", "BatchSize": 11}, "FIFO"),
+        ({"EventSourceArn": QUEUE + "q", "ScalingConfig": {"MaximumConcurrency": 1001}}, "2 to 1,000"),
+        ({"EventSourceArn": QUEUE + "q", "BisectBatchOnFunctionError": True}, "Bisect"),
+        ({"EventSourceArn": QUEUE + "q", "StartingPosition": "LATEST"}, "StartingPosition"),
+        (
+            {"EventSourceArn": QUEUE + "q", "FilterCriteria": {"Filters": [{"Pattern": '{"a": 1}'}]}},
+            "filter 1: at a: what a field may be stands in a list",
+        ),
+        (
+            {"EventSourceArn": STREAM, "StartingPosition": "LATEST", "ParallelizationFactor": 11},
+            "ParallelizationFactor is 11",
+        ),
+        (
+            {"EventSourceArn": STREAM, "StartingPosition": "LATEST", "MaximumRecordAgeInSeconds": 59},
+            "MaximumRecordAgeInSeconds is 59",
+        ),
+    ],
+)
+def test_what_is_wrong(aws: Any, once: Any, name: str, given: dict[str, Any], said: str) -> None:
+    """A clear error, and nothing is made."""
+    create(aws, name)
+    with pytest.raises(once.exceptions.InvalidParameterValueException) as error:
+        once.create_event_source_mapping(FunctionName=name, **given)
+    assert said in error.value.response["Error"]["Message"]
+    assert aws.list_event_source_mappings(FunctionName=name)["EventSourceMappings"] == []
+
+
+def test_what_is_not_mapped(once: Any, aws: Any, name: str) -> None:
+    """What is not there is refused by name."""
+    create(aws, name)
+    given = {"FunctionName": name, "EventSourceArn": STREAM, "StartingPosition": "LATEST"}
+    for more in (
+        {"TumblingWindowInSeconds": 30},
+        {"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["k:9092"]}}, "Topics": ["t"]},
+        {"KMSKeyArn": "arn:aws:kms:us-east-1:000000000000:key/k"},
+        {"DestinationConfig": {"OnSuccess": {"Destination": QUEUE + "q"}}},
+    ):
+        with pytest.raises(ClientError) as error:
+            once.create_event_source_mapping(**given, **more)
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+
+
+def test_with_the_command_line(aws: Any, cli: Callable[..., Any], name: str, queue: str) -> None:
+    create(aws, name)
+    made = cli(
+        "create-event-source-mapping", "--function-name", name, "--event-source-arn", queue, "--no-enabled"
+    )
+    listed = cli("list-event-source-mappings", "--function-name", name)
+    assert [it["UUID"] for it in listed["EventSourceMappings"]] == [made["UUID"]]
+    changed = cli("update-event-source-mapping", "--uuid", made["UUID"], "--batch-size", "5")
+    assert changed["BatchSize"] == 5
+    assert cli("get-event-source-mapping", "--uuid", made["UUID"])["BatchSize"] == 5
+    assert cli("delete-event-source-mapping", "--uuid", made["UUID"])["State"] == "Deleting"

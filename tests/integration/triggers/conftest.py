@@ -1,0 +1,238 @@
+"""Real brokers, each with what writes into it, and a function that does as the test says."""
+
+import asyncio
+import base64
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lambent_frontend.calls import Answer, Call, Counted, Explained
+from lambent_frontend.invoker import Invoker
+from lambent_frontend.triggers.destinations import Destinations
+from lambent_frontend.triggers.poller import Poller
+from lambent_frontend.triggers.rules import check, with_defaults
+from lambent_frontend.triggers.sources import source_of
+from lambent_proto.errors import LambentError
+from lambent_proto.ids import FunctionName, RequestId
+from lambent_proto.triggers import Trigger
+from tests.brokers import aws, processes
+from tests.e2e.load import eventually
+from tests.unit.scripted import AnyFunction, answer
+
+
+class Function:
+    """Takes down what it is called with. It fails of `poison`, and hangs while `hangs`."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.told: list[dict[str, Any]] = []
+        """What came for the function `destination`."""
+        self.hangs = False
+        self.counts: Counter[Counted] = Counter()
+
+    def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
+        event = json.loads(call.payload)
+        if call.definition.name == "destination":
+            self.told.append(event)
+            done(answer(b"null"))
+            return
+        self.events.append(event)
+        if not self.hangs:
+            failed = any(it.startswith("poison") for it in data(event))
+            done(answer(b'{"errorType":"E"}' if failed else b"null", failed=failed))
+
+    def taken(self, request_id: RequestId, size: int) -> None:
+        raise NotImplementedError
+
+    def under_way(self, request_id: RequestId) -> bool:
+        raise NotImplementedError
+
+    def abandon(self, request_id: RequestId) -> None:
+        pass
+
+    def explain(self, request_id: RequestId) -> Explained | None:
+        return None
+
+    @property
+    def data(self) -> list[str]:
+        return [it for event in self.events for it in data(event)]
+
+
+def data(event: dict[str, Any]) -> list[str]:
+    queues = event.get("rmqMessagesByQueue", {})
+    records = event.get("Records") or [it for group in queues.values() for it in group]
+    return [_data(it) for it in records]
+
+
+def _data(record: dict[str, Any]) -> str:
+    if "fields" in record:
+        return str(record["fields"]["data"])
+    return base64.b64decode(record["kinesis"]["data"] if "kinesis" in record else record["data"]).decode()
+
+
+@dataclass
+class Broker:
+    """One source: what a trigger says of it, where it is, and how to write into it."""
+
+    trigger: Trigger
+    urls: dict[str, str]
+    write: Callable[..., Any]
+    """Called with the texts; what it returns is awaited if that can be done."""
+    places: dict[str, str] = field(default_factory=dict)
+
+    async def send(self, *texts: str) -> None:
+        written = self.write(*texts)
+        if asyncio.iscoroutine(written):
+            await written
+
+    @asynccontextmanager
+    async def polled(self, function: Function, **settings: Any) -> AsyncIterator[Poller]:
+        """By a poller that is stopped at the end, which has to end by itself."""
+        trigger = Trigger(**{**_facts(self.trigger), **settings})
+        check(trigger)
+
+        async def places() -> dict[str, str]:
+            return dict(self.places)
+
+        async def place(line: str, at: str) -> None:
+            self.places[line] = at
+
+        source = await source_of(trigger, self.urls, places, place)
+        await source.open()
+        invoker = Invoker(AnyFunction(), function, waiting_s=10)
+        poller = Poller(trigger, source, invoker, Destinations(invoker, self.urls), lambda: None)
+        running = asyncio.create_task(poller.run())
+        try:
+            yield poller
+            poller.stop()
+            async with asyncio.timeout(20):
+                await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await source.close()
+
+
+def _facts(trigger: Trigger) -> dict[str, Any]:
+    return {name: getattr(trigger, name) for name in Trigger.__dataclass_fields__}
+
+
+def _trigger(name: str, kind: str, source: str, **facts: Any) -> Trigger:
+    made = Trigger(
+        id=name, function=FunctionName("f"), kind=kind, source=source, batch_size=0, window_s=-1.0, **facts
+    )
+    return with_defaults(made)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    await eventually(condition, "what the test waits for", within_s=25.0)
+
+
+@pytest.fixture
+def function() -> Function:
+    return Function()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with processes.redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with processes.nats(tmp_path_factory.mktemp("nats")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with processes.rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[aws.Aws]:
+    with aws.running() as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_stream(redis_url: str, name: str) -> AsyncIterator[Broker]:
+    import redis.asyncio
+
+    client = redis.asyncio.Redis.from_url(redis_url)
+
+    async def write(*texts: str) -> None:
+        for text in texts:
+            await client.xadd(name, {"data": text})
+
+    source = f"arn:aws:lambent-redis:us-east-1:000000000000:jobs/{name}"
+    yield Broker(_trigger(name, "redis", source), {"jobs": redis_url}, write)
+    await client.aclose()
+
+
+@pytest.fixture
+async def jetstream(nats_url: str, name: str) -> AsyncIterator[Broker]:
+    import nats
+
+    connection = await nats.connect(nats_url)
+    stream = connection.jetstream()
+    await stream.add_stream(name=name, subjects=[f"{name}.>"])
+
+    async def write(*texts: str) -> None:
+        for text in texts:
+            await stream.publish(f"{name}.some", text.encode())
+
+    source = f"arn:aws:lambent-nats:us-east-1:000000000000:bus/{name}"
+    yield Broker(_trigger(name, "nats", source), {"bus": nats_url}, write)
+    await connection.close()
+
+
+@pytest.fixture
+async def rabbit_queue(rabbitmq_url: str, name: str) -> AsyncIterator[Broker]:
+    import aio_pika
+
+    connection = await aio_pika.connect(rabbitmq_url)
+    channel = await connection.channel()
+    await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+
+    async def write(*texts: str) -> None:
+        for text in texts:
+            await channel.default_exchange.publish(aio_pika.Message(text.encode()), name)
+
+    source = "arn:aws:mq:us-east-1:000000000000:broker:mq:b-1"
+    yield Broker(_trigger(name, "rabbitmq", source, queue=name), {"mq": rabbitmq_url}, write)
+    await connection.close()
+
+
+@pytest.fixture
+def kinesis(aws_server: aws.Aws, name: str) -> Broker:
+    """With two shards. The key of a record is the text up to a dash."""
+    client = aws_server.client("kinesis")
+    client.create_stream(StreamName=name, ShardCount=2)
+
+    def write(*texts: str) -> None:
+        for text in texts:
+            client.put_record(StreamName=name, Data=text.encode(), PartitionKey=text.partition("-")[0])
+
+    source = f"arn:aws:kinesis:us-east-1:000000000000:stream/{name}"
+    trigger = _trigger(name, "kinesis", source, starting_position="TRIM_HORIZON")
+    return Broker(trigger, {"kinesis": aws_server.url}, write)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Of a stream or a queue that is this test's own."""
+    return "".join(it if it.isalnum() else "-" for it in request.node.name.removeprefix("test_"))[:60]
+
+
+@pytest.fixture(params=["redis_stream", "jetstream", "rabbit_queue"])
+def queue(request: pytest.FixtureRequest) -> Broker:
+    broker: Broker = request.getfixturevalue(request.param)
+    return broker

@@ -1,0 +1,111 @@
+"""Redis Streams, NATS JetStream and RabbitMQ as queues: the same of each, against the real one."""
+
+import contextlib
+import json
+
+import pytest
+
+from lambent_frontend.triggers.sources import jetstream
+from tests.integration.triggers.conftest import Broker, Function, data, until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+
+
+async def test_all_is_processed_once(queue: Broker, function: Function) -> None:
+    """Also what was there before; afterwards nothing is left for a second poller."""
+    texts = [f"t{n}" for n in range(50)]
+    await queue.send(*texts[:20])
+    async with queue.polled(function, batch_size=10) as poller:
+        await queue.send(*texts[20:])
+        await until(lambda: len(function.data) == 50)
+        await until(lambda: poller.records == 50)
+        assert await poller.lag() == 0
+    assert sorted(function.data) == sorted(texts)
+    async with queue.polled(function):
+        await queue.send("more")
+        await until(lambda: function.data[-1] == "more")
+    assert len(function.data) == 51
+
+
+async def test_poison_is_given_up_and_its_neighbours_are_not(queue: Broker, function: Function) -> None:
+    """After the deliveries that the trigger allows; the destination is told, with what it was."""
+    async with queue.polled(
+        function,
+        batch_size=4,
+        window_s=0.5,
+        max_retries=2,
+        on_failure="arn:aws:lambda:us-east-1:000000000000:function:destination",
+    ):
+        await queue.send("a", "poison", "b", "c")
+        await until(lambda: function.told)
+        good = [it for it in ("a", "b", "c") if [it] in [data(event) for event in function.events]]
+        whole = [it for event in function.events for it in data(event) if "poison" not in data(event)]
+        assert sorted(whole) == ["a", "b", "c"] or good == ["a", "b", "c"]
+        await queue.send("later")
+        await until(lambda: "later" in function.data)
+    [told] = function.told
+    assert told["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert told["requestContext"]["approximateInvokeCount"] == 3
+    assert len(told["payload"]["records"]) == 1
+    assert function.data.count("poison") == 3
+
+
+async def test_what_is_under_way_when_a_poller_dies_comes_again(
+    queue: Broker, function: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing tells the source of the end; the next poller has all of it."""
+    monkeypatch.setattr(jetstream, "OURS_S", 2.0)
+    await queue.send("one", "two")
+    function.hangs = True
+    with contextlib.suppress(ZeroDivisionError):
+        async with queue.polled(function):
+            await until(lambda: sorted(function.data) == ["one", "two"])
+            raise ZeroDivisionError
+    function.hangs, function.events = False, []
+    async with queue.polled(function) as poller:
+        await until(lambda: poller.records == 2)
+    assert sorted(set(function.data)) == ["one", "two"]
+
+
+async def test_filters(queue: Broker, function: Function) -> None:
+    """What no filter takes is done with uncalled."""
+    where = "fields" if queue.trigger.kind == "redis" else "data"
+    document = {"data": {"n": [1]}} if where == "fields" else {"n": [1]}
+    async with queue.polled(function, filters=(json.dumps({where: document}),)) as poller:
+        await queue.send('{"n": 0}', '{"n": 1}', "no JSON")
+        await until(lambda: poller.records == 3)
+    assert function.data == ['{"n": 1}']
+
+
+async def test_the_event_of_redis(redis_stream: Broker, function: Function) -> None:
+    async with redis_stream.polled(function):
+        await redis_stream.send("x")
+        await until(lambda: function.events)
+    [record] = function.events[0]["Records"]
+    assert record["fields"] == {"data": "x"}
+    assert record["messageId"].partition("-")[0].isdecimal()
+    assert (record["eventSource"], record["eventSourceARN"]) == ("lambent:redis", redis_stream.trigger.source)
+    assert record["deliveries"] == 1
+
+
+async def test_the_event_of_nats(jetstream: Broker, function: Function) -> None:
+    async with jetstream.polled(function):
+        await jetstream.send("x")
+        await until(lambda: function.events)
+    [record] = function.events[0]["Records"]
+    assert record["subject"] == f"{jetstream.trigger.id}.some"
+    assert (record["messageId"], record["data"], record["deliveries"]) == ("1", "eA==", 1)
+    assert record["eventSource"] == "lambent:nats"
+
+
+async def test_the_event_of_rabbitmq(rabbit_queue: Broker, function: Function) -> None:
+    """As Lambda's of Amazon MQ."""
+    async with rabbit_queue.polled(function):
+        await rabbit_queue.send("x")
+        await until(lambda: function.events)
+    event = function.events[0]
+    assert (event["eventSource"], event["eventSourceArn"]) == ("aws:rmq", rabbit_queue.trigger.source)
+    [record] = event["rmqMessagesByQueue"][f"{rabbit_queue.trigger.queue}::/"]
+    assert (record["data"], record["redelivered"]) == ("eA==", False)
+    assert record["basicProperties"]["bodySize"] == 1
+    assert record["basicProperties"]["deliveryMode"] == 1

@@ -1,0 +1,46 @@
+"""Who may make a trigger over HTTP: of its function, and of a function that hears of its failures."""
+
+import json
+
+import pytest
+
+from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.http.api import Api
+from lambent_frontend.http.gate import Locked
+from lambent_frontend.http.messages import Request
+from lambent_frontend.http.triggers import TriggerOperations
+from lambent_frontend.triggers.store import TriggerStore
+from lambent_frontend.triggers.triggers import Triggers
+from lambent_proto.access import AccessKey, Rule, new_access_key
+from tests.unit.scripted import Known
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
+
+
+async def status(key: AccessKey, **given: object) -> int:
+    """Nothing is reached behind the checks: no function is there, which is a 404."""
+    triggers = Triggers(TriggerStore(None), Catalogue(None, lambda *_: None))  # type: ignore[arg-type]
+    api = Api(TriggerOperations(triggers).operations(), Locked(Known(key)))
+    body = {"EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:q", **given}
+    headers = {b"authorization": f"Bearer {key.token}".encode()}
+    path = "/2015-03-31/event-source-mappings"
+    return (await api.answer(Request("POST", path, headers=headers, body=json.dumps(body).encode()))).status
+
+
+@pytest.mark.parametrize(
+    ("function", "destination", "expected"),
+    [
+        ("mine-1", "", 404),
+        (f"{ARN}mine-1:live", "", 404),
+        ("yours", "", 403),
+        (f"{ARN}yours", "", 403),
+        ("mine-1", f"{ARN}mine-2", 404),
+        ("mine-1", f"{ARN}yours", 403),
+        ("mine-1", f"{ARN}yours:live", 403),
+    ],
+)
+async def test_who_may(function: str, destination: str, expected: int) -> None:
+    rules = [Rule.parse("CreateEventSourceMapping@mine-1"), Rule.parse("InvokeFunction@mine-2")]
+    key = new_access_key(rules, "", 0.0)
+    config = {"OnFailure": {"Destination": destination}}
+    assert await status(key, FunctionName=function, DestinationConfig=config) == expected
