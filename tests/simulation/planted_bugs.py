@@ -986,7 +986,7 @@ BUGS: Final = [
         ),
         (
             "nobody is told of an event whose instance is gone",
-            "            commands.append(Lose(instance.asked_by, instance.request, reason))",
+            "            commands.append(Lose(instance.asked_by, instance.request, instance.id, reason))",
             "            pass",
             "table",
         ),

@@ -43,8 +43,9 @@ class Agent:
         self.node = node
         self._links: dict[FrontendId, Link] = {}
         self._frontends: dict[Link, FrontendId] = {}
-        self._asked: dict[RequestId, Link] = {}
-        """Over which connection an event came: its answer goes there or nowhere."""
+        self._asked: dict[tuple[RequestId, InstanceId], Link] = {}
+        """Over which connection an event came: its answer goes there or nowhere. One out of a queue may come
+        again, for another instance, while the run that its frontend has given up goes on."""
         self._streamed: dict[RequestId, InstanceId] = {}
         """Of these the parts of a streamed answer are wanted as they come."""
         self._definitions: dict[VersionKey, Definition] = {}
@@ -92,7 +93,7 @@ class Agent:
     def on_lost(self, connection: Link, fault: Exception | None) -> None:
         """What runs for it is finished, and its answer finds nobody."""
         for request, instance in self._streamed.items():
-            if self._asked.get(request) is connection:
+            if self._asked.get((request, instance)) is connection:
                 self.host.unheard(instance, request)
         frontend = self._frontends.pop(connection, None)
         if frontend is not None and self._links.get(frontend) is connection:
@@ -107,7 +108,7 @@ class Agent:
 
     def _take(self, connection: Link, event: frames.Event) -> None:
         self._event = event
-        self._asked[event.request_id] = connection
+        self._asked[event.request_id, event.instance] = connection
         if event.window:
             self._streamed[event.request_id] = event.instance
         self.feed(
@@ -123,7 +124,9 @@ class Agent:
 
     def _stream_of(self, connection: Link, request: RequestId) -> InstanceId | None:
         """Where it runs; None if it is over, or another frontend's."""
-        return self._streamed.get(request) if self._asked.get(request) is connection else None
+        instance = self._streamed.get(request)
+        asked = instance is not None and self._asked.get((request, instance)) is connection
+        return instance if asked else None
 
     # From the host of the instances
 
@@ -131,10 +134,10 @@ class Agent:
         self.feed(on.InstanceReady(instance, starting_ms, init_ms, restored))
 
     def begun(self, instance: InstanceId, request_id: RequestId, content_type: str) -> None:
-        self._send_on(frames.Begun(request_id, content_type))
+        self._send_on(instance, frames.Begun(request_id, content_type))
 
     def part(self, instance: InstanceId, request_id: RequestId, data: bytes) -> None:
-        self._send_on(frames.Part(request_id, data))
+        self._send_on(instance, frames.Part(request_id, data))
 
     def answered(
         self,
@@ -168,11 +171,11 @@ class Agent:
             case do.Deliver():
                 self._deliver(command)
             case do.Answer():
-                self._send(command.request, self._answer)
+                self._send(command.instance, self._answer)
             case do.Refuse():
-                self._send(command.request, frames.Refused(command.request, command.reason.value))
+                self._send(self._event.instance, frames.Refused(command.request, command.reason.value))
             case do.Lose():
-                self._send(command.request, frames.Lost(command.request, command.reason))
+                self._send(command.instance, frames.Lost(command.request, command.reason))
             case do.TimeOut():
                 self._time_out(command)
             case do.Start():
@@ -212,17 +215,19 @@ class Agent:
     def _time_out(self, command: do.TimeOut) -> None:
         body, tail = self.host.time_out(command.instance, command.request, command.timeout_s)
         running_ms = command.timeout_s * 1000
-        self._send(command.request, frames.Answer(command.request, True, running_ms, tail or None, body))
+        self._send(command.instance, frames.Answer(command.request, True, running_ms, tail or None, body))
 
-    def _send(self, request: RequestId, frame: frames.Frame) -> None:
-        connection = self._asked.pop(request, None)
-        streamed = self._streamed.pop(request, None) is not None
+    def _send(self, instance: InstanceId, frame: frames.Answer | frames.Refused | frames.Lost) -> None:
+        connection = self._asked.pop((frame.request_id, instance), None)
+        streamed = self._streamed.get(frame.request_id) == instance
+        if streamed:
+            del self._streamed[frame.request_id]
         if connection in self._frontends:
             encoded = frames.encode(frame)
             connection.send(_in_turn(encoded) if streamed else encoded)
 
-    def _send_on(self, frame: frames.Begun | frames.Part) -> None:
-        connection = self._asked.get(frame.request_id)
+    def _send_on(self, instance: InstanceId, frame: frames.Begun | frames.Part) -> None:
+        connection = self._asked.get((frame.request_id, instance))
         if connection in self._frontends:
             connection.send(_in_turn(frames.encode(frame)))
 

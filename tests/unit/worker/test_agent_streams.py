@@ -147,3 +147,33 @@ def test_a_call_whose_time_is_over_in_the_middle(scene: Scene) -> None:
     scene.agent.feed(on.Tick(monotonic_s() + 4))
     assert scene.one.lanes == ["large"] * 3
     assert scene.one.got[-1] == frames.Answer(R, True, 3000.0, None, TIMED_OUT)
+
+
+def test_an_event_that_is_sent_again_while_its_first_run_goes_on() -> None:
+    """As out of a queue, once its frontend has lost the worker, or was started anew: each run answers to who
+    asked for it, and the first one's to nobody."""
+    scene, again = Scene(0), InstanceId("i2")
+    scene.agent.on_lost(scene.one.link, None)
+    grant = on.GrantArrived(Epoch(1), again, DEFINITION.key, 128, LeaseNumber(1), FrontendId("other"), 0.0)
+    scene.agent.granted(DEFINITION, grant)
+    scene.agent.ready(again, 1.0, 1.0, False)
+    scene.other.got.clear()
+    scene.agent.on_frame(
+        scene.other.link, frames.Event(R, again, LeaseNumber(1), 3000, "arn", "", False, b"{}")
+    )
+    scene.agent.answered(INSTANCE, R, False, b"first", b"", 1.0)
+    assert scene.other.got == []
+    scene.agent.answered(again, R, False, b"second", b"", 1.0)
+    assert scene.other.got == [frames.Answer(R, False, 1.0, None, b"second")]
+
+
+def test_an_event_that_is_sent_again_to_where_it_runs_is_refused_there() -> None:
+    """And its answer, when it comes, is nobody's."""
+    scene = Scene(0)
+    scene.agent.on_lost(scene.one.link, None)
+    back = Connection(scene.agent, "one")
+    back_again = frames.Event(R, INSTANCE, LeaseNumber(1), 3000, "arn", "", False, b"{}")
+    scene.agent.on_frame(back.link, back_again)
+    assert back.got == [frames.Refused(R, "busy")]
+    scene.agent.answered(INSTANCE, R, False, b"late", b"", 1.0)
+    assert len(back.got) == 1

@@ -147,7 +147,7 @@ def test_an_event(history: list[on.Event], last: on.Event, expected: list[do.Com
 @pytest.mark.parametrize(
     ("history", "last", "expected"),
     [
-        pytest.param(BUSY, answered(), [do.Answer(F, R1)], id="an answer goes to who asked"),
+        pytest.param(BUSY, answered(), [do.Answer(F, R1, I1)], id="an answer goes to who asked"),
         pytest.param([*BUSY, answered()], event(R2), [do.Deliver(I1, R2)], id="then the next event may come"),
         pytest.param([*BUSY, answered()], answered(), [], id="a second answer is dropped"),
         pytest.param(BUSY, answered(R2), [], id="an answer to another event is dropped"),
@@ -172,13 +172,13 @@ def test_an_event(history: list[on.Event], last: on.Event, expected: list[do.Com
         pytest.param(
             BUSY,
             exited(on.ExitReason.KILLED),
-            [do.Lose(F, R1, "killed"), gone("killed")],
+            [do.Lose(F, R1, I1, "killed"), gone("killed")],
             id="of an instance that goes without an answer the frontend is told that there is none",
         ),
         pytest.param(
             [*BUSY, on.RegistrationLost("gone")],
             exited(on.ExitReason.KILLED),
-            [do.Lose(F, R1, FENCED), gone(FENCED), do.Retire("gone")],
+            [do.Lose(F, R1, I1, FENCED), gone(FENCED), do.Retire("gone")],
             id="also when the worker has killed it for want of a lease",
         ),
         pytest.param(
@@ -286,12 +286,12 @@ def test_a_grant(history: list[on.Event], last: on.Event, expected: list[do.Comm
         pytest.param(IDLE, fence(), [freed(2)], id="fence an idle one: free at once"),
         pytest.param(BUSY, fence(), [freed(2, busy=True)], id="fence a busy one: not yet"),
         pytest.param(
-            [*BUSY, fence()], answered(), [do.Answer(F, R1), freed(2)], id="it is free after its event"
+            [*BUSY, fence()], answered(), [do.Answer(F, R1, I1), freed(2)], id="it is free after its event"
         ),
         pytest.param(
             [*BUSY, fence(), answered(), event(R2, 3, frontend=G)],
             on.Answered(I1, R2),
-            [do.Answer(G, R2)],
+            [do.Answer(G, R2, I1)],
             id="a fence is answered once",
         ),
         pytest.param([*IDLE, fence()], fence(), [freed(2)], id="a fence said again is answered again"),
@@ -307,7 +307,7 @@ def test_a_grant(history: list[on.Event], last: on.Event, expected: list[do.Comm
         pytest.param(
             [*BUSY, evict()],
             answered(),
-            [do.Answer(F, R1), do.Kill(I1, "keep_alive")],
+            [do.Answer(F, R1, I1), do.Kill(I1, "keep_alive")],
             id="evict a busy one: killed after its event",
         ),
         pytest.param(
@@ -370,7 +370,7 @@ LOST = on.RegistrationLost("it is being stopped")
         pytest.param(
             [*BUSY, STOP, evict()],
             answered(),
-            [do.Answer(F, R1), do.Kill(I1, "keep_alive")],
+            [do.Answer(F, R1, I1), do.Kill(I1, "keep_alive")],
             id="what runs is finished",
         ),
         pytest.param(

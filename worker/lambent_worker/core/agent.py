@@ -190,7 +190,7 @@ class Agent:
             return []  # late: the event was timed out, or its instance is being stopped
         commands: list[Command] = []
         if instance.asked_by is not None:
-            commands.append(Answer(instance.asked_by, event.request))
+            commands.append(Answer(instance.asked_by, event.request, instance.id))
         return commands + self._free(instance)
 
     def _free(self, instance: Instance) -> list[Command]:
@@ -276,7 +276,7 @@ class Agent:
             reason = instance.evict or reason
         commands: list[Command] = []
         if instance.request is not None and instance.asked_by is not None:
-            commands.append(Lose(instance.asked_by, instance.request, reason))
+            commands.append(Lose(instance.asked_by, instance.request, instance.id, reason))
         commands.append(ReportGone(instance.id, reason, event.error))
         return commands + self._retire_if_empty() + self._say_bye_if_empty()
 

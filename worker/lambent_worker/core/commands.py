@@ -19,6 +19,7 @@ class Answer:
 
     frontend: FrontendId
     request: RequestId
+    instance: InstanceId
 
 
 @message
@@ -36,6 +37,7 @@ class Lose:
 
     frontend: FrontendId
     request: RequestId
+    instance: InstanceId
     reason: str
 
 

@@ -22,6 +22,9 @@ LONGEST_PAUSE_S: Final = 300.0
 WINDOW: Final = 32
 """Most events that a lane holds beside those that run."""
 
+SHARES: Final = 4
+"""Of all bytes that may be in memory one lane has such a part: one whose large events hang leaves room."""
+
 
 def pause_s(times: int) -> float:
     """After so many failures in a row, the first being 1."""
@@ -60,6 +63,8 @@ class _Lane:
     held: set[int] = field(default_factory=set)
     """Those that wait here, run, or whose end is not in the store yet: the store may tell of them again."""
     running: int = 0
+    bytes: int = 0
+    """Of those that run."""
     more_due: float = inf
     """When the store has more, due then."""
     heard: float = inf
@@ -183,7 +188,11 @@ class Lanes:
         return not lane.fetching and lane.more_due <= now and len(lane.waiting) < WINDOW // 2
 
     def _may_run(self, lane: _Lane, now: float) -> bool:
-        return bool(lane.waiting) and lane.running < lane.width and now >= lane.paused_until
+        if not lane.waiting or now < lane.paused_until:
+            return False
+        share = self._most_bytes // SHARES
+        fits = not lane.running or lane.bytes + lane.waiting[0].size <= share
+        return fits and lane.running < lane.width
 
     def _has_room(self, item: Item) -> bool:
         if self.running >= self._most_running:
@@ -193,6 +202,7 @@ class Lanes:
     def _started(self, lane: _Lane) -> Item:
         item = lane.waiting.popleft()
         lane.running += 1
+        lane.bytes += item.size
         self.running += 1
         self.bytes += item.size
         return item
@@ -214,7 +224,9 @@ class Lanes:
             self._turns.setdefault(name)
 
     def _stopped(self, name: str, item: Item) -> None:
-        self._lanes[name].running -= 1
+        lane = self._lanes[name]
+        lane.running -= 1
+        lane.bytes -= item.size
         self.running -= 1
         self.bytes -= item.size
 

@@ -97,6 +97,17 @@ def test_large_events_wait_for_room() -> None:
     assert [run.lane for run in world.step()] == ["b"]
 
 
+def test_large_events_that_hang_leave_room_to_others() -> None:
+    """However many one function has of them."""
+    world = World()
+    for _ in range(4):
+        world.put("hangs", size=120)
+    world.put("small", size=600)
+    assert sorted(run.lane for run in world.step()) == ["hangs", "hangs", "small"]
+    world.over(world.running[0])
+    assert [run.lane for run in world.step()] == ["hangs"]
+
+
 def test_in_the_order_in_which_they_are_due() -> None:
     world = World()
     later = world.put("a", due=5.0)
