@@ -4,7 +4,7 @@ import contextlib
 import tracemalloc
 
 import msgpack
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lambent_proto.frames import (
@@ -124,7 +124,7 @@ def heads(kind: int) -> st.SearchStrategy[bytes]:
     return st.lists(values, max_size=9).map(lambda rest: bytes(msgpack.packb([kind, *rest])))
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine, not of frames
 @given(
     st.lists(st.tuples(st.integers(0, 12).flatmap(heads) | st.binary(), st.binary(max_size=50)), max_size=5),
     st.booleans(),
