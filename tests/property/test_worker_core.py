@@ -163,11 +163,14 @@ class Worker(RuleBasedStateMachine):
     @rule(data=st.data())
     def answered(self, data: st.DataObject) -> None:
         instance = data.draw(st.sampled_from(sorted(self.running)))
-        request = self.running.pop(instance)
+        request = self.running[instance]
+        if self.agent.instances[instance].state is State.STOPPING:
+            assert self.feed(on.Answered(instance, request)) == [], "its caller is to hear of the loss alone"
+            return
+        del self.running[instance]
         self.feed(on.Answered(instance, request))
-        if self.agent.instances[instance].state is not State.STOPPING:
-            assert self.answers[request] == 1, "an answer was lost"
-            assert instance not in self.owed_freed, "the end of a fenced event is not told"
+        assert self.answers[request] == 1, "an answer was lost"
+        assert instance not in self.owed_freed, "the end of a fenced event is not told"
 
     @precondition(lambda self: self.asked)
     @rule(back=recent, data=st.data())
