@@ -2,12 +2,12 @@
 
 * `rate(5 minutes)`: every so many minutes, hours or days, counted from when the schedule was made.
 * `cron(0 9 ? * MON-FRI *)`: minutes, hours, days of the month, months, days of the week, years; with `,` `-`
-  `*` in each, `/` in all but days of the week, `?` for one of the two kinds of days, `L` and `W` for days of the
-  month, `L` and `#` for days of the week. Sunday is 1.
+  `*` in each, `/` in all but days of the week, `?` for one of the two kinds of days, `L` and `W` for days of
+  the month, `L` and `#` for days of the week. Sunday is 1.
 * `at(2026-12-24T18:00:00)`: once.
 
-`cron` and `at` are read on the clock of a time zone. A time which that clock leaps over in spring never comes,
-and one that it shows twice in autumn comes once, the first time: as EventBridge Scheduler has it.
+`cron` and `at` are read on the clock of a time zone. A time that it leaps over in spring never comes, and one
+that it shows twice in autumn comes once, the first time: as EventBridge Scheduler has it.
 """
 
 import re
@@ -35,8 +35,8 @@ _LAST_YEAR: Final = 2199
 """EventBridge's."""
 
 _SEARCHED_MONTHS: Final = 5
-"""The library gives up after ten steps, most of a month or a year: it has looked at this many months by then at
-the least."""
+"""The library gives up after ten steps, most of a month or a year: it has looked at this many months by then,
+at the least."""
 
 
 def parse(expression: str, time_zone: str, made_at: float) -> Next:
@@ -50,7 +50,8 @@ def parse(expression: str, time_zone: str, made_at: float) -> Next:
         return partial(_after_once, _once(match[1], zone))
     raise BadSchedule(
         f"{expression!r} is no schedule: it takes rate(5 minutes), cron(0 9 ? * MON-FRI *), which has six "
-        "fields (minutes, hours, days of the month, months, days of the week, years), or at(2026-12-24T18:00:00)"
+        "fields (minutes, hours, days of the month, months, days of the week, years), or "
+        "at(2026-12-24T18:00:00)"
     )
 
 
@@ -58,9 +59,7 @@ def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        raise BadSchedule(
-            f"{name!r} is no time zone: it takes one such as Europe/Berlin or UTC"
-        ) from error
+        raise BadSchedule(f"{name!r} is no time zone: it takes one such as Europe/Berlin or UTC") from error
 
 
 def _cron(fields: str) -> AwsCroniter:
