@@ -4,7 +4,7 @@ SEEDS ?= 20000
 SECONDS ?= 600
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench bench-placement bench-replay bench-burst soak simulate chaos
+.PHONY: setup demo test check proto bench bench-placement bench-replay bench-burst bench-queue soak simulate chaos
 
 setup: $(READY)
 
@@ -47,6 +47,10 @@ bench-replay: setup
 # A thousand calls at once of a function that has no instance: make bench-burst CALLS=200
 bench-burst: setup
 	$(BIN)/python -m loadtest.burst $(if $(CALLS),--calls $(CALLS))
+
+# A queue of asynchronous calls, filled and drained: make bench-queue EVENTS=1000000
+bench-queue: setup
+	$(BIN)/python -m loadtest.queue $(if $(EVENTS),--events $(EVENTS))
 
 # Ten thousand instances, and nothing left of them; as root.
 soak: setup

@@ -12,30 +12,46 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import grpc
 import grpc.aio
 
-from lambent.invocation_stream import InvocationStream
-from lambent.messages import Invocation, Priority, configuration_of
-from lambent.rpc import ASK_WITHIN_S, UPLOAD_WITHIN_S, answer, checked_token, pauses, with_access_key
+from lambent.answer_stream import AnswerStream
+from lambent.async_invocations import AsyncInvocations
+from lambent.invocation_stream import GRACE_S, InvocationStream
+from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
+from lambent.rpc import (
+    ASK_WITHIN_S,
+    UPLOAD_WITHIN_S,
+    answer,
+    checked_token,
+    parts_of,
+    pauses,
+    with_access_key,
+)
+from lambent.urls import FunctionUrls, Policies
 from lambent.versions import Versions
 from lambent_chassis import grpc_options
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.errors import NotReady
 from lambent_proto.status import from_rpc
 from lambent_proto.v1 import (
+    async_invocations_pb2_grpc,
     fleet_pb2,
     fleet_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
+    invoke_pb2,
     invoke_pb2_grpc,
     layers_pb2,
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    policies_pb2_grpc,
+    urls_pb2_grpc,
     versions_pb2_grpc,
 )
 
@@ -79,7 +95,12 @@ class Client:
         self._layers = layers_pb2_grpc.LayersStub(channel)
         self._limits = limits_pb2_grpc.LimitsStub(channel)
         self._fleet = fleet_pb2_grpc.FleetStub(channel)
+        self.policies = Policies(policies_pb2_grpc.PoliciesStub(channel))
+        self.urls = FunctionUrls(urls_pb2_grpc.FunctionUrlsStub(channel))
         self.versions = Versions(versions_pb2_grpc.VersionsStub(channel))
+        self.async_invocations = AsyncInvocations(
+            async_invocations_pb2_grpc.AsyncInvocationsStub(channel), self._invocations
+        )
         return self
 
     async def __aexit__(
@@ -100,6 +121,7 @@ class Client:
         priority: Priority = "normal",
         tenant: str = "",
         sticky_key: str = "",
+        idempotency_key: str = "",
     ) -> Invocation:
         """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
 
@@ -107,13 +129,20 @@ class Client:
         `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
         timeout. Of calls that wait for the same function those of a higher `priority` are served first, and
         in one class the tenants take turns. Calls with one `sticky_key` go to the instance that served it
-        last, or else to its node, where that costs no wait. Raises a LambentError.
+        last, or else to its node, where that costs no wait. Of a function's calls with one `idempotency_key`
+        the first is run, and all get its answer. `async_invocations.begin` is for what nobody waits for.
+        Raises a LambentError.
         """
         ends_at = None if timeout_s is None else monotonic_s() + timeout_s
         left_s = timeout_s
         for pause_s in (*pauses(self._retries), None):
             try:
-                return await self._stream_for_all().invoke(
+                invoke = (
+                    partial(self._invoke_once, idempotency_key)
+                    if idempotency_key
+                    else self._stream_for_all().invoke
+                )
+                return await invoke(
                     name,
                     payload,
                     tail=tail,
@@ -130,6 +159,51 @@ class Client:
                     raise
                 await asyncio.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
+
+    async def _invoke_once(
+        self,
+        idempotency_key: str,
+        name: str,
+        payload: bytes | object,
+        *,
+        timeout_s: float | None,
+        **said: Any,
+    ) -> Invocation:
+        request = invoke_pb2.InvokeRequest(idempotency_key=idempotency_key)
+        fill_request(request, name, payload, timeout_s=timeout_s, **said)
+        return invocation_of(await answer(self._invocations.Invoke(request, timeout=timeout_s)))
+
+    def invoke_with_response_stream(
+        self,
+        name: str,
+        payload: bytes | object = b"",
+        *,
+        tail: bool = False,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, object] | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
+        sticky_key: str = "",
+    ) -> AnswerStream:
+        """As `invoke`, for an answer that is taken in parts as the function writes them, 200 MB at the most.
+
+        An async context manager to be iterated, once: `AnswerStream` says how. `timeout_s` is up to the
+        answer's end.
+        """
+        request = invoke_pb2.InvokeRequest()
+        fill_request(
+            request,
+            name,
+            payload,
+            tail=tail,
+            timeout_s=timeout_s,
+            client_context=client_context,
+            priority=priority,
+            tenant=tenant,
+            sticky_key=sticky_key,
+        )
+        within_s = None if timeout_s is None else timeout_s + GRACE_S
+        return AnswerStream(self._invocations, request, within_s, self._retries)
 
     async def map(
         self,
@@ -188,10 +262,16 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        dead_letter: str | None = None,
+        role: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        publish: bool = False,
     ) -> functions_pb2.Function:
         """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win.
 
-        `require` and `prefer` are labels of nodes, each KEY=VALUE.
+        `require` and `prefer` are labels of nodes, each KEY=VALUE. `dead_letter` is where events of
+        asynchronous calls go that were given up, an ARN or a URL. With `publish` the answer is the version
+        that is made of it in the same transaction.
         """
         configuration = configuration_of(
             runtime=runtime,
@@ -208,9 +288,13 @@ class Client:
             require=require,
             prefer=prefer,
             apart=apart,
+            role=role,
+            dead_letter=dead_letter,
         )
+        if tags:
+            configuration.tags.CopyFrom(functions_pb2.TagMap(tags=tags))
         request = functions_pb2.CreateFunctionRequest(
-            name=name, zip_file=zip_file, configuration=configuration
+            name=name, zip_file=zip_file, configuration=configuration, publish=publish
         )
         return await answer(self._functions.CreateFunction(request, timeout=UPLOAD_WITHIN_S))
 
@@ -233,9 +317,19 @@ class Client:
         require: Sequence[str] | None = None,
         prefer: Sequence[str] | None = None,
         apart: bool | None = None,
+        dead_letter: str | None = None,
+        role: str | None = None,
+        add_tags: Mapping[str, str] | None = None,
+        remove_tags: Sequence[str] = (),
         revision_id: str = "",
+        publish: bool = False,
+        dry_run: bool = False,
     ) -> functions_pb2.Function:
-        """Changes what is given; with `revision_id` only if that is the current revision."""
+        """Changes what is given; with `revision_id` only if that is the current revision.
+
+        With `publish` the answer is the version that is made of it in the same transaction. A `dry_run`
+        checks all of it, answers what it would be, and changes nothing.
+        """
         configuration = configuration_of(
             runtime=runtime,
             handler=handler,
@@ -251,9 +345,18 @@ class Client:
             require=require,
             prefer=prefer,
             apart=apart,
+            role=role,
+            dead_letter=dead_letter,
         )
         request = functions_pb2.UpdateFunctionRequest(
-            name=name, zip_file=zip_file, configuration=configuration, revision_id=revision_id
+            name=name,
+            zip_file=zip_file,
+            configuration=configuration,
+            revision_id=revision_id,
+            publish=publish,
+            dry_run=dry_run,
+            add_tags=add_tags,
+            remove_tags=remove_tags,
         )
         return await answer(self._functions.UpdateFunction(request, timeout=UPLOAD_WITHIN_S))
 
@@ -262,10 +365,16 @@ class Client:
         request = functions_pb2.GetFunctionRequest(name=name, qualifier=qualifier)
         return await answer(self._functions.GetFunction(request, timeout=ASK_WITHIN_S))
 
-    async def list_functions(self) -> list[functions_pb2.Function]:
-        """All of them, by name."""
+    async def get_code(self, name: str, qualifier: str = "") -> AsyncIterator[bytes]:
+        """The ZIP of a function, in parts."""
+        request = functions_pb2.GetFunctionRequest(name=name, qualifier=qualifier)
+        async for part in parts_of(self._functions.GetCode(request, timeout=UPLOAD_WITHIN_S)):
+            yield part
+
+    async def list_functions(self, *, all_versions: bool = False) -> list[functions_pb2.Function]:
+        """All of them, by name; with `all_versions` of each also its versions, the oldest first."""
         functions: list[functions_pb2.Function] = []
-        request = functions_pb2.ListFunctionsRequest(max_items=1000)
+        request = functions_pb2.ListFunctionsRequest(max_items=1000, all_versions=all_versions)
         while True:
             page = await answer(self._functions.ListFunctions(request, timeout=ASK_WITHIN_S))
             functions += page.functions
@@ -294,6 +403,12 @@ class Client:
     async def get_layer_version(self, name: str, version: int) -> layers_pb2.LayerVersion:
         request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
         return await answer(self._layers.GetLayerVersion(request, timeout=ASK_WITHIN_S))
+
+    async def get_layer_code(self, name: str, version: int) -> AsyncIterator[bytes]:
+        """The ZIP of a layer's version, in parts."""
+        request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
+        async for part in parts_of(self._layers.GetLayerCode(request, timeout=UPLOAD_WITHIN_S)):
+            yield part
 
     async def list_layers(self) -> list[layers_pb2.LayerVersion]:
         """The newest version of each, by name."""

@@ -100,6 +100,8 @@ def configuration_of(
     require: Sequence[str] | None,
     prefer: Sequence[str] | None,
     apart: bool | None,
+    role: str | None,
+    dead_letter: str | None,
 ) -> functions_pb2.Configuration:
     """None is left as it is; the concurrency `default` goes back to the fleet's."""
     configuration = functions_pb2.Configuration(
@@ -112,6 +114,8 @@ def configuration_of(
         network=network,
         snapstart=snapstart,
         apart=apart,
+        role=role,
+        dead_letter=dead_letter,
     )
     if environment is not None:
         configuration.environment.CopyFrom(functions_pb2.Environment(variables=environment))

@@ -1,7 +1,7 @@
 """How this client calls: how long it waits for an answer, and the error that becomes of a status."""
 
 import random
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, Final, TypeVar
 
 import grpc.aio
@@ -38,7 +38,7 @@ def with_access_key(token: str) -> list[grpc.aio.ClientInterceptor]:
     """What a channel is given so that each of its calls carries the token; nothing where there is none."""
     if not token:
         return []
-    return [_Unary(token), _Logs(token), _Stream(token)]
+    return [_Unary(token), _InParts(token), _Stream(token)]
 
 
 class _Carrier:
@@ -54,7 +54,7 @@ class _Unary(_Carrier, grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(self._with(details), request)
 
 
-class _Logs(_Carrier, grpc.aio.UnaryStreamClientInterceptor):
+class _InParts(_Carrier, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         return await continuation(self._with(details), request)
 
@@ -70,3 +70,14 @@ async def answer(call: Awaitable[T]) -> T:
         return await call
     except grpc.aio.AioRpcError as error:
         raise from_rpc(error) from error
+
+
+async def parts_of(call: Any) -> AsyncIterator[bytes]:
+    """What a stream of CodePart brings. Raises LambentError."""
+    try:
+        async for part in call:
+            yield part.data
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc(error) from error
+    finally:
+        call.cancel()

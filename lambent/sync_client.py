@@ -11,16 +11,18 @@ One thread of its own runs a `Client`, so that calls of several threads share me
 import asyncio
 import atexit
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 
+from lambent.answer_stream import AnswerStream
 from lambent.client import Client
 from lambent.messages import Invocation, Priority
 from lambent_proto.errors import LostWithWorker
+from lambent_proto.v1 import invoke_pb2
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,6 +117,31 @@ class SyncClient:
     explain = _waiting_for(Client.explain)
     reasons = _waiting_for(Client.reasons)
 
+    def invoke_with_response_stream(
+        self,
+        name: str,
+        payload: bytes | object = b"",
+        *,
+        tail: bool = False,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, object] | None = None,
+        priority: Priority = "normal",
+        tenant: str = "",
+        sticky_key: str = "",
+    ) -> "SyncAnswerStream":
+        """As `Client.invoke_with_response_stream`, with plain `with` and `for`."""
+        answer = self._client.invoke_with_response_stream(
+            name,
+            payload,
+            tail=tail,
+            timeout_s=timeout_s,
+            client_context=client_context,
+            priority=priority,
+            tenant=tenant,
+            sticky_key=sticky_key,
+        )
+        return SyncAnswerStream(self, answer)
+
     def map(
         self,
         name: str,
@@ -167,6 +194,59 @@ class SyncClient:
                     return asyncio.run_coroutine_threadsafe(work, self._loop)
         work.close()
         raise RuntimeError("a SyncClient is used within its `with` block, by the process that entered it")
+
+
+class SyncAnswerStream:
+    """An `AnswerStream` without asyncio, with the same attributes."""
+
+    def __init__(self, client: SyncClient, answer: AnswerStream) -> None:
+        self._client = client
+        self._answer = answer
+
+    def __enter__(self) -> Self:
+        self._client._wait(self._answer.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client._wait(self._answer.__aexit__(None, None, None))
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (part := self._client._wait(_next_part(self._answer))) is not None:
+            yield part
+
+    @property
+    def content_type(self) -> str:
+        return self._answer.content_type
+
+    @property
+    def executed_version(self) -> str:
+        return self._answer.executed_version
+
+    @property
+    def request_id(self) -> str:
+        return self._answer.request_id
+
+    @property
+    def function_error(self) -> str:
+        return self._answer.function_error
+
+    @property
+    def error(self) -> bytes:
+        return self._answer.error
+
+    @property
+    def tail(self) -> bytes:
+        return self._answer.tail
+
+    @property
+    def explanation(self) -> invoke_pb2.Explanation:
+        return self._answer.explanation
+
+
+async def _next_part(answer: AnswerStream) -> bytes | None:
+    return await anext(answer, None)
 
 
 async def _next(answers: AsyncGenerator[Invocation, None], step: asyncio.Lock) -> Invocation | None:

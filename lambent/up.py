@@ -47,8 +47,8 @@ _MODELS: Final[dict[str, type[Settings]]] = {
 
 _OF_ONE_PART: Final = (
     "name",
+    "data",
     "packages",
-    "auth",
     "port",
     "shard",
     "data_port",
@@ -285,7 +285,8 @@ class Fleet:
             "http_port": plan.http_port,
             "auth": self.auth,
         }
-        return {"packages": str(_folder(self._data / "packages")), **where, **self.plan.frontend}
+        folders = {"packages": str(_folder(self._data / "packages")), "data": str(self._data / "frontend")}
+        return {**folders, **where, **self.plan.frontend}
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
         told = {"name": name, "etcd": self.etcd, "shards": self.plan.shards, **settings}

@@ -143,6 +143,12 @@ class _Listener:
         self.exited = hall.exited
         self.lost = hall.lost
 
+    def begun(self, instance: InstanceId, request_id: RequestId, content_type: str) -> None:
+        raise AssertionError("the answers are wanted whole")
+
+    def part(self, instance: InstanceId, request_id: RequestId, data: bytes) -> None:
+        raise AssertionError("the answers are wanted whole")
+
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
         self._hall.ready_(instance, init_ms)
 

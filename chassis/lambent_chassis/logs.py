@@ -12,7 +12,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
@@ -34,11 +34,12 @@ def configure(level: Level = "info", form: Format = "auto", **context: str) -> N
     ]
     rendering: list[Processor] = (
         [
+            _visible,
             structlog.dev.ConsoleRenderer(
                 timestamp_key="at",
                 colors=sys.stderr.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,
-            )
+            ),
         ]
         if console
         else [
@@ -54,6 +55,14 @@ def configure(level: Level = "info", form: Format = "auto", **context: str) -> N
     )
     structlog.contextvars.bind_contextvars(**context)
     _adopt_standard_logging(number, shared, rendering)
+
+
+def _visible(_: object, __: str, line: "EventDict") -> "EventDict":
+    """A console shows what cannot be printed as Python writes it: no field may begin a line of its own."""
+    for key, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            line[key] = "".join([it if it.isprintable() else ascii(it)[1:-1] for it in value])
+    return line
 
 
 def _adopt_standard_logging(level: int, shared: "list[Processor]", rendering: "list[Processor]") -> None:

@@ -30,6 +30,8 @@ class Call:
     priority: Priority = Priority.NORMAL
     tenant: str = ""
     sticky: int = NO_KEY
+    parts: "Parts | None" = None
+    """Who gets the parts of a streamed answer as they come; None: the answer is wanted whole."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,23 @@ class Answer:
     waited_for: str
     isolation: str
     """The level of the node that ran it."""
+
+
+class Begun(NamedTuple):
+    """A streamed answer, of which nothing has come yet."""
+
+    content_type: str
+    """As the runtime said it."""
+    how: Answer
+    """How it came about; its payload is empty and its running time unknown, 0."""
+
+
+class Parts(Protocol):
+    """Told of a streamed answer until the call is `done` or abandoned. Not of one that is not streamed."""
+
+    def began(self, begun: Begun) -> None: ...
+
+    def part(self, data: bytes) -> None: ...
 
 
 class Candidate(NamedTuple):
@@ -95,7 +114,7 @@ class Counted(NamedTuple):
     """What is counted of calls."""
 
     what: str
-    """`warm`, `cold`, `snapstart`, `waited`, `refused` or `outcome`."""
+    """`warm`, `cold`, `snapstart`, `waited`, `refused` or `outcome`; of asynchronous calls `attempt`."""
     reason: str
     """From the closed lists in docs/explain.md; an outcome as fleet.proto has it."""
 
@@ -108,13 +127,22 @@ class Dispatcher(Protocol):
         """Of all calls since this frontend began."""
 
     def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
-        """Calls `done` exactly once, maybe before it returns, unless the call is abandoned first."""
+        """Calls `done` exactly once, maybe before it returns, unless the call is abandoned first.
+
+        Of an answer that was begun in parts, the last is its end: without payload unless it failed.
+        """
+
+    def taken(self, request_id: RequestId, size: int) -> None:
+        """So many bytes of parts were taken: as many more may come. No effect on a call that is over."""
 
     def abandon(self, request_id: RequestId) -> None:
         """The client went away. A waiting call leaves the line; a running one finishes unheard.
 
         `done` is not called after this. A call that is over is none of its business: no effect.
         """
+
+    def under_way(self, request_id: RequestId) -> bool:
+        """Whether something of the call waits or runs, heard or not: no other may have its id meanwhile."""
 
     def explain(self, request_id: RequestId) -> Explained | None:
         """None once it is forgotten, or if it was never served here."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from lambent_chassis.clock import monotonic_s
-from lambent_frontend.calls import Answer, Call, Candidate, Counted, Explained
+from lambent_frontend.calls import Answer, Begun, Call, Candidate, Counted, Explained
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
@@ -50,8 +50,13 @@ class Workers(Protocol):
 
     levels: dict[NodeId, str]
     """The level of isolation of each that is registered."""
+    streaming: set[NodeId]
+    """Those of a release that streams answers; the others answer whole."""
 
     def send(self, node: NodeId, event: frames.Event) -> None: ...
+
+    def flow(self, node: NodeId, frame: frames.Taken | frames.Unheard) -> None:
+        """About a streamed answer. Dropped where no connection is left."""
 
     def unlink(self, node: NodeId) -> None: ...
 
@@ -68,6 +73,10 @@ class _Pending:
     isolation: str = ""
     """Of the node it was sent to, noted then: the node may be gone when it is asked for."""
     answer: frames.Answer | None = None
+    has_begun: bool = False
+    """It is streamed, and `call.parts` know."""
+    untaken: int = 0
+    """Bytes of parts that have come, and nobody has taken."""
 
 
 class _Finished(NamedTuple):
@@ -126,7 +135,18 @@ class Driver:
         self._remember(pending, "cancelled", "the caller went away")
         if pending.sent is None:
             self._over(pending)
+        else:
+            self._unhear(pending, pending.sent)
         self.feed(on.InvocationAbandoned(request_id, monotonic_s()))
+
+    def under_way(self, request_id: RequestId) -> bool:
+        return request_id in self._pending
+
+    def taken(self, request_id: RequestId, size: int) -> None:
+        pending = self._pending.get(request_id)
+        if pending is not None and pending.done is not None and pending.sent is not None:
+            pending.untaken -= size
+            self.workers.flow(pending.sent.node, frames.Taken(request_id, size))
 
     def explain(self, request_id: RequestId) -> Explained | None:
         found = self._finished.get(request_id)
@@ -182,6 +202,24 @@ class Driver:
     def concurrency_set(self, concurrency: int) -> None:
         """The fleet's."""
         self.feed(on.ConcurrencySet(concurrency))
+
+    def begun(self, begun: frames.Begun) -> None:
+        pending = self._pending.get(begun.request_id)
+        if pending is None or pending.done is None or pending.sent is None or pending.call.parts is None:
+            return
+        pending.has_begun = True
+        how = self._told(pending, pending.sent, frames.Answer(begun.request_id, False, 0.0, None, b""))
+        pending.call.parts.began(Begun(begun.content_type, how))
+
+    def part(self, part: frames.Part) -> None:
+        """Raises BadFrame for what its worker should not have sent."""
+        pending = self._pending.get(part.request_id)
+        if pending is None or pending.done is None or pending.call.parts is None:
+            return  # on its way when its caller left
+        pending.untaken += len(part.data)
+        if not pending.has_begun or pending.untaken > frames.WINDOW_BYTES + frames.MAX_AHEAD_BYTES:
+            raise frames.BadFrame(f"a PART for {part.request_id[:64]!r}, for which it had no window")
+        pending.call.parts.part(part.data)
 
     def answered(self, answer: frames.Answer) -> None:
         pending = self._pending.get(answer.request_id)
@@ -255,6 +293,7 @@ class Driver:
         pending.isolation = self.workers.levels.get(command.node, "")
         call = pending.call
         definition = call.definition
+        streams = call.parts is not None and command.node in self.workers.streaming
         self.workers.send(
             command.node,
             frames.Event(
@@ -266,6 +305,7 @@ class Driver:
                 call.client_context,
                 call.tail,
                 call.payload,
+                frames.WINDOW_BYTES if streams else 0,
             ),
         )
 
@@ -285,15 +325,23 @@ class Driver:
             self._remember(pending, _OUTCOMES[command.outcome], command.detail, refused=refused)
             outcome = error
         still_runs = command.outcome is do.Outcome.DEADLINE
+        if pending.sent is not None and command.outcome is not do.Outcome.ANSWERED:
+            self._unhear(pending, pending.sent)
         if not still_runs:
             self._over(pending, pending.answer.running_ms if pending.answer else None)
         if done is not None:
             done(outcome)
 
+    def _unhear(self, pending: _Pending, sent: do.Dispatch) -> None:
+        if pending.call.parts is not None and sent.node in self.workers.streaming:
+            self.workers.flow(sent.node, frames.Unheard(pending.call.request_id))
+
     def _answer(self, pending: _Pending, answer: frames.Answer) -> Answer:
-        sent = pending.sent
-        assert sent is not None
+        assert pending.sent is not None
         self._remember(pending, "function_error" if answer.failed else "succeeded", "", answer.running_ms)
+        return self._told(pending, pending.sent, answer)
+
+    def _told(self, pending: _Pending, sent: do.Dispatch, answer: frames.Answer) -> Answer:
         return Answer(
             answer.payload,
             answer.failed,

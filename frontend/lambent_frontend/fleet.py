@@ -1,15 +1,16 @@
 """The Fleet service: what placement's leaders, the workers and this frontend know, for people to read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 import grpc.aio
 
 from lambent_chassis import grpc_options
 from lambent_chassis.etcd import EtcdError
-from lambent_frontend.calls import Candidate, Dispatcher
+from lambent_frontend.calls import Candidate, Counted, Dispatcher
 from lambent_frontend.guard import permit_reading
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
 from lambent_frontend.wire import fill_explanation, priority_told
@@ -40,7 +41,7 @@ class Store(Protocol):
     async def delete(self, key: str) -> bool: ...
 
 
-WHATS: Final = ("warm", "cold", "snapstart", "waited", "refused", "outcome")
+WHATS: Final = ("warm", "cold", "snapstart", "waited", "refused", "outcome", "attempt")
 """What is counted by reason, in this order."""
 
 
@@ -58,7 +59,10 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
         store: Store,
         *,
         connect: Connect = connect_plain,
+        attempts: Mapping[Counted, int] = MappingProxyType({}),
     ) -> None:
+        """`attempts` are those of asynchronous calls, counted as they end."""
+        self._attempts = attempts
         self._leaders = leaders
         self._dispatcher = dispatcher
         self._frontend = frontend
@@ -146,9 +150,10 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     async def CountReasons(
         self, request: fleet_pb2.CountReasonsRequest, context: Context
     ) -> fleet_pb2.CountReasonsResponse:
-        counted = sorted(self._dispatcher.counts.items(), key=lambda it: (WHATS.index(it[0].what), -it[1]))
-        counts = (fleet_pb2.ReasonCount(what=it.what, reason=it.reason, count=n) for it, n in counted)
-        return fleet_pb2.CountReasonsResponse(counts=counts, frontend=self._frontend)
+        counts = {**self._dispatcher.counts, **self._attempts}
+        counted = sorted(counts.items(), key=lambda it: (WHATS.index(it[0].what), -it[1]))
+        told = (fleet_pb2.ReasonCount(what=it.what, reason=it.reason, count=n) for it, n in counted)
+        return fleet_pb2.CountReasonsResponse(counts=told, frontend=self._frontend)
 
     @errors_as_status
     async def GetShadow(

@@ -2,16 +2,27 @@
 
 import base64
 import uuid
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any, Final
 
 from lambent_chassis import clock
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.limits import Limits
+from lambent_frontend.numbering import numbered
 from lambent_frontend.packages import Packages
-from lambent_frontend.registry import Registry, Stored
-from lambent_frontend.rules import check_name, check_whole, checked_changes, named_layers, page_size
+from lambent_frontend.registry import LastNumber, Publication, Registry, Stored
+from lambent_frontend.rules import (
+    check_name,
+    check_whole,
+    checked_changes,
+    checked_tags,
+    named_layers,
+    page_size,
+)
 from lambent_proto.definition import Definition
 from lambent_proto.errors import (
     FunctionExists,
@@ -35,7 +46,10 @@ class Functions:
         packages: Packages,
         layers: LayerCatalogue,
         limits: Limits,
+        check_destination: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`check_destination` raises InvalidRequest for what no dead letters go to."""
+        self._check_destination = check_destination
         self._limits = limits
         self._catalogue = catalogue
         self._registry = registry
@@ -58,50 +72,77 @@ class Functions:
         check_whole(definition)
         await self._limits.check(definition)
         await self._packages.put(request.zip_file, definition.code_sha256)
-        if not await self._registry.create(definition):
-            raise _taken(name)
-        return described(definition)
+        for _ in range(_ATTEMPTS):
+            publication = None
+            if request.publish:
+                last = await self._registry.last_number(name)
+                publication = Publication(numbered(definition, None, last.number + 1, clock.unix_s()), last)
+            if await self._registry.create(definition, publication):
+                return described(publication.version if publication else definition)
+            if await self._registry.read(name) is not None:
+                raise _taken(name)
+        raise _contended(name)
 
-    async def update_function(
-        self, request: functions_pb2.UpdateFunctionRequest, *, dry_run: bool = False
-    ) -> functions_pb2.Function:
-        """What it is afterwards. A `dry_run` checks all of it and changes nothing."""
+    async def update_function(self, request: functions_pb2.UpdateFunctionRequest) -> functions_pb2.Function:
+        """What it is afterwards, or the version that was published."""
         name = FunctionName(request.name)
         changes = await self._changes(request.configuration)
-        stored = await self._stored(name, request.revision_id)
+        await self._stored(name, request.revision_id)
         if request.zip_file:
             changes |= asdict(await self._packages.check(request.zip_file))
         for _ in range(_ATTEMPTS):
-            definition = changed(stored.definition, changes)
+            last = await self._registry.last_number(name) if request.publish else None
+            stored = await self._stored(name, request.revision_id)
+            definition = changed(stored.definition, changes | _retagged(stored.definition, request))
             check_whole(definition)
             if definition.concurrency != stored.definition.concurrency:
                 await self._limits.check(definition)
-            if dry_run:
+            if request.dry_run:
                 return described(definition)
             if request.zip_file:
                 await self._packages.put(request.zip_file, definition.code_sha256)
-            if definition == stored.definition or await self._registry.replace(
-                definition, stored.mod_revision
-            ):
-                return described(definition)
-            stored = await self._stored(name, request.revision_id)
+            if (now := await self._changed(stored, definition, last)) is not None:
+                return described(now)
         raise _contended(name)
 
+    async def _changed(
+        self, stored: Stored, definition: Definition, last: LastNumber | None
+    ) -> Definition | None:
+        """The definition, or the version that it is published as after `last`.
+
+        None, and nothing is written, if somebody changed the function since. What is the same is not written.
+        """
+        version, publication = definition, None
+        if last is not None:
+            newest = (await self._registry.parts(definition.name)).newest()
+            version = numbered(definition, newest, last.number + 1, clock.unix_s())
+            publication = Publication(version, last) if version != newest else None
+        if definition == stored.definition and publication is None:
+            return version
+        done = await self._registry.replace(definition, stored.mod_revision, publication)
+        return version if done else None
+
     async def get_function(self, request: functions_pb2.GetFunctionRequest) -> functions_pb2.Function:
+        return described(self._shown(request))
+
+    async def get_code(self, request: functions_pb2.GetFunctionRequest) -> AsyncIterator[bytes]:
+        return await self._packages.whole(self._shown(request).code_sha256)
+
+    def _shown(self, request: functions_pb2.GetFunctionRequest) -> Definition:
         definition = self._catalogue.shown(FunctionName(request.name), request.qualifier)
         if definition is None:
             raise _unknown(f"{request.name}:{request.qualifier}" if request.qualifier else request.name)
-        return described(definition)
+        return definition
 
     async def list_functions(
         self, request: functions_pb2.ListFunctionsRequest
     ) -> functions_pb2.ListFunctionsResponse:
         count = page_size(request.max_items)
-        names = [name for name in self._catalogue.names() if name > request.marker]
-        page = [self._catalogue.get(name) for name in names[:count]]
+        listed = _each_version if request.all_versions else _each
+        page = list(islice(listed(self._catalogue, request.marker), count + 1))
         return functions_pb2.ListFunctionsResponse(
-            functions=[described(definition) for definition in page if definition],
-            next_marker=names[count - 1] if len(names) > count else "",
+            functions=[described(definition) for _, definition in page[:count]],
+            next_marker=page[count - 1][0] if len(page) > count else "",
         )
 
     async def delete_function(
@@ -127,10 +168,33 @@ class Functions:
     async def _changes(self, configuration: functions_pb2.Configuration) -> dict[str, Any]:
         """What the configuration sets of a Definition."""
         changes = checked_changes(configuration)
+        if dead_letter := changes.get("dead_letter"):
+            self._check_destination(dead_letter)
         if configuration.HasField("layers"):
             named = named_layers(configuration.layers.versions)
             changes["layers"] = tuple([(await self._layers.get(*layer)).layer for layer in named])
         return changes
+
+
+def _each(catalogue: Catalogue, marker: str) -> Iterator[tuple[str, Definition]]:
+    """Behind the marker, each with its own."""
+    names = catalogue.names()
+    for name in islice(names, bisect_right(names, marker), None):
+        if definition := catalogue.get(name):
+            yield name, definition
+
+
+def _each_version(catalogue: Catalogue, marker: str) -> Iterator[tuple[str, Definition]]:
+    """The same with `NAME:NUMBER` for markers, 0 for `$LATEST`. Raises InvalidRequest."""
+    last, colon, number = marker.partition(":")
+    if marker and not (colon and number.isascii() and number.isdecimal() and len(number) <= 18):
+        raise InvalidRequest(f"the marker {marker[:80]!r} is none that was given")
+    names = catalogue.names()
+    for name in islice(names, bisect_left(names, last), None):
+        after = int(number) if name == last else -1
+        for each, definition in catalogue.deployed(name).numbered():
+            if each > after:
+                yield f"{name}:{each}", definition
 
 
 def changed(before: Definition, changes: dict[str, Any]) -> Definition:
@@ -144,6 +208,14 @@ def changed(before: Definition, changes: dict[str, Any]) -> Definition:
     if after != replace(before, concurrency=after.concurrency, tags=after.tags):
         after = replace(after, revision=uuid.uuid4().hex)
     return replace(after, modified_at=clock.unix_s())
+
+
+def _retagged(before: Definition, request: functions_pb2.UpdateFunctionRequest) -> dict[str, Any]:
+    """Tags that come and go beside those that others add and take at the same time."""
+    if not (request.add_tags or request.remove_tags):
+        return {}
+    kept = {key: value for key, value in before.tags.items() if key not in request.remove_tags}
+    return {"tags": checked_tags(kept | dict(request.add_tags))}
 
 
 def described(definition: Definition) -> functions_pb2.Function:
@@ -176,6 +248,7 @@ def described(definition: Definition) -> functions_pb2.Function:
         require=definition.require,
         prefer=definition.prefer,
         apart=definition.apart,
+        dead_letter=definition.dead_letter,
         role=definition.role,
         tags=definition.tags,
     )

@@ -16,13 +16,12 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
+from lambent_frontend.needs import Need, creating, sending_to, updating
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Need = tuple[str, str]
-"""An action, and the resource that it is about."""
 Method = Callable[[Any, Context], Coroutine[Any, Any, Any]]
 
 _log = structlog.get_logger()
@@ -76,29 +75,21 @@ def _of_none(action: str) -> Callable[[Any], Iterable[Need]]:
     return lambda request: [(action, "")]
 
 
-def _creating(request: Any) -> Iterable[Need]:
-    yield "CreateFunction", request.name
-    if request.configuration.HasField("concurrency"):
-        yield "PutFunctionConcurrency", request.name
-
-
-def _updating(request: Any) -> Iterable[Need]:
-    """A request may change both code and configuration, which are two actions at Lambda, and a third one."""
-    changed = {field.name for field, _ in request.configuration.ListFields()}
-    if request.zip_file:
-        yield "UpdateFunctionCode", request.name
-    if "concurrency" in changed:
-        yield "PutFunctionConcurrency", request.name
-    if changed - {"concurrency"} or not (request.zip_file or changed):
-        yield "UpdateFunctionConfiguration", request.name
+def _configuring(action: str) -> Callable[[Any], Iterable[Need]]:
+    return lambda request: [
+        (action, _function(request.function_name)),
+        *sending_to(request.settings.on_success, request.settings.on_failure),
+    ]
 
 
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Invoke": lambda _: (),  # permit_invocation, for each invocation of a stream as well
     "InvokeStream": lambda _: (),
-    "CreateFunction": _creating,
-    "UpdateFunction": _updating,
+    "InvokeWithResponseStream": lambda _: (),
+    "CreateFunction": creating,
+    "UpdateFunction": updating,
     "GetFunction": _of_named("GetFunction"),
+    "GetCode": _of_named("GetFunction"),
     "ListFunctions": _of_none("ListFunctions"),
     "DeleteFunction": _of_named("DeleteFunction"),
     "PublishVersion": _of_function("PublishVersion"),
@@ -113,11 +104,29 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "GetProvisioned": _of_function("GetProvisionedConcurrencyConfig"),
     "ListProvisioned": _of_function("ListProvisionedConcurrencyConfigs"),
     "DeleteProvisioned": _of_function("DeleteProvisionedConcurrencyConfig"),
+    "AddPermission": _of_function("AddPermission"),
+    "GetPolicy": _of_function("GetPolicy"),
+    "RemovePermission": _of_function("RemovePermission"),
+    "CreateFunctionUrl": _of_function("CreateFunctionUrlConfig"),
+    "GetFunctionUrl": _of_function("GetFunctionUrlConfig"),
+    "UpdateFunctionUrl": _of_function("UpdateFunctionUrlConfig"),
+    "ListFunctionUrls": _of_function("ListFunctionUrlConfigs"),
+    "DeleteFunctionUrl": _of_function("DeleteFunctionUrlConfig"),
     "PublishLayerVersion": _of_layer("PublishLayerVersion"),
     "GetLayerVersion": _of_layer("GetLayerVersion"),
+    "GetLayerCode": _of_layer("GetLayerVersion"),
     "ListLayers": _of_none("ListLayers"),
     "ListLayerVersions": _of_layer("ListLayerVersions"),
     "DeleteLayerVersion": _of_layer("DeleteLayerVersion"),
+    "GetAsyncInvocation": _of_function("GetAsyncInvocation"),
+    "ListAsyncInvocations": _of_function("ListAsyncInvocations"),
+    "CancelAsyncInvocation": _of_function("CancelAsyncInvocation"),
+    "RedriveAsyncInvocation": _of_function("RedriveAsyncInvocation"),
+    "PutEventInvokeConfig": _configuring("PutFunctionEventInvokeConfig"),
+    "UpdateEventInvokeConfig": _configuring("UpdateFunctionEventInvokeConfig"),
+    "GetEventInvokeConfig": _of_function("GetFunctionEventInvokeConfig"),
+    "DeleteEventInvokeConfig": _of_function("DeleteFunctionEventInvokeConfig"),
+    "ListEventInvokeConfigs": _of_function("ListFunctionEventInvokeConfigs"),
     "GetConcurrency": _of_none("GetAccountSettings"),
     "SetConcurrency": _of_none("SetConcurrency"),
     "ListInstances": _of_function("ListInstances"),
@@ -133,7 +142,7 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
 MAX_LOGGED: Final = 160
 """Characters of a resource in the log, more than any has: who has no key may send a name of megabytes."""
 
-_INVOKES: Final = frozenset({"Invoke", "InvokeStream"})
+_INVOKES: Final = frozenset({"Invoke", "InvokeStream", "InvokeWithResponseStream"})
 _READS: Final = ("Get", "List", "Explain", "Count", "Read")
 
 
@@ -189,6 +198,8 @@ def _noting(method: Method, needs: Callable[[Any], Iterable[Need]]) -> Method:
         finally:
             caller = _CALLER.get()
             for action, resource in needs(request):
+                if action == INVOKE or action.startswith(_READS):  # what is attached is not changed
+                    continue
                 _log.info(
                     "audit",
                     action=action,

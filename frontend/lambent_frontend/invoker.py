@@ -3,6 +3,7 @@
 import asyncio
 
 from lambent_frontend.calls import Answer, Call, Dispatcher
+from lambent_frontend.streamed import StreamedAnswer
 from lambent_frontend.wire import Definitions, call_of
 from lambent_proto.errors import LambentError, NotReady
 from lambent_proto.ids import RequestId
@@ -29,6 +30,10 @@ class Invoker:
         if self._stopping:
             raise NotReady("the frontend is being stopped and did not take the call", request_id)
         return call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
+
+    def streamed(self, call: Call) -> StreamedAnswer:
+        """The same for who takes the answer in parts, as they come: what it returns says how it is used."""
+        return StreamedAnswer(call, self.dispatcher)
 
     async def run(self, call: Call) -> Answer:
         """Raises whatever LambentError it ends with; who is cancelled abandons it."""

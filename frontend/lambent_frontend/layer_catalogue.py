@@ -4,19 +4,18 @@ A layer's number only grows, over deletes too, so that `NAME:VERSION` never mean
 the transaction that writes the version.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from lambent_chassis.etcd import (
     Compare,
     Delete,
     EtcdError,
-    EtcdUnavailable,
     KeyValue,
     Put,
     Snapshot,
-    TransactionResult,
 )
+from lambent_frontend import commits
 from lambent_proto import keys
 from lambent_proto.definition import PublishedLayer
 from lambent_proto.errors import NotReady, UnknownLayer
@@ -25,20 +24,14 @@ _ATTEMPTS: Final = 10
 """How often a version tries for the next number because somebody else took the one before it."""
 
 
-class Store(Protocol):
+class Store(commits.Store, Protocol):
     """What is needed of `lambent_chassis.etcd.Etcd`."""
-
-    async def get(self, key: str) -> KeyValue | None: ...
 
     async def get_prefix(self, prefix: str) -> Snapshot: ...
 
-    async def transaction(
-        self, compare: Sequence[Compare], success: Sequence[Put | Delete]
-    ) -> TransactionResult: ...
-
 
 class LayerCatalogue:
-    """Every method raises NotReady when etcd does not answer, and says whether anything was changed."""
+    """Every method raises NotReady when etcd does not answer; those that change anything also Unconfirmed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -64,7 +57,7 @@ class LayerCatalogue:
             published = numbered(number)
             fence = Compare.mod_revision(counter, last.mod_revision) if last else Compare.absent(counter)
             version = Put(keys.layer_version(name, number), published.encode())
-            if await self._written(fence, [Put(counter, b"%d" % number), version], version):
+            if await self._written(name, fence, version, Put(counter, b"%d" % number)):
                 return published
         raise NotReady(f"others publish layer {name!r} over and over: nothing was changed, try again")
 
@@ -72,9 +65,8 @@ class LayerCatalogue:
         """Raises UnknownLayer."""
         stored = await self._version(name, version)
         # A version is never written twice: if the fence does not hold, somebody else has deleted it.
-        await self._written(
-            Compare.mod_revision(stored.key, stored.mod_revision), [Delete(stored.key)], Delete(stored.key)
-        )
+        fence = Compare.mod_revision(stored.key, stored.mod_revision)
+        await self._written(name, fence, Delete(stored.key))
 
     async def _version(self, name: str, version: int) -> KeyValue:
         stored = await self._get(keys.layer_version(name, version))
@@ -96,26 +88,6 @@ class LayerCatalogue:
         published = [PublishedLayer.decode(item.value) for item in snapshot.items]
         return sorted(published, key=lambda it: (it.layer.name, -it.layer.version))
 
-    async def _written(self, fence: Compare, changes: Sequence[Put | Delete], telling: Put | Delete) -> bool:
-        """False, and nothing is written, if the fence does not hold.
-
-        `telling` is the change that shows afterwards whether all were made, when etcd's answer is lost.
-        """
-        try:
-            return (await self._store.transaction([fence], changes)).succeeded
-        except EtcdUnavailable as error:
-            if not error.unknown:
-                raise NotReady(f"the metadata store does not answer, nothing was changed: {error}") from error
-            if await self._shows(telling):
-                return True
-            raise NotReady(
-                f"whether the layer was changed is not known: look before deciding ({error})"
-            ) from error
-        except EtcdError as error:
-            raise NotReady(f"the metadata store refuses the change: {error}") from error
-
-    async def _shows(self, change: Put | Delete) -> bool:
-        found = await self._get(change.key)
-        return (
-            found is None if isinstance(change, Delete) else found is not None and found.value == change.value
-        )
+    async def _written(self, name: str, fence: Compare, *changes: Put | Delete) -> bool:
+        """False, and nothing is written, if the fence does not hold."""
+        return await commits.commit(self._store, [fence], changes, f"the layer {name!r}") is not None

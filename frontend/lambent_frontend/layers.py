@@ -1,7 +1,7 @@
 """Layers: checks, then the package store, then etcd. Bad input changes nothing."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict
 from itertools import groupby
 
@@ -41,6 +41,11 @@ class Layers:
     async def get_layer_version(self, request: layers_pb2.GetLayerVersionRequest) -> layers_pb2.LayerVersion:
         check_layer_name(request.name)
         return described(await self._catalogue.get(request.name, request.version))
+
+    async def get_layer_code(self, request: layers_pb2.GetLayerVersionRequest) -> AsyncIterator[bytes]:
+        check_layer_name(request.name)
+        published = await self._catalogue.get(request.name, request.version)
+        return await self._packages.whole(published.layer.code_sha256)
 
     async def list_layers(self, request: layers_pb2.ListLayersRequest) -> layers_pb2.ListLayersResponse:
         count = page_size(request.max_items)

@@ -5,25 +5,15 @@ count is exact all the same: placement gives the pool what the reservations leav
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
-from lambent_chassis.etcd import Etcd, EtcdError, KeyValue, Snapshot
+from lambent_chassis.etcd import Compare, Etcd, EtcdError, KeyValue, Put, Snapshot
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.commits import Store, commit
 from lambent_proto import concurrency, keys
 from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest, NotReady
 from lambent_proto.ids import FunctionName
 from lambent_proto.v1 import limits_pb2
-
-
-class Store(Protocol):
-    """What is needed of `lambent_chassis.etcd.Etcd`."""
-
-    async def get(self, key: str) -> KeyValue | None: ...
-
-    async def put_if_not_exists(self, key: str, value: bytes) -> bool: ...
-
-    async def replace(self, key: str, value: bytes, mod_revision: int) -> bool: ...
 
 
 async def follow_concurrency(etcd: Etcd, told: Callable[[int], None]) -> None:
@@ -82,28 +72,25 @@ class Limits:
                 f"functions reserve {reserved}, and of {wanted} at least {least} must be left to the others: "
                 "lower their reservations first"
             )
-        try:
-            changed = await self._change(concurrency.encode(wanted))
-        except EtcdError as error:
-            raise NotReady(f"whether it was changed is not known, look before deciding: {error}") from error
-        if not changed:
+        found = await self._get()
+        key = keys.CONCURRENCY
+        fence = Compare.mod_revision(key, found.mod_revision) if found else Compare.absent(key)
+        # By compare and swap: a change that was held up must not undo a later one.
+        change = Put(key, concurrency.encode(wanted))
+        if await commit(self._store, [fence], [change], "the fleet's concurrency") is None:
             raise NotReady(
                 "the concurrency was changed by somebody else meanwhile: look at it and decide again"
             )
         return self._described(wanted)
 
-    async def _change(self, value: bytes) -> bool:
-        """By compare and swap: a change that was held up must not undo a later one."""
-        found = await self._store.get(keys.CONCURRENCY)
-        if found is None:
-            return await self._store.put_if_not_exists(keys.CONCURRENCY, value)
-        return await self._store.replace(keys.CONCURRENCY, value, found.mod_revision)
-
-    async def _concurrency(self) -> int:
+    async def _get(self) -> KeyValue | None:
         try:
-            found = await self._store.get(keys.CONCURRENCY)
+            return await self._store.get(keys.CONCURRENCY)
         except EtcdError as error:
             raise NotReady(f"the metadata store does not answer: {error}") from error
+
+    async def _concurrency(self) -> int:
+        found = await self._get()
         return concurrency.decode(found.value) if found else concurrency.DEFAULT
 
     async def check_provisioned(
@@ -146,7 +133,10 @@ class Limits:
 
     def _described(self, fleet: int) -> limits_pb2.FleetConcurrency:
         reserved = self._reserved()
+        functions = [it for it in map(self._catalogue.get, self._catalogue.names()) if it]
         return limits_pb2.FleetConcurrency(
+            functions=len(functions),
+            code_size=sum(it.code_size for it in functions),
             concurrency=fleet,
             reserved=reserved,
             unreserved=max(0, fleet - reserved),

@@ -2,22 +2,32 @@
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from lambent_chassis import clock
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_frontend.access import AccessKeys
+from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.calling import Calling
+from lambent_frontend.calls import Counted
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
+from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
 from lambent_frontend.http.api import Api
+from lambent_frontend.http.doors import Doors
+from lambent_frontend.http.downloads import Downloads, shared_secret
 from lambent_frontend.http.gate import Locked, Open
 from lambent_frontend.http.operations import operations
 from lambent_frontend.http.server import HttpServer
+from lambent_frontend.http.url_door import UrlDoor
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
@@ -25,13 +35,31 @@ from lambent_frontend.limits import Limits, follow_concurrency
 from lambent_frontend.packages import Packages
 from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
+from lambent_frontend.policies import Policies
+from lambent_frontend.queue.adapters import adapters
+from lambent_frontend.queue.destinations import Destinations, parse_sources
+from lambent_frontend.queue.once import Once
+from lambent_frontend.queue.queue import Queue
+from lambent_frontend.queue.rules import Rules
+from lambent_frontend.queue.runner import Runner
+from lambent_frontend.queue.sqlite import SqliteStore
+from lambent_frontend.queue.store import Store
 from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.services import (
+    AsyncInvocationsService,
+    FunctionsService,
+    FunctionUrlsService,
+    LayersService,
+    LimitsService,
+    PoliciesService,
+    VersionsService,
+)
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
+from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
 from lambent_proto import keys, shards
@@ -53,6 +81,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     drivers = [_driver(settings) for _ in range(settings.shards)]
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
+    store = _store(settings)
     async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
@@ -76,12 +105,25 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layer_catalogue = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
-        fleet = Fleet(lambda: [it.leader for it in placements], dispatcher, frontend, etcd)
-        functions = Functions(catalogue, registry, packages, layer_catalogue, limits)
+        sources = parse_sources(settings.sources)
+        destinations = Destinations(adapters(sources), _allowed(settings), sources)
+        invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
+        attempts: Counter[Counted] = Counter()
+        queue = None
+        if store is not None:
+            queue = _queue(store, invoker, catalogue, destinations, attempts, settings)
+            destinations.put_record = queue.put_record
+        fleet = Fleet(lambda: [it.leader for it in placements], dispatcher, frontend, etcd, attempts=attempts)
+        functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
-        invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
-        invocations = Invocations(invoker)
+        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base)
+        urls = FunctionUrls(catalogue, registry, hosts.address)
+        once = None if store is None else Once(store, invoker)
+        calling = Calling(invoker, queue, once, frontend)
+        async_invocations = AsyncInvocations(queue)
+        event_invokes = EventInvokes(catalogue, registry, destinations.check)
+        invocations = Invocations(calling)
         server = PublicServer(
             invocations,
             FunctionsService(functions),
@@ -89,21 +131,93 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             LayersService(layers),
             fleet,
             LimitsService(limits),
+            PoliciesService(policies),
+            FunctionUrlsService(urls),
+            AsyncInvocationsService(async_invocations, event_invokes),
             Guard(access_keys),
         )
-        there = operations(invoker, catalogue, functions, versions, layers, limits)
-        http = HttpServer(Api(there, Open() if access_keys is None else Locked(access_keys)))
+        downloads = Downloads(packages, await shared_secret(etcd))
+        there = operations(
+            calling,
+            functions,
+            versions,
+            layers,
+            limits,
+            policies,
+            urls,
+            async_invocations,
+            event_invokes,
+            downloads.location,
+        )
+        gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
+        api = Api(there, gate, downloads)
+        http = HttpServer(Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts))
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
+        hosts.listening(http_port)
         try:
             await server.set_ready(True)
             started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
+            if queue is not None:
+                background.append(tasks.create_task(queue.run()))
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
             invocations.take_no_more()
+            if queue is not None:
+                queue.take_no_more()
             await server.set_ready(False)
             await asyncio.sleep(REFUSING_S)
-            await asyncio.gather(server.stop(STOP_GRACE_S), http.stop(STOP_GRACE_S))
+            await asyncio.gather(
+                server.stop(STOP_GRACE_S),
+                http.stop(STOP_GRACE_S),
+                *([queue.stop(STOP_GRACE_S)] if queue is not None else []),
+            )
+            await destinations.close()
+            if store is not None:
+                await store.close()
+
+
+def _store(settings: FrontendSettings) -> SqliteStore | None:
+    """Raises CannotOpen."""
+    if settings.data is None:
+        return None
+    bounds = settings.queue_mb * 1_000_000, settings.queue_spare_mb * 1_000_000
+    return SqliteStore.open(settings.data, most_bytes=bounds[0], spare_bytes=bounds[1])
+
+
+def _allowed(settings: FrontendSettings) -> Sequence[str]:
+    """What records may be sent to."""
+    if settings.destinations is not None:
+        return settings.destinations
+    return () if settings.auth else ("*",)
+
+
+def _queue(
+    store: Store,
+    invoker: Invoker,
+    catalogue: Catalogue,
+    destinations: Destinations,
+    attempts: Counter[Counted],
+    settings: FrontendSettings,
+) -> Queue:
+    runner = Runner(
+        store,
+        invoker,
+        catalogue,
+        Rules(catalogue),
+        destinations.deliver,
+        attempts,
+        now=clock.unix_s,
+        most_in_lane=settings.queue_concurrency,
+    )
+    return Queue(
+        store,
+        invoker,
+        runner,
+        now=clock.unix_s,
+        results_s=settings.queue_results_s,
+        given_up_s=settings.queue_dead_s,
+    )
 
 
 def _driver(settings: FrontendSettings) -> Driver:

@@ -2,18 +2,23 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from obstore.exceptions import BaseError
 
 from lambent_chassis.zipcheck import BrokenZip, check_zip
 from lambent_frontend.rules import check_zip_size
-from lambent_proto.errors import BrokenPackage, NotReady
+from lambent_proto.errors import BrokenPackage, Internal, NotReady
 from lambent_proto.keys import package_name
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+
+PART_BYTES: Final = 1_000_000
+"""How much of a ZIP that is read is in memory at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,45 @@ class Packages:
                 f"the package store does not take the package, nothing was changed: {error}"
             ) from error
 
+    async def read(self, sha256: str) -> tuple[int, AsyncIterator[bytes]] | None:
+        """Size and parts of a ZIP; None if it is not there. Raises NotReady when the store does not answer.
+
+        The iterator raises it as well.
+        """
+        name = package_name(sha256)
+        try:
+            size = int((await self._store.head_async(name))["size"])
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise _silent(error) from error
+        return size, self._parts(name, size)
+
+    async def whole(self, sha256: str) -> AsyncIterator[bytes]:
+        """Its parts. Raises Internal if it is not there, and NotReady as `read`."""
+        found = await self.read(sha256)
+        if found is None:
+            raise Internal(f"the package store has no package {sha256}, which is in use")
+        return found[1]
+
+    async def _parts(self, name: str, size: int) -> AsyncIterator[bytes]:
+        for start in range(0, size, PART_BYTES):
+            end = min(start + PART_BYTES, size)
+            try:
+                part = bytes(await self._store.get_range_async(name, start=start, end=end))
+            except (BaseError, OSError) as error:
+                raise _silent(error) from error
+            if len(part) < end - start:
+                raise _silent(f"{name} has become shorter")
+            yield part
+
     async def _holds(self, name: str, size: int) -> bool:
         try:
             meta = await self._store.head_async(name)
         except FileNotFoundError:
             return False
         return meta["size"] == size
+
+
+def _silent(error: object) -> NotReady:
+    return NotReady(f"the package store does not give the package: {error}")

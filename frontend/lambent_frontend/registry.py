@@ -1,9 +1,9 @@
-"""The only writer of functions, versions, aliases and what is kept ready: each change is one transaction.
+"""The only writer of functions, versions, aliases and what goes with them: each change is one transaction.
 
 Changes are decided on what etcd says, not on the view, and are fenced by what was read: whoever comes second
 is told, and nothing is half written. A change that names a version writes it once more, unchanged, so that it
-and the version's deletion cannot both succeed. Every method raises NotReady when etcd does not answer, and
-says whether anything was changed.
+and the version's deletion cannot both succeed. Every method raises NotReady when etcd does not answer; those
+that change something Unconfirmed as well, as `commits` does.
 """
 
 from collections.abc import Sequence
@@ -14,30 +14,24 @@ from lambent_chassis.etcd import (
     Compare,
     Delete,
     EtcdError,
-    EtcdUnavailable,
     KeyValue,
     Put,
     Snapshot,
-    TransactionResult,
 )
+from lambent_frontend import commits
 from lambent_frontend.catalogue import Catalogue
 from lambent_proto import keys
 from lambent_proto.definition import Definition
 from lambent_proto.errors import NotReady
+from lambent_proto.event_invoke import EventInvoke
 from lambent_proto.ids import FunctionName
 from lambent_proto.versions import Alias, decode_provisioned, encode_provisioned
 
 
-class Store(Protocol):
+class Store(commits.Store, Protocol):
     """What is needed of `lambent_chassis.etcd.Etcd`."""
 
-    async def get(self, key: str) -> KeyValue | None: ...
-
     async def get_prefix(self, prefix: str) -> Snapshot: ...
-
-    async def transaction(
-        self, compare: Sequence[Compare], success: Sequence[Put | Delete]
-    ) -> TransactionResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +50,14 @@ class LastNumber:
     known: KeyValue | None
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A version that is to be written, under the number after `last`."""
+
+    version: Definition
+    last: LastNumber
+
+
 @dataclass(slots=True)
 class Parts:
     """What belongs to a function beside `$LATEST`, as etcd has it."""
@@ -63,6 +65,7 @@ class Parts:
     versions: dict[str, KeyValue] = field(default_factory=dict)
     aliases: dict[str, KeyValue] = field(default_factory=dict)
     provisioned: dict[str, KeyValue] = field(default_factory=dict)
+    event_invoke: dict[str, KeyValue] = field(default_factory=dict)
 
     def alias(self, name: str) -> Alias | None:
         return Alias.decode(self.aliases[name].value) if name in self.aliases else None
@@ -73,6 +76,17 @@ class Parts:
 
     def counts(self) -> dict[str, int]:
         return {name: decode_provisioned(it.value) for name, it in self.provisioned.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A policy or a URL, as etcd has it, with what it is of: a function, a version or an alias."""
+
+    key: str
+    known: KeyValue | None
+    """None if there is none."""
+    owners: tuple[KeyValue, ...]
+    """The function, and the version or alias: it goes with them."""
 
 
 class Registry:
@@ -95,21 +109,32 @@ class Registry:
         parts = Parts()
         for item in items:
             key = keys.of_function_key(item.key)
-            kinds = {"version": parts.versions, "alias": parts.aliases, "provisioned": parts.provisioned}
+            kinds = {
+                "version": parts.versions,
+                "alias": parts.aliases,
+                "provisioned": parts.provisioned,
+                "event-invoke": parts.event_invoke,
+            }
             kinds.get(key.kind, {})[key.name] = item
         return parts
 
     # Functions
 
-    async def create(self, definition: Definition) -> bool:
-        """False, and nothing is written, if the name is taken."""
+    async def create(self, definition: Definition, publication: Publication | None = None) -> bool:
+        """With its first version, if there is one. False, and nothing is written, if the name is taken."""
         key = keys.function(definition.name)
-        return await self._write([Compare.absent(key)], [Put(key, definition.encode())])
+        return await self._write([Compare.absent(key)], [Put(key, definition.encode())], publication)
 
-    async def replace(self, definition: Definition, mod_revision: int) -> bool:
-        """False, and nothing is written, if it was changed since `mod_revision`."""
+    async def replace(
+        self, definition: Definition, mod_revision: int, publication: Publication | None = None
+    ) -> bool:
+        """With a version, if there is one.
+
+        False, and nothing is written, if it was changed since `mod_revision`, or the number was given.
+        """
         key = keys.function(definition.name)
-        return await self._write([Compare.mod_revision(key, mod_revision)], [Put(key, definition.encode())])
+        fence = Compare.mod_revision(key, mod_revision)
+        return await self._write([fence], [Put(key, definition.encode())], publication)
 
     async def delete(self, stored: Stored) -> bool:
         """With its versions and aliases. False, and nothing is deleted, if it was changed since."""
@@ -125,24 +150,15 @@ class Registry:
         found = await self._get(keys.version_number(name))
         return LastNumber(int(found.value), found) if found else LastNumber(0, None)
 
-    async def publish(self, stored: Stored, published: Definition, last: LastNumber) -> bool:
-        """Under the number after `last`.
-
-        False, and nothing is written, if another one was given since, or `$LATEST` was changed.
-        """
-        name, number = stored.definition.name, published.version
-        counter = keys.version_number(name)
-        fences = [
-            Compare.mod_revision(keys.function(name), stored.mod_revision),
-            _unchanged(counter, last.known),
-        ]
-        version = Put(keys.version(name, number), published.encode())
-        return await self._write(fences, [version, Put(counter, number.encode())])
+    async def publish(self, stored: Stored, publication: Publication) -> bool:
+        """False, and nothing is written, if another number was given since, or `$LATEST` was changed."""
+        key = keys.function(stored.definition.name)
+        return await self._write([Compare.mod_revision(key, stored.mod_revision)], [], publication)
 
     async def delete_version(self, name: FunctionName, number: str, parts: Parts) -> bool:
-        """With what is ready of it. False, and nothing is deleted, if something refers to it by now."""
+        """With what goes with it. False, and nothing is deleted, if something refers to it by now."""
         version = parts.versions[number]
-        changes = [Delete(version.key), Delete(keys.provisioned(name, number))]
+        changes = [Delete(version.key), *_with(name, number)]
         return await self._write([Compare.mod_revision(version.key, version.mod_revision)], changes)
 
     # Aliases, and what is ready
@@ -161,9 +177,9 @@ class Registry:
         return await self._write(fences, [Put(key, alias.encode()), *touched])
 
     async def delete_alias(self, name: FunctionName, alias: str, parts: Parts) -> bool:
-        """With what is ready for it. False, and nothing is deleted, if it was changed since `parts`."""
+        """With what goes with it. False, and nothing is deleted, if it was changed since `parts`."""
         known = parts.aliases[alias]
-        changes = [Delete(known.key), Delete(keys.provisioned(name, alias))]
+        changes = [Delete(known.key), *_with(name, alias)]
         return await self._write([_same(known)], changes)
 
     async def put_provisioned(self, stored: Stored, qualifier: str, count: int, parts: Parts) -> bool:
@@ -188,6 +204,49 @@ class Registry:
         """False, and nothing is deleted, if it was changed since."""
         return await self._write([_same(known)], [Delete(known.key)])
 
+    # Policies and URLs
+
+    async def beside(self, name: FunctionName, qualifier: str, key: str) -> Beside | None:
+        """What this key holds of a function, or of the version or alias that `qualifier` names.
+
+        None if there is no such function, version or alias.
+        """
+        if "/" in name:
+            return None
+        owners = [await self._get(keys.function(name))]
+        if qualifier:
+            owned = keys.version if qualifier.isdecimal() else keys.alias
+            owners.append(await self._get(owned(name, qualifier)))
+        there = tuple(owner for owner in owners if owner is not None)
+        return Beside(key, await self._get(key), there) if len(there) == len(owners) else None
+
+    async def put_beside(self, beside: Beside, value: bytes) -> bool:
+        """False, and nothing is written, if it was changed since, or what it is of has gone."""
+        return await self._write(_fences(beside), [Put(beside.key, value)])
+
+    async def delete_beside(self, beside: Beside) -> bool:
+        """False, and nothing is deleted, if it was changed since."""
+        return await self._write(_fences(beside), [Delete(beside.key)])
+
+    async def put_event_invoke(
+        self, stored: Stored, qualifier: str, value: EventInvoke, parts: Parts
+    ) -> bool:
+        """False, and nothing is written, if it, or what it is for, was changed since `parts`."""
+        name = stored.definition.name
+        key = keys.event_invoke(name, qualifier)
+        of = parts.versions.get(qualifier) or parts.aliases.get(qualifier)
+        again = [of] if of else []
+        fences = [
+            Compare.mod_revision(keys.function(name), stored.mod_revision),
+            _unchanged(key, parts.event_invoke.get(qualifier)),
+            *map(_same, again),
+        ]
+        return await self._write(fences, [Put(key, value.encode()), *(Put(it.key, it.value) for it in again)])
+
+    async def delete_event_invoke(self, known: KeyValue) -> bool:
+        """False, and nothing is deleted, if it was changed since."""
+        return await self._write([_same(known)], [Delete(known.key)])
+
     # One way to write
 
     async def _get(self, key: str) -> KeyValue | None:
@@ -196,34 +255,41 @@ class Registry:
         except EtcdError as error:
             raise NotReady(f"the metadata store does not answer: {error}") from error
 
-    async def _write(self, fences: Sequence[Compare], changes: Sequence[Put | Delete]) -> bool:
-        """The first of the changes shows afterwards whether all were made, when etcd's answer is lost."""
-        try:
-            result = await self._store.transaction(fences, changes)
-            done, revision = result.succeeded, result.revision
-        except EtcdUnavailable as error:
-            if not error.unknown:
-                raise NotReady(f"the metadata store does not answer, nothing was changed: {error}") from error
-            done, revision = True, await self._look(changes[0], error)
-        except EtcdError as error:
-            raise NotReady(f"the metadata store refuses the change: {error}") from error
-        if done:
-            await self._catalogue.until_seen(revision)
-        return done
-
-    async def _look(self, change: Put | Delete, lost: EtcdUnavailable) -> int:
-        """The answer was lost: was the change made? What is written is never written twice the same."""
-        stored = await self._get(change.key)
-        if isinstance(change, Put) and stored is not None and stored.value == change.value:
-            return stored.mod_revision
-        if isinstance(change, Delete) and stored is None:
-            return 0
-        name = keys.of_function_key(change.key).function
-        raise NotReady(f"whether {name!r} was changed is not known: read it again before deciding ({lost})")
+    async def _write(
+        self,
+        fences: Sequence[Compare],
+        changes: Sequence[Put | Delete],
+        publication: Publication | None = None,
+    ) -> bool:
+        """The first of the changes is one that shows whether all were made: what it writes is new."""
+        if publication is not None:
+            version, last = publication.version, publication.last
+            counter = keys.version_number(version.name)
+            fences = [*fences, _unchanged(counter, last.known)]
+            put = Put(keys.version(version.name, version.version), version.encode())
+            changes = [put, Put(counter, version.version.encode()), *changes]
+        name = keys.of_function_key(changes[0].key).function
+        revision = await commits.commit(self._store, fences, changes, f"function {name!r}")
+        if revision is None:
+            return False
+        await self._catalogue.until_seen(revision)
+        return True
 
 
 def _same(known: KeyValue) -> Compare:
     return Compare.mod_revision(known.key, known.mod_revision)
+
+
+def _with(name: FunctionName, qualifier: str) -> list[Delete]:
+    """What goes with a version or an alias."""
+    parts = keys.provisioned, keys.policy, keys.url, keys.event_invoke
+    return [Delete(key(name, qualifier)) for key in parts]
+
+
+def _fences(beside: Beside) -> list[Compare]:
+    """An owner that was changed is the same still; one that was made anew is another."""
+    same = [Compare.create_revision(owner.key, owner.create_revision) for owner in beside.owners]
+    return [_unchanged(beside.key, beside.known), *same]
 
 
 def _unchanged(key: str, known: KeyValue | None) -> Compare:

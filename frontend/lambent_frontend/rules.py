@@ -56,8 +56,11 @@ RESERVED: Final = frozenset(
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,64}")
 _ALIAS: Final = re.compile(r"(?!\d+$)[a-zA-Z0-9-_]{1,128}")
-_LAYER_NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,140}")
-_LAYER: Final = re.compile(r"(?:arn:[^:\s]+:lambda:[^:\s]*:[^:\s]*:layer:)?([a-zA-Z0-9-_]{1,140}):(\d{1,9})")
+LAYER_NAME: Final = r"[a-zA-Z0-9-_]{1,140}"
+ARN: Final = r"arn:aws[a-zA-Z0-9-]*:lambda:[a-z0-9-]+:\d{12}:"
+"""How each ARN begins; region and account may be any, as a fleet has neither."""
+LAYER_VERSION: Final = rf"({LAYER_NAME}):(\d{{1,9}})"
+_LAYER: Final = re.compile(rf"(?:{ARN}layer:)?{LAYER_VERSION}")
 _RUNTIME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _HANDLER: Final = re.compile(r"\S+")
 _VARIABLE: Final = re.compile(r"[a-zA-Z]([a-zA-Z0-9_])+")
@@ -93,7 +96,7 @@ def checked_weights(version: str, weights: Mapping[str, float]) -> dict[str, flo
 
 
 def check_layer_name(name: str) -> None:
-    if not _LAYER_NAME.fullmatch(name):
+    if not re.fullmatch(LAYER_NAME, name):
         raise InvalidRequest(
             f"the layer's name {name[:160]!r} is not 1 to 140 of the characters a-z, A-Z, 0-9, - and _"
         )
@@ -137,6 +140,12 @@ def named_layers(versions: Sequence[str]) -> list[tuple[str, int]]:
     return list(named.items())
 
 
+def layer_name(version: str) -> str:
+    """Of one that a configuration names; what names none is its own name, and is refused elsewhere."""
+    match = _LAYER.fullmatch(version)
+    return match[1] if match else version[:200]
+
+
 def check_whole(definition: Definition) -> None:
     """What no field shows alone: that code and layers are not too large together, and what fits together."""
     layers = sum(layer.unzipped_size for layer in definition.layers)
@@ -164,7 +173,7 @@ def checked_changes(configuration: functions_pb2.Configuration) -> dict[str, Any
     if configuration.HasField("prefer"):
         changes["prefer"] = _labels("prefer", configuration.prefer.labels)
     if configuration.HasField("tags"):
-        changes["tags"] = _tags(dict(configuration.tags.tags))
+        changes["tags"] = checked_tags(dict(configuration.tags.tags))
     if configuration.HasField("concurrency"):
         changes["concurrency"] = _concurrency(configuration.concurrency)
     return changes
@@ -249,7 +258,7 @@ def _role(role: str) -> str:
     return role
 
 
-def _tags(tags: dict[str, str]) -> dict[str, str]:
+def checked_tags(tags: dict[str, str]) -> dict[str, str]:
     if len(tags) > MAX_TAGS:
         raise InvalidRequest(f"there are {len(tags)} tags, {MAX_TAGS} are allowed")
     for key, value in tags.items():
@@ -280,4 +289,5 @@ _SCALARS: Final[dict[Any, Any]] = {
     "snapstart": bool,
     "apart": bool,
     "role": _role,
+    "dead_letter": str,
 }

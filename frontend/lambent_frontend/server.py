@@ -9,6 +9,8 @@ from grpc_reflection.v1alpha import reflection
 from lambent_chassis import grpc_options
 from lambent_frontend.guard import Guard
 from lambent_proto.v1 import (
+    async_invocations_pb2,
+    async_invocations_pb2_grpc,
     fleet_pb2,
     fleet_pb2_grpc,
     functions_pb2,
@@ -19,6 +21,10 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    policies_pb2,
+    policies_pb2_grpc,
+    urls_pb2,
+    urls_pb2_grpc,
     versions_pb2,
     versions_pb2_grpc,
 )
@@ -32,6 +38,9 @@ SERVICES: Final = tuple(
         (layers_pb2, "Layers"),
         (fleet_pb2, "Fleet"),
         (limits_pb2, "Limits"),
+        (policies_pb2, "Policies"),
+        (urls_pb2, "FunctionUrls"),
+        (async_invocations_pb2, "AsyncInvocations"),
     )
 )
 
@@ -50,6 +59,9 @@ class PublicServer:
         layers: layers_pb2_grpc.LayersServicer,
         fleet: fleet_pb2_grpc.FleetServicer,
         limits: limits_pb2_grpc.LimitsServicer,
+        policies: policies_pb2_grpc.PoliciesServicer,
+        urls: urls_pb2_grpc.FunctionUrlsServicer,
+        async_invocations: async_invocations_pb2_grpc.AsyncInvocationsServicer,
         guard: Guard,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
@@ -60,6 +72,14 @@ class PublicServer:
             (layers_pb2_grpc.add_LayersServicer_to_server, layers, layers_pb2, "Layers"),
             (fleet_pb2_grpc.add_FleetServicer_to_server, fleet, fleet_pb2, "Fleet"),
             (limits_pb2_grpc.add_LimitsServicer_to_server, limits, limits_pb2, "Limits"),
+            (policies_pb2_grpc.add_PoliciesServicer_to_server, policies, policies_pb2, "Policies"),
+            (urls_pb2_grpc.add_FunctionUrlsServicer_to_server, urls, urls_pb2, "FunctionUrls"),
+            (
+                async_invocations_pb2_grpc.add_AsyncInvocationsServicer_to_server,
+                async_invocations,
+                async_invocations_pb2,
+                "AsyncInvocations",
+            ),
         ):
             add(guard.over(servicer, file.DESCRIPTOR.services_by_name[name]), self._server)
         self._health = health.aio.HealthServicer()

@@ -4,12 +4,12 @@ from typing import Any
 
 import grpc.aio
 
+from lambent_frontend.calling import Calling
 from lambent_frontend.calls import Call
 from lambent_frontend.guard import permit_invocation
-from lambent_frontend.invoker import Invoker
 from lambent_frontend.stream import InvocationStream
-from lambent_frontend.wire import fill_response, new_request_id
-from lambent_proto.errors import LambentError
+from lambent_frontend.wire import begun_message, ended_message, fill_response, new_request_id
+from lambent_proto.errors import InvalidRequest, LambentError
 from lambent_proto.ids import RequestId
 from lambent_proto.status import REQUEST_ID_KEY, abort
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
@@ -18,8 +18,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Invocations(invoke_pb2_grpc.InvocationsServicer):
-    def __init__(self, invoker: Invoker) -> None:
-        self._invoker = invoker
+    def __init__(self, calling: Calling) -> None:
+        self._calling = calling
+        self._invoker = calling.invoker
         self._stopping = False
         self._streams: set[InvocationStream] = set()
 
@@ -37,23 +38,50 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         request_id = new_request_id()
         remaining_s = context.time_remaining()
         try:
-            call = self._checked(request, request_id, remaining_s)
-            answer = await self._invoker.run(call)
+            permit_invocation(request.function_name)
+            called = await self._calling.call(request, request_id, remaining_s)
         except LambentError as error:
             error.request_id = request_id
             await abort(context, error)
-        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        context.set_trailing_metadata(((REQUEST_ID_KEY, called.request_id),))
         response = invoke_pb2.InvokeResponse()
-        fill_response(response, call, answer)
+        if called.answer is not None:
+            fill_response(response, called.call, called.answer)
+        elif request.invocation_type == invoke_pb2.INVOCATION_TYPE_EVENT:
+            response.taken_by = self._calling.frontend
+        response.executed_version = called.call.definition.version
+        response.request_id = called.request_id
         return response
 
     def _checked(
         self, request: invoke_pb2.InvokeRequest, request_id: RequestId, remaining_s: float | None = None
     ) -> Call:
+        """Of a stream."""
         permit_invocation(request.function_name)
+        if request.invocation_type or request.idempotency_key:
+            raise InvalidRequest(
+                "a stream takes neither invocation types nor idempotency keys: send this with Invoke",
+                request_id,
+            )
         return self._invoker.checked(request, request_id, remaining_s)
 
     # grpc.aio also takes a coroutine that reads and writes by itself, which the generated types do not know.
+    async def InvokeWithResponseStream(  # type: ignore[override]
+        self, request: invoke_pb2.InvokeRequest, context: Context
+    ) -> None:
+        request_id = new_request_id()
+        try:
+            call = self._checked(request, request_id, context.time_remaining())
+            async with self._invoker.streamed(call) as answer:
+                await context.write(begun_message(answer))
+                async for part in answer:
+                    await context.write(invoke_pb2.InvokeWithResponseStreamResponse(part=part))
+                await context.write(ended_message(answer))
+        except LambentError as error:
+            error.request_id = request_id
+            await abort(context, error)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+
     async def InvokeStream(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
         stream = InvocationStream(context, self._invoker.dispatcher, self._checked)
         self._streams.add(stream)

@@ -1,27 +1,43 @@
 """The gRPC services in front of what does the work: requests in, answers or a status out, and nothing
 else."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
 
+from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.event_invokes import EventInvokes
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.policies import Policies
 from lambent_frontend.versions import Versions
 from lambent_proto.status import errors_as_status
 from lambent_proto.v1 import (
+    async_invocations_pb2,
+    async_invocations_pb2_grpc,
     functions_pb2,
     functions_pb2_grpc,
     layers_pb2,
     layers_pb2_grpc,
     limits_pb2,
     limits_pb2_grpc,
+    policies_pb2,
+    policies_pb2_grpc,
+    urls_pb2,
+    urls_pb2_grpc,
     versions_pb2,
     versions_pb2_grpc,
 )
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+async def _write(parts: AsyncIterator[bytes], context: Context) -> None:
+    async for part in parts:
+        await context.write(functions_pb2.CodePart(data=part))
 
 
 class FunctionsService(functions_pb2_grpc.FunctionsServicer):
@@ -45,6 +61,11 @@ class FunctionsService(functions_pb2_grpc.FunctionsServicer):
         self, request: functions_pb2.GetFunctionRequest, context: Context
     ) -> functions_pb2.Function:
         return await self._functions.get_function(request)
+
+    # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
+    @errors_as_status
+    async def GetCode(self, request: functions_pb2.GetFunctionRequest, context: Context) -> None:  # type: ignore[override]
+        await _write(await self._functions.get_code(request), context)
 
     @errors_as_status
     async def ListFunctions(
@@ -151,6 +172,10 @@ class LayersService(layers_pb2_grpc.LayersServicer):
         return await self._layers.get_layer_version(request)
 
     @errors_as_status
+    async def GetLayerCode(self, request: layers_pb2.GetLayerVersionRequest, context: Context) -> None:  # type: ignore[override]
+        await _write(await self._layers.get_layer_code(request), context)
+
+    @errors_as_status
     async def ListLayers(
         self, request: layers_pb2.ListLayersRequest, context: Context
     ) -> layers_pb2.ListLayersResponse:
@@ -184,3 +209,121 @@ class LimitsService(limits_pb2_grpc.LimitsServicer):
         self, request: limits_pb2.SetConcurrencyRequest, context: Context
     ) -> limits_pb2.FleetConcurrency:
         return await self._limits.set_concurrency(request)
+
+
+class PoliciesService(policies_pb2_grpc.PoliciesServicer):
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+
+    @errors_as_status
+    async def AddPermission(
+        self, request: policies_pb2.AddPermissionRequest, context: Context
+    ) -> policies_pb2.AddPermissionResponse:
+        return await self._policies.add_permission(request)
+
+    @errors_as_status
+    async def GetPolicy(
+        self, request: policies_pb2.GetPolicyRequest, context: Context
+    ) -> policies_pb2.GetPolicyResponse:
+        return await self._policies.get_policy(request)
+
+    @errors_as_status
+    async def RemovePermission(
+        self, request: policies_pb2.RemovePermissionRequest, context: Context
+    ) -> policies_pb2.RemovePermissionResponse:
+        return await self._policies.remove_permission(request)
+
+
+class FunctionUrlsService(urls_pb2_grpc.FunctionUrlsServicer):
+    def __init__(self, urls: FunctionUrls) -> None:
+        self._urls = urls
+
+    @errors_as_status
+    async def CreateFunctionUrl(
+        self, request: urls_pb2.CreateFunctionUrlRequest, context: Context
+    ) -> urls_pb2.FunctionUrl:
+        return await self._urls.create(request)
+
+    @errors_as_status
+    async def GetFunctionUrl(
+        self, request: urls_pb2.GetFunctionUrlRequest, context: Context
+    ) -> urls_pb2.FunctionUrl:
+        return await self._urls.get(request)
+
+    @errors_as_status
+    async def UpdateFunctionUrl(
+        self, request: urls_pb2.UpdateFunctionUrlRequest, context: Context
+    ) -> urls_pb2.FunctionUrl:
+        return await self._urls.update(request)
+
+    @errors_as_status
+    async def ListFunctionUrls(
+        self, request: urls_pb2.ListFunctionUrlsRequest, context: Context
+    ) -> urls_pb2.ListFunctionUrlsResponse:
+        return await self._urls.list_urls(request)
+
+    @errors_as_status
+    async def DeleteFunctionUrl(
+        self, request: urls_pb2.DeleteFunctionUrlRequest, context: Context
+    ) -> urls_pb2.DeleteFunctionUrlResponse:
+        return await self._urls.delete(request)
+
+
+class AsyncInvocationsService(async_invocations_pb2_grpc.AsyncInvocationsServicer):
+    def __init__(self, invocations: AsyncInvocations, configs: EventInvokes) -> None:
+        self._invocations = invocations
+        self._configs = configs
+
+    @errors_as_status
+    async def GetAsyncInvocation(
+        self, request: async_invocations_pb2.GetAsyncInvocationRequest, context: Context
+    ) -> async_invocations_pb2.AsyncInvocation:
+        return await self._invocations.get(request)
+
+    @errors_as_status
+    async def ListAsyncInvocations(
+        self, request: async_invocations_pb2.ListAsyncInvocationsRequest, context: Context
+    ) -> async_invocations_pb2.ListAsyncInvocationsResponse:
+        return await self._invocations.list(request)
+
+    @errors_as_status
+    async def CancelAsyncInvocation(
+        self, request: async_invocations_pb2.CancelAsyncInvocationRequest, context: Context
+    ) -> async_invocations_pb2.AsyncInvocation:
+        return await self._invocations.cancel(request)
+
+    @errors_as_status
+    async def RedriveAsyncInvocation(
+        self, request: async_invocations_pb2.RedriveAsyncInvocationRequest, context: Context
+    ) -> async_invocations_pb2.AsyncInvocation:
+        return await self._invocations.redrive(request)
+
+    @errors_as_status
+    async def PutEventInvokeConfig(
+        self, request: async_invocations_pb2.PutEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.EventInvokeConfig:
+        return await self._configs.put(request)
+
+    @errors_as_status
+    async def UpdateEventInvokeConfig(
+        self, request: async_invocations_pb2.UpdateEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.EventInvokeConfig:
+        return await self._configs.update(request)
+
+    @errors_as_status
+    async def GetEventInvokeConfig(
+        self, request: async_invocations_pb2.GetEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.EventInvokeConfig:
+        return await self._configs.get(request)
+
+    @errors_as_status
+    async def DeleteEventInvokeConfig(
+        self, request: async_invocations_pb2.DeleteEventInvokeConfigRequest, context: Context
+    ) -> async_invocations_pb2.DeleteEventInvokeConfigResponse:
+        return await self._configs.delete(request)
+
+    @errors_as_status
+    async def ListEventInvokeConfigs(
+        self, request: async_invocations_pb2.ListEventInvokeConfigsRequest, context: Context
+    ) -> async_invocations_pb2.ListEventInvokeConfigsResponse:
+        return await self._configs.list(request)

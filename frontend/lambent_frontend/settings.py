@@ -4,9 +4,11 @@ import ipaddress
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from lambent_chassis.settings import Port, Settings
+from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_frontend.queue.destinations import parse_sources
+from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
 
 LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -29,8 +31,14 @@ class FrontendSettings(Settings):
     http_host: str = "127.0.0.1"
     http_port: Port = 9000
     """For Lambda's HTTP API."""
+    url_base: str = ""
+    """What all function URLs have in common, without their ids: docs/urls.md. Empty: this machine, at
+    `http_port`."""
     auth: bool = True
     """Whether callers are asked for an access key. Without it whoever reaches the port may do everything."""
+    http_names: CommaSeparated = Field(default_factory=list)
+    """Names by which it may be asked for over HTTP where `auth` is off, beside addresses, `localhost` and
+    names without a dot: a web page could give any other this machine's address."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
@@ -47,10 +55,40 @@ class FrontendSettings(Settings):
     """Longest wait for an instance where the caller sets no deadline."""
     linger_s: float = Field(default=0.1, ge=0)
     """How long an idle instance's lease is kept for the next call before it is given back."""
+    data: Path | None = None
+    """Folder of its own, for the queue of asynchronous calls. None: it takes none."""
+    queue_mb: int = Field(default=10_000, ge=1)
+    """What the queue may grow to; what there is no room for is refused."""
+    queue_spare_mb: int = Field(default=64, ge=1)
+    """Left free on the queue's disk, so that what was taken can end."""
+    queue_concurrency: int = Field(default=100, ge=1)
+    """Most asynchronous calls of one function that run, or stand in line, at one time."""
+    queue_results_s: float = Field(default=3600.0, gt=0)
+    """How long it is known what became of an asynchronous call, and what an idempotency key stands for."""
+    queue_dead_s: float = Field(default=14 * 86_400.0, gt=0)
+    """The same of a call that was given up, with its event."""
+    sources: CommaSeparated = Field(default_factory=list)
+    """Where brokers are that records go to, `NAME=URL` each, the same for all frontends: docs/async.md."""
+    destinations: CommaSeparated | None = None
+    """Patterns, as of file names, of what the records of asynchronous calls may be sent to, such as
+    `https://hooks.example.com/*`. None: anything where nobody is asked for an access key, else nothing but
+    functions."""
     record: Path | None = None
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)
     """Size at which that file is put aside as `FILE.1` in the place of the one before, and begun anew."""
+
+    @field_validator("url_base")
+    @classmethod
+    def _some_base(cls, given: str) -> str:
+        if given and not is_base(given):
+            raise ValueError(f"{given!r} is not like https://lambda-url.example.com, maybe with :PORT")
+        return given
+
+    @model_validator(mode="after")
+    def _sources_that_can_be_read(self) -> Self:
+        parse_sources(self.sources)
+        return self
 
     @model_validator(mode="after")
     def _room_in_each_shard(self) -> Self:

@@ -32,9 +32,16 @@ class Shards:
     def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
         self._of(call.definition.name).submit(call, done)
 
+    def taken(self, request_id: RequestId, size: int) -> None:
+        for driver in self._drivers:  # one of them knows it, if any
+            driver.taken(request_id, size)
+
     def abandon(self, request_id: RequestId) -> None:
         for driver in self._drivers:  # one of them knows it, if any
             driver.abandon(request_id)
+
+    def under_way(self, request_id: RequestId) -> bool:
+        return any(driver.under_way(request_id) for driver in self._drivers)
 
     def explain(self, request_id: RequestId) -> Explained | None:
         found = (driver.explain(request_id) for driver in self._drivers)

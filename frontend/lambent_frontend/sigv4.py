@@ -23,6 +23,7 @@ SERVICE: Final = "lambda"
 GOOD_FOR_S: Final = 300
 """How far a request's time may be from the clock here, in seconds, to either side: AWS's five minutes."""
 
+_BODY_SHA256: Final = "x-amz-content-sha256"
 _UNRESERVED: Final = "-_.~"
 _CREDENTIAL: Final = re.compile(
     r"([A-Za-z0-9]{1,128})/(\d{8})/([a-z0-9-]{1,64})/([a-z0-9-]{1,64})/aws4_request"
@@ -70,21 +71,43 @@ def verify(request: SignedRequest, secret_of: Callable[[str], str | None], now: 
 
     Raises IncompleteSignature, UnknownKey or BadSignature.
     """
+    claim, time, secret = _claimed(request, secret_of, now)
+    _check(request, claim, time, secret, _body_sha256(request))
+    return claim.key_id
+
+
+def verify_head(request: SignedRequest, secret_of: Callable[[str], str | None], now: float) -> str:
+    """The same as far as it can be told before the body is there.
+
+    The signature itself is looked at only where the head says which hash the body has.
+    """
+    claim, time, secret = _claimed(request, secret_of, now)
+    if body_sha256 := request.headers.get(_BODY_SHA256):
+        _check(request, claim, time, secret, body_sha256)
+    return claim.key_id
+
+
+def _claimed(
+    request: SignedRequest, secret_of: Callable[[str], str | None], now: float
+) -> tuple[_Claim, str, str]:
+    """What the request claims, the time that was signed, and the secret that it should be signed with."""
     claim = _claim(request.headers.get("authorization", ""))
     time = _time(request, claim, now)
     secret = secret_of(claim.key_id)
     if secret is None:
         raise UnknownKey("The security token included in the request is invalid.")
-    to_sign = "\n".join(
-        (ALGORITHM, time, claim.scope, _sha256(_canonical(request, claim).encode(errors="surrogateescape")))
-    )
+    return claim, time, secret
+
+
+def _check(request: SignedRequest, claim: _Claim, time: str, secret: str, body_sha256: str) -> None:
+    canonical = _canonical(request, claim, body_sha256).encode(errors="surrogateescape")
+    to_sign = "\n".join((ALGORITHM, time, claim.scope, _sha256(canonical)))
     expected = hmac.new(_signing_key(secret, claim), to_sign.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, claim.signature):
         raise BadSignature(
             "The request signature we calculated does not match the signature you provided. Check your AWS "
             "Secret Access Key and signing method. Consult the service documentation for details."
         )
-    return claim.key_id
 
 
 def _claim(authorization: str) -> _Claim:
@@ -142,7 +165,7 @@ def _time(request: SignedRequest, claim: _Claim, now: float) -> str:
     return time
 
 
-def _canonical(request: SignedRequest, claim: _Claim) -> str:
+def _canonical(request: SignedRequest, claim: _Claim, body_sha256: str) -> str:
     """The request in the one form that both sides sign."""
     signed = set(claim.signed)
     unsigned = [name for name in request.headers if name.startswith("x-amz-") and name not in signed]
@@ -162,7 +185,7 @@ def _canonical(request: SignedRequest, claim: _Claim) -> str:
             _canonical_query(request.query),
             "".join(headers),
             ";".join(sorted(claim.signed)),
-            _body_sha256(request),
+            body_sha256,
         )
     )
 
@@ -186,7 +209,7 @@ def _encoded(text: str) -> str:
 
 def _body_sha256(request: SignedRequest) -> str:
     actual = _sha256(request.body)
-    said = request.headers.get("x-amz-content-sha256", actual)
+    said = request.headers.get(_BODY_SHA256, actual)
     if said != actual:
         raise BadSignature(
             "The provided 'x-amz-content-sha256' header does not match what was computed: the body is always "

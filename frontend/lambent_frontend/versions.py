@@ -10,7 +10,8 @@ from lambent_chassis import clock
 from lambent_frontend.catalogue import Catalogue, Deployed
 from lambent_frontend.functions import described
 from lambent_frontend.limits import Limits
-from lambent_frontend.registry import Parts, Registry, Stored
+from lambent_frontend.numbering import numbered
+from lambent_frontend.registry import Parts, Publication, Registry, Stored
 from lambent_frontend.rules import check_alias_name, check_description, checked_weights, page_size
 from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import (
@@ -29,9 +30,6 @@ from lambent_proto.v1 import functions_pb2, versions_pb2
 from lambent_proto.versions import PROVISIONED_MOST, Alias
 
 Describe = Callable[[FunctionName], Awaitable[control_pb2.DescribeResponse]]
-
-_NOT_COMPARED: Final = ("version", "revision", "modified_at", "concurrency", "tags")
-"""What may differ between a version and the function without another version being worth its number."""
 
 _ATTEMPTS: Final = 5
 """How often a change starts anew because somebody else changed the function in between."""
@@ -56,16 +54,9 @@ class Versions:
             latest = stored.definition
             _check_guards(latest, request)
             newest = (await self._registry.parts(name)).newest()
-            if newest is not None and _same_but_for_its_number(newest, latest):
-                return described(newest)
-            published = replace(
-                latest,
-                version=str(last.number + 1),
-                description=request.description or latest.description,
-                modified_at=clock.unix_s(),
-            )
-            if await self._registry.publish(stored, published, last):
-                return described(published)
+            version = numbered(latest, newest, last.number + 1, clock.unix_s(), request.description)
+            if version == newest or await self._registry.publish(stored, Publication(version, last)):
+                return described(version)
         raise _contended(name)
 
     async def list_versions(
@@ -74,11 +65,9 @@ class Versions:
         name, count = FunctionName(request.function_name), page_size(request.max_items)
         deployed = self._deployed(name)
         after = _number(request.marker) if request.marker else -1
-        numbered = sorted((int(number), definition) for number, definition in deployed.versions.items())
-        every = [(0, deployed.latest), *numbered]
-        left = [(number, definition) for number, definition in every if number > after]
+        left = [(number, definition) for number, definition in deployed.numbered() if number > after]
         return versions_pb2.ListVersionsResponse(
-            versions=[described(definition) for _, definition in left[:count] if definition],
+            versions=[described(definition) for _, definition in left[:count]],
             next_marker=str(left[count - 1][0]) if len(left) > count else "",
         )
 
@@ -333,14 +322,6 @@ def _joined(
         status=worst,
         status_reason=next((it.reason for it in known if it.reason), ""),
     )
-
-
-def _same_but_for_its_number(published: Definition, latest: Definition) -> bool:
-    """A reservation and tags are the function's, so that to change them makes no new version."""
-    if published.revision == latest.revision:
-        return True
-    alike = {name: getattr(latest, name) for name in _NOT_COMPARED}
-    return replace(published, **alike) == latest
 
 
 def _number(text: str) -> int:

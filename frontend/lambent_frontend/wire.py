@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from lambent_frontend.calls import Answer, Call, Explained
 from lambent_frontend.core.call import Priority
+from lambent_frontend.streamed import StreamedAnswer
 from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest, PayloadTooLarge, UnknownFunction
 from lambent_proto.ids import MAX_PAYLOAD_BYTES, FunctionName, RequestId
@@ -156,6 +157,27 @@ def fill_response(response: invoke_pb2.InvokeResponse, call: Call, answer: Answe
     if answer.tail:
         response.log_tail = answer.tail
     fill_explanation(response.explanation, answer)
+
+
+def begun_message(answer: StreamedAnswer) -> invoke_pb2.InvokeWithResponseStreamResponse:
+    message = invoke_pb2.InvokeWithResponseStreamResponse()
+    begun = message.begun
+    begun.content_type = answer.begun.content_type
+    begun.executed_version = answer.call.definition.version
+    begun.request_id = answer.call.request_id
+    fill_explanation(begun.explanation, answer.begun.how)
+    return message
+
+
+def ended_message(answer: StreamedAnswer) -> invoke_pb2.InvokeWithResponseStreamResponse:
+    message = invoke_pb2.InvokeWithResponseStreamResponse()
+    ended, how = message.ended, answer.end
+    if how.failed:
+        ended.function_error = "Unhandled"
+        ended.error = how.payload
+    ended.log_tail = how.tail
+    fill_explanation(ended.explanation, how)
+    return message
 
 
 def fill_explanation(explanation: invoke_pb2.Explanation, told: Answer | Explained) -> None:

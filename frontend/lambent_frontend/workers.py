@@ -31,6 +31,7 @@ class Workers:
         self._frontend = frontend
         self._nodes = keys.nodes(shard)
         self.levels: dict[NodeId, str] = {}
+        self.streaming: set[NodeId] = set()
         self._links: dict[NodeId, Link] = {}
         self._left: set[NodeId] = set()
         """Those that have said goodbye: nobody dials them again."""
@@ -40,6 +41,10 @@ class Workers:
 
     def send(self, node: NodeId, event: frames.Event) -> None:
         self._links[node].send(frames.encode(event))
+
+    def flow(self, node: NodeId, frame: frames.Taken | frames.Unheard) -> None:
+        if (connection := self._links.get(node)) is not None:
+            connection.send(frames.encode(frame))
 
     def unlink(self, node: NodeId) -> None:
         """Closes the connection; nothing is due on it."""
@@ -64,12 +69,15 @@ class Workers:
     def _keep(self, tasks: asyncio.TaskGroup, value: bytes) -> None:
         worker = registrations.decode(registrations.Worker, value)
         self.levels[worker.node] = worker.isolation
+        if worker.streams:
+            self.streaming.add(worker.node)
         if worker.node not in self._dialling:
             self._dialling[worker.node] = tasks.create_task(self._stay_linked(worker))
 
     def _let_go(self, nodes: set[NodeId]) -> None:
         for node in nodes:
             self.levels.pop(node, None)
+            self.streaming.discard(node)
             self._left.discard(node)
             if task := self._dialling.pop(node, None):
                 task.cancel()
@@ -110,23 +118,10 @@ class Workers:
         greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def frame(connection: Link, frame: frames.Frame) -> None:
-            match frame:
-                case frames.Answer():
-                    self._driver.answered(frame)
-                case frames.Refused():
-                    self._driver.refused(frame)
-                case frames.Lost():
-                    self._driver.lost(frame)
-                case frames.Ready():
-                    how = frame.starting_ms, frame.init_ms, monotonic_s(), frame.restored
-                    self._driver.feed(on.LeaseReady(frame.instance, frame.number, *how))
-                case frames.Bye():
-                    self._left.add(node)
-                    self._driver.feed(on.WorkerLeaves(node, monotonic_s()))
-                case frames.Hello() if frame.sender == node and not greeted.done():
-                    greeted.set_result(None)
-                case _:
-                    raise frames.BadFrame(f"not what {node} says")
+            if isinstance(frame, frames.Hello) and frame.sender == node and not greeted.done():
+                greeted.set_result(None)
+            else:
+                self._heard(node, frame)
 
         def over(connection: Link, fault: Exception | None) -> None:
             if not greeted.done():
@@ -146,6 +141,27 @@ class Workers:
         async with asyncio.timeout(2.0):
             await greeted
         return connection
+
+    def _heard(self, node: NodeId, frame: frames.Frame) -> None:
+        match frame:
+            case frames.Answer():
+                self._driver.answered(frame)
+            case frames.Part():
+                self._driver.part(frame)
+            case frames.Begun():
+                self._driver.begun(frame)
+            case frames.Refused():
+                self._driver.refused(frame)
+            case frames.Lost():
+                self._driver.lost(frame)
+            case frames.Ready():
+                how = frame.starting_ms, frame.init_ms, monotonic_s(), frame.restored
+                self._driver.feed(on.LeaseReady(frame.instance, frame.number, *how))
+            case frames.Bye():
+                self._left.add(node)
+                self._driver.feed(on.WorkerLeaves(node, monotonic_s()))
+            case _:
+                raise frames.BadFrame(f"not what {node} says")
 
 
 def _bytes(encoded: object) -> bytes:

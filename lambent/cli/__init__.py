@@ -6,6 +6,7 @@ from typing import Final, NoReturn
 
 import click
 
+from lambent.cli.async_calls import async_calls
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.drain import drain
@@ -22,6 +23,7 @@ from lambent.cli.runtimes import runtimes
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
 from lambent.cli.up import up
+from lambent.cli.url import permission, url
 from lambent.cli.version import alias, provisioned, version
 
 INTERRUPTED: Final = 130
@@ -44,8 +46,11 @@ for command in (
     version,
     alias,
     provisioned,
+    url,
+    permission,
     layer,
     invoke,
+    async_calls,
     logs,
     ps,
     nodes,

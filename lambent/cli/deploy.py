@@ -9,7 +9,7 @@ import click
 
 from lambent.cli.connection import with_client
 from lambent.cli.failures import USAGE, FailedCommand
-from lambent.cli.options import configuration_options, json_option
+from lambent.cli.options import configuration_options, json_option, publish_option, tag_option
 from lambent_proto.errors import PlatformError, UnknownFunction
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _WORTH_A_WORD_BYTES: Final = 1_000_000
 @click.argument("source", metavar="DIR_OR_ZIP", type=click.Path(exists=True, path_type=Path))
 @click.option("--name", required=True, help="The function's name; one that exists is updated.")
 @configuration_options
+@tag_option
+@publish_option
 @json_option
 @with_client
 async def deploy(client: "Client", source: Path, name: str, as_json: bool, **configuration: Any) -> None:
@@ -62,7 +64,8 @@ async def _deploy(client: "Client", name: str, code: bytes, configuration: dict[
         await client.get_function(name)
     except UnknownFunction:
         return await client.create_function(name, code, **_for_new(configuration))
-    return await client.update_function(name, code, **configuration)
+    tags = configuration.pop("tags")
+    return await client.update_function(name, code, add_tags=tags, **configuration)
 
 
 def _for_new(configuration: dict[str, Any]) -> dict[str, Any]:

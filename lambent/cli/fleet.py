@@ -92,15 +92,14 @@ async def concurrency(client: "Client", limit: int | None, as_json: bool) -> Non
     Functions that reserve a concurrency have theirs out of it; all others share what is left. A change takes
     effect at once.
     """
-    from lambent.cli.output import facts, print_json, print_table
+    from lambent.cli.output import facts, print_json, print_table, size
 
     fleet = await (client.concurrency() if limit is None else client.set_concurrency(limit))
     if as_json:
         print_json(facts(fleet))
         return
-    print_table(
-        ("concurrency", "reserved", "shared"), [(fleet.concurrency, fleet.reserved, fleet.unreserved)], ""
-    )
+    row = (fleet.concurrency, fleet.reserved, fleet.unreserved, fleet.functions, size(fleet.code_size))
+    print_table(("concurrency", "reserved", "shared", "functions", "code"), [row], "")
     if fleet.shards > 1:
         most = -(-fleet.unreserved // fleet.shards)
         each = f"Each of the {fleet.shards} shards has an equal part of what is shared, {most} at most."

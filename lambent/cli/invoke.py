@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypedDict
 
 import click
 
@@ -37,6 +37,16 @@ FUNCTION_FAILED: Final = 1
     metavar="KEY",
     help="Prefer the instance, or else the node, that served this key last.",
 )
+@click.option(
+    "--async", "as_event", is_flag=True, help="Do not wait: print the request id, once it is on disk."
+)
+@click.option(
+    "--idempotency-key",
+    default="",
+    metavar="KEY",
+    help="Calls with one key are run once, and answered alike.",
+)
+@click.option("--stream", is_flag=True, help="Print the answer in parts, as the function writes them.")
 @click.option("--tail", is_flag=True, help="Print the end of its log to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on standard error how, why and where it started.")
 @json_option
@@ -52,6 +62,9 @@ async def invoke(
     priority: "Priority",
     tenant: str,
     sticky_key: str,
+    as_event: bool,
+    idempotency_key: str,
+    stream: bool,
     tail: bool,
     verbose: bool,
     as_json: bool,
@@ -61,20 +74,33 @@ async def invoke(
     The event is -d JSON, or the content of -f FILE, or with `-` standard input; else `{}`. The exit code is
     1 if the function failed.
     """
+    _check_together(
+        stream=stream,
+        as_event=as_event,
+        as_json=as_json,
+        waits=tail or timeout_s is not None,
+        key=idempotency_key,
+    )
     payload = _payload(stdin, data, file)
     target = f"{name}:{qualifier}" if qualifier else name
-    done = await client.invoke(
-        target,
-        payload,
-        tail=tail or as_json,
-        timeout_s=timeout_s,
-        priority=priority,
-        tenant=tenant,
-        sticky_key=sticky_key,
-    )
+    if as_event:
+        rights = {"priority": priority, "tenant": tenant, "sticky_key": sticky_key}
+        await _begin(client, target, payload, as_json, idempotency_key=idempotency_key, **rights)
+        return 0
+    wanted: _Wanted = {
+        "tail": tail or as_json,
+        "timeout_s": timeout_s,
+        "priority": priority,
+        "tenant": tenant,
+        "sticky_key": sticky_key,
+    }
+    if stream:
+        done = await _streamed(client, target, payload, wanted)
+    else:
+        done = await client.invoke(target, payload, idempotency_key=idempotency_key, **wanted)
     if as_json:
         _print_json(done)
-    else:
+    elif not stream:
         sys.stdout.buffer.write(done.payload + b"\n")
     if tail:
         click.echo(done.tail.decode(errors="replace"), err=True, nl=not done.tail.endswith(b"\n"))
@@ -86,6 +112,58 @@ async def invoke(
         click.echo(f"lambent: the function failed: {_reason(done.payload)}", err=True)
         return FUNCTION_FAILED
     return 0
+
+
+def _check_together(*, stream: bool, as_event: bool, as_json: bool, waits: bool, key: str) -> None:
+    """`waits`: an option is given that says something of a call that is waited for."""
+    if as_event and (waits or stream):
+        raise click.UsageError(
+            "--tail, --stream and --timeout are for calls that are waited for, not with --async."
+        )
+    if stream and as_json:
+        raise click.UsageError("--stream prints the answer as it comes, and --json what is known at its end.")
+    if stream and key:
+        raise click.UsageError("A streamed answer is not kept: --idempotency-key does not go with --stream.")
+
+
+async def _begin(client: "Client", target: str, payload: bytes, as_json: bool, **said: Any) -> None:
+    request_id = await client.async_invocations.begin(target, payload, **said)
+    if as_json:
+        from lambent.cli.output import print_json
+
+        print_json({"request_id": request_id})
+    else:
+        click.echo(request_id)
+
+
+class _Wanted(TypedDict):
+    """What may be said with an invocation, whole or in parts."""
+
+    tail: bool
+    timeout_s: float | None
+    priority: "Priority"
+    tenant: str
+    sticky_key: str
+
+
+async def _streamed(client: "Client", target: str, payload: bytes, wanted: _Wanted) -> "Invocation":
+    """Prints the answer, and returns what is known at its end; its payload is the error, if there is one."""
+    from lambent.messages import Invocation
+
+    out = sys.stdout.buffer
+    async with client.invoke_with_response_stream(target, payload, **wanted) as answer:
+        async for part in answer:
+            out.write(part)
+            out.flush()
+    out.write(b"\n")
+    return Invocation(
+        answer.error,
+        answer.function_error,
+        answer.request_id,
+        answer.executed_version,
+        answer.tail,
+        answer.explanation,
+    )
 
 
 def _payload(stdin: str | None, data: str | None, file: BinaryIO | None) -> bytes:

@@ -7,6 +7,7 @@ import click
 
 from lambent.cli.connection import with_client
 from lambent.cli.deploy import read_code, uploading
+from lambent.cli.download import download, output_option
 from lambent.cli.options import json_option, named_version
 
 if TYPE_CHECKING:
@@ -88,6 +89,15 @@ async def ls(client: "Client", name: str, as_json: bool) -> None:
 async def get(client: "Client", version: tuple[str, int], as_json: bool) -> None:
     """Show one version of a layer."""
     _print_version(await client.get_layer_version(*version), as_json=as_json)
+
+
+@layer.command("code")
+@one_version
+@output_option
+@with_client
+async def code(client: "Client", version: tuple[str, int], output: Path) -> None:
+    """Download the ZIP of one version of a layer."""
+    await download(client.get_layer_code(*version), output)
 
 
 @layer.command("delete")

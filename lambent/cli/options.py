@@ -68,6 +68,10 @@ def named_version(text: str) -> tuple[str, int]:
     raise click.BadParameter(f"{text!r} is neither NAME:VERSION nor the ARN of a layer's version")
 
 
+def _destination(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    return "" if given == NONE else given
+
+
 def _layers(_: click.Context, __: click.Parameter, versions: tuple[str, ...]) -> tuple[str, ...] | None:
     if versions == (NONE,):
         return ()
@@ -84,10 +88,30 @@ def _labels(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tu
     return given or None
 
 
-def _variables(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
+publish_option = click.option(
+    "--publish", is_flag=True, help="Make a version of it as well: there are both afterwards, or neither."
+)
+
+
+def pairs_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Raises click.BadParameter."""
     if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
         raise click.BadParameter(f"{wrong[0]!r} is not KEY=VALUE")
-    return dict(pair.split("=", 1) for pair in pairs) or None
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+tag_option = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="K=V",
+    callback=lambda _, __, pairs: pairs_of(pairs),
+    help="A tag. May be repeated; those that are there and are not named stay.",
+)
+
+
+def _variables(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
+    return pairs_of(pairs) or None
 
 
 def configuration_options(command: Command) -> Command:
@@ -153,7 +177,15 @@ def configuration_options(command: Command) -> Command:
                 default=None,
                 help="Whether its instances are kept on different nodes, as far as that goes.",
             ),
+            click.option(
+                "--dead-letter",
+                metavar="DESTINATION",
+                callback=_destination,
+                help="An ARN or a URL where events go that were given up: docs/async.md. "
+                f"`{NONE}` takes it away.",
+            ),
             click.option("--description", metavar="TEXT"),
+            click.option("--role", metavar="ARN", help="Kept and shown; it gives no rights."),
         ]
     ):
         command = option(command)

@@ -96,6 +96,7 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 @click.option(
     "--auth/--no-auth",
     default=None,
+    envvar="LAMBENT_AUTH",
     help="Whether callers need an access key; by default unless only this machine reaches the ports.",
 )
 @click.option("--keep-alive", "keep_alive_s", type=float, metavar="S", envvar="LAMBENT_KEEP_ALIVE_S")

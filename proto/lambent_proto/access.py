@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgpack
 
 INVOKE: Final = "InvokeFunction"
+INVOKE_URL: Final = "InvokeFunctionUrl"
 READ_LOGS: Final = "ReadLogs"
 
 ACTIONS: Final = frozenset(
@@ -42,11 +43,29 @@ ACTIONS: Final = frozenset(
         "GetProvisionedConcurrencyConfig",
         "ListProvisionedConcurrencyConfigs",
         "DeleteProvisionedConcurrencyConfig",
+        "AddPermission",
+        "GetPolicy",
+        "RemovePermission",
+        "CreateFunctionUrlConfig",
+        "GetFunctionUrlConfig",
+        "UpdateFunctionUrlConfig",
+        "ListFunctionUrlConfigs",
+        "DeleteFunctionUrlConfig",
+        INVOKE_URL,
         "PublishLayerVersion",
         "GetLayerVersion",
         "ListLayers",
         "ListLayerVersions",
         "DeleteLayerVersion",
+        "PutFunctionEventInvokeConfig",
+        "UpdateFunctionEventInvokeConfig",
+        "GetFunctionEventInvokeConfig",
+        "DeleteFunctionEventInvokeConfig",
+        "ListFunctionEventInvokeConfigs",
+        "GetAsyncInvocation",
+        "ListAsyncInvocations",
+        "CancelAsyncInvocation",
+        "RedriveAsyncInvocation",
         "GetAccountSettings",
         "SetConcurrency",
         "ListInstances",

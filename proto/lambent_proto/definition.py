@@ -93,6 +93,8 @@ class Definition:
     """Nodes that have more of these labels are taken first; sorted."""
     apart: bool = False
     """Whether its instances are kept on different nodes, as far as that goes."""
+    dead_letter: str = ""
+    """Where events of asynchronous calls go that were given up: an ARN or a URL; empty: nowhere."""
     role: str = ""
     """Kept and shown, as Lambda's clients want it; it gives no rights."""
     tags: dict[str, str] = field(default_factory=dict)

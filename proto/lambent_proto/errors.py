@@ -12,6 +12,12 @@
     │   ├── FunctionExists
     │   ├── AliasExists
     │   ├── NotProvisioned
+    │   ├── StatementExists
+    │   ├── UnknownStatement
+    │   ├── PolicyTooLong
+    │   ├── UrlExists
+    │   ├── UnknownUrl
+    │   ├── NotConfigured
     │   ├── InUse
     │   ├── RevisionMismatch
     │   ├── NoCredentials
@@ -21,9 +27,11 @@
     │   └── AccessDenied
     └── PlatformError      we failed or are full; the same request may succeed later
         ├── Throttled
+        ├── QueueFull
         ├── DeadlinePassed
         ├── LostWithWorker
         ├── NotReady
+        ├── Unconfirmed
         └── Internal
 
 A function that fails is not in this tree: that is an answer, not an error of the service.
@@ -115,6 +123,46 @@ class NotProvisioned(CallerError):
     status = "NOT_FOUND"
 
 
+class StatementExists(CallerError):
+    """The resource policy has a statement of this id."""
+
+    reason = "STATEMENT_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class UnknownStatement(CallerError):
+    """There is no such statement, or no resource policy at all."""
+
+    reason = "UNKNOWN_STATEMENT"
+    status = "NOT_FOUND"
+
+
+class PolicyTooLong(CallerError):
+    reason = "POLICY_TOO_LONG"
+    status = "INVALID_ARGUMENT"
+
+
+class UrlExists(CallerError):
+    """The function, or the alias, has a URL already."""
+
+    reason = "URL_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class UnknownUrl(CallerError):
+    """The function, or the alias, has no URL."""
+
+    reason = "UNKNOWN_URL"
+    status = "NOT_FOUND"
+
+
+class NotConfigured(CallerError):
+    """Nothing is configured for the asynchronous calls of this function, version or alias."""
+
+    reason = "NOT_CONFIGURED"
+    status = "NOT_FOUND"
+
+
 class InUse(CallerError):
     """Something else refers to it."""
 
@@ -173,6 +221,13 @@ class Throttled(PlatformError):
     """Lambda's name for why, such as ConcurrentInvocationLimitExceeded; empty where it has none."""
 
 
+class QueueFull(PlatformError):
+    """The event was not taken: the queue of asynchronous calls has no room for it. It never ran."""
+
+    reason = "QUEUE_FULL"
+    status = "RESOURCE_EXHAUSTED"
+
+
 class DeadlinePassed(PlatformError):
     """The caller's deadline passed while the event ran; the function may still finish it."""
 
@@ -195,6 +250,16 @@ class NotReady(PlatformError):
 
     reason = "NOT_READY"
     status = "UNAVAILABLE"
+
+
+class Unconfirmed(PlatformError):
+    """A change may have been made, or was made and cannot be shown yet. Look before it is made again.
+
+    The status is UNKNOWN, as that of LostWithWorker.
+    """
+
+    reason = "UNCONFIRMED"
+    status = "UNKNOWN"
 
 
 class Internal(PlatformError):

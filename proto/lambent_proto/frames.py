@@ -2,7 +2,8 @@
 
 `docs/frames.md` gives the format byte by byte. A frame is small; a payload above `PIECE_BYTES` travels in
 pieces, the later ones as CHUNK frames, so that other frames go between them. The pieces never leave this
-module: the decoder hands out whole events and answers only.
+module: the decoder hands out whole events and answers only. An answer that its runtime streams, and its
+caller wants as it comes, is another thing: BEGUN, PARTs, and an ANSWER as its end.
 
 Nothing here does I/O. Whatever a peer sends gives frames or `BadFrame`, and holds at most
 `MAX_FRAME_BYTES + MAX_PARTIAL_PAYLOADS * MAX_PAYLOAD_BYTES` bytes of memory a connection.
@@ -28,12 +29,20 @@ MAX_FRAME_BYTES: Final = 2 + MAX_HEAD_BYTES + PIECE_BYTES
 MAX_PARTIAL_PAYLOADS: Final = 8
 """Most payloads a sender may have begun and not finished on one connection. Further ones wait their turn."""
 
-_HELLO, _EVENT, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE, _LOST = 1, 2, 3, 4, 5, 6, 7, 8
+WINDOW_BYTES: Final = 256 * 1024
+"""Bytes of one streamed answer on their way to its caller: as much as goes in a millisecond of a network of
+2 Gbit/s, and little enough for thousands of streams that nobody reads."""
 
-TO_WORKER: Final = frozenset({_HELLO, _EVENT, _CHUNK})
+MAX_AHEAD_BYTES: Final = PIECE_BYTES
+"""How far a worker may go over a window: what one read of its instance brought."""
+
+_HELLO, _EVENT, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE, _LOST = 1, 2, 3, 4, 5, 6, 7, 8
+_BEGUN, _PART, _TAKEN, _UNHEARD = 9, 10, 11, 12
+
+TO_WORKER: Final = frozenset({_HELLO, _EVENT, _CHUNK, _TAKEN, _UNHEARD})
 """The kinds that a worker takes: `Decoder(TO_WORKER)`."""
 
-TO_FRONTEND: Final = frozenset({_HELLO, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE, _LOST})
+TO_FRONTEND: Final = frozenset({_HELLO, _ANSWER, _CHUNK, _REFUSED, _READY, _BYE, _LOST, _BEGUN, _PART})
 """The kinds that a frontend takes: `Decoder(TO_FRONTEND)`."""
 
 _NAMES: Final = {
@@ -45,6 +54,10 @@ _NAMES: Final = {
     _READY: "READY",
     _BYE: "BYE",
     _LOST: "LOST",
+    _BEGUN: "BEGUN",
+    _PART: "PART",
+    _TAKEN: "TAKEN",
+    _UNHEARD: "UNHEARD",
 }
 
 _PREFIX: Final = Struct(">IH")
@@ -82,10 +95,13 @@ class Event(NamedTuple):
     tail: bool
     """Whether the answer shall bring the last 4 KB of the log."""
     payload: bytes
+    window: int = 0
+    """Bytes of a streamed answer that are taken before any TAKEN; 0: the answer is wanted whole."""
 
 
 class Answer(NamedTuple):
-    """How it went (worker to frontend)."""
+    """How it went (worker to frontend). Of an answer that was BEGUN it is the end, and has what failed in it
+    or nothing."""
 
     request_id: RequestId
     failed: bool
@@ -127,7 +143,35 @@ class Bye(NamedTuple):
     """
 
 
-Frame = Hello | Event | Answer | Refused | Lost | Ready | Bye
+class Begun(NamedTuple):
+    """The runtime streams its answer: parts follow, then an Answer (worker to frontend)."""
+
+    request_id: RequestId
+    content_type: str
+
+
+class Part(NamedTuple):
+    """The next bytes of a streamed answer (worker to frontend)."""
+
+    request_id: RequestId
+    data: bytes
+    """At most PIECE_BYTES, and not empty."""
+
+
+class Taken(NamedTuple):
+    """The caller has taken so many bytes: as many more may be on their way (frontend to worker)."""
+
+    request_id: RequestId
+    size: int
+
+
+class Unheard(NamedTuple):
+    """Nobody waits for this answer any more: no part of it is wanted, its end alone (frontend to worker)."""
+
+    request_id: RequestId
+
+
+Frame = Hello | Event | Answer | Refused | Lost | Ready | Bye | Begun | Part | Taken | Unheard
 
 
 def encode(frame: Frame) -> bytes | Iterator[bytes]:
@@ -138,10 +182,17 @@ def encode(frame: Frame) -> bytes | Iterator[bytes]:
     """
     if isinstance(frame, Event):
         payload = frame.payload
-        head = _pack((_EVENT, *frame[:7], len(payload)))
+        # A worker of an older release takes no window, and is sent none.
+        window = (frame.window,) if frame.window else ()
+        head = _pack((_EVENT, *frame[:7], len(payload), *window))
     elif isinstance(frame, Answer):
         payload = frame.payload
         head = _pack((_ANSWER, frame.request_id, frame.failed, frame.running_ms, frame.tail, len(payload)))
+    elif isinstance(frame, Part):
+        if not 0 < len(frame.data) <= PIECE_BYTES:
+            raise ValueError(f"a part of {len(frame.data)} bytes: it may have 1 to {PIECE_BYTES}")
+        payload = frame.data
+        head = _pack((_PART, frame.request_id))
     else:
         return _encode_bare(frame)
     size = len(payload)
@@ -152,7 +203,7 @@ def encode(frame: Frame) -> bytes | Iterator[bytes]:
     return _pieces(head, _pack((_CHUNK, frame.request_id)), payload)
 
 
-def _encode_bare(frame: Hello | Refused | Lost | Ready | Bye) -> bytes:
+def _encode_bare(frame: Hello | Refused | Lost | Ready | Bye | Begun | Taken | Unheard) -> bytes:
     if isinstance(frame, Ready):
         times = float(frame.starting_ms), float(frame.init_ms)
         head = _pack((_READY, frame.instance, frame.number, *times, frame.restored))
@@ -164,6 +215,12 @@ def _encode_bare(frame: Hello | Refused | Lost | Ready | Bye) -> bytes:
         head = _pack((_HELLO, frame.protocol, frame.sender))
     elif isinstance(frame, Bye):
         head = _pack((_BYE,))
+    elif isinstance(frame, Begun):
+        head = _pack((_BEGUN, *frame))
+    elif isinstance(frame, Taken):
+        head = _pack((_TAKEN, *frame))
+    elif isinstance(frame, Unheard):
+        head = _pack((_UNHEARD, *frame))
     else:
         assert_never(frame)
     return _PREFIX.pack(2 + len(head), len(head)) + head
@@ -242,6 +299,8 @@ class Decoder:
             return answer if len(body) == total else self._begin(answer, total)
         if kind == _CHUNK:
             return self._continue(fields, body)
+        if kind == _PART:
+            return _part(fields, body)
         return _bare(kind, fields, body)
 
     def _begin(self, opening: Event | Answer, total: int) -> Event | Answer | None:
@@ -285,19 +344,21 @@ def _unpack(head: bytes) -> list[Any]:
 
 
 def _event(fields: list[Any], body: bytes) -> tuple[Event, int]:
-    if len(fields) != 9 or len(body) > PIECE_BYTES:
+    if not 9 <= len(fields) <= 10 or len(body) > PIECE_BYTES:
         _refuse_fields(_EVENT)
-    _, request_id, instance, number, timeout_ms, arn, client_context, tail, total = fields
+    _, request_id, instance, number, timeout_ms, arn, client_context, tail, total = fields[:9]
+    window = fields[9] if len(fields) == 10 else 0
     if not (
         type(request_id) is type(instance) is type(arn) is type(client_context) is str
-        and type(number) is type(timeout_ms) is type(total) is int
+        and type(number) is type(timeout_ms) is type(total) is type(window) is int
         and type(tail) is bool
         and number >= 0
         and timeout_ms >= 0
+        and window >= 0
     ):
         _refuse_fields(_EVENT)
     # Past NamedTuple's own __new__, which costs twice as much.
-    values = (request_id, instance, number, timeout_ms, arn, client_context, tail, body)
+    values = (request_id, instance, number, timeout_ms, arn, client_context, tail, body, window)
     return tuple.__new__(Event, values), total
 
 
@@ -316,16 +377,27 @@ def _answer(fields: list[Any], body: bytes) -> tuple[Answer, int]:
     return tuple.__new__(Answer, (request_id, failed, running_ms, tail, body)), total
 
 
+def _part(fields: list[Any], body: bytes) -> Part:
+    if len(fields) != 2 or type(fields[1]) is not str or not 0 < len(body) <= PIECE_BYTES:
+        _refuse_fields(_PART)
+    return Part(RequestId(fields[1]), body)
+
+
 _BARE_TYPES: Final = {
     _HELLO: [int, int, str],
     _REFUSED: [int, str, str],
     _LOST: [int, str, str],
     _READY: [int, str, int, float, float, bool],
     _BYE: [int],
+    _BEGUN: [int, str, str],
+    _TAKEN: [int, str, int],
+    _UNHEARD: [int, str],
 }
 
 
-def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Lost | Ready | Bye:
+def _bare(
+    kind: int, fields: list[Any], body: bytes
+) -> Hello | Refused | Lost | Ready | Bye | Begun | Taken | Unheard:
     if body or [type(field) for field in fields] != _BARE_TYPES[kind]:
         _refuse_fields(kind)
     if kind == _REFUSED:
@@ -338,9 +410,21 @@ def _bare(kind: int, fields: list[Any], body: bytes) -> Hello | Refused | Lost |
         return Ready(*fields[1:])
     if kind == _BYE:
         return Bye()
+    if kind in (_BEGUN, _TAKEN, _UNHEARD):
+        return _of_stream(kind, fields)
     if fields[1] != PROTOCOL:
         raise BadFrame(f"the peer speaks protocol {fields[1]}, this side {PROTOCOL}: same release on both?")
     return Hello(fields[2], fields[1])
+
+
+def _of_stream(kind: int, fields: list[Any]) -> Begun | Taken | Unheard:
+    if kind == _BEGUN:
+        return Begun(fields[1], fields[2])
+    if kind == _UNHEARD:
+        return Unheard(fields[1])
+    if fields[2] <= 0:
+        _refuse_fields(kind)
+    return Taken(fields[1], fields[2])
 
 
 def _name(kind: int) -> str:

@@ -11,8 +11,10 @@ FUNCTIONS: Final = "/lambent/fn/"
 """All that a function is, so that one watch hears of it in the order in which it was changed.
 
 `NAME` is its definition, `NAME/version/N` a published one, which never changes, `NAME/alias/A` an alias,
-`NAME/provisioned/Q` how many instances a version or alias has ready, a decimal number. Compared and swapped
-on their mod_revision, written on deploy only.
+`NAME/provisioned/Q` how many instances a version or alias has ready, a decimal number, and
+`NAME/event-invoke/Q` what is configured for its asynchronous calls. `NAME/policy/Q` and `NAME/url/Q` are the
+resource policy and the URL of a version or alias, `NAME/policy/` and `NAME/url/` the function's own. Compared
+and swapped on their mod_revision, written on deploy only.
 """
 
 VERSION_NUMBERS: Final = "/lambent/version-number/"
@@ -38,6 +40,10 @@ DRAINS: Final = "/lambent/drain/"
 
 ACCESS_KEYS: Final = "/lambent/access-key/"
 """One for each access key, by its id: its secret and what it allows."""
+
+DOWNLOAD_SECRET: Final = "/lambent/download-secret"
+"""What frontends sign the addresses with at which packages are downloaded: bytes, written by whoever starts
+first, and never again. Without it all addresses are void once the frontends are started anew."""
 
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease. That of the first shard."""
@@ -75,6 +81,18 @@ def alias(name: FunctionName, alias_name: str) -> str:
 
 def provisioned(name: FunctionName, qualifier: str) -> str:
     return f"{of_function(name)}provisioned/{qualifier}"
+
+
+def policy(name: FunctionName, qualifier: str) -> str:
+    return f"{of_function(name)}policy/{qualifier}"
+
+
+def url(name: FunctionName, qualifier: str) -> str:
+    return f"{of_function(name)}url/{qualifier}"
+
+
+def event_invoke(name: FunctionName, qualifier: str) -> str:
+    return f"{of_function(name)}event-invoke/{qualifier}"
 
 
 def version_number(name: FunctionName) -> str:
@@ -138,9 +156,10 @@ class OfFunction(NamedTuple):
 
     function: FunctionName
     kind: str
-    """`latest`, `version`, `alias` or `provisioned`; others are a newer release's."""
+    """`latest`, `version`, `alias`, `provisioned`, `policy`, `url` or `event-invoke`; others are a newer
+    release's."""
     name: str
-    """The version's number, the alias's name, the qualifier; empty for `latest`."""
+    """The version's number, the alias's name, the qualifier; empty for `latest`, and where there is none."""
 
 
 def of_function_key(key: str) -> OfFunction:

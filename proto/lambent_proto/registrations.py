@@ -28,6 +28,8 @@ class Worker:
     runtimes: list[str] = field(default_factory=list)
     """Names of those that it can run; the bare name of a family stands for the newest of its kind."""
     labels: list[str] = field(default_factory=list)
+    streams: bool = False
+    """It takes events with a window, whose answers may be streamed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

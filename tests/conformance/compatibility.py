@@ -19,13 +19,11 @@ PAGE: Final = HERE.parents[1] / "docs" / "compatibility.md"
 _WHOLE: Final = (
     "`Active` at once, never `Pending`. `Role` is kept and gives no rights. What is not there is refused "
     "with 501 "
-    "where it says something: code in S3, images, `VpcConfig`, `DeadLetterConfig`, `KMSKeyArn`, "
+    "where it says something: code in S3, images, `VpcConfig`, `KMSKeyArn`, "
     "`FileSystemConfigs`, "
     "`TracingConfig` but `PassThrough`, architectures other than the frontend's, and what is newer than those"
 )
-_NO_LOCATION: Final = (
-    "no `Content.Location` to download it from; `LicenseInfo` and architectures are not kept"
-)
+_NOT_KEPT: Final = "`LicenseInfo` and architectures are not kept"
 
 DIFFERS: Final = {
     "CreateFunction": (_WHOLE, "test_a_created_function", "test_what_is_not_created"),
@@ -35,37 +33,54 @@ DIFFERS: Final = {
         "test_new_code",
         "test_what_is_not_updated",
     ),
-    "GetFunction": ("no `Code.Location` to download the code from", "test_where_the_code_is"),
-    "ListFunctions": ("`FunctionVersion=ALL` is not there: 501", "test_versions_in_the_list_of_functions"),
     "DeleteFunction": ("204 without a body, as AWS did for years", "test_deleting"),
     "Invoke": (
         (
-            "`Event` is not there: 501; nor are tenants and durable executions. What may have run and whose "
-            "outcome is "
+            "Tenants and durable executions are not there: 501. What may have run and whose outcome is "
             "unknown is 520, so that no client sends it again. An event above 256 KB that is no JSON is a "
             "function error"
         ),
-        "test_asynchronous_invocation_is_not_there",
+        "test_tenants_are_not_there",
         "test_a_large_event_that_is_no_json",
+    ),
+    "InvokeWithResponseStream": (
+        "as Invoke, and nothing slows an answer down behind its first 6 MB",
+        "test_more_than_an_answer_in_one_piece_may_have",
     ),
     "GetProvisionedConcurrencyConfig": ("no `LastModified`", "test_provisioned_concurrency"),
     "PutProvisionedConcurrencyConfig": ("no `LastModified`", "test_provisioned_concurrency"),
     "ListProvisionedConcurrencyConfigs": ("no `LastModified`", "test_provisioned_concurrency"),
-    "PublishLayerVersion": (_NO_LOCATION, "test_a_layer"),
-    "GetLayerVersion": (_NO_LOCATION, "test_a_layer"),
-    "GetLayerVersionByArn": (_NO_LOCATION, "test_a_layer"),
+    "PublishLayerVersion": (_NOT_KEPT, "test_a_layer"),
+    "GetLayerVersion": (_NOT_KEPT, "test_a_layer"),
+    "GetLayerVersionByArn": (_NOT_KEPT, "test_a_layer"),
     "ListLayers": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
     "ListLayerVersions": ("`CompatibleArchitecture` is not looked at", "test_lists_by_architecture"),
     **dict.fromkeys(
         (
-            *("ListEventSourceMappings", "ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
+            "ListEventSourceMappings",
             "ListCodeSigningConfigs",
         ),
         ("always empty: nothing makes any", "test_lists_are_empty"),
     ),
+    "AddPermission": (
+        "a policy decides who may call function URLs, and nothing else: docs/access.md",
+        "test_who_may_not_hears_no_more",
+    ),
+    "GetPolicy": ("its revision is its own, not the function's", "test_a_policy"),
+    "CreateFunctionUrlConfig": (
+        "URLs are http, below `lambda-url.localhost`, unless frontends are told another base",
+        "test_a_url_s_configuration",
+    ),
     **dict.fromkeys(
-        ("GetPolicy", "GetFunctionUrlConfig", "GetFunctionEventInvokeConfig"),
-        ("always a 404: nothing makes any", "test_there_is_none"),
+        (
+            *("PutFunctionEventInvokeConfig", "UpdateFunctionEventInvokeConfig"),
+            *("GetFunctionEventInvokeConfig", "ListFunctionEventInvokeConfigs"),
+        ),
+        (
+            "destinations are what [async.md](async.md) names, not SNS, S3 or EventBridge",
+            "test_what_is_not_configured",
+            "test_a_failure_is_told_to_both_of_its_destinations",
+        ),
     ),
     "GetFunctionCodeSigningConfig": ("no function has one", "test_what_is_always_so"),
     "GetRuntimeManagementConfig": ("always `Auto`", "test_what_is_always_so"),

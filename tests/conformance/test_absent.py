@@ -13,20 +13,7 @@ def test_lists_are_empty(aws: Any, name: str) -> None:
     create(aws, name)
     assert aws.list_event_source_mappings()["EventSourceMappings"] == []
     assert aws.list_event_source_mappings(FunctionName=name)["EventSourceMappings"] == []
-    assert aws.list_function_event_invoke_configs(FunctionName=name)["FunctionEventInvokeConfigs"] == []
-    assert aws.list_function_url_configs(FunctionName=name)["FunctionUrlConfigs"] == []
     assert aws.list_code_signing_configs()["CodeSigningConfigs"] == []
-    with pytest.raises(aws.exceptions.ResourceNotFoundException, match="Function not found"):
-        aws.list_function_url_configs(FunctionName="nobody")
-
-
-def test_there_is_none(aws: Any, name: str) -> None:
-    create(aws, name)
-    for get in (aws.get_policy, aws.get_function_url_config, aws.get_function_event_invoke_config):
-        with pytest.raises(aws.exceptions.ResourceNotFoundException, match="you requested does not exist"):
-            get(FunctionName=name)
-        with pytest.raises(aws.exceptions.ResourceNotFoundException, match="Function not found"):
-            get(FunctionName="nobody")
 
 
 def test_what_is_always_so(aws: Any, name: str) -> None:

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import re
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_published_at_once(aws: Any, name: str) -> None:
         ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "NotImplementedException", "S3"),
         ({"PackageType": "Image"}, "NotImplementedException", "images"),
         ({"VpcConfig": {"SubnetIds": ["s"]}}, "NotImplementedException", "VpcConfig"),
-        ({"DeadLetterConfig": {"TargetArn": "arn"}}, "NotImplementedException", "DeadLetterConfig"),
+        ({"DeadLetterConfig": {"TargetArn": "arn"}}, "InvalidParameterValueException", "is no destination"),
         ({"Architectures": ["z80"]}, "NotImplementedException", "Architectures"),
     ],
 )
@@ -187,15 +188,31 @@ def test_what_is_not_updated(aws: Any, name: str, method: str, fields: dict[str,
 
 
 def test_where_the_code_is(aws: Any, name: str) -> None:
-    """Nothing to download yet."""
+    """Any HTTP client downloads it from there."""
     create(aws, name)
-    assert aws.get_function(FunctionName=name)["Code"] == {"RepositoryType": "Lambent"}
+    code = aws.get_function(FunctionName=name)["Code"]
+    assert code["RepositoryType"] == "Lambent"
+    with urllib.request.urlopen(code["Location"], timeout=20) as answer:
+        assert answer.read() == package()
 
 
-def test_versions_in_the_list_of_functions(aws: Any) -> None:
-    with pytest.raises(ClientError, match="ListVersionsByFunction") as raised:
-        aws.list_functions(FunctionVersion="ALL")
-    assert code_of(raised) == ("NotImplementedException", 501)
+def test_versions_in_the_list_of_functions(aws: Any, name: str, cli: Callable[..., Any]) -> None:
+    create(aws, name, Publish=True)
+    pages = aws.get_paginator("list_functions").paginate(FunctionVersion="ALL", MasterRegion="ALL")
+    listed = [it for page in pages for it in page["Functions"]]
+    mine = [it["FunctionArn"] for it in listed if it["FunctionName"] == name]
+    assert mine == [f"{ARN}{name}:$LATEST", f"{ARN}{name}:1"]
+    assert all("State" not in it for it in listed)
+    asked = (
+        "list-functions",
+        "--function-version",
+        "ALL",
+        "--page-size",
+        "3",
+        "--query",
+        "Functions[].FunctionArn",
+    )
+    assert [arn for arn in cli(*asked) if f":{name}:" in arn] == mine
 
 
 def test_lists(aws: Any, name: str) -> None:

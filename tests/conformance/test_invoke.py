@@ -144,10 +144,10 @@ def test_a_throttle(once: Any) -> None:
     assert error["ResponseMetadata"]["HTTPStatusCode"] == 429
 
 
-def test_asynchronous_invocation_is_not_there(aws: Any) -> None:
+def test_tenants_are_not_there(aws: Any) -> None:
     """It says so, and the client does not try again."""
-    with pytest.raises(ClientError, match="not there yet") as raised:
-        aws.invoke(FunctionName=F, InvocationType="Event")
+    with pytest.raises(ClientError, match="not there") as raised:
+        aws.invoke(FunctionName=F, TenantId="t")
     assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
     assert raised.value.response["ResponseMetadata"]["RetryAttempts"] == 0
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import urllib.request
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ def test_a_layer(aws: Any, name: str) -> None:
     digest = base64.b64encode(hashlib.sha256(LAYER).digest()).decode()
     assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
     assert (made["Version"], made["Description"], made["CompatibleRuntimes"]) == (1, "d", [RUNTIME])
+    with urllib.request.urlopen(made["Content"].pop("Location"), timeout=20) as answer:
+        assert answer.read() == LAYER
     assert made["Content"] == {"CodeSha256": digest, "CodeSize": len(LAYER)}
     arn = made["LayerVersionArn"]
     assert arn == f"{made['LayerArn']}:1"
@@ -34,6 +37,7 @@ def test_a_layer(aws: Any, name: str) -> None:
         aws.get_layer_version(LayerName=made["LayerArn"], VersionNumber=1),
         aws.get_layer_version_by_arn(Arn=arn),
     ):
+        assert got["Content"].pop("Location")
         assert {key: got[key] for key in made if key != "ResponseMetadata"} == {
             key: made[key] for key in made if key != "ResponseMetadata"
         }

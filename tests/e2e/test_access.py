@@ -10,11 +10,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from lambent.client import Client
@@ -160,6 +164,63 @@ def invoked_and_refused(client: Any) -> None:
     assert refusal(client.get_layer_version, LayerName="other", VersionNumber=1) == denied
     assert refusal(client.get_layer_version, LayerName="mine", VersionNumber=1)[1] == 404
     assert refusal(client.add_permission, **ADDED) == denied  # of what is not there, too
+
+
+def test_urls_made_with_the_command(asking: Fleet, tmp_path: Path) -> None:
+    """Who has no key makes none; an open one asks nobody, a signed one everybody."""
+    (tmp_path / "echo.py").write_text("def handler(event, context):\n    return event['requestContext']\n")
+    deploy = "deploy", str(tmp_path), "--name", "web", "--handler", "echo.handler"
+    assert run(asking, *deploy, token=operator(asking)).returncode == 0
+    create_url = "url", "create", "web", "--json", "--cors-origin", "*"
+    assert run(asking, *create_url, "--auth", "none").returncode == 3
+    made = run(asking, *create_url, "--auth", "none", token=operator(asking))
+    assert made.returncode == 0, made.stderr
+    url = json.loads(made.stdout)["url"]
+    assert json.loads(called(asking, url))["accountId"] == "anonymous"
+    statements = json.loads(run(asking, "permission", "get", "web", token=operator(asking)).stdout)[
+        "Statement"
+    ]
+    assert [it["Action"] for it in statements] == ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"]
+
+    assert run(asking, "url", "update", "web", "--auth", "aws-iam", token=operator(asking)).returncode == 0
+    key = create(asking, "InvokeFunctionUrl@web")
+    with pytest.raises(HTTPError) as refused:
+        called(asking, url)
+    refused.value.close()
+    assert refused.value.code == 403
+    soon = monotonic_s() + WITHIN_S
+    while True:
+        try:
+            told = json.loads(called(asking, url, key))
+            break
+        except HTTPError as error:  # the frontend hears of a key within a second
+            error.close()
+            assert monotonic_s() < soon
+    assert told["authorizer"]["iam"]["accessKey"] == key["id"]
+
+    listed = json.loads(run(asking, "url", "ls", "web", "--json", token=operator(asking)).stdout)
+    assert [(it["url"], it["auth_type"]) for it in listed] == [(url, "AWS_IAM")]
+    assert b"allow_origins  *" in run(asking, "url", "get", "web", token=operator(asking)).stdout
+    removed = run(asking, "permission", "delete", "web", statements[0]["Sid"], token=operator(asking))
+    assert removed.returncode == 0
+    assert run(asking, "url", "delete", "web", token=operator(asking)).returncode == 0
+    assert run(asking, "url", "get", "web", token=operator(asking)).returncode == 3
+    said = (asking.data / "logs" / "frontend.log").read_text()
+    for action in ("CreateFunctionUrlConfig", "AddPermission", "RemovePermission"):
+        assert f'"action": "{action}"' in said or f"action={action}" in said
+
+
+def called(fleet: Fleet, url: str, key: dict[str, Any] | None = None) -> bytes:
+    """By the host that the URL names, at the fleet's address. Raises HTTPError."""
+    host = urlsplit(url).netloc
+    headers = {"Host": host}
+    if key is not None:
+        request = AWSRequest("GET", url, headers=headers)
+        SigV4Auth(Credentials(key["id"], key["secret"]), "lambda", "us-east-1").add_auth(request)
+        headers = dict(request.headers)
+    with urlopen(Request(f"http://{fleet.http}/", headers=headers), timeout=WITHIN_S) as answer:
+        body: bytes = answer.read()
+        return body
 
 
 ADDED = {"FunctionName": "signed", "StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "*"}

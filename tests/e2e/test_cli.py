@@ -76,6 +76,42 @@ def test_deploy_creates_and_updates(fleet: Fleet, echo: Path) -> None:
     assert updated["code_sha256"] == created["code_sha256"]
 
 
+def test_all_that_the_http_api_can_give_a_function(fleet: Fleet, echo: Path, tmp_path: Path) -> None:
+    """Role, tags, versions with a change, dry runs, code to download."""
+    named = "--name", "whole", "--handler", "echo.handler"
+    given = "--role", "arn:any", "--tag", "team=a", "--tag", "b=", "--publish", "--json"
+    made = said(fleet.lambent("deploy", str(echo), *named, *given))
+    assert (made["version"], made["role"], made["tags"]) == ("1", "arn:any", {"team": "a", "b": ""})
+    again = said(fleet.lambent("deploy", str(echo), "--name", "whole", "--tag", "c=d", "--json"))
+    assert again["tags"] == {"team": "a", "b": "", "c": "d"}
+    assert said(fleet.lambent("function", "untag", "whole", "team", "b", "--json"))["tags"] == {"c": "d"}
+    assert said(fleet.lambent("function", "tag", "whole", "c=e", "f=g", "--json"))["tags"] == {
+        "c": "e",
+        "f": "g",
+    }
+    assert "not KEY=VALUE" in failure(fleet.lambent("function", "tag", "whole", "c"), 2)
+    dry = said(fleet.lambent("function", "update", "whole", "--timeout", "9", "--dry-run", "--json"))
+    assert (dry["timeout_s"], said(fleet.lambent("function", "get", "whole", "--json"))["timeout_s"]) == (
+        9,
+        3,
+    )
+    second = said(fleet.lambent("function", "update", "whole", "--timeout", "9", "--publish", "--json"))
+    assert second["version"] == "2"
+    listed = fleet.lambent("function", "ls", "--versions").stdout.decode()
+    assert [it for it in listed.split() if it.startswith("whole:")] == ["whole:$LATEST", "whole:1", "whole:2"]
+    for target in ("whole", "whole:1"):
+        done = fleet.lambent("function", "code", target, "-o", str(tmp_path / "code.zip"))
+        assert done.returncode == 0, done.stderr
+        with zipfile.ZipFile(tmp_path / "code.zip") as archive:
+            assert archive.namelist() == ["echo.py"]
+    assert "no function" in failure(fleet.lambent("function", "code", "none", "-o", str(tmp_path / "n")), 3)
+    layer = said(fleet.lambent("layer", "publish", str(echo), "--name", "whole", "--json"))
+    assert layer["version"] == 1
+    assert fleet.lambent("layer", "code", "whole:1", "-o", str(tmp_path / "layer.zip")).returncode == 0
+    assert (tmp_path / "layer.zip").read_bytes() == (tmp_path / "code.zip").read_bytes()
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["code.zip", "layer.zip"]
+
+
 def test_a_new_function_needs_a_handler(fleet: Fleet, echo: Path) -> None:
     """It cannot be guessed; nothing is created."""
     assert "A new function needs --handler" in failure(

@@ -414,8 +414,8 @@ BUGS: Final = [
         ),
         (
             "a shard has all that nobody reserves",
-            "self.shard.share(left if left > 0 else 0)",
-            "left if left > 0 else 0",
+            "self.shard.share(max(0, self.concurrency - self.reserved - self.elsewhere))",
+            "max(0, self.concurrency - self.reserved - self.elsewhere)",
             "table",
         ),
         ("other shards reserve nothing", "self.reserved - self.elsewhere", "self.reserved", "table"),
@@ -427,8 +427,8 @@ BUGS: Final = [
         ),
         (
             "a fenced instance runs nothing",
-            "instance.state is not State.IDLE)",
-            "instance.state is State.LEASED)",
+            "self._runs(instance, version, state is not IDLE)",
+            "self._runs(instance, version, state is LEASED)",
             "table",
         ),
         (
@@ -488,8 +488,20 @@ BUGS: Final = [
         ),
         (
             "a provisioned one grows old",
-            "            yield version.kept\n            return",
-            "            yield version.kept",
+            "return (version.kept,)",
+            "return version.kept, self.idle, version.function.idle",
+            "table",
+        ),
+        (
+            "the pool is as large as it was, whatever is reserved",
+            "            self.pool.reserved += by * function.reserved\n        self.pool.resize()",
+            "            self.pool.reserved += by * function.reserved",
+            "table",
+        ),
+        (
+            "a node stays where it was in the order of free memory",
+            "ranked.put(name, rank)",
+            "ranked.put(name, old)",
             "table",
         ),
         (
@@ -649,8 +661,14 @@ BUGS: Final = [
         ),
         (
             "a node that refused is asked again at once",
-            "if (links is None or node.id in links) and at >= node.refused_until:",
-            "if links is None or node.id in links:",
+            "if (links is None or name in links) and at >= node.refused_until and",
+            "if (links is None or name in links) and",
+            "table",
+        ),
+        (
+            "a node with the package is asked again at once when it has refused",
+            "if at < node.refused_until or not (links is None or name in links):",
+            "if not (links is None or name in links):",
             "table",
         ),
         (
@@ -746,8 +764,8 @@ BUGS: Final = [
         ),
         (
             "more memory is granted than a node has",
-            "if free_mb < memory_mb:",
-            "if free_mb < 0:",
+            "if rank[0] < memory_mb:",
+            "if rank[0] < 0:",
             "table",
         ),
         ("why not is told again and again", "if wanted.unmet == told:", "if told is None:", "property"),

@@ -7,22 +7,40 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from lambent_frontend.access import AccessKeys
-from lambent_frontend.calls import Answer, Call, Counted, Explained
+from lambent_frontend.calling import Calling
+from lambent_frontend.calls import Answer, Begun, Call, Counted, Explained
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
+from lambent_frontend.policies import Policies
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_frontend.services import FunctionsService, LayersService, LimitsService, VersionsService
+from lambent_frontend.services import (
+    FunctionsService,
+    FunctionUrlsService,
+    LayersService,
+    LimitsService,
+    PoliciesService,
+    VersionsService,
+)
 from lambent_frontend.versions import Versions
 from lambent_proto.access import AccessKey
 from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId, FunctionName, RequestId
-from lambent_proto.v1 import functions_pb2_grpc, layers_pb2_grpc, limits_pb2_grpc, versions_pb2_grpc
+from lambent_proto.v1 import (
+    async_invocations_pb2_grpc,
+    functions_pb2_grpc,
+    layers_pb2_grpc,
+    limits_pb2_grpc,
+    policies_pb2_grpc,
+    urls_pb2_grpc,
+    versions_pb2_grpc,
+)
 
 Done = Callable[[Answer | LambentError], None]
 
@@ -37,13 +55,15 @@ def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer
 class ScriptedDispatcher:
     """Answers `echo` at once, fails the event for `failing`, and holds what is for `held` until released.
 
-    A function named like an error's reason fails with that error.
+    A function named like an error's reason fails with that error. `begin`, `write` and `end` stream a held
+    answer.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.held: dict[RequestId, tuple[Call, Done]] = {}
         self.abandoned: list[RequestId] = []
+        self.taken_bytes = 0
         self.explained: dict[RequestId, Explained] = {}
         self.errors: dict[str, LambentError] = {}
         self.counts: Counter[Counted] = Counter()
@@ -62,9 +82,31 @@ class ScriptedDispatcher:
             done(answer(call.payload, tail=b"END" if call.tail else b""))
         self._changed.set()
 
+    def taken(self, request_id: RequestId, size: int) -> None:
+        self.taken_bytes += size
+        self._changed.set()
+
+    def begin(self, content_type: str = "text/plain") -> None:
+        call, _ = next(iter(self.held.values()))
+        assert call.parts is not None, "its answer is wanted whole"
+        call.parts.began(Begun(content_type, answer(b"")))
+
+    def write(self, *parts: bytes) -> None:
+        call, _ = next(iter(self.held.values()))
+        assert call.parts is not None, "its answer is wanted whole"
+        for part in parts:
+            call.parts.part(part)
+
+    def end(self, outcome: Answer | LambentError | None = None) -> None:
+        _, done = self.held.pop(next(iter(self.held)))
+        done(answer(b"", tail=b"END") if outcome is None else outcome)
+
     def abandon(self, request_id: RequestId) -> None:
         self.abandoned.append(request_id)
         self._changed.set()
+
+    def under_way(self, request_id: RequestId) -> bool:
+        return request_id in self.held
 
     def explain(self, request_id: RequestId) -> Explained | None:
         return self.explained.get(request_id)
@@ -125,6 +167,9 @@ class NoVersions(versions_pb2_grpc.VersionsServicer):
 class NoFunctions(functions_pb2_grpc.FunctionsServicer):
     """For tests of the other services."""
 
+    def GetCode(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
     def CreateFunction(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
 
@@ -133,6 +178,9 @@ class NoFunctions(functions_pb2_grpc.FunctionsServicer):
 
 class NoLayers(layers_pb2_grpc.LayersServicer):
     """For tests of the other services."""
+
+    def GetLayerCode(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
 
     def PublishLayerVersion(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
@@ -155,6 +203,33 @@ class NoLimits(limits_pb2_grpc.LimitsServicer):
     SetConcurrency = GetConcurrency  # type: ignore[assignment]
 
 
+class NoPolicies(policies_pb2_grpc.PoliciesServicer):
+    def AddPermission(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    GetPolicy = RemovePermission = AddPermission  # type: ignore[assignment]
+
+
+class NoUrls(urls_pb2_grpc.FunctionUrlsServicer):
+    def CreateFunctionUrl(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    GetFunctionUrl = UpdateFunctionUrl = ListFunctionUrls = CreateFunctionUrl  # type: ignore[assignment]
+    DeleteFunctionUrl = CreateFunctionUrl  # type: ignore[assignment]
+
+
+class NoAsyncInvocations(async_invocations_pb2_grpc.AsyncInvocationsServicer):
+    """For tests of the other services."""
+
+    def GetAsyncInvocation(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    ListAsyncInvocations = CancelAsyncInvocation = GetAsyncInvocation  # type: ignore[assignment]
+    RedriveAsyncInvocation = PutEventInvokeConfig = GetAsyncInvocation  # type: ignore[assignment]
+    UpdateEventInvokeConfig = GetEventInvokeConfig = GetAsyncInvocation  # type: ignore[assignment]
+    DeleteEventInvokeConfig = ListEventInvokeConfigs = GetAsyncInvocation  # type: ignore[assignment]
+
+
 @asynccontextmanager
 async def serving(
     dispatcher: ScriptedDispatcher,
@@ -163,17 +238,22 @@ async def serving(
     fleet: Fleet | None = None,
     limits: Limits | None = None,
     versions: Versions | None = None,
+    policies: Policies | None = None,
+    urls: FunctionUrls | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
-        Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S)),
+        Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S))),
         FunctionsService(functions) if functions else NoFunctions(),
         VersionsService(versions) if versions else NoVersions(),
         LayersService(layers) if layers else NoLayers(),
         fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
         LimitsService(limits) if limits else NoLimits(),
+        PoliciesService(policies) if policies else NoPolicies(),
+        FunctionUrlsService(urls) if urls else NoUrls(),
+        NoAsyncInvocations(),
         guard or Guard(None),
     )
     port = await server.start(address)

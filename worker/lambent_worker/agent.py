@@ -6,7 +6,7 @@ core knows requests by their identifiers.
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, assert_never
 
 import structlog
@@ -21,6 +21,7 @@ from lambent_worker.core import events as on
 from lambent_worker.core.agent import FENCED
 from lambent_worker.core.agent import Agent as Core
 from lambent_worker.event import Event
+from lambent_worker.flow import Flow
 from lambent_worker.host import InstanceHost
 
 TICK_S: Final = 0.05
@@ -44,6 +45,8 @@ class Agent:
         self._frontends: dict[Link, FrontendId] = {}
         self._asked: dict[RequestId, Link] = {}
         """Over which connection an event came: its answer goes there or nowhere."""
+        self._streamed: dict[RequestId, InstanceId] = {}
+        """Of these the parts of a streamed answer are wanted as they come."""
         self._definitions: dict[VersionKey, Definition] = {}
         self._event: frames.Event
         """The one that is being decided on."""
@@ -69,6 +72,12 @@ class Agent:
         match frame:
             case frames.Event():
                 self._take(connection, frame)
+            case frames.Taken():
+                if (instance := self._stream_of(connection, frame.request_id)) is not None:
+                    self.host.taken(instance, frame.request_id, frame.size)
+            case frames.Unheard():
+                if (instance := self._stream_of(connection, frame.request_id)) is not None:
+                    self.host.unheard(instance, frame.request_id)
             case frames.Hello():
                 connection.send(frames.encode(frames.Hello(self.node)))
                 frontend = FrontendId(frame.sender)
@@ -82,6 +91,9 @@ class Agent:
 
     def on_lost(self, connection: Link, fault: Exception | None) -> None:
         """What runs for it is finished, and its answer finds nobody."""
+        for request, instance in self._streamed.items():
+            if self._asked.get(request) is connection:
+                self.host.unheard(instance, request)
         frontend = self._frontends.pop(connection, None)
         if frontend is not None and self._links.get(frontend) is connection:
             del self._links[frontend]
@@ -96,6 +108,8 @@ class Agent:
     def _take(self, connection: Link, event: frames.Event) -> None:
         self._event = event
         self._asked[event.request_id] = connection
+        if event.window:
+            self._streamed[event.request_id] = event.instance
         self.feed(
             on.EventArrived(
                 self._frontends[connection],
@@ -107,10 +121,20 @@ class Agent:
             )
         )
 
+    def _stream_of(self, connection: Link, request: RequestId) -> InstanceId | None:
+        """Where it runs; None if it is over, or another frontend's."""
+        return self._streamed.get(request) if self._asked.get(request) is connection else None
+
     # From the host of the instances
 
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
         self.feed(on.InstanceReady(instance, starting_ms, init_ms, restored))
+
+    def begun(self, instance: InstanceId, request_id: RequestId, content_type: str) -> None:
+        self._send_on(frames.Begun(request_id, content_type))
+
+    def part(self, instance: InstanceId, request_id: RequestId, data: bytes) -> None:
+        self._send_on(frames.Part(request_id, data))
 
     def answered(
         self,
@@ -181,7 +205,8 @@ class Agent:
         timeout_s = event.timeout_ms / 1000
         context = _plain(event.client_context) if event.client_context else ""
         deadline_ms = int((unix_s() + timeout_s) * 1000)
-        told = Event(command.request, deadline_ms, event.arn, context, event.payload)
+        flow = Flow(event.window) if event.window else None
+        told = Event(command.request, deadline_ms, event.arn, context, event.payload, flow)
         self.host.deliver(command.instance, told, timeout_s=timeout_s, tail=event.tail)
 
     def _time_out(self, command: do.TimeOut) -> None:
@@ -191,8 +216,15 @@ class Agent:
 
     def _send(self, request: RequestId, frame: frames.Frame) -> None:
         connection = self._asked.pop(request, None)
+        streamed = self._streamed.pop(request, None) is not None
         if connection in self._frontends:
-            connection.send(frames.encode(frame))
+            encoded = frames.encode(frame)
+            connection.send(_in_turn(encoded) if streamed else encoded)
+
+    def _send_on(self, frame: frames.Begun | frames.Part) -> None:
+        connection = self._asked.get(frame.request_id)
+        if connection in self._frontends:
+            connection.send(_in_turn(frames.encode(frame)))
 
     def _announce(self, command: do.Announce) -> None:
         if connection := self._links.get(command.frontend):
@@ -207,6 +239,12 @@ class Agent:
         """Only what an instance was started from is worth keeping."""
         used = {instance.version for instance in self.core.instances.values()}
         self._definitions = {key: value for key, value in self._definitions.items() if key in used}
+
+
+def _in_turn(encoded: bytes | Iterator[bytes]) -> Iterator[bytes]:
+    """On the lane of large messages: small frames of other calls pass by the parts of a streamed answer, and
+    its end does not."""
+    return iter((encoded,)) if isinstance(encoded, bytes) else encoded
 
 
 def _plain(client_context: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lambent_proto.ids import RequestId
+from lambent_worker.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,5 @@ class Event:
     client_context: str
     """JSON, or empty."""
     body: bytes
+    flow: Flow | None = None
+    """Of the answer's parts; None if it is wanted whole."""

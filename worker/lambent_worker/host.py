@@ -111,6 +111,16 @@ class InstanceHost:
         """
         self._instances[instance].deliver(event, timeout_s, tail)
 
+    def taken(self, instance: InstanceId, request_id: RequestId, size: int) -> None:
+        """The caller has taken so many bytes of a streamed answer. No effect on one that is over."""
+        if it := self._instances.get(instance):
+            it.taken(request_id, size)
+
+    def unheard(self, instance: InstanceId, request_id: RequestId) -> None:
+        """Nobody waits for a streamed answer any more. The call goes on; no `part` follows."""
+        if it := self._instances.get(instance):
+            it.unheard(request_id)
+
     def kill(self, instance: InstanceId, *, graceful: bool = False) -> None:
         """`exited` follows, unless the instance is gone already; a call it was running is not answered.
 

@@ -22,6 +22,7 @@ from lambent_worker import failures
 from lambent_worker.environment import environment, start_of
 from lambent_worker.event import Event
 from lambent_worker.extensions import ExtensionProcesses
+from lambent_worker.flow import Flow
 from lambent_worker.logs import InstanceLog
 from lambent_worker.run import Run
 from lambent_worker.runtime_api.extensions import Facts
@@ -52,6 +53,12 @@ class HostListener(Protocol):
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
         """`restored`: it was forked of a snapshot."""
 
+    def begun(self, instance: InstanceId, request_id: RequestId, content_type: str) -> None:
+        """Its answer is streamed, to a caller who wants that: parts follow, and `answered` as their end."""
+
+    def part(self, instance: InstanceId, request_id: RequestId, data: bytes) -> None:
+        """The next bytes of it."""
+
     def answered(
         self,
         instance: InstanceId,
@@ -61,7 +68,8 @@ class HostListener(Protocol):
         tail: bytes,
         running_ms: float,
     ) -> None:
-        """`body` is the function's answer or, if it failed, Lambda's error JSON."""
+        """`body` is the function's answer or, if it failed, Lambda's error JSON; nothing if it was streamed
+        and has not failed."""
 
     def exited(self, instance: InstanceId, reason: str, error: bytes) -> None:
         """It is certainly gone. `error` is Lambda's error JSON where the function is at fault, else empty."""
@@ -269,6 +277,26 @@ class Instance:
         else:
             self._wanted.set()
 
+    def taken(self, request_id: RequestId, size: int) -> None:
+        """Its caller has taken so much of the call's streamed answer, if that still runs."""
+        if (flow := self._flow(request_id)) is not None:
+            flow.taken(size)
+            self._flows()
+
+    def unheard(self, request_id: RequestId) -> None:
+        """Nobody waits for the call's streamed answer any more: it is finished, and its parts are dropped."""
+        if (flow := self._flow(request_id)) is not None:
+            flow.unheard()
+            self._flows()
+
+    def _flow(self, request_id: RequestId) -> Flow | None:
+        call = self._call
+        return call.event.flow if call is not None and call.request_id == request_id else None
+
+    def _flows(self) -> None:
+        if self._api is not None:
+            self._api.flows()
+
     def kill(self, *, graceful: bool = False) -> None:
         """Ends it, whatever it does. Its running call is over and will not be answered.
 
@@ -372,8 +400,20 @@ class Instance:
             request_id = self._call.request_id if self._call is not None else ""
             self._runtime_failed(failures.extension_failed(request_id, *map(str, head[1:])))
             self._end_run()
+        elif head[0] in ("begun", "part"):
+            self._streamed(head, body)
         else:
             self._on_frame(self._run, head, body)
+
+    def _streamed(self, head: list[object], body: bytes) -> None:
+        """Said by the API alone, which says it in time: a runtime on its channel has no such frames."""
+        call = self._call
+        if call is None or self.state is not State.BUSY or head[1] != call.request_id:
+            return
+        if head[0] == "begun":
+            self._listener.begun(self.id, call.request_id, str(head[2]))
+        else:
+            self._listener.part(self.id, call.request_id, body)
 
     def _extension_exited(self, name: str, exit_: Exit, left: int) -> None:
         """It belongs to the function, which fails with it, unless it was told of the end."""

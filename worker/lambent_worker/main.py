@@ -102,6 +102,7 @@ def _registration(
         missing_protections=list(protections.missing),
         runtimes=list(runtimes.by_name),
         labels=settings.labels,
+        streams=True,
     )
 
 

@@ -11,17 +11,13 @@ from lambent_frontend.functions import Functions
 from lambent_frontend.http import shapes
 from lambent_frontend.http.api import Operation
 from lambent_frontend.http.asked import Asked
-from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.messages import Response
 from lambent_proto.v1 import functions_pb2
 
 _LISTS: Final = {
-    "ListFunctionEventInvokeConfigs": "FunctionEventInvokeConfigs",
-    "ListFunctionUrlConfigs": "FunctionUrlConfigs",
     "ListEventSourceMappings": "EventSourceMappings",
     "ListCodeSigningConfigs": "CodeSigningConfigs",
 }
-_SINGLE: Final = ("GetPolicy", "GetFunctionUrlConfig", "GetFunctionEventInvokeConfig")
 
 
 class AbsentOperations:
@@ -31,7 +27,6 @@ class AbsentOperations:
     def operations(self) -> Mapping[str, Operation]:
         return {
             **dict.fromkeys(_LISTS, self.list_none),
-            **dict.fromkeys(_SINGLE, self.get_none),
             "GetFunctionCodeSigningConfig": self.get_code_signing,
             "GetRuntimeManagementConfig": self.get_runtime_management,
             "GetFunctionRecursionConfig": self.get_recursion,
@@ -41,10 +36,6 @@ class AbsentOperations:
         if "FunctionName" in asked.path:
             await self._check_there(asked)
         return shapes.page(_LISTS[asked.operation], [], "")
-
-    async def get_none(self, asked: Asked) -> Response:
-        await self._check_there(asked)
-        raise Refused(404, "ResourceNotFoundException", "The resource you requested does not exist.")
 
     async def get_code_signing(self, asked: Asked) -> Response:
         await self._check_there(asked)

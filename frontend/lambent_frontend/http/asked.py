@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import parse_qsl
 
 from lambent_frontend.http.errors import Refused, invalid
 from lambent_frontend.http.messages import Request
 from lambent_frontend.http.names import Named, function_arn, function_named
+from lambent_frontend.rules import DEFAULT_PAGE, MAX_PAGE
 from lambent_proto.access import AccessKey
 from lambent_proto.errors import InvalidRequest
 
-MAX_PAGE: Final = 10_000
 
-
-def _permitted(resource: str) -> None:
+def _permitted(action: str, resource: str) -> None:
     """Where nobody is asked who they are."""
 
 
@@ -28,7 +26,7 @@ class Asked:
     """ARN of what the request is about, where its path does not say."""
     caller: AccessKey | None = None
     """None where nobody is asked who they are, and before they are."""
-    permit: Callable[[str], None] = _permitted
+    permit: Callable[[str, str], None] = _permitted
     """Whether the caller may do this to what is named. Raises AccessDenied."""
 
     def function(self) -> Named:
@@ -49,13 +47,16 @@ class Asked:
         return [value for key, value in parse_qsl(self.request.query) if key == name]
 
     def max_items(self) -> int:
-        """0 if it was not asked for. Raises Refused."""
+        """How many of a list one answer has: fifty at the most whatever is asked for, as at Lambda.
+
+        The JSON of more would hold up calls. Raises Refused.
+        """
         text = self.query.get("MaxItems", "")
         if not text:
-            return 0
+            return DEFAULT_PAGE
         if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 9 and 1 <= int(text) <= MAX_PAGE):
             raise constraint(text, "maxItems", f"Member must have a value of 1 to {MAX_PAGE}")
-        return int(text)
+        return min(int(text), DEFAULT_PAGE)
 
 
 def constraint(value: object, where: str, rule: str) -> Refused:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.errors import Refused, not_there
+from lambent_frontend.rules import MAX_ZIP_BYTES
 
 ARCHITECTURE: Final = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 """By Lambda's name. Of the frontend's host, for want of another: a fleet is of one kind."""
@@ -38,6 +39,10 @@ class SnapStartValue(Body):
     ApplyOn: str = "None"
 
 
+class DeadLetterValue(Body):
+    TargetArn: str | None = None
+
+
 class Configuration(Body):
     """What CreateFunction and UpdateFunctionConfiguration have in common."""
 
@@ -52,7 +57,7 @@ class Configuration(Body):
     EphemeralStorage: StorageValue | None = None
     SnapStart: SnapStartValue | None = None
     VpcConfig: Anything = None
-    DeadLetterConfig: Anything = None
+    DeadLetterConfig: DeadLetterValue | None = None
     KMSKeyArn: Anything = None
     TracingConfig: Anything = None
     FileSystemConfigs: Anything = None
@@ -131,6 +136,38 @@ class PutProvisionedConcurrencyConfig(Body):
     ProvisionedConcurrentExecutions: Int32
 
 
+class AddPermission(Body):
+    StatementId: str
+    Action: str
+    Principal: str
+    SourceArn: str | None = None
+    SourceAccount: str | None = None
+    PrincipalOrgID: str | None = None
+    EventSourceToken: str | None = None
+    FunctionUrlAuthType: str | None = None
+    InvokedViaFunctionUrl: bool | None = None
+    RevisionId: str | None = None
+
+
+class CorsValue(Body):
+    AllowCredentials: bool | None = None
+    AllowHeaders: list[str] | None = None
+    AllowMethods: list[str] | None = None
+    AllowOrigins: list[str] | None = None
+    ExposeHeaders: list[str] | None = None
+    MaxAge: Int32 | None = None
+
+
+class UpdateFunctionUrlConfig(Body):
+    AuthType: str | None = None
+    Cors: CorsValue | None = None
+    InvokeMode: str | None = None
+
+
+class CreateFunctionUrlConfig(UpdateFunctionUrlConfig):
+    AuthType: str
+
+
 class LayerContent(Body):
     ZipFile: str | None = None
     S3Bucket: Anything = None
@@ -145,6 +182,21 @@ class PublishLayerVersion(Body):
     CompatibleRuntimes: list[str] | None = None
     CompatibleArchitectures: list[str] | None = None
     LicenseInfo: str | None = None
+
+
+class DestinationValue(Body):
+    Destination: str | None = None
+
+
+class DestinationsValue(Body):
+    OnSuccess: DestinationValue | None = None
+    OnFailure: DestinationValue | None = None
+
+
+class FunctionEventInvokeConfig(Body):
+    MaximumRetryAttempts: Int32 | None = None
+    MaximumEventAgeInSeconds: Int32 | None = None
+    DestinationConfig: DestinationsValue | None = None
 
 
 class TagResource(Body):
@@ -178,12 +230,16 @@ def read(asked: Asked, model: type[B]) -> B:
     return body
 
 
-def package(zip_file: str | None) -> bytes:
+def package(zip_file: str | None, operation: str) -> bytes:
     """Empty if there is none. Raises Refused."""
     try:
-        return base64.b64decode(zip_file or "", validate=True)
+        data = base64.b64decode(zip_file or "", validate=True)
     except (binascii.Error, ValueError):
         raise Refused(400, "SerializationException", "ZipFile is not the base64 form of anything") from None
+    if len(data) > MAX_ZIP_BYTES:
+        said = f"The ZIP must be smaller than {MAX_ZIP_BYTES + 1} bytes for the {operation} operation"
+        raise Refused(413, "RequestEntityTooLargeException", said)
+    return data
 
 
 def _check_all_there(operation: str, body: Body) -> None:

@@ -8,7 +8,8 @@ and its answer given up.
 """
 
 import asyncio
-from collections import deque
+import contextlib
+from collections import Counter, deque
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
@@ -17,7 +18,7 @@ import structlog
 
 from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
-from lambent_frontend.http.messages import JSON, Request, Response
+from lambent_frontend.http.messages import CutOff, Request, Response
 from lambent_proto.errors import Internal, LostWithWorker
 
 _log = structlog.get_logger()
@@ -32,14 +33,20 @@ _GIVEN_UP: Final = "the frontend was stopped before the answer came: what was as
 _GOES_ON: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Api(Protocol):
+class Answering(Protocol):
     """Who answers."""
 
-    def most_body(self, method: str, path: str) -> int:
+    def most_body(self, request: Request) -> int:
         """Bytes that the body of such a request may have."""
 
-    def too_large(self, method: str, path: str) -> Refused:
+    def too_large(self, request: Request) -> Refused:
         """What one with a larger body is told."""
+
+    def whose(self, request: Request) -> str:
+        """Whom its body counts for, such as an access key; empty where nobody is asked. Raises Refused.
+
+        Asked before there is room for a larger body, and so by the head alone.
+        """
 
     async def answer(self, request: Request) -> Response: ...
 
@@ -47,11 +54,13 @@ class Api(Protocol):
 class Server(Protocol):
     """What the connections of one server share."""
 
-    api: Api
+    api: Answering
     read: int
     """Bytes that have come over all connections."""
     held: int
     """Bytes of bodies that are being read and answered."""
+    coming: Counter[str]
+    """Bytes of bodies that are not whole yet, by whom they count for."""
     date: str
     """For the answers' Date."""
     stopping: bool
@@ -70,7 +79,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._waiting: deque[tuple[Request, bool] | Response] = deque()
         """Requests that are whole, each with whether the connection stays after it, or what refuses one."""
-        self._task: asyncio.Task[Response] | None = None
+        self._task: asyncio.Task[Response | None] | None = None
+        self._in_parts = False
+        """The answer's head is out, and parts follow."""
+        self._has_end = False
+        """One can tell where the parts end, so that the connection can stay."""
+        self._drained: asyncio.Future[None] | None = None
         self._answering: tuple[Request, bool] | None = None
         self._held = 0
         self._unsent = 0
@@ -82,19 +96,22 @@ class Connection(asyncio.Protocol):
         self._ending = False
         """The last answer was written."""
         self._dropped = 0
+        self._whose, self._size = "", 0
         self._since = self._loop.time()
         """When what is waited for began: the request's head, its body, the next request, the end."""
         self._forget()
         self._fresh = True
         """Nothing has come yet."""
+        self._source = ""
 
     def _forget(self) -> None:
         """Between two requests."""
+        self._no_longer_comes()
         self._begun = self._headed = False
         self._unparsed = self._size = 0
         """Bytes that have come since the parser last had something whole; bytes of the body."""
         self._url = b""
-        self._headers: dict[bytes, bytes] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._most = 0
         self._request: Request | None = None
@@ -103,6 +120,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods alone
+        peer = transport.get_extra_info("peername")
+        self._source = str(peer[0]) if peer else ""
         if not self._server.opened(self):
             self._refuse(
                 Refused(503, "ServiceException", "there are too many connections: try again, or use fewer")
@@ -133,6 +152,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._deaf = self._ending = True
         self._waiting.clear()
+        self._no_longer_comes()
         self._hold(-self._held)
         if self._task is not None:
             self._task.cancel()
@@ -149,6 +169,8 @@ class Connection(asyncio.Protocol):
         self._hold(-self._unsent)
         self._unsent = 0
         self._since = self._loop.time()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
         self._next()
 
     # httptools
@@ -163,14 +185,14 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._headed:  # behind the body it would take the place of one that a proxy has set
-            self._headers[name.lower()] = value
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._headed = True
         self._unparsed = 0
         if self._deaf:
             return
-        if len(self._url) + sum(len(it) + len(value) for it, value in self._headers.items()) > limits.HEAD:
+        if len(self._url) + sum([len(name) + len(value) for name, value in self._fields]) > limits.HEAD:
             self._refuse(_large_head())
             return
         if self._parser.should_upgrade():
@@ -179,15 +201,23 @@ class Connection(asyncio.Protocol):
             return
         path, _, query = self._url.decode("latin-1").partition("?")
         method = self._parser.get_method().decode("latin-1")
-        self._request = Request(method, path, query, self._headers)
-        self._most = self._server.api.most_body(method, path)
+        headers = dict(self._fields)
+        request = Request(method, path, query, headers, fields=self._fields, source=self._source)
+        self._request = request
+        self._most = self._server.api.most_body(request)
         self._since = self._loop.time()
-        length = self._headers.get(b"content-length", b"0")
+        length = headers.get(b"content-length", b"0")
+        if int(length) > limits.UNASKED or b"transfer-encoding" in headers:
+            try:
+                self._whose = self._server.api.whose(request)
+            except Refused as error:
+                self._refuse(error)
+                return
         if int(length) > self._most:
             self._refuse_body()
         elif self._server.held > limits.HELD:  # by answers that nobody reads: a small event makes a large one
             self._refuse(_held_too_much())
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
+        elif headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
             self._transport.write(_GOES_ON)
 
     def on_body(self, data: bytes) -> None:
@@ -195,10 +225,15 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._size += len(data)
+        if self._whose:
+            self._server.coming[self._whose] += len(data)
         if self._size > self._most:
             self._refuse_body()
         elif self._server.held + len(data) > limits.HELD:
             self._refuse(_held_too_much())
+        elif self._server.coming[self._whose] > limits.COMING:
+            said = "as many bytes as may are coming from the same caller: try again once others are there"
+            self._refuse(Refused(503, "ServiceException", said))
         else:
             self._hold(len(data))
             if not self._body:
@@ -218,6 +253,7 @@ class Connection(asyncio.Protocol):
             return
         assert request is not None, "its head was whole"
         request.body = bytes(body)
+        request.takes_chunks = self._parser.get_http_version() != "1.0"
         self._waiting.append((request, keep_alive))
         if len(self._waiting) > _MOST_PIPELINED:
             said = f"{_MOST_PIPELINED} requests wait for their answers on this connection: wait for those"
@@ -239,13 +275,45 @@ class Connection(asyncio.Protocol):
             self._write(first, "", keep_alive=False, bodiless=False)
             return
         self._answering = first
-        self._task = self._loop.create_task(self._server.api.answer(first[0]))
+        self._task = self._loop.create_task(self._answer(*first))
         self._task.add_done_callback(self._answered)
 
-    def _answered(self, task: asyncio.Task[Response]) -> None:
+    async def _answer(self, request: Request, keep_alive: bool) -> Response | None:
+        """None if it has been written, in parts."""
+        answer = await self._server.api.answer(request)
+        if answer.parts is None:
+            return answer
+        chunked = answer.size is None and request.takes_chunks
+        bodiless = request.method == "HEAD"
+        self._has_end = chunked or answer.size is not None
+        # From here to the first step of the parts nothing may wait: what has not begun cannot be closed.
+        async with contextlib.aclosing(answer.parts):
+            self._in_parts = True
+            size = "Transfer-Encoding: chunked\r\n" if chunked else ""
+            if answer.size is not None:
+                size = f"Content-Length: {answer.size}\r\n"
+            self._write_head(answer, request.id, size, keep_alive=keep_alive and self._has_end)
+            if bodiless and answer.size is not None:
+                return None  # nothing has begun
+            async for part in answer.parts:
+                if not self._writable:
+                    self._drained = self._loop.create_future()
+                    await self._drained
+                if not bodiless:
+                    self._transport.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+        if chunked and not bodiless:
+            self._transport.write(b"0\r\n\r\n")
+        return None
+
+    def _answered(self, task: asyncio.Task[Response | None]) -> None:
         assert self._answering is not None, "its task has ended"
         request, keep_alive = self._answering
         self._task = self._answering = None
+        in_parts, self._in_parts = self._in_parts, False
+        if in_parts:
+            self._ended_parts(task, request, keep_alive=keep_alive)
+            return
+        answer: Response | None
         if task.cancelled():  # `give_up`, or the connection is lost
             answer = errors.response(errors.refused(LostWithWorker(_GIVEN_UP)))
         elif error := task.exception():
@@ -253,30 +321,64 @@ class Connection(asyncio.Protocol):
             answer = errors.response(errors.refused(Internal(_FAULT)))
         else:
             answer = task.result()
+        assert answer is not None, "it was not written"
         if self._transport.is_closing():
             return
         self._hold(-len(request.body))
         self._write(answer, request.id, keep_alive=keep_alive, bodiless=request.method == "HEAD")
         self._next()
 
+    def _ended_parts(
+        self, task: asyncio.Task[Response | None], request: Request, *, keep_alive: bool
+    ) -> None:
+        """What was not written to its end is cut off, which is all that can be said behind its head."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, CutOff):
+            _log.error("request_failed", request=request.id, reason=repr(error), exc_info=error)
+        if self._transport.is_closing():
+            return
+        self._hold(-len(request.body))
+        if task.cancelled() or error is not None:
+            self._transport.abort()
+            return
+        self._since = self._loop.time()
+        if keep_alive and self._has_end and not self._server.stopping:
+            self._next()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """The last answer is written."""
+        self._ending = self._deaf = True
+        self._waiting.clear()
+        self._end_if_over()
+
     def _write(self, answer: Response, request_id: str, *, keep_alive: bool, bodiless: bool) -> None:
-        keep_alive = keep_alive and not self._server.stopping
-        more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
-        asked = f"x-amzn-RequestId: {request_id}\r\n" if request_id else ""
-        end = "" if keep_alive else "Connection: close\r\n"
         # A 204 has no length: RFC 9110, 8.6.
         size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(answer.body)}\r\n"
-        kind = f"Content-Type: {JSON}\r\n" if answer.body else ""
-        head = (
-            f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nDate: {self._server.date}\r\n"
-            f"{asked}{more}{kind}{size}{end}\r\n"
-        )
-        self._transport.write(head.encode("latin-1") + (b"" if bodiless else answer.body))
+        keep_alive = keep_alive and not self._server.stopping
+        body = b"" if bodiless else answer.body
+        self._write_head(answer, request_id, size, keep_alive=keep_alive, body=body)
         self._since = self._loop.time()
         if not keep_alive:
-            self._ending = self._deaf = True
-            self._waiting.clear()
-            self._end_if_over()
+            self._end()
+
+    def _write_head(
+        self, answer: Response, request_id: str, size: str, *, keep_alive: bool, body: bytes = b""
+    ) -> None:
+        """With the body, if it is there, in one write."""
+        more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
+        for cookie in answer.cookies:
+            more += f"Set-Cookie: {cookie}\r\n"
+        asked = f"x-amzn-RequestId: {request_id}\r\n" if request_id else ""
+        end = "" if keep_alive else "Connection: close\r\n"
+        has_body = bool(answer.body) or answer.parts is not None
+        kind = f"Content-Type: {answer.content_type}\r\n" if has_body else ""
+        head = (
+            f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}\r\nDate: {self._server.date}\r\n"
+            f"{asked}{more}{kind}{size}{end}\r\n"
+        )
+        self._transport.write(head.encode("latin-1") + body)
 
     # The end
 
@@ -286,13 +388,14 @@ class Connection(asyncio.Protocol):
             return
         self._deaf = True
         self._since = self._loop.time()
+        self._no_longer_comes()
         self._body = b""
         self._waiting.append(errors.response(refused))
         self._next()
 
     def _refuse_body(self) -> None:
         assert self._request is not None, "its head was whole"
-        self._refuse(self._server.api.too_large(self._request.method, self._request.path))
+        self._refuse(self._server.api.too_large(self._request))
 
     def _drop(self, size: int) -> None:
         self._dropped += size
@@ -320,6 +423,12 @@ class Connection(asyncio.Protocol):
     def _hold(self, size: int) -> None:
         self._held += size
         self._server.held += size
+
+    def _no_longer_comes(self) -> None:
+        """The body is whole, or given up."""
+        if self._whose:
+            self._server.coming[self._whose] -= self._size
+            self._whose = ""
 
     def check(self, now: float) -> None:
         """Ends what has taken too long; `now` is the loop's time. Called about once a second."""

@@ -2,8 +2,8 @@
 has.
 
 Clients go by the status and by `x-amzn-ErrorType`. AWS's own retry 429, 500, 502, 503 and 504 by themselves,
-also where the event may have run; so what may have run is answered with UNKNOWN_OUTCOME, which none of them
-retries. Where Lambda's words stand in for our own, ours are in `x-lambent-message`.
+also where the event may have run or the change have been made; so that is answered with UNKNOWN_OUTCOME,
+which none of them retries. Where Lambda's words stand in for our own, ours are in `x-lambent-message`.
 """
 
 import json
@@ -15,8 +15,8 @@ from lambent_proto import errors
 from lambent_proto.errors import LambentError
 
 UNKNOWN_OUTCOME: Final = 520
-"""Nobody knows whether the event ran: what gRPC's UNKNOWN says. No registered status of that meaning
-exists."""
+"""Nobody knows whether the event ran, or the change was made: what gRPC's UNKNOWN says. No registered status
+of that meaning exists."""
 
 NOT_IMPLEMENTED: Final = 501
 
@@ -102,6 +102,11 @@ def _alias_exists(error: LambentError, arn: str) -> Refused:
     return Refused(409, "ResourceConflictException", f"Alias already exists: {arn}", detail=error.message)
 
 
+def _not_configured(error: LambentError, arn: str) -> Refused:
+    said = f"The function {arn} doesn't have an EventInvokeConfig"
+    return Refused(404, "ResourceNotFoundException", said, detail=error.message)
+
+
 def _throttled(error: LambentError, _: str) -> Refused:
     why = error.throttle_reason if isinstance(error, errors.Throttled) else ""
     fields = {"Reason": why} if why else {}
@@ -127,6 +132,12 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.FunctionExists: _function_exists,
     errors.AliasExists: _alias_exists,
     errors.NotProvisioned: _plain(404, "ProvisionedConcurrencyConfigNotFoundException"),
+    errors.StatementExists: _plain(409, "ResourceConflictException"),
+    errors.UnknownStatement: _plain(404, "ResourceNotFoundException"),
+    errors.PolicyTooLong: _plain(400, "PolicyLengthExceededException"),
+    errors.UrlExists: _plain(409, "ResourceConflictException"),
+    errors.UnknownUrl: _plain(404, "ResourceNotFoundException"),
+    errors.NotConfigured: _not_configured,
     errors.InUse: _plain(409, "ResourceConflictException"),
     errors.RevisionMismatch: _worded(412, "PreconditionFailedException", _CHANGED),
     errors.NoCredentials: _worded(403, "MissingAuthenticationTokenException", "Missing Authentication Token"),
@@ -137,8 +148,10 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.BadSignature: _plain(403, "InvalidSignatureException"),
     errors.AccessDenied: _plain(403, "AccessDeniedException"),
     errors.Throttled: _throttled,
+    errors.QueueFull: _plain(503, "ServiceException"),
     errors.DeadlinePassed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.LostWithWorker: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.NotReady: _plain(503, "ServiceException"),
+    errors.Unconfirmed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.Internal: _plain(UNKNOWN_OUTCOME, "ServiceException"),
 }

@@ -1,27 +1,33 @@
 """Operations on functions: create, get, list, update, delete, tags, and what they reserve."""
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
+from lambent_frontend import needs
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
-from lambent_frontend.http.asked import Asked, choice
-from lambent_frontend.http.errors import invalid, not_there
+from lambent_frontend.http.asked import Asked, choice, constraint
+from lambent_frontend.http.downloads import Location
+from lambent_frontend.http.errors import invalid
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import Named, function_arn, function_named
+from lambent_frontend.needs import Need
 from lambent_frontend.versions import Versions
 from lambent_proto.definition import LATEST
 from lambent_proto.errors import UnknownLayer
 from lambent_proto.v1 import functions_pb2, versions_pb2
 
-_SNAPSTART = ("None", "PublishedVersions")
+_SNAPSTART: Final = ("None", "PublishedVersions")
+_REGION: Final = re.compile(r"ALL|[a-z]{2}(-gov)?-[a-z]+-\d{1}")
 
 
 class FunctionOperations:
-    def __init__(self, functions: Functions, versions: Versions) -> None:
+    def __init__(self, functions: Functions, versions: Versions, location: Location) -> None:
         self._functions = functions
         self._versions = versions
+        self._location = location
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -44,27 +50,32 @@ class FunctionOperations:
         body = bodies.read(asked, bodies.CreateFunction)
         named = function_named(body.FunctionName)
         asked.subject = function_arn(named.name)
-        asked.permit(named.name)
+        asked.permit("CreateFunction", named.name)
         if named.qualifier:
             raise invalid(f"a function is created without a qualifier, and {named.qualifier!r} is one")
         configuration = _configuration(body)
         if body.Tags is not None:
             configuration.tags.tags.update(body.Tags)
         request = functions_pb2.CreateFunctionRequest(
-            name=named.name, zip_file=bodies.package(body.Code.ZipFile), configuration=configuration
+            name=named.name,
+            zip_file=bodies.package(body.Code.ZipFile, asked.operation),
+            configuration=configuration,
+            publish=body.Publish,
         )
+        _permit(asked, needs.creating(request))
         try:
             function = await self._functions.create_function(request)
         except UnknownLayer as error:
             raise invalid(f"Layer version does not exist: {error.message}") from None
-        return shapes.answer(201, await self._published(function) if body.Publish else _latest(function))
+        return shapes.answer(201, _made(function))
 
     async def get(self, asked: Asked) -> Response:
         named = asked.function()
         function = await self._get(named)
         shape: dict[str, Any] = {
             "Configuration": shapes.configuration(function, named.qualifier),
-            "Code": {"RepositoryType": "Lambent"},
+            "Code": {"RepositoryType": "Lambent"}
+            | shapes.located(self._location(asked.request, function.code_sha256)),
         }
         if function.HasField("concurrency"):
             shape["Concurrency"] = {"ReservedConcurrentExecutions": function.concurrency}
@@ -79,15 +90,18 @@ class FunctionOperations:
     async def update_code(self, asked: Asked) -> Response:
         named = _latest_of(asked)
         body = bodies.read(asked, bodies.UpdateFunctionCode)
-        package = bodies.package(body.ZipFile)
+        package = bodies.package(body.ZipFile, asked.operation)
         if not package:
             raise invalid("Please provide a source for function code: there is no ZipFile.")
         request = functions_pb2.UpdateFunctionRequest(
-            name=named.name, zip_file=package, revision_id=body.RevisionId or ""
+            name=named.name,
+            zip_file=package,
+            revision_id=body.RevisionId or "",
+            publish=body.Publish,
+            dry_run=body.DryRun,
         )
-        function = await self._functions.update_function(request, dry_run=body.DryRun)
-        publish = body.Publish and not body.DryRun
-        return shapes.answer(200, await self._published(function) if publish else _latest(function))
+        _permit(asked, needs.updating(request))
+        return shapes.answer(200, _made(await self._functions.update_function(request)))
 
     async def update_configuration(self, asked: Asked) -> Response:
         named = _latest_of(asked)
@@ -95,20 +109,25 @@ class FunctionOperations:
         request = functions_pb2.UpdateFunctionRequest(
             name=named.name, configuration=_configuration(body), revision_id=body.RevisionId or ""
         )
+        _permit(asked, needs.updating(request))
         try:
             return shapes.answer(200, _latest(await self._functions.update_function(request)))
         except UnknownLayer as error:
             raise invalid(f"Layer version does not exist: {error.message}") from None
 
     async def list(self, asked: Asked) -> Response:
-        if choice(asked.query.get("FunctionVersion", ""), "functionVersion", ("", "ALL")):
-            raise not_there(asked.operation, "FunctionVersion=ALL is not there: use ListVersionsByFunction.")
+        every = choice(asked.query.get("FunctionVersion", ""), "functionVersion", ("", "ALL")) == "ALL"
+        region = asked.query.get("MasterRegion", "")  # of copies at the edge, which nothing here is
+        if region and not _REGION.fullmatch(region):
+            rule = f"Member must satisfy regular expression pattern: {_REGION.pattern}"
+            raise constraint(region, "masterRegion", rule)
         found = await self._functions.list_functions(
             functions_pb2.ListFunctionsRequest(
-                marker=asked.query.get("Marker", ""), max_items=asked.max_items()
+                marker=asked.query.get("Marker", ""), max_items=asked.max_items(), all_versions=every
             )
         )
-        return shapes.page("Functions", map(_listed, found.functions), found.next_marker)
+        shape = shapes.version if every else shapes.configuration
+        return shapes.page("Functions", map(_listed, map(shape, found.functions)), found.next_marker)
 
     async def delete(self, asked: Asked) -> Response:
         named = asked.function()
@@ -150,43 +169,41 @@ class FunctionOperations:
 
     async def tag(self, asked: Asked) -> Response:
         body = bodies.read(asked, bodies.TagResource)
-        named = _tagged(asked)
-        await self._set_tags(named, dict((await self._get(named)).tags) | body.Tags)
+        request = functions_pb2.UpdateFunctionRequest(name=_tagged(asked).name, add_tags=body.Tags)
+        await self._functions.update_function(request)
         return Response(204)
 
     async def untag(self, asked: Asked) -> Response:
-        named = _tagged(asked)
-        keys = asked.all_of("tagKeys")
-        tags = (await self._get(named)).tags.items()
-        await self._set_tags(named, {key: value for key, value in tags if key not in keys})
-        return Response(204)
-
-    async def _set_tags(self, named: Named, tags: Mapping[str, str]) -> None:
-        configuration = functions_pb2.Configuration(tags=functions_pb2.TagMap(tags=tags))
-        request = functions_pb2.UpdateFunctionRequest(name=named.name, configuration=configuration)
+        request = functions_pb2.UpdateFunctionRequest(
+            name=_tagged(asked).name, remove_tags=asked.all_of("tagKeys")
+        )
         await self._functions.update_function(request)
+        return Response(204)
 
     async def _get(self, named: Named) -> functions_pb2.Function:
         return await self._functions.get_function(
             functions_pb2.GetFunctionRequest(name=named.name, qualifier=named.qualifier)
         )
 
-    async def _published(self, function: functions_pb2.Function) -> dict[str, Any]:
-        """What was just stored, under a number, unless somebody has changed it since."""
-        published = await self._versions.publish_version(
-            versions_pb2.PublishVersionRequest(function_name=function.name, revision_id=function.revision_id)
-        )
-        return shapes.version(published)
+
+def _permit(asked: Asked, needed: Iterable[Need]) -> None:
+    """Raises AccessDenied."""
+    for action, resource in needed:
+        asked.permit(action, resource)
 
 
 def _latest(function: functions_pb2.Function) -> dict[str, Any]:
     return shapes.configuration(function)
 
 
-def _listed(function: functions_pb2.Function) -> dict[str, Any]:
+def _made(function: functions_pb2.Function) -> dict[str, Any]:
+    """What a change made of it: `$LATEST`, or the version that was published with it."""
+    return _latest(function) if function.version == LATEST else shapes.version(function)
+
+
+def _listed(shape: dict[str, Any]) -> dict[str, Any]:
     """AWS leaves the states out of lists."""
-    hidden = {"State", "LastUpdateStatus"}
-    return {key: value for key, value in _latest(function).items() if key not in hidden}
+    return {key: value for key, value in shape.items() if key not in {"State", "LastUpdateStatus"}}
 
 
 def _latest_of(asked: Asked) -> Named:
@@ -216,6 +233,8 @@ def _configuration(body: bodies.Configuration) -> functions_pb2.Configuration:
         tmp_mb=body.EphemeralStorage.Size if body.EphemeralStorage else None,
         role=body.Role,
     )
+    if body.DeadLetterConfig is not None:
+        configuration.dead_letter = body.DeadLetterConfig.TargetArn or ""
     if body.Environment is not None:
         variables = body.Environment.Variables or {}
         configuration.environment.CopyFrom(functions_pb2.Environment(variables=variables))

@@ -1,5 +1,8 @@
 """Who sent a request over HTTP, and whether they may: signed as AWS's clients sign, or with a key's token."""
 
+import functools
+import ipaddress
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import structlog
@@ -8,31 +11,61 @@ from lambent_chassis import clock
 from lambent_frontend.access import AccessKeys, permit
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.messages import Request
 from lambent_frontend.http.names import function_named, layer_named, layer_version_named
-from lambent_frontend.sigv4 import SignedRequest, is_signed, verify
+from lambent_frontend.sigv4 import SignedRequest, is_signed, verify, verify_head
 from lambent_proto.access import INVOKE, LAYER, AccessKey
 from lambent_proto.errors import InvalidRequest
 
-_ACTIONS: Final = {"Invoke": INVOKE, "GetLayerVersionByArn": "GetLayerVersion"}
+_ACTIONS: Final = {
+    "Invoke": INVOKE,
+    "InvokeAsync": INVOKE,
+    "InvokeWithResponseStream": INVOKE,
+    "GetLayerVersionByArn": "GetLayerVersion",
+}
 """Those whose action AWS calls otherwise than the operation."""
 
 _log = structlog.get_logger()
 
 
 class Gate(Protocol):
+    def look(self, request: Request) -> str:
+        """Whose request this is, by its head alone: a key's id, empty where nobody is asked.
+
+        Raises what can be told by then.
+        """
+
     def admit(self, asked: Asked) -> None:
-        """Raises what the caller is refused with. Where the body names it, the operation asks `permit`."""
+        """Raises what a caller is refused with. What else a body wants, the operation asks `permit` for."""
 
     def note(self, asked: Asked, outcome: str) -> None:
         """Writes down what changed something, or was to."""
 
 
 class Open:
-    """Nobody is asked."""
+    """Nobody is asked, so that web pages must not be able to have a browser here ask.
+
+    A page can give a name of its own this machine's address, and its browser then lets it read what is there.
+    So requests are answered to an address, which no page can own, to a name of this machine or of its
+    neighbours, and to one of `names`.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(name.lower().rstrip(".") for name in names)
+
+    def look(self, request: Request) -> str:
+        host = request.header(b"host")
+        if not (is_of_no_page(host) or _name(host) in self._names):
+            said = (
+                f"{host[:120]!r} is not a name by which this frontend may be asked for, since it asks for no "
+                "access key: ask for its address, or add the name to its http_names"
+            )
+            raise Refused(403, "AccessDeniedException", said)
+        return ""
 
     def admit(self, asked: Asked) -> None:
-        pass
+        self.look(asked.request)
 
     def note(self, asked: Asked, outcome: str) -> None:
         _note(asked, outcome)
@@ -42,16 +75,17 @@ class Locked:
     def __init__(self, keys: AccessKeys) -> None:
         self._keys = keys
 
+    def look(self, request: Request) -> str:
+        authorization = request.header(b"authorization")
+        if not is_signed(authorization):
+            return self._keys.bearer(authorization).id
+        return verify_head(_as_signed(request), self._keys.secret, clock.unix_s())
+
     def admit(self, asked: Asked) -> None:
         key = asked.caller = self._key(asked.request)
-        action = _ACTIONS.get(asked.operation, asked.operation)
-
-        def ask(resource: str) -> None:
-            permit(key, action, resource)
-
-        asked.permit = ask
+        asked.permit = functools.partial(permit, key)
         if asked.operation != "CreateFunction":
-            ask(_resource(asked))
+            asked.permit(_ACTIONS.get(asked.operation, asked.operation), _resource(asked))
 
     def note(self, asked: Asked, outcome: str) -> None:
         _note(asked, outcome)
@@ -60,9 +94,31 @@ class Locked:
         authorization = request.header(b"authorization")
         if not is_signed(authorization):
             return self._keys.bearer(authorization)
-        headers = {_text(name): _text(value) for name, value in request.headers.items()}
-        signed = SignedRequest(request.method, request.path, request.query, headers, request.body)
-        return self._keys.get(verify(signed, self._keys.secret, clock.unix_s()))
+        return self._keys.get(verify(_as_signed(request), self._keys.secret, clock.unix_s()))
+
+
+def _as_signed(request: Request) -> SignedRequest:
+    headers = {_text(name): _text(value) for name, value in request.headers.items()}
+    return SignedRequest(request.method, request.path, request.query, headers, request.body)
+
+
+def is_of_no_page(host: str) -> bool:
+    """Whether no web page of elsewhere can have this host: none is named, an address, `localhost`, no dot."""
+    name = _name(host)
+    if not host.startswith("[") and ("." not in name or name.endswith(".localhost")):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _name(host: str) -> str:
+    """Of a Host header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower().rstrip(".")
 
 
 def _text(header: bytes) -> str:
@@ -94,11 +150,12 @@ def _noted(asked: Asked) -> str:
 
 
 def _note(asked: Asked, outcome: str) -> None:
-    if asked.request.method == "GET" or asked.operation == "Invoke":
+    action = _ACTIONS.get(asked.operation, asked.operation)
+    if asked.request.method == "GET" or action == INVOKE:
         return
     _log.info(
         "audit",
-        action=_ACTIONS.get(asked.operation, asked.operation),
+        action=action,
         resource=_noted(asked),
         access_key=asked.caller.id if asked.caller else None,
         request_id=asked.request.id,

@@ -21,6 +21,12 @@ HELD: Final = 512 * 1024 * 1024
 """Of all bodies that are being read and answered, and of answers that are not read. A connection that would
 go over it is told to come again."""
 
+UNASKED: Final = 16 * 1024
+"""Of a body that is taken before it is known whose it is: of all connections together far less than HELD."""
+
+COMING: Final = HELD // 2
+"""Of the bodies that are still coming of one access key, so that its slow ones leave room to others."""
+
 HEAD_S: Final = 20.0
 """From the first byte of a request, or from the beginning of a connection, to the end of the headers."""
 

@@ -1,6 +1,6 @@
 """A request and its answer, whole, as the protocol reads and writes them."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -8,6 +8,10 @@ from lambent_frontend.wire import new_request_id
 from lambent_proto.ids import RequestId
 
 JSON: Final = "application/json"
+
+
+class CutOff(Exception):
+    """What an answer's parts raise whose end does not come, and why is known: it is no bug."""
 
 
 @dataclass(slots=True)
@@ -21,6 +25,12 @@ class Request:
     body: bytes = b""
     id: RequestId = field(default_factory=new_request_id)
     """What the answer's `x-amzn-RequestId` says; of an invocation its request id."""
+    fields: Sequence[tuple[bytes, bytes]] = ()
+    """All headers, in their order."""
+    source: str = ""
+    """The address that it came from."""
+    takes_chunks: bool = True
+    """Its client speaks HTTP/1.1: an answer of unknown length has its end in it, not in the connection's."""
 
     def header(self, name: bytes) -> str:
         """Empty if it was not sent."""
@@ -32,4 +42,13 @@ class Response:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Those beside Content-Type, Content-Length, Date and Connection."""
+    """Those beside Content-Type, Content-Length, Date and Connection, as latin-1 carries them."""
+    content_type: str = JSON
+    """Of a body, where there is one."""
+    cookies: Sequence[str] = ()
+    """A Set-Cookie of its own for each."""
+    parts: AsyncGenerator[bytes, None] | None = None
+    """The body where it comes in parts, `body` being empty: none of them empty, taken as fast as the client
+    reads, and closed if it leaves. It begins to run once the head is written; raising cuts the answer off."""
+    size: int | None = None
+    """Bytes of all parts together, where that is known."""

@@ -9,18 +9,17 @@ may be any: a fleet has neither.
 import re
 from typing import Final, NamedTuple
 
+from lambent_frontend.rules import ARN, LAYER_NAME, LAYER_VERSION
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import ACCOUNT, REGION, FunctionName
 
 _FUNCTION: Final = re.compile(
-    r"(?:(?:arn:aws[a-zA-Z0-9-]*:lambda:[a-z0-9-]+:)?\d{12}:function:|function:)?"
+    rf"(?:{ARN}function:|\d{{12}}:function:|function:)?"
     r"([a-zA-Z0-9-_]{1,64})(?::(\$LATEST|[a-zA-Z0-9-_]{1,128}))?"
 )
 _QUALIFIER: Final = re.compile(r"\$LATEST|[a-zA-Z0-9-_]{1,128}")
-_LAYER_VERSION: Final = re.compile(
-    r"arn:aws[a-zA-Z0-9-]*:lambda:[a-z0-9-]+:\d{12}:layer:([a-zA-Z0-9-_]{1,140}):(\d{1,9})"
-)
-_LAYER: Final = re.compile(r"(?:arn:aws[a-zA-Z0-9-]*:lambda:[a-z0-9-]+:\d{12}:layer:)?([a-zA-Z0-9-_]{1,140})")
+_LAYER_VERSION: Final = re.compile(rf"{ARN}layer:{LAYER_VERSION}")
+_LAYER: Final = re.compile(rf"(?:{ARN}layer:)?({LAYER_NAME})")
 
 
 class Named(NamedTuple):

@@ -139,6 +139,16 @@ OPERATIONS: Final = {
 # fmt: on
 """Method and path of each, as AWS's own model has them; the paths of some differ by what their query says."""
 
+_ASYNC: Final = "/lambent/functions/{FunctionName}/async-invocations"
+
+OURS: Final = {
+    "ListAsyncInvocations": ("GET", _ASYNC),
+    "GetAsyncInvocation": ("GET", _ASYNC + "/{RequestId}"),
+    "CancelAsyncInvocation": ("DELETE", _ASYNC + "/{RequestId}"),
+    "RedriveAsyncInvocation": ("POST", _ASYNC + "/{RequestId}/redrive"),
+}
+"""The same of what Lambda does not have."""
+
 MOST_QUERY_FIELDS: Final = 50
 _ANY: Final = "{}"
 
@@ -203,7 +213,7 @@ def _fields(query: str) -> dict[str, str]:
 
 def _tree() -> _Place:
     root = _Place()
-    for operation, (method, uri) in OPERATIONS.items():
+    for operation, (method, uri) in (OPERATIONS | OURS).items():
         path, _, query = uri.partition("?")
         place, names = root, []
         for segment in path.removeprefix("/").split("/"):

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from email.utils import formatdate
 from typing import Final
 
 from lambent_chassis import clock
 from lambent_frontend.http import limits
-from lambent_frontend.http.connection import Api, Connection
+from lambent_frontend.http.connection import Answering, Connection
 
 _LOOK_S: Final = 1.0
 """How often slow and idle connections are looked for."""
@@ -21,9 +22,10 @@ _LAST_WORD_S: Final = 1.0
 class HttpServer:
     """Use it once: start, maybe stop."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Answering) -> None:
         self.api = api
         self.held = 0
+        self.coming: Counter[str] = Counter()
         self.read = 0
         """Bytes that have come over all connections."""
         self.date = ""

@@ -45,6 +45,8 @@ def configuration(function: functions_pb2.Function, qualifier: str = "") -> dict
         },
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{function.name}"},
     }
+    if function.dead_letter:
+        shape["DeadLetterConfig"] = {"TargetArn": function.dead_letter}
     if function.environment:
         shape["Environment"] = {"Variables": dict(function.environment)}
     if function.layers:
@@ -80,19 +82,19 @@ def provisioned(it: versions_pb2.Provisioned) -> dict[str, Any]:
     return shape | ({"StatusReason": it.status_reason} if it.status_reason else {})
 
 
-def layer_version(it: layers_pb2.LayerVersion, *, listed: bool = False) -> dict[str, Any]:
-    """Lists say less of one."""
-    shape: dict[str, Any] = {
+def located(location: str) -> dict[str, str]:
+    return {"Location": location} if location else {}
+
+
+def layer_version(it: layers_pb2.LayerVersion) -> dict[str, Any]:
+    """As lists have it."""
+    return {
         "LayerVersionArn": names.layer_version_arn(it.name, it.version),
         "Version": it.version,
         "Description": it.description,
         "CreatedDate": moment(it.created_at.ToDatetime(UTC)),
         "CompatibleRuntimes": list(it.compatible_runtimes),
     }
-    if not listed:
-        shape["LayerArn"] = names.layer_arn(it.name)
-        shape["Content"] = {"CodeSha256": it.code_sha256, "CodeSize": it.code_size}
-    return shape
 
 
 def page(key: str, items: Iterable[dict[str, Any]], marker: str) -> Response:

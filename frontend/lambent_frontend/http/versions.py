@@ -12,8 +12,6 @@ from lambent_frontend.versions import Versions
 from lambent_proto.errors import RevisionMismatch
 from lambent_proto.v1 import versions_pb2
 
-DEFAULT_PAGE = 50
-
 
 class VersionOperations:
     def __init__(self, versions: Versions) -> None:
@@ -97,7 +95,7 @@ class VersionOperations:
         )
         found = list((await self._versions.list_aliases(request)).aliases)
         left = [it for it in found if it.name > asked.query.get("Marker", "")]
-        count = asked.max_items() or DEFAULT_PAGE
+        count = asked.max_items()
         marker = left[count - 1].name if len(left) > count else ""
         return shapes.page("Aliases", map(shapes.alias, left[:count]), marker)
 
@@ -125,7 +123,7 @@ class VersionOperations:
         name = asked.function().name
         found = await self._versions.list_provisioned(versions_pb2.ListProvisionedRequest(function_name=name))
         left = [it for it in found.provisioned if it.qualifier > asked.query.get("Marker", "")]
-        count = asked.max_items() or DEFAULT_PAGE
+        count = asked.max_items()
         shown = [
             {"FunctionArn": function_arn(name, it.qualifier), **shapes.provisioned(it)} for it in left[:count]
         ]

@@ -3,7 +3,7 @@
 Nothing here decides whether it should be done.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lambent_placement.core import choice
 from lambent_placement.core.books import Books
@@ -18,7 +18,7 @@ from lambent_placement.core.commands import (
     VoidLease,
 )
 from lambent_placement.core.events import InstanceReady
-from lambent_placement.core.records import Frontend, Function, Instance, State, Version
+from lambent_placement.core.records import IDLE, LEASED, Frontend, Function, Instance, State, Version
 from lambent_proto.ids import (
     Epoch,
     FrontendId,
@@ -36,6 +36,11 @@ class Acts:
     shard: int = 0
     serial: int = 0
     """How many lease numbers this epoch has given out."""
+    prefix: str = field(init=False)
+    """What the names of this leader's instances begin with."""
+
+    def __post_init__(self) -> None:
+        self.prefix = f"{f's{self.shard}-' if self.shard else ''}{self.epoch:x}-"
 
     def grant(
         self, version: Version, frontend: Frontend, candidates: list[Candidate], at: float
@@ -43,7 +48,7 @@ class Acts:
         """One on the first of the candidates, leased to a frontend from the beginning."""
         reason = choice.cold_reason(version)
         node = candidates[0].node
-        instance = self._new(version, node, State.LEASED, frontend.id)
+        instance = self._new(version, node, LEASED, frontend.id)
         version.function.turn = self.serial
         self.books.keep.called(instance, at)
         name, number = instance.id, instance.number
@@ -66,16 +71,16 @@ class Acts:
         provisioned: bool = False,
     ) -> Instance:
         number = self._next()
-        name = InstanceId(f"{f's{self.shard}-' if self.shard else ''}{self.epoch:x}-{self.serial:x}")
+        name = InstanceId(f"{self.prefix}{self.serial:x}")
         instance = Instance(name, version.key, node, version.memory_mb, number, state, frontend)
         instance.provisioned = provisioned
-        self.books.add(instance)
+        self.books.add(instance, version)
         version.function.rate.started()
         return instance
 
     def give(self, instance: Instance, frontend: FrontendId, reason: str, at: float) -> Command:
         number = self._next()
-        self.books.change(instance, State.LEASED, frontend=frontend, number=number)
+        self.books.change(instance, LEASED, frontend=frontend, number=number)
         self.books.version(instance.version).function.turn = self.serial
         self.books.keep.called(instance, at)
         return GiveLease(frontend, instance.id, number, instance.node, instance.version, False, reason)
@@ -84,7 +89,7 @@ class Acts:
         """Nobody holds it and nothing runs there: into the warm index, or away with it if it is of no use."""
         if instance.running:
             self.books.keep.freed(instance, at)
-        self.books.change(instance, State.IDLE, idle_since=at)
+        self.books.change(instance, IDLE, idle_since=at)
         if not instance.ready or not self.books.nodes[instance.node].connected:
             return []
         reason = self.of_no_use(instance)

@@ -4,14 +4,25 @@ The books decide nothing. Each change goes through one method here, which keeps 
 step, so that none of them can drift from another.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from lambent_placement.core.keep import Fixed, Keep
 from lambent_placement.core.limits import STARTS, Pool, StartRate
 from lambent_placement.core.node_index import NodeIndex
-from lambent_placement.core.records import Frontend, Function, Instance, Node, State, Version, Wanted
+from lambent_placement.core.records import (
+    FENCING,
+    IDLE,
+    LEASED,
+    STOPPING,
+    Frontend,
+    Function,
+    Instance,
+    Node,
+    State,
+    Version,
+    Wanted,
+)
 from lambent_proto.ids import (
     FrontendId,
     FunctionName,
@@ -70,7 +81,7 @@ class Books:
     """How many instances a function may start in ten seconds."""
 
     def __post_init__(self) -> None:
-        self.index = NodeIndex(self.nodes)
+        self.index = NodeIndex()
         self.keep = Fixed(self)
 
     def node(self, node_id: NodeId, memory_mb: int) -> Node:
@@ -152,6 +163,7 @@ class Books:
             self.pool.reserved += by * function.provisioned
         else:
             self.pool.reserved += by * function.reserved
+        self.pool.resize()
 
     def function(self, name: FunctionName) -> Function:
         found = self.functions.get(name)
@@ -204,10 +216,9 @@ class Books:
             found = version.wanted[frontend] = Wanted()
         return found
 
-    def add(self, instance: Instance) -> None:
-        """A new instance counts from here on, on its node and for its function."""
-        version, name, node = self.version(instance.version), instance.id, self.nodes[instance.node]
-        function = version.function
+    def add(self, instance: Instance, version: Version) -> None:
+        """A new instance counts from here on, on its node and for its version and function."""
+        name, node, function = instance.id, self.nodes[instance.node], version.function
         self.instances[name] = node.instances[name] = function.instances[name] = instance
         function.nodes[node.id] = function.nodes.pop(node.id, 0) + 1
         version.count += 1
@@ -241,8 +252,8 @@ class Books:
     def expect_no_more(self, instance: Instance) -> None:
         """Nobody knows when it will be free: it is no longer on its way to anybody."""
         self.asked.pop(instance.id, None)
-        if instance.state is State.FENCING:
-            self.change(instance, State.FENCING, busy=True)
+        if instance.state is FENCING:
+            self.change(instance, FENCING, busy=True)
         self._make_no_room(instance)
 
     def _make_no_room(self, instance: Instance) -> None:
@@ -276,36 +287,41 @@ class Books:
         self._enter(instance, version)
 
     def _enter(self, instance: Instance, version: Version) -> None:
-        if instance.state is not State.STOPPING:
-            self._runs(instance, version, instance.state is not State.IDLE)
+        state = instance.state
+        if state is not STOPPING:
+            self._runs(instance, version, state is not IDLE)
             if instance.provisioned:
                 version.marked[instance.id] = instance
-        if instance.state is State.IDLE and instance.ready:
-            self.idle_mb += instance.memory_mb
-            for index in self._idle_indexes(instance, version):
-                index[instance.id] = instance
-            if not instance.provisioned:
-                self.keep.idles(instance)
-        elif instance.state is State.LEASED and instance.frontend is not None:
-            self.wanted(version, instance.frontend).held += 1
-            self.frontend(instance.frontend).held[instance.id] = instance
-        elif instance.state is State.FENCING and not instance.busy:
+        if state is LEASED:
+            if instance.frontend is not None:
+                self.wanted(version, instance.frontend).held += 1
+                self.frontend(instance.frontend).held[instance.id] = instance
+        elif state is IDLE:
+            if instance.ready:
+                self.idle_mb += instance.memory_mb
+                for index in self._idle_indexes(instance, version):
+                    index[instance.id] = instance
+                if not instance.provisioned:
+                    self.keep.idles(instance)
+        elif state is FENCING and not instance.busy:
             version.fencing += 1
 
     def _leave(self, instance: Instance, version: Version) -> None:
+        state = instance.state
         version.marked.pop(instance.id, None)
-        if instance.state is State.IDLE:
+        if state is LEASED:
+            if instance.frontend is not None:
+                self.wanted(version, instance.frontend).held -= 1
+                self.frontend(instance.frontend).held.pop(instance.id, None)
+                self.needy[instance.version] = None  # its holder may want another one
+        elif state is IDLE:
             for index in self._idle_indexes(instance, version):
                 index.pop(instance.id, None)
             if instance.ready:
                 self.idle_mb -= instance.memory_mb
                 if not instance.provisioned:
                     self.keep.idles_no_more(instance)
-        elif instance.state is State.LEASED and instance.frontend is not None:
-            self.wanted(version, instance.frontend).held -= 1
-            self.frontend(instance.frontend).held.pop(instance.id, None)
-            self.needy[instance.version] = None  # its holder may want another one
-        elif instance.state is State.FENCING and not instance.busy:
+        elif state is FENCING and not instance.busy:
             version.fencing -= 1
 
     def mark(self, instance: Instance, provisioned: bool) -> None:
@@ -332,11 +348,7 @@ class Books:
             if function.reserved is None:
                 self.pool.used += change
 
-    def _idle_indexes(self, instance: Instance, version: Version) -> Iterator[dict[InstanceId, Instance]]:
+    def _idle_indexes(self, instance: Instance, version: Version) -> tuple[dict[InstanceId, Instance], ...]:
         if instance.provisioned:
-            yield version.kept
-            return
-        yield version.idle
-        yield self.idle
-        yield self.nodes[instance.node].idle
-        yield version.function.idle
+            return (version.kept,)
+        return version.idle, self.idle, self.nodes[instance.node].idle, version.function.idle

@@ -89,7 +89,7 @@ def cold_reason(version: Version) -> str:
 def in_reach(books: Books, frontend: Frontend, version: Version) -> bool:
     """Whether the frontend is connected to any open node that the version may be on."""
     nodes = books.index.emptiest(version.runtime, version.require)
-    return any(node.id in frontend.links for node in nodes)
+    return any(node in frontend.links for node in nodes)
 
 
 def _takes(node: Node, frontend: Frontend | None, at: float) -> bool:

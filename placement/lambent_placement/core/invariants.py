@@ -21,6 +21,7 @@ def check(books: Books) -> None:
     _check_versions(books, list(instances))
     _check_provisioned(books, list(instances))
     _check_indexes(books, list(instances))
+    _check_places(books)
     _check_pool(books, list(instances))
     _check_keep(books)
     for instance in instances:
@@ -85,9 +86,6 @@ def _check_indexes(books: Books, instances: list[Instance]) -> None:
         assert set(node.idle) == idle & set(node.instances), f"{node.id}: what is idle there has drifted"
         is_open = node.registered and node.connected and not node.is_emptied
         assert node.is_open == is_open, f"{node.id}: whether it is open has drifted"
-        kind = node.runtimes, node.labels
-        place = (kind, (node.free_mb, -len(node.instances), node.id)) if node.is_open else None
-        assert books.index.places.get(node.id) == place, f"{node.id} has another place among the nodes"
     for function in books.functions.values():
         assert set(function.idle) == idle & set(function.instances), (
             f"{function.name}: idle ones have drifted"
@@ -97,12 +95,6 @@ def _check_indexes(books: Books, instances: list[Instance]) -> None:
     for frontend in books.frontends.values():
         held = {i.id for i in instances if i.frontend == frontend.id}
         assert set(frontend.held) == held, f"{frontend.id}: what it holds has drifted"
-    open_nodes = [node for node in books.nodes.values() if node.is_open]
-    totals = sum(n.free_mb for n in open_nodes), sum(n.memory_mb for n in open_nodes)
-    assert (books.index.free_mb, books.index.memory_mb) == totals, "the fleet's memory has drifted"
-    ranked = sorted(rank for ranks in books.index.kinds.values() for rank in ranks)
-    assert ranked == sorted(rank for _, rank in books.index.places.values()), "the nodes' order has drifted"
-    assert all(ranks == sorted(ranks) for ranks in books.index.kinds.values()), "nodes are out of order"
     emptied = {node.id for node in books.nodes.values() if node.is_emptied}
     assert set(books.emptied) == emptied, f"what is emptied has drifted: {set(books.emptied) ^ emptied}"
     unreported = sum(n.most_instances for n in books.nodes.values() if n.registered and not n.reported)
@@ -129,6 +121,26 @@ def _check_pool(books: Books, instances: list[Instance]) -> None:
     assert books.pool.used == used, f"the pool counts {books.pool.used}, {used} run of it"
     reserved = sum(f.provisioned if f.reserved is None else f.reserved for f in books.functions.values())
     assert books.pool.reserved == reserved, f"{books.pool.reserved} count as reserved, {reserved} are"
+
+    pool = books.pool
+    left = max(0, pool.concurrency - pool.reserved - pool.elsewhere)
+    assert pool.size == pool.shard.share(left), f"the pool is {pool.size}, of {left} that are left"
+
+
+def _check_places(books: Books) -> None:
+    """Each open node is in the index once, where it is looked for, and no other node is."""
+    index, open_nodes = books.index, [node for node in books.nodes.values() if node.is_open]
+    totals = sum(n.free_mb for n in open_nodes), sum(n.memory_mb for n in open_nodes)
+    assert (index.free_mb, index.memory_mb) == totals, "the fleet's memory has drifted"
+    for node in open_nodes:
+        place = index.kinds[node.runtimes, node.labels], (node.free_mb, -len(node.instances))
+        assert index.places[node.id] == place, f"{node.id} has another place among the nodes"
+        assert node.id in place[0].of[place[1]], f"{node.id} is not in its place among the nodes"
+    counts = [len(equals) for ranked in index.kinds.values() for equals in ranked.of.values()]
+    assert sum(counts) == len(index.places) == len(open_nodes), "a node that is not open has a place"
+    for ranked in index.kinds.values():
+        assert ranked.ranks == sorted(ranked.of), "ranks are missing or out of order"
+        assert all(equals == sorted(equals) for equals in ranked.of.values()), "nodes are out of order"
 
 
 def _check_keep(books: Books) -> None:

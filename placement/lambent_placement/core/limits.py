@@ -8,7 +8,7 @@ there more instances than that. Source: Lambda's documentation of concurrency; `
 A shard of a large fleet has an equal part of that rest, whatever the other shards use of theirs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from lambent_proto.shards import ONLY, Shard
@@ -61,8 +61,12 @@ class Pool:
     """Running instances of functions without a reservation."""
     refused: bool = False
     """Somebody waits for a part of it: who uses least of it is served first."""
+    size: int = field(init=False)
+    """How many of those that share it may run at one time. It is read far more often than it changes."""
 
-    @property
-    def size(self) -> int:
-        left = self.concurrency - self.reserved - self.elsewhere
-        return self.shard.share(left if left > 0 else 0)
+    def __post_init__(self) -> None:
+        self.resize()
+
+    def resize(self) -> None:
+        """After a change of the concurrency, or of what is reserved of it."""
+        self.size = self.shard.share(max(0, self.concurrency - self.reserved - self.elsewhere))

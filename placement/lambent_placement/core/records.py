@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from lambent_placement.core.limits import StartRate
 from lambent_proto.ids import (
@@ -23,6 +24,13 @@ class State(Enum):
     FENCING = "fencing"
     """Taken from a holder that could not be asked; the worker will say when nothing runs there."""
     STOPPING = "stopping"
+
+
+IDLE: Final = State.IDLE
+LEASED: Final = State.LEASED
+FENCING: Final = State.FENCING
+STOPPING: Final = State.STOPPING
+"""By themselves too, for the books: by way of its Enum a member takes ten times as long to read."""
 
 
 @dataclass(slots=True, eq=False)

@@ -70,7 +70,7 @@ class Reports:
         instance.ready = report.state != "starting"
         version = self.books.version(report.version)
         instance.provisioned = report.provisioned and len(version.marked) < version.provisioned
-        self.books.add(instance)
+        self.books.add(instance, version)
         if instance.state is State.STOPPING:
             return []
         for frontend in self.books.frontends.values():

@@ -63,6 +63,7 @@ from lambent_placement.core.events import (
 from lambent_placement.core.greedy_dual import GreedyDual
 from lambent_placement.core.histogram import Histogram
 from lambent_placement.core.keep import KEPT_S, Fixed
+from lambent_placement.core.limits import Pool
 from lambent_placement.core.prewarm import Prewarm
 from lambent_placement.core.provision import Provision
 from lambent_placement.core.records import Frontend, Function, State, Version
@@ -112,7 +113,7 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self.books.keep = KEEPS[self.keep](self.books, self.keep_alive_s)
-        self.books.pool.shard = self.shard
+        self.books.pool = Pool(shard=self.shard)
         self.acts = Acts(self.books, self.epoch, self.shard.number)
         self.supply = Supply(self.books, self.acts)
         self.reports = Reports(self.books, self.acts, self.supply)
@@ -373,6 +374,7 @@ class Scheduler:
         before = self.books.pool.size
         self.books.pool.concurrency = event.concurrency
         self.books.pool.elsewhere = event.elsewhere
+        self.books.pool.resize()
         return self._pool_changed(before, event.at) + self.supply.serve_needy(event.at)
 
     def _pool_changed(self, before: int, at: float) -> list[Command]:

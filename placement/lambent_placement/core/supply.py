@@ -26,6 +26,8 @@ OLDER_S: Final = 0.05
 """How much longer one frontend's callers must have waited than another's before a busy lease is recalled:
 more than the age of what the parts know of each other."""
 
+MET: Final = Unmet.NONE
+
 
 @dataclass(slots=True)
 class Supply:
@@ -105,8 +107,12 @@ class Supply:
 
     def _needy(self, version: Version) -> list[Frontend]:
         """Who still misses instances of this version, the longest waiting first."""
-        frontends = self.books.frontends
-        needy = [frontends[f] for f, w in version.wanted.items() if w.missing and frontends[f].attached]
+        needy = []
+        for name, wanted in version.wanted.items():
+            if wanted.wanted > wanted.held:
+                frontend = self.books.frontends[name]
+                if frontend.attached:
+                    needy.append(frontend)
         if len(needy) > 1:
             needy.sort(key=lambda f: (version.wanted[f.id].oldest_at, f.id))
         return needy
@@ -130,10 +136,10 @@ class Supply:
             commands += self._recall_unused(version, missing, at)
         for frontend in needy:
             wanted = version.wanted[frontend.id]
-            while wanted.missing and left > self._coming(version, at):
+            while wanted.wanted > wanted.held and left > self._coming(version, at):
                 done, unmet, detail = self._start(version, frontend, at)
                 commands += done
-                if unmet is not Unmet.NONE:
+                if unmet is not MET:
                     commands += self._tell(version, frontend, wanted, unmet, detail)
                     break
                 left = self._missing(version, needy)
@@ -269,7 +275,7 @@ class Supply:
             if victim is None:
                 unmet = Unmet.FLEET_LIMIT if function.reserved is None else Unmet.LIMIT
                 return [], unmet, f"all {count} instances exist that its limit of {limit} allows"
-            return self.acts.evict_for(version, victim, "gives_way", at), Unmet.NONE, ""
+            return self.acts.evict_for(version, victim, "gives_way", at), MET, ""
         if count + self.books.unreported >= limit:
             return [], Unmet.COUNTING, "a worker has not reported yet what runs there"
         return self._start_on_a_node(version, frontend, at)
@@ -298,13 +304,13 @@ class Supply:
         key = wanted.keys[0] if wanted.keys else NO_KEY
         if candidates := where.candidates(self.books, frontend, version, at, key):
             wanted.keys = wanted.keys[1:]
-            return self.acts.grant(version, frontend, candidates, at), Unmet.NONE, ""
+            return self.acts.grant(version, frontend, candidates, at), MET, ""
         victims = choice.make_room(self.books, frontend, version, at)
         if victims:
             for victim in victims:
                 self.books.keep.gives_way(victim)
             commands = [c for victim in victims[:-1] for c in self.acts.evict(victim, "memory")]
-            return commands + self.acts.evict_for(version, victims[-1], "memory", at), Unmet.NONE, ""
+            return commands + self.acts.evict_for(version, victims[-1], "memory", at), MET, ""
         labels = f" and {_listed(version.require)}" if version.require else ""
         with_it = f"worker with the runtime {version.runtime}{labels}"
         if not choice.in_reach(self.books, frontend, version):

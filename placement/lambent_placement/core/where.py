@@ -15,8 +15,7 @@ that is filled no more than a quarter above the average, so that nobody is overl
 at all where instances are kept apart. Of nodes with as many points the first in the order of the index wins.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Container
 from itertools import islice
 from operator import attrgetter
 from typing import Final
@@ -53,94 +52,97 @@ def candidates(
 ) -> list[Candidate]:
     """The nodes compared, with their points, the best first; empty if none can take an instance."""
     links = None if frontend is None else frontend.links
+    had = books.packages.get(version.package, NOWHERE)
     last = books.served.by(version.function.name, key) if key else None
     sticky = None if last is None else last.node
-    search = _Search(books, links, version, at, books.packages.get(version.package, NOWHERE), sticky)
-    for labels in _wishes(version):
-        search.by_memory(labels)
-    if version.apart and version.function.nodes:
-        search.by_memory(version.require, fresh=True)
-    if search.had or version.function.nodes or sticky:
-        search.known()
-    return sorted(search.rated(), key=_POINTS, reverse=True)
+    found: dict[NodeId, Node] = {}
+    for labels in _wishes(version) if version.prefer else (version.require,):
+        _by_memory(books, version, labels, links, at, found)
+    holders = version.function.nodes
+    if version.apart and holders:
+        _by_memory(books, version, version.require, links, at, found, without=holders)
+    if had or holders or sticky:
+        _known(books, version, had, sticky, links, at, found)
+    rated = _rated(books, version, found, had, sticky)
+    if len(rated) > 1:
+        rated.sort(key=_POINTS, reverse=True)
+    return rated
 
 
 def _wishes(version: Version) -> tuple[frozenset[str], ...]:
-    """The labels to look for: all that it likes, each of these, what it needs."""
-    if not version.prefer:
-        return (version.require,)
+    """The labels to look for, if it likes any: all that it likes, each of these, what it needs."""
     singles = sorted(version.prefer) if len(version.prefer) > 1 else []
     each = (version.require | {label} for label in singles)
     return (version.require | version.prefer, *each, version.require)
 
 
-@dataclass(slots=True)
-class _Search:
-    books: Books
-    links: set[NodeId] | None
-    """The nodes in the frontend's reach; None: all."""
-    version: Version
-    at: float
-    had: dict[NodeId, None]
-    """Nodes on which an instance with the package was ready."""
-    sticky: NodeId | None
-    """Where the key was served last."""
-    found: dict[NodeId, Node] = field(default_factory=dict)
+def _by_memory(
+    books: Books,
+    version: Version,
+    labels: frozenset[str],
+    links: set[NodeId] | None,
+    at: float,
+    found: dict[NodeId, Node],
+    without: Container[NodeId] = (),
+) -> None:
+    """A few of the emptiest, or of the fullest, that are in reach and have not just refused."""
+    nodes = books.index.fullest if books.pack else books.index.emptiest
+    left = COMPARED
+    for name in islice(nodes(version.runtime, labels, version.memory_mb), LOOKED_AT):
+        node = books.nodes[name]
+        if (links is None or name in links) and at >= node.refused_until and name not in without:
+            found[name] = node
+            left -= 1
+            if not left:
+                return
 
-    def by_memory(self, labels: frozenset[str], *, fresh: bool = False) -> None:
-        """A few of the emptiest, or of the fullest; only `fresh` ones: with none of its instances."""
-        index, version = self.books.index, self.version
-        nodes = index.fullest if self.books.pack else index.emptiest
-        looked_at = islice(nodes(version.runtime, labels, version.memory_mb), LOOKED_AT)
-        if fresh:
-            self._take((node for node in looked_at if node.id not in version.function.nodes), COMPARED)
-        else:
-            self._take(looked_at, COMPARED)
 
-    def known(self) -> None:
-        """The node of the key, and the last few that were given an instance, or had its package."""
-        version = self.version
-        names = [] if self.sticky is None else [self.sticky]
-        for last in (version.function.nodes, self.had):
-            if last:
-                names += islice(reversed(last), COMPARED)
-        nodes = []
-        for name in names:
-            node = self.books.nodes.get(name)
-            if node is None or name in self.found or not node.is_open or node.free_mb < version.memory_mb:
-                continue
-            if version.may_be_on(node):
-                nodes.append(node)
-        if nodes:
-            self._take(nodes, len(nodes))
+def _known(
+    books: Books,
+    version: Version,
+    had: dict[NodeId, None],
+    sticky: NodeId | None,
+    links: set[NodeId] | None,
+    at: float,
+    found: dict[NodeId, Node],
+) -> None:
+    """The node of the key, and the last few that were given an instance, or had its package."""
+    names = [] if sticky is None else [sticky]
+    for last in (version.function.nodes, had):
+        if last:
+            names += islice(reversed(last), COMPARED)
+    for name in names:
+        node = books.nodes.get(name)
+        if node is None or name in found or not node.is_open or node.free_mb < version.memory_mb:
+            continue
+        if at < node.refused_until or not (links is None or name in links):
+            continue
+        if version.may_be_on(node):
+            found[name] = node
 
-    def _take(self, nodes: Iterable[Node], most: int) -> None:
-        """The first of these that are in reach and have not just refused."""
-        links, at, left = self.links, self.at, most
-        for node in nodes:
-            if (links is None or node.id in links) and at >= node.refused_until:
-                self.found[node.id] = node
-                left -= 1
-                if not left:
-                    return
 
-    def rated(self) -> list[Candidate]:
-        """What was found, with its points. One loop: it is most of what the choice of a node costs."""
-        version, had, key, pack = self.version, self.had, self.sticky, self.books.pack
-        holders, rated = version.function.nodes, []
-        for name, node in self.found.items():
-            free = 1 - (node.used_mb + version.memory_mb) / node.memory_mb
-            points = 1 - free if pack else free
-            here, sticky, package, preferred = holders.get(name, 0), False, False, 0
-            if version.apart:
-                points -= APART * here / (here + 1)
-            elif (here or name in had or name == key) and (
-                pack or not self.books.index.is_filled(node, FILLED)
-            ):
-                sticky, package = name == key, name in had
-                points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
-            if version.prefer:
-                preferred = len(version.prefer & node.labels)
-                points += PREFERRED * preferred / len(version.prefer)
-            rated.append(Candidate(name, points, preferred, here, package, free, sticky))
-        return rated
+def _rated(
+    books: Books,
+    version: Version,
+    found: dict[NodeId, Node],
+    had: dict[NodeId, None],
+    key: NodeId | None,
+) -> list[Candidate]:
+    """What was found, with its points. One loop: it is most of what the choice of a node costs."""
+    holders, pack, rated = version.function.nodes, books.pack, []
+    memory_mb, apart, prefer = version.memory_mb, version.apart, version.prefer
+    for name, node in found.items():
+        free = 1 - (node.used_mb + memory_mb) / node.memory_mb
+        points = 1 - free if pack else free
+        here, preferred = holders.get(name, 0), 0
+        sticky = package = False
+        if apart:
+            points -= APART * here / (here + 1)
+        elif (here or name in had or name == key) and (pack or not books.index.is_filled(node, FILLED)):
+            sticky, package = name == key, name in had
+            points += STICKY * sticky + PACKAGE * package + HOLDS * (here > 0)
+        if prefer:
+            preferred = len(prefer & node.labels)
+            points += PREFERRED * preferred / len(prefer)
+        rated.append(Candidate(name, points, preferred, here, package, free, sticky))
+    return rated

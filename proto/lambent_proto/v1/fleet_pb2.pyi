@@ -384,7 +384,7 @@ class ReasonCount(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     what: _builtins.str
-    """warm, cold, snapstart: how it started; waited, refused; outcome"""
+    """warm, cold, snapstart: how it started; waited, refused; outcome; attempt: of asynchronous calls"""
     reason: _builtins.str
     """from the closed lists in docs/explain.md; an outcome as in ExplainResponse"""
     count: _builtins.int

@@ -86,6 +86,7 @@ class Function(_message.Message):
     APART_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     """"$LATEST" """
@@ -109,6 +110,7 @@ class Function(_message.Message):
     """bytes of the ZIP's files, without the layers'"""
     apart: _builtins.bool
     role: _builtins.str
+    dead_letter: _builtins.str
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -149,10 +151,11 @@ class Function(_message.Message):
         apart: _builtins.bool = ...,
         role: _builtins.str = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        dead_letter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "concurrency", b"concurrency", "last_modified", b"last_modified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "apart", b"apart", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "prefer", b"prefer", "require", b"require", "revision_id", b"revision_id", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "apart", b"apart", "code_sha256", b"code_sha256", "code_size", b"code_size", "concurrency", b"concurrency", "dead_letter", b"dead_letter", "description", b"description", "environment", b"environment", "handler", b"handler", "last_modified", b"last_modified", "layers", b"layers", "memory_mb", b"memory_mb", "name", b"name", "network", b"network", "prefer", b"prefer", "require", b"require", "revision_id", b"revision_id", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb", "unzipped_size", b"unzipped_size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
     _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
@@ -210,6 +213,7 @@ class Configuration(_message.Message):
     APART_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_FIELD_NUMBER: _builtins.int
     runtime: _builtins.str
     handler: _builtins.str
     memory_mb: _builtins.int
@@ -227,6 +231,8 @@ class Configuration(_message.Message):
     """whether its instances are kept on different nodes, as far as that goes"""
     role: _builtins.str
     """kept and shown, as Lambda's clients want it; it gives no rights"""
+    dead_letter: _builtins.str
+    """where events go that were given up: docs/async.md; empty: nowhere"""
     @_builtins.property
     def environment(self) -> Global___Environment:
         """absent: unchanged"""
@@ -272,13 +278,16 @@ class Configuration(_message.Message):
         apart: _builtins.bool | None = ...,
         role: _builtins.str | None = ...,
         tags: Global___TagMap | None = ...,
+        dead_letter: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_dead_letter", b"_dead_letter", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "dead_letter", b"dead_letter", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_apart", b"_apart", "_dead_letter", b"_dead_letter", "_description", b"_description", "_handler", b"_handler", "_memory_mb", b"_memory_mb", "_network", b"_network", "_role", b"_role", "_runtime", b"_runtime", "_snapstart", b"_snapstart", "_timeout_s", b"_timeout_s", "_tmp_mb", b"_tmp_mb", "apart", b"apart", "concurrency", b"concurrency", "dead_letter", b"dead_letter", "description", b"description", "environment", b"environment", "handler", b"handler", "layers", b"layers", "memory_mb", b"memory_mb", "network", b"network", "prefer", b"prefer", "require", b"require", "role", b"role", "runtime", b"runtime", "snapstart", b"snapstart", "tags", b"tags", "timeout_s", b"timeout_s", "tmp_mb", b"tmp_mb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__apart: _TypeAlias = _typing.Literal["apart"]  # noqa: Y015
     _WhichOneofArgType__apart: _TypeAlias = _typing.Literal["_apart", b"_apart"]  # noqa: Y015
+    _WhichOneofReturnType__dead_letter: _TypeAlias = _typing.Literal["dead_letter"]  # noqa: Y015
+    _WhichOneofArgType__dead_letter: _TypeAlias = _typing.Literal["_dead_letter", b"_dead_letter"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__handler: _TypeAlias = _typing.Literal["handler"]  # noqa: Y015
@@ -299,6 +308,8 @@ class Configuration(_message.Message):
     _WhichOneofArgType__tmp_mb: _TypeAlias = _typing.Literal["_tmp_mb", b"_tmp_mb"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__apart) -> _WhichOneofReturnType__apart | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_letter) -> _WhichOneofReturnType__dead_letter | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
@@ -477,8 +488,11 @@ class CreateFunctionRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ZIP_FILE_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     zip_file: _builtins.bytes
+    publish: _builtins.bool
+    """also as a version, which is the answer: both or neither"""
     @_builtins.property
     def configuration(self) -> Global___Configuration: ...
     def __init__(
@@ -487,10 +501,11 @@ class CreateFunctionRequest(_message.Message):
         name: _builtins.str = ...,
         zip_file: _builtins.bytes = ...,
         configuration: Global___Configuration | None = ...,
+        publish: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "zip_file", b"zip_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "publish", b"publish", "zip_file", b"zip_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -500,17 +515,53 @@ Global___CreateFunctionRequest: _TypeAlias = CreateFunctionRequest  # noqa: Y015
 class UpdateFunctionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AddTagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     ZIP_FILE_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     REVISION_ID_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    ADD_TAGS_FIELD_NUMBER: _builtins.int
+    REMOVE_TAGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     zip_file: _builtins.bytes
     """empty: the code stays"""
     revision_id: _builtins.str
     """when given, FAILED_PRECONDITION unless it is the current one"""
+    publish: _builtins.bool
+    """also as a version, which is the answer: both or neither"""
+    dry_run: _builtins.bool
+    """check all of it, answer what it would be, and change nothing"""
     @_builtins.property
     def configuration(self) -> Global___Configuration: ...
+    @_builtins.property
+    def add_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """beside those there are, or in the place of one with the same key"""
+
+    @_builtins.property
+    def remove_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """keys; one that is not there says nothing"""
+
     def __init__(
         self,
         *,
@@ -518,10 +569,14 @@ class UpdateFunctionRequest(_message.Message):
         zip_file: _builtins.bytes = ...,
         configuration: Global___Configuration | None = ...,
         revision_id: _builtins.str = ...,
+        publish: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        add_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        remove_tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "revision_id", b"revision_id", "zip_file", b"zip_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_tags", b"add_tags", "configuration", b"configuration", "dry_run", b"dry_run", "name", b"name", "publish", b"publish", "remove_tags", b"remove_tags", "revision_id", b"revision_id", "zip_file", b"zip_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -551,24 +606,47 @@ class GetFunctionRequest(_message.Message):
 Global___GetFunctionRequest: _TypeAlias = GetFunctionRequest  # noqa: Y015
 
 @_typing.final
+class CodePart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodePart: _TypeAlias = CodePart  # noqa: Y015
+
+@_typing.final
 class ListFunctionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MARKER_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    ALL_VERSIONS_FIELD_NUMBER: _builtins.int
     marker: _builtins.str
     """from the previous answer"""
     max_items: _builtins.int
     """1 to 10,000; 0 means 50"""
+    all_versions: _builtins.bool
+    """of each function $LATEST, then its versions, the oldest first"""
     def __init__(
         self,
         *,
         marker: _builtins.str = ...,
         max_items: _builtins.int = ...,
+        all_versions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_versions", b"all_versions", "marker", b"marker", "max_items", b"max_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,11 @@ class FunctionsStub:
                 request_serializer=lambent__proto_dot_v1_dot_functions__pb2.GetFunctionRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_functions__pb2.Function.FromString,
                 _registered_method=True)
+        self.GetCode = channel.unary_stream(
+                '/lambent.v1.Functions/GetCode',
+                request_serializer=lambent__proto_dot_v1_dot_functions__pb2.GetFunctionRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_functions__pb2.CodePart.FromString,
+                _registered_method=True)
         self.ListFunctions = channel.unary_unary(
                 '/lambent.v1.Functions/ListFunctions',
                 request_serializer=lambent__proto_dot_v1_dot_functions__pb2.ListFunctionsRequest.SerializeToString,
@@ -86,6 +91,13 @@ class FunctionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCode(self, request, context):
+        """The ZIP, in parts of at most a megabyte.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListFunctions(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -116,6 +128,11 @@ def add_FunctionsServicer_to_server(servicer, server):
                     servicer.GetFunction,
                     request_deserializer=lambent__proto_dot_v1_dot_functions__pb2.GetFunctionRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_functions__pb2.Function.SerializeToString,
+            ),
+            'GetCode': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetCode,
+                    request_deserializer=lambent__proto_dot_v1_dot_functions__pb2.GetFunctionRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_functions__pb2.CodePart.SerializeToString,
             ),
             'ListFunctions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFunctions,
@@ -210,6 +227,33 @@ class Functions:
             '/lambent.v1.Functions/GetFunction',
             lambent__proto_dot_v1_dot_functions__pb2.GetFunctionRequest.SerializeToString,
             lambent__proto_dot_v1_dot_functions__pb2.Function.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lambent.v1.Functions/GetCode',
+            lambent__proto_dot_v1_dot_functions__pb2.GetFunctionRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_functions__pb2.CodePart.FromString,
             options,
             channel_credentials,
             insecure,

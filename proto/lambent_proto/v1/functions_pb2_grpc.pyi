@@ -38,6 +38,8 @@ class FunctionsStub:
     UpdateFunction: _grpc.UnaryUnaryMultiCallable[_functions_pb2.UpdateFunctionRequest, _functions_pb2.Function]
     """Changes what is given and leaves the rest. Instances of the old revision finish and are replaced."""
     GetFunction: _grpc.UnaryUnaryMultiCallable[_functions_pb2.GetFunctionRequest, _functions_pb2.Function]
+    GetCode: _grpc.UnaryStreamMultiCallable[_functions_pb2.GetFunctionRequest, _functions_pb2.CodePart]
+    """The ZIP, in parts of at most a megabyte."""
     ListFunctions: _grpc.UnaryUnaryMultiCallable[_functions_pb2.ListFunctionsRequest, _functions_pb2.ListFunctionsResponse]
     DeleteFunction: _grpc.UnaryUnaryMultiCallable[_functions_pb2.DeleteFunctionRequest, _functions_pb2.DeleteFunctionResponse]
     """Calls in flight finish; waiting ones fail with NOT_FOUND."""
@@ -52,6 +54,8 @@ class FunctionsAsyncStub(FunctionsStub):
     UpdateFunction: _aio.UnaryUnaryMultiCallable[_functions_pb2.UpdateFunctionRequest, _functions_pb2.Function]  # type: ignore[assignment]
     """Changes what is given and leaves the rest. Instances of the old revision finish and are replaced."""
     GetFunction: _aio.UnaryUnaryMultiCallable[_functions_pb2.GetFunctionRequest, _functions_pb2.Function]  # type: ignore[assignment]
+    GetCode: _aio.UnaryStreamMultiCallable[_functions_pb2.GetFunctionRequest, _functions_pb2.CodePart]  # type: ignore[assignment]
+    """The ZIP, in parts of at most a megabyte."""
     ListFunctions: _aio.UnaryUnaryMultiCallable[_functions_pb2.ListFunctionsRequest, _functions_pb2.ListFunctionsResponse]  # type: ignore[assignment]
     DeleteFunction: _aio.UnaryUnaryMultiCallable[_functions_pb2.DeleteFunctionRequest, _functions_pb2.DeleteFunctionResponse]  # type: ignore[assignment]
     """Calls in flight finish; waiting ones fail with NOT_FOUND."""
@@ -81,6 +85,14 @@ class FunctionsServicer(metaclass=_abc_1.ABCMeta):
         request: _functions_pb2.GetFunctionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_functions_pb2.Function, _abc.Awaitable[_functions_pb2.Function]]: ...
+
+    @_abc_1.abstractmethod
+    def GetCode(
+        self,
+        request: _functions_pb2.GetFunctionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_functions_pb2.CodePart], _abc.AsyncIterator[_functions_pb2.CodePart]]:
+        """The ZIP, in parts of at most a megabyte."""
 
     @_abc_1.abstractmethod
     def ListFunctions(

@@ -54,6 +54,27 @@ PRIORITY_HIGH: Priority.ValueType  # 1
 PRIORITY_LOW: Priority.ValueType  # 2
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _InvocationType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InvocationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InvocationType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INVOCATION_TYPE_REQUEST_RESPONSE: _InvocationType.ValueType  # 0
+    INVOCATION_TYPE_EVENT: _InvocationType.ValueType  # 1
+    """answered once the event is on disk; what becomes of it: AsyncInvocations"""
+    INVOCATION_TYPE_DRY_RUN: _InvocationType.ValueType  # 2
+    """answered as if it had been run"""
+
+class InvocationType(_InvocationType, metaclass=_InvocationTypeEnumTypeWrapper): ...
+
+INVOCATION_TYPE_REQUEST_RESPONSE: InvocationType.ValueType  # 0
+INVOCATION_TYPE_EVENT: InvocationType.ValueType  # 1
+"""answered once the event is on disk; what becomes of it: AsyncInvocations"""
+INVOCATION_TYPE_DRY_RUN: InvocationType.ValueType  # 2
+"""answered as if it had been run"""
+Global___InvocationType: _TypeAlias = InvocationType  # noqa: Y015
+
 @_typing.final
 class InvokeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -66,6 +87,8 @@ class InvokeRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     STICKY_KEY_FIELD_NUMBER: _builtins.int
+    INVOCATION_TYPE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     function_name: _builtins.str
     """`name` or `name:qualifier`."""
     payload: _builtins.bytes
@@ -86,6 +109,12 @@ class InvokeRequest(_message.Message):
     """Calls of one key go to the instance that served the key last, or else to its node, where that costs no wait.
     Any text of at most 256 characters that can be printed; empty: no preference.
     """
+    invocation_type: Global___InvocationType.ValueType
+    """On a stream all are REQUEST_RESPONSE. The payload of an EVENT has at most 1,048,576 bytes."""
+    idempotency_key: _builtins.str
+    """Calls of one function with the same key are one call: the first one is run, and all get its answer, or of an
+    EVENT its request id. Any text of at most 256 characters that can be printed; empty: none. Not on a stream.
+    """
     def __init__(
         self,
         *,
@@ -97,10 +126,12 @@ class InvokeRequest(_message.Message):
         priority: Global___Priority.ValueType = ...,
         tenant: _builtins.str = ...,
         sticky_key: _builtins.str = ...,
+        invocation_type: Global___InvocationType.ValueType = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "log_type", b"log_type", "payload", b"payload", "priority", b"priority", "sticky_key", b"sticky_key", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "idempotency_key", b"idempotency_key", "invocation_type", b"invocation_type", "log_type", b"log_type", "payload", b"payload", "priority", b"priority", "sticky_key", b"sticky_key", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -116,6 +147,7 @@ class InvokeResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LOG_TAIL_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    TAKEN_BY_FIELD_NUMBER: _builtins.int
     payload: _builtins.bytes
     function_error: _builtins.str
     """Empty on success, else "Unhandled", as Lambda answers."""
@@ -123,6 +155,8 @@ class InvokeResponse(_message.Message):
     request_id: _builtins.str
     log_tail: _builtins.bytes
     """The last 4 KB of the log, when asked for. Not base64."""
+    taken_by: _builtins.str
+    """Of an EVENT: the frontend that has it on disk, and answers for it."""
     @_builtins.property
     def explanation(self) -> Global___Explanation: ...
     def __init__(
@@ -134,10 +168,11 @@ class InvokeResponse(_message.Message):
         request_id: _builtins.str = ...,
         log_tail: _builtins.bytes = ...,
         explanation: Global___Explanation | None = ...,
+        taken_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executed_version", b"executed_version", "explanation", b"explanation", "function_error", b"function_error", "log_tail", b"log_tail", "payload", b"payload", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executed_version", b"executed_version", "explanation", b"explanation", "function_error", b"function_error", "log_tail", b"log_tail", "payload", b"payload", "request_id", b"request_id", "taken_by", b"taken_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -197,6 +232,102 @@ class Explanation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class InvokeWithResponseStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGUN_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    part: _builtins.bytes
+    """never empty"""
+    @_builtins.property
+    def begun(self) -> Global___AnswerBegun: ...
+    @_builtins.property
+    def ended(self) -> Global___AnswerEnded: ...
+    def __init__(
+        self,
+        *,
+        begun: Global___AnswerBegun | None = ...,
+        part: _builtins.bytes = ...,
+        ended: Global___AnswerEnded | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "ended", b"ended", "event", b"event", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "ended", b"ended", "event", b"event", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["begun", "part", "ended"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___InvokeWithResponseStreamResponse: _TypeAlias = InvokeWithResponseStreamResponse  # noqa: Y015
+
+@_typing.final
+class AnswerBegun(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    EXECUTED_VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    content_type: _builtins.str
+    """What the runtime said that the parts are. Of a function that answers HTTP it is
+    application/vnd.awslambda.http-integration-response: a JSON head and eight NUL bytes come before the body.
+    """
+    executed_version: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """`running_ms` is 0: it still runs"""
+
+    def __init__(
+        self,
+        *,
+        content_type: _builtins.str = ...,
+        executed_version: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "executed_version", b"executed_version", "explanation", b"explanation", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerBegun: _TypeAlias = AnswerBegun  # noqa: Y015
+
+@_typing.final
+class AnswerEnded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_ERROR_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    LOG_TAIL_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    function_error: _builtins.str
+    """Empty on success, else "Unhandled": the function failed, before its first part or behind the last one."""
+    error: _builtins.bytes
+    """Lambda's error document; empty on success."""
+    log_tail: _builtins.bytes
+    """The last 4 KB of the log, when asked for. Not base64."""
+    @_builtins.property
+    def explanation(self) -> Global___Explanation: ...
+    def __init__(
+        self,
+        *,
+        function_error: _builtins.str = ...,
+        error: _builtins.bytes = ...,
+        log_tail: _builtins.bytes = ...,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "explanation", b"explanation", "function_error", b"function_error", "log_tail", b"log_tail"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerEnded: _TypeAlias = AnswerEnded  # noqa: Y015
 
 @_typing.final
 class InvokeStreamRequest(_message.Message):

@@ -49,6 +49,11 @@ class InvocationsStub:
                 request_serializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeStreamRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeStreamResponse.FromString,
                 _registered_method=True)
+        self.InvokeWithResponseStream = channel.unary_stream(
+                '/lambent.v1.Invocations/InvokeWithResponseStream',
+                request_serializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeWithResponseStreamResponse.FromString,
+                _registered_method=True)
 
 
 class InvocationsServicer:
@@ -75,6 +80,15 @@ class InvocationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InvokeWithResponseStream(self, request, context):
+        """Runs one event and gives its answer in parts, as the function writes them: one `begun`, parts, one `ended`.
+        An answer that the function's runtime does not stream is one part, or some. Who reads slowly makes the function slow;
+        who goes away does not stop it. An error of the service in the middle ends the stream with its status.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InvocationsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -87,6 +101,11 @@ def add_InvocationsServicer_to_server(servicer, server):
                     servicer.InvokeStream,
                     request_deserializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeStreamRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeStreamResponse.SerializeToString,
+            ),
+            'InvokeWithResponseStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.InvokeWithResponseStream,
+                    request_deserializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_invoke__pb2.InvokeWithResponseStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -148,6 +167,33 @@ class Invocations:
             '/lambent.v1.Invocations/InvokeStream',
             lambent__proto_dot_v1_dot_invoke__pb2.InvokeStreamRequest.SerializeToString,
             lambent__proto_dot_v1_dot_invoke__pb2.InvokeStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvokeWithResponseStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lambent.v1.Invocations/InvokeWithResponseStream',
+            lambent__proto_dot_v1_dot_invoke__pb2.InvokeRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_invoke__pb2.InvokeWithResponseStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

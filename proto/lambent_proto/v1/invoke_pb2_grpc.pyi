@@ -45,6 +45,11 @@ class InvocationsStub:
     come back as they finish, not in the order of the requests: match them by `id`. An error of one
     invocation is in its own result and does not end the stream.
     """
+    InvokeWithResponseStream: _grpc.UnaryStreamMultiCallable[_invoke_pb2.InvokeRequest, _invoke_pb2.InvokeWithResponseStreamResponse]
+    """Runs one event and gives its answer in parts, as the function writes them: one `begun`, parts, one `ended`.
+    An answer that the function's runtime does not stream is one part, or some. Who reads slowly makes the function slow;
+    who goes away does not stop it. An error of the service in the middle ends the stream with its status.
+    """
 
 @_typing.type_check_only
 class InvocationsAsyncStub(InvocationsStub):
@@ -62,6 +67,11 @@ class InvocationsAsyncStub(InvocationsStub):
     """Runs many events over one stream. One message carries as many invocations as have gathered; answers
     come back as they finish, not in the order of the requests: match them by `id`. An error of one
     invocation is in its own result and does not end the stream.
+    """
+    InvokeWithResponseStream: _aio.UnaryStreamMultiCallable[_invoke_pb2.InvokeRequest, _invoke_pb2.InvokeWithResponseStreamResponse]  # type: ignore[assignment]
+    """Runs one event and gives its answer in parts, as the function writes them: one `begun`, parts, one `ended`.
+    An answer that the function's runtime does not stream is one part, or some. Who reads slowly makes the function slow;
+    who goes away does not stop it. An error of the service in the middle ends the stream with its status.
     """
 
 class InvocationsServicer(metaclass=_abc_1.ABCMeta):
@@ -89,6 +99,17 @@ class InvocationsServicer(metaclass=_abc_1.ABCMeta):
         """Runs many events over one stream. One message carries as many invocations as have gathered; answers
         come back as they finish, not in the order of the requests: match them by `id`. An error of one
         invocation is in its own result and does not end the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def InvokeWithResponseStream(
+        self,
+        request: _invoke_pb2.InvokeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_invoke_pb2.InvokeWithResponseStreamResponse], _abc.AsyncIterator[_invoke_pb2.InvokeWithResponseStreamResponse]]:
+        """Runs one event and gives its answer in parts, as the function writes them: one `begun`, parts, one `ended`.
+        An answer that the function's runtime does not stream is one part, or some. Who reads slowly makes the function slow;
+        who goes away does not stop it. An error of the service in the middle ends the stream with its status.
         """
 
 def add_InvocationsServicer_to_server(servicer: InvocationsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,33 +23,34 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lambent_proto.v1 import functions_pb2 as lambent__proto_dot_v1_dot_functions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlambent_proto/v1/layers.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x01\n\x0cLayerVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x13\x63ompatible_runtimes\x18\x04 \x03(\t\x12\x13\n\x0b\x63ode_sha256\x18\x05 \x01(\t\x12\x11\n\tcode_size\x18\x06 \x01(\x03\x12\x15\n\runzipped_size\x18\x07 \x01(\x03\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x1aPublishLayerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08zip_file\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x13\x63ompatible_runtimes\x18\x04 \x03(\t\"7\n\x16GetLayerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"R\n\x11ListLayersRequest\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\x12\x1a\n\x12\x63ompatible_runtime\x18\x03 \x01(\t\"S\n\x12ListLayersResponse\x12(\n\x06layers\x18\x01 \x03(\x0b\x32\x18.lambent.v1.LayerVersion\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\"g\n\x18ListLayerVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06marker\x18\x02 \x01(\t\x12\x11\n\tmax_items\x18\x03 \x01(\x05\x12\x1a\n\x12\x63ompatible_runtime\x18\x04 \x01(\t\"b\n\x19ListLayerVersionsResponse\x12\x30\n\x0elayer_versions\x18\x01 \x03(\x0b\x32\x18.lambent.v1.LayerVersion\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\":\n\x19\x44\x65leteLayerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"\x1c\n\x1a\x44\x65leteLayerVersionResponse2\xc6\x03\n\x06Layers\x12W\n\x13PublishLayerVersion\x12&.lambent.v1.PublishLayerVersionRequest\x1a\x18.lambent.v1.LayerVersion\x12O\n\x0fGetLayerVersion\x12\".lambent.v1.GetLayerVersionRequest\x1a\x18.lambent.v1.LayerVersion\x12K\n\nListLayers\x12\x1d.lambent.v1.ListLayersRequest\x1a\x1e.lambent.v1.ListLayersResponse\x12`\n\x11ListLayerVersions\x12$.lambent.v1.ListLayerVersionsRequest\x1a%.lambent.v1.ListLayerVersionsResponse\x12\x63\n\x12\x44\x65leteLayerVersion\x12%.lambent.v1.DeleteLayerVersionRequest\x1a&.lambent.v1.DeleteLayerVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlambent_proto/v1/layers.proto\x12\nlambent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lambent_proto/v1/functions.proto\"\xce\x01\n\x0cLayerVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x13\x63ompatible_runtimes\x18\x04 \x03(\t\x12\x13\n\x0b\x63ode_sha256\x18\x05 \x01(\t\x12\x11\n\tcode_size\x18\x06 \x01(\x03\x12\x15\n\runzipped_size\x18\x07 \x01(\x03\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x1aPublishLayerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08zip_file\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x13\x63ompatible_runtimes\x18\x04 \x03(\t\"7\n\x16GetLayerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"R\n\x11ListLayersRequest\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\x12\x1a\n\x12\x63ompatible_runtime\x18\x03 \x01(\t\"S\n\x12ListLayersResponse\x12(\n\x06layers\x18\x01 \x03(\x0b\x32\x18.lambent.v1.LayerVersion\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\"g\n\x18ListLayerVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06marker\x18\x02 \x01(\t\x12\x11\n\tmax_items\x18\x03 \x01(\x05\x12\x1a\n\x12\x63ompatible_runtime\x18\x04 \x01(\t\"b\n\x19ListLayerVersionsResponse\x12\x30\n\x0elayer_versions\x18\x01 \x03(\x0b\x32\x18.lambent.v1.LayerVersion\x12\x13\n\x0bnext_marker\x18\x02 \x01(\t\":\n\x19\x44\x65leteLayerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"\x1c\n\x1a\x44\x65leteLayerVersionResponse2\x92\x04\n\x06Layers\x12W\n\x13PublishLayerVersion\x12&.lambent.v1.PublishLayerVersionRequest\x1a\x18.lambent.v1.LayerVersion\x12O\n\x0fGetLayerVersion\x12\".lambent.v1.GetLayerVersionRequest\x1a\x18.lambent.v1.LayerVersion\x12J\n\x0cGetLayerCode\x12\".lambent.v1.GetLayerVersionRequest\x1a\x14.lambent.v1.CodePart0\x01\x12K\n\nListLayers\x12\x1d.lambent.v1.ListLayersRequest\x1a\x1e.lambent.v1.ListLayersResponse\x12`\n\x11ListLayerVersions\x12$.lambent.v1.ListLayerVersionsRequest\x1a%.lambent.v1.ListLayerVersionsResponse\x12\x63\n\x12\x44\x65leteLayerVersion\x12%.lambent.v1.DeleteLayerVersionRequest\x1a&.lambent.v1.DeleteLayerVersionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lambent_proto.v1.layers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LAYERVERSION']._serialized_start=79
-  _globals['_LAYERVERSION']._serialized_end=285
-  _globals['_PUBLISHLAYERVERSIONREQUEST']._serialized_start=287
-  _globals['_PUBLISHLAYERVERSIONREQUEST']._serialized_end=397
-  _globals['_GETLAYERVERSIONREQUEST']._serialized_start=399
-  _globals['_GETLAYERVERSIONREQUEST']._serialized_end=454
-  _globals['_LISTLAYERSREQUEST']._serialized_start=456
-  _globals['_LISTLAYERSREQUEST']._serialized_end=538
-  _globals['_LISTLAYERSRESPONSE']._serialized_start=540
-  _globals['_LISTLAYERSRESPONSE']._serialized_end=623
-  _globals['_LISTLAYERVERSIONSREQUEST']._serialized_start=625
-  _globals['_LISTLAYERVERSIONSREQUEST']._serialized_end=728
-  _globals['_LISTLAYERVERSIONSRESPONSE']._serialized_start=730
-  _globals['_LISTLAYERVERSIONSRESPONSE']._serialized_end=828
-  _globals['_DELETELAYERVERSIONREQUEST']._serialized_start=830
-  _globals['_DELETELAYERVERSIONREQUEST']._serialized_end=888
-  _globals['_DELETELAYERVERSIONRESPONSE']._serialized_start=890
-  _globals['_DELETELAYERVERSIONRESPONSE']._serialized_end=918
-  _globals['_LAYERS']._serialized_start=921
-  _globals['_LAYERS']._serialized_end=1375
+  _globals['_LAYERVERSION']._serialized_start=113
+  _globals['_LAYERVERSION']._serialized_end=319
+  _globals['_PUBLISHLAYERVERSIONREQUEST']._serialized_start=321
+  _globals['_PUBLISHLAYERVERSIONREQUEST']._serialized_end=431
+  _globals['_GETLAYERVERSIONREQUEST']._serialized_start=433
+  _globals['_GETLAYERVERSIONREQUEST']._serialized_end=488
+  _globals['_LISTLAYERSREQUEST']._serialized_start=490
+  _globals['_LISTLAYERSREQUEST']._serialized_end=572
+  _globals['_LISTLAYERSRESPONSE']._serialized_start=574
+  _globals['_LISTLAYERSRESPONSE']._serialized_end=657
+  _globals['_LISTLAYERVERSIONSREQUEST']._serialized_start=659
+  _globals['_LISTLAYERVERSIONSREQUEST']._serialized_end=762
+  _globals['_LISTLAYERVERSIONSRESPONSE']._serialized_start=764
+  _globals['_LISTLAYERVERSIONSRESPONSE']._serialized_end=862
+  _globals['_DELETELAYERVERSIONREQUEST']._serialized_start=864
+  _globals['_DELETELAYERVERSIONREQUEST']._serialized_end=922
+  _globals['_DELETELAYERVERSIONRESPONSE']._serialized_start=924
+  _globals['_DELETELAYERVERSIONRESPONSE']._serialized_end=952
+  _globals['_LAYERS']._serialized_start=955
+  _globals['_LAYERS']._serialized_end=1485
 # @@protoc_insertion_point(module_scope)

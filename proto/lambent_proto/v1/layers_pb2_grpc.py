@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from lambent_proto.v1 import functions_pb2 as lambent__proto_dot_v1_dot_functions__pb2
 from lambent_proto.v1 import layers_pb2 as lambent__proto_dot_v1_dot_layers__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -45,6 +46,11 @@ class LayersStub:
                 request_serializer=lambent__proto_dot_v1_dot_layers__pb2.GetLayerVersionRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_layers__pb2.LayerVersion.FromString,
                 _registered_method=True)
+        self.GetLayerCode = channel.unary_stream(
+                '/lambent.v1.Layers/GetLayerCode',
+                request_serializer=lambent__proto_dot_v1_dot_layers__pb2.GetLayerVersionRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_functions__pb2.CodePart.FromString,
+                _registered_method=True)
         self.ListLayers = channel.unary_unary(
                 '/lambent.v1.Layers/ListLayers',
                 request_serializer=lambent__proto_dot_v1_dot_layers__pb2.ListLayersRequest.SerializeToString,
@@ -76,6 +82,13 @@ class LayersServicer:
 
     def GetLayerVersion(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLayerCode(self, request, context):
+        """The ZIP, in parts of at most a megabyte.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -114,6 +127,11 @@ def add_LayersServicer_to_server(servicer, server):
                     servicer.GetLayerVersion,
                     request_deserializer=lambent__proto_dot_v1_dot_layers__pb2.GetLayerVersionRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_layers__pb2.LayerVersion.SerializeToString,
+            ),
+            'GetLayerCode': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetLayerCode,
+                    request_deserializer=lambent__proto_dot_v1_dot_layers__pb2.GetLayerVersionRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_functions__pb2.CodePart.SerializeToString,
             ),
             'ListLayers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLayers,
@@ -186,6 +204,33 @@ class Layers:
             '/lambent.v1.Layers/GetLayerVersion',
             lambent__proto_dot_v1_dot_layers__pb2.GetLayerVersionRequest.SerializeToString,
             lambent__proto_dot_v1_dot_layers__pb2.LayerVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLayerCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lambent.v1.Layers/GetLayerCode',
+            lambent__proto_dot_v1_dot_layers__pb2.GetLayerVersionRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_functions__pb2.CodePart.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from lambent_proto.v1 import functions_pb2 as _functions_pb2
 from lambent_proto.v1 import layers_pb2 as _layers_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -38,6 +39,8 @@ class LayersStub:
     written then.
     """
     GetLayerVersion: _grpc.UnaryUnaryMultiCallable[_layers_pb2.GetLayerVersionRequest, _layers_pb2.LayerVersion]
+    GetLayerCode: _grpc.UnaryStreamMultiCallable[_layers_pb2.GetLayerVersionRequest, _functions_pb2.CodePart]
+    """The ZIP, in parts of at most a megabyte."""
     ListLayers: _grpc.UnaryUnaryMultiCallable[_layers_pb2.ListLayersRequest, _layers_pb2.ListLayersResponse]
     """The newest version of each layer that has one."""
     ListLayerVersions: _grpc.UnaryUnaryMultiCallable[_layers_pb2.ListLayerVersionsRequest, _layers_pb2.ListLayerVersionsResponse]
@@ -57,6 +60,8 @@ class LayersAsyncStub(LayersStub):
     written then.
     """
     GetLayerVersion: _aio.UnaryUnaryMultiCallable[_layers_pb2.GetLayerVersionRequest, _layers_pb2.LayerVersion]  # type: ignore[assignment]
+    GetLayerCode: _aio.UnaryStreamMultiCallable[_layers_pb2.GetLayerVersionRequest, _functions_pb2.CodePart]  # type: ignore[assignment]
+    """The ZIP, in parts of at most a megabyte."""
     ListLayers: _aio.UnaryUnaryMultiCallable[_layers_pb2.ListLayersRequest, _layers_pb2.ListLayersResponse]  # type: ignore[assignment]
     """The newest version of each layer that has one."""
     ListLayerVersions: _aio.UnaryUnaryMultiCallable[_layers_pb2.ListLayerVersionsRequest, _layers_pb2.ListLayerVersionsResponse]  # type: ignore[assignment]
@@ -85,6 +90,14 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
         request: _layers_pb2.GetLayerVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_layers_pb2.LayerVersion, _abc.Awaitable[_layers_pb2.LayerVersion]]: ...
+
+    @_abc_1.abstractmethod
+    def GetLayerCode(
+        self,
+        request: _layers_pb2.GetLayerVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_functions_pb2.CodePart], _abc.AsyncIterator[_functions_pb2.CodePart]]:
+        """The ZIP, in parts of at most a megabyte."""
 
     @_abc_1.abstractmethod
     def ListLayers(

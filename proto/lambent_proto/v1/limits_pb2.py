@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlambent_proto/v1/limits.proto\x12\nlambent.v1\"\x17\n\x15GetConcurrencyRequest\",\n\x15SetConcurrencyRequest\x12\x13\n\x0b\x63oncurrency\x18\x01 \x01(\x05\"]\n\x10\x46leetConcurrency\x12\x13\n\x0b\x63oncurrency\x18\x01 \x01(\x05\x12\x10\n\x08reserved\x18\x02 \x01(\x05\x12\x12\n\nunreserved\x18\x03 \x01(\x05\x12\x0e\n\x06shards\x18\x04 \x01(\r2\xae\x01\n\x06Limits\x12Q\n\x0eGetConcurrency\x12!.lambent.v1.GetConcurrencyRequest\x1a\x1c.lambent.v1.FleetConcurrency\x12Q\n\x0eSetConcurrency\x12!.lambent.v1.SetConcurrencyRequest\x1a\x1c.lambent.v1.FleetConcurrencyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlambent_proto/v1/limits.proto\x12\nlambent.v1\"\x17\n\x15GetConcurrencyRequest\",\n\x15SetConcurrencyRequest\x12\x13\n\x0b\x63oncurrency\x18\x01 \x01(\x05\"\x83\x01\n\x10\x46leetConcurrency\x12\x13\n\x0b\x63oncurrency\x18\x01 \x01(\x05\x12\x10\n\x08reserved\x18\x02 \x01(\x05\x12\x12\n\nunreserved\x18\x03 \x01(\x05\x12\x0e\n\x06shards\x18\x04 \x01(\r\x12\x11\n\tfunctions\x18\x05 \x01(\x05\x12\x11\n\tcode_size\x18\x06 \x01(\x03\x32\xae\x01\n\x06Limits\x12Q\n\x0eGetConcurrency\x12!.lambent.v1.GetConcurrencyRequest\x1a\x1c.lambent.v1.FleetConcurrency\x12Q\n\x0eSetConcurrency\x12!.lambent.v1.SetConcurrencyRequest\x1a\x1c.lambent.v1.FleetConcurrencyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONCURRENCYREQUEST']._serialized_end=68
   _globals['_SETCONCURRENCYREQUEST']._serialized_start=70
   _globals['_SETCONCURRENCYREQUEST']._serialized_end=114
-  _globals['_FLEETCONCURRENCY']._serialized_start=116
-  _globals['_FLEETCONCURRENCY']._serialized_end=209
-  _globals['_LIMITS']._serialized_start=212
-  _globals['_LIMITS']._serialized_end=386
+  _globals['_FLEETCONCURRENCY']._serialized_start=117
+  _globals['_FLEETCONCURRENCY']._serialized_end=248
+  _globals['_LIMITS']._serialized_start=251
+  _globals['_LIMITS']._serialized_end=425
 # @@protoc_insertion_point(module_scope)

@@ -58,6 +58,8 @@ class FleetConcurrency(_message.Message):
     RESERVED_FIELD_NUMBER: _builtins.int
     UNRESERVED_FIELD_NUMBER: _builtins.int
     SHARDS_FIELD_NUMBER: _builtins.int
+    FUNCTIONS_FIELD_NUMBER: _builtins.int
+    CODE_SIZE_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
     reserved: _builtins.int
     """by all functions together"""
@@ -65,6 +67,10 @@ class FleetConcurrency(_message.Message):
     """what functions without a reservation share"""
     shards: _builtins.int
     """each has an equal part of what is shared, the remainder goes to the first ones"""
+    functions: _builtins.int
+    """how many there are"""
+    code_size: _builtins.int
+    """bytes of their ZIPs"""
     def __init__(
         self,
         *,
@@ -72,10 +78,12 @@ class FleetConcurrency(_message.Message):
         reserved: _builtins.int = ...,
         unreserved: _builtins.int = ...,
         shards: _builtins.int = ...,
+        functions: _builtins.int = ...,
+        code_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "reserved", b"reserved", "shards", b"shards", "unreserved", b"unreserved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_size", b"code_size", "concurrency", b"concurrency", "functions", b"functions", "reserved", b"reserved", "shards", b"shards", "unreserved", b"unreserved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

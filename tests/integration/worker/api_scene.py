@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from lambent_chassis import clock
+from lambent_proto.frames import WINDOW_BYTES
 from lambent_proto.ids import RequestId
 from lambent_worker.event import Event
+from lambent_worker.flow import Flow
 from lambent_worker.runtime_api.delivery import Connect
 from lambent_worker.runtime_api.extensions import Facts
 from lambent_worker.runtime_api.server import RuntimeApi
@@ -21,6 +23,8 @@ NEXT = "/2018-06-01/runtime/invocation/next"
 
 class ApiScene:
     def __init__(self, external: frozenset[str], connect: Connect, snapstart: bool) -> None:
+        self.flow: Flow | None = None
+        """Of the answer to what was delivered last."""
         self.said: asyncio.Queue[tuple[list[object], bytes]] = asyncio.Queue()
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
@@ -37,7 +41,19 @@ class ApiScene:
     def deliver(self, event: Any, request: str = "r1", *, stream: bool = False, context: str = "") -> None:
         deadline_ms = int((clock.unix_s() + 3) * 1000)
         body = json.dumps(event).encode()
-        self.api.deliver(Event(RequestId(request), deadline_ms, ARN, context, body), stream=stream)
+        self.flow = Flow(WINDOW_BYTES) if stream else None
+        self.api.deliver(Event(RequestId(request), deadline_ms, ARN, context, body, self.flow))
+
+    def takes(self, size: int) -> None:
+        """As the caller of the streamed answer."""
+        assert self.flow is not None
+        self.flow.taken(size)
+        self.api.flows()
+
+    def goes_away(self) -> None:
+        assert self.flow is not None
+        self.flow.unheard()
+        self.api.flows()
 
     async def client(self) -> "Client":
         return Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=2**24))

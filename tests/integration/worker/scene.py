@@ -25,6 +25,7 @@ from lambent_chassis import clock
 from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.ids import FunctionName, InstanceId, RequestId
 from lambent_worker.event import Event
+from lambent_worker.flow import Flow
 from lambent_worker.host import FREEZE_AFTER_S, INIT_LIMIT_S, InstanceHost
 from lambent_worker.logs import FunctionLogs
 from lambent_worker.packages import PackageCache
@@ -61,6 +62,18 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Begun:
+    instance: InstanceId
+    content_type: str
+
+
+@dataclass(frozen=True)
+class Part:
+    instance: InstanceId
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Exited:
     instance: InstanceId
     reason: str
@@ -76,7 +89,7 @@ class Recorder:
     """Keeps what the host says, in order."""
 
     def __init__(self) -> None:
-        self.said: asyncio.Queue[Ready | Answer | Exited | Lost] = asyncio.Queue()
+        self.said: asyncio.Queue[Ready | Begun | Part | Answer | Exited | Lost] = asyncio.Queue()
         self.launches: list[tuple[str, str]] = []
 
     def launched(self, runtime: str, kind: str) -> None:
@@ -84,6 +97,12 @@ class Recorder:
 
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
         self.said.put_nowait(Ready(instance, starting_ms, init_ms, restored))
+
+    def begun(self, instance: InstanceId, request_id: RequestId, content_type: str) -> None:
+        self.said.put_nowait(Begun(instance, content_type))
+
+    def part(self, instance: InstanceId, request_id: RequestId, data: bytes) -> None:
+        self.said.put_nowait(Part(instance, data))
 
     def answered(
         self,
@@ -152,7 +171,7 @@ class Scene:
         await obstore.put_async(self._store, f"{sha256}.zip", data)
         return LayerVersion(name="layer", version=1, code_sha256=sha256, code_size=len(data))
 
-    async def hears(self) -> Ready | Answer | Exited | Lost:
+    async def hears(self) -> Ready | Begun | Part | Answer | Exited | Lost:
         async with asyncio.timeout(30):
             return await self.recorder.said.get()
 
@@ -178,11 +197,12 @@ class Scene:
         client_context: str = "",
         timeout_s: float = 3.0,
         tail: bool = True,
+        flow: Flow | None = None,
     ) -> RequestId:
         request = RequestId(f"0f8fad5b-d9cb-469f-a165-{next(self._numbers):012}")
         body = json.dumps(event).encode() if raw is None else raw
         deadline_ms = int((clock.unix_s() + timeout_s) * 1000)
-        told = Event(request, deadline_ms, arn, client_context, body)
+        told = Event(request, deadline_ms, arn, client_context, body, flow)
         self.host.deliver(instance, told, timeout_s=timeout_s, tail=tail)
         return request
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from lambent_proto.frames import WINDOW_BYTES
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
+from lambent_worker.runtime_api import server
 from tests.integration.worker.api_scene import ARN, NEXT, ApiScene, Client, api_scene
 
 pytestmark = pytest.mark.integration
 
 OK = b'{"status":"OK"}\n'
+BEGUN: tuple[list[object], bytes] = (["begun", "r1", "application/octet-stream"], b"")
 
 
 def path(request: str, kind: str) -> str:
@@ -164,11 +167,12 @@ async def test_a_streamed_answer(scene: ApiScene, runtime: Client, stream: bool)
     await running(scene, runtime, stream=stream)
     runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode() + _chunk(b"one"))
     if stream:
-        assert await scene.hears() == (["chunk", "r1"], b"one")
+        assert await scene.hears() == BEGUN
+        assert await scene.hears() == (["part", "r1"], b"one")
     runtime.writer.write(_chunk(b"two") + b"0\r\n\r\n")
     assert (await runtime.answer())[0] == 202
     if stream:
-        assert await scene.hears() == (["chunk", "r1"], b"two")
+        assert await scene.hears() == (["part", "r1"], b"two")
     assert await scene.hears() == (["answer", "r1"], b"" if stream else b"onetwo")
     await running(scene, runtime, request="r2")
 
@@ -180,14 +184,16 @@ async def test_a_streamed_answer_that_fails_halfway(scene: ApiScene, runtime: Cl
     runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode() + _chunk(b"one"))
     runtime.writer.write(b"0\r\n" + trailers + base64.b64encode(document) + b"\r\n\r\n")
     assert (await runtime.answer())[0] == 202
-    assert await scene.hears() == (["chunk", "r1"], b"one")
+    assert await scene.hears() == BEGUN
+    assert await scene.hears() == (["part", "r1"], b"one")
     assert await scene.hears() == (["error", "r1"], document)
 
 
 async def test_a_streamed_answer_that_breaks_off(scene: ApiScene, runtime: Client) -> None:
     await running(scene, runtime, stream=True)
     runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode() + _chunk(b"one"))
-    assert await scene.hears() == (["chunk", "r1"], b"one")
+    assert await scene.hears() == BEGUN
+    assert await scene.hears() == (["part", "r1"], b"one")
     await runtime.close()
     head, body = await scene.hears()
     assert head == ["error", "r1"]
@@ -227,11 +233,106 @@ async def test_a_streamed_answer_may_be_larger_for_who_takes_its_pieces(
     for _ in range(20):
         runtime.writer.write(_chunk(b"x" * 1_000_000))
     runtime.writer.write(b"0\r\n\r\n")
-    assert (await runtime.answer())[0] == 202
+    assert await scene.hears() == BEGUN
     size = 0
-    while (said := await scene.hears())[0] == ["chunk", "r1"]:
+    while (said := await scene.hears())[0] == ["part", "r1"]:
         size += len(said[1])
+        scene.takes(len(said[1]))
     assert (size, said) == (20_000_000, (["answer", "r1"], b""))
+    assert (await runtime.answer())[0] == 202
+
+
+@pytest.mark.parametrize("goes_away", [False, True])
+async def test_a_streamed_answer_waits_for_who_takes_it(
+    scene: ApiScene, runtime: Client, goes_away: bool
+) -> None:
+    """Once the window is full the runtime's own write waits; who goes away leaves the rest to be dropped."""
+    await running(scene, runtime, stream=True)
+    runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode())
+    writing = asyncio.create_task(_write(runtime, 50_000_000))
+    assert await scene.hears() == BEGUN
+    seen = 0
+    while seen < WINDOW_BYTES:
+        seen += len((await scene.hears())[1])
+    # Nothing is read from here on: another connection of the runtime's is, for as long as one could come.
+    other = await scene.client()
+    for _ in range(20):
+        assert (await other.asks("GET", "/nowhere"))[0] == 404
+    assert scene.said.empty()
+    assert seen <= WINDOW_BYTES + 70_000
+    assert not writing.done()
+    if goes_away:
+        scene.goes_away()
+    untaken = seen
+    while not goes_away and seen < 50_000_000:
+        scene.takes(untaken)
+        untaken = len((await scene.hears())[1])
+        seen += untaken
+    assert await scene.hears() == (["answer", "r1"], b"")
+    await writing
+    assert (await runtime.answer())[0] == 202
+    await other.close()
+
+
+async def _write(runtime: Client, size: int) -> None:
+    for _ in range(size // 1_000_000):
+        runtime.writer.write(_chunk(b"x" * 1_000_000))
+        await runtime.writer.drain()
+    runtime.writer.write(b"0\r\n\r\n")
+
+
+async def test_a_streamed_answer_that_just_fills_its_window(scene: ApiScene, runtime: Client) -> None:
+    """Nobody has to take any of it before the runtime may ask for its next event."""
+    await running(scene, runtime, stream=True)
+    head = STREAM.format(path("r1", "response"), "streaming").encode()
+    runtime.writer.write(head + _chunk(b"x" * WINDOW_BYTES) + b"0\r\n\r\n")
+    assert await scene.hears() == BEGUN
+    while (said := await scene.hears())[0] == ["part", "r1"]:
+        pass
+    assert said == (["answer", "r1"], b"")
+    assert (await runtime.answer())[0] == 202
+    await running(scene, runtime, request="r2")
+
+
+async def test_a_streamed_answer_has_a_limit_too(
+    scene: ApiScene, runtime: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is above it ends the call at once, though the runtime goes on; the next call is served."""
+    monkeypatch.setattr(server, "MOST_STREAMED_BYTES", 100_000)
+    await running(scene, runtime, stream=True)
+    runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode())
+    assert await scene.hears() == BEGUN
+    runtime.writer.write(_chunk(b"x" * 100_000))
+    size = 0
+    while size < 100_000:
+        size += len((await scene.hears())[1])
+    runtime.writer.write(_chunk(b"x"))
+    head, error = await scene.hears()
+    assert head == ["error", "r1"]
+    assert json.loads(error) == {
+        "errorType": "Function.ResponseSizeTooLarge",
+        "errorMessage": "Response payload size exceeded maximum allowed payload size (100000 bytes).",
+    }
+    assert (await runtime.answer())[0] == 413
+    runtime.writer.write(_chunk(b"x" * 100_000) + b"0\r\n\r\n")
+    await running(scene, runtime, request="r2")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("text/event-stream; charset=utf-8", "text/event-stream; charset=utf-8"),
+        ("", "application/octet-stream"),
+        ("a" * 257, "application/octet-stream"),
+    ],
+)
+async def test_the_type_of_a_streamed_answer(scene: ApiScene, runtime: Client, said: str, told: str) -> None:
+    """As the runtime says it, unless that is none."""
+    await running(scene, runtime, stream=True)
+    head = STREAM.format(path("r1", "response"), f"streaming\r\nContent-Type: {said}")
+    runtime.writer.write(head.encode() + b"0\r\n\r\n")
+    assert await scene.hears() == (["begun", "r1", told], b"")
+    assert await scene.hears() == (["answer", "r1"], b"")
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -299,7 +400,8 @@ async def test_an_answer_that_is_under_way_when_its_call_is_decided_is_cut_off(
 ) -> None:
     await running(scene, runtime, stream=True)
     runtime.writer.write(STREAM.format(path("r1", "response"), "streaming").encode() + _chunk(b"one"))
-    assert await scene.hears() == (["chunk", "r1"], b"one")
+    assert await scene.hears() == BEGUN
+    assert await scene.hears() == (["part", "r1"], b"one")
     scene.api.abandon()
     runtime.writer.write(_chunk(b"two"))
     async with asyncio.timeout(20):

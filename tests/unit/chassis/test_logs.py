@@ -13,6 +13,9 @@ import structlog
 from lambent_chassis import logs
 logs.configure({level!r}, {form!r}, part="worker", name="w1")
 structlog.get_logger().debug("quiet_thing")
+if {forged}:
+    structlog.get_logger().info("audit", resource="f\\n2026-01-01T00:00:00Z [info] forged", peer="\\x1b[2J")
+    logging.getLogger("library").warning("told\\nforged")
 structlog.get_logger().info("instance_started", instance="i-1", memory_mb=128)
 logging.getLogger("library").warning("gone %s", "wrong")
 logging.getLogger("library").info("chatter")
@@ -25,10 +28,9 @@ except ZeroDivisionError as error:
 """
 
 
-def said(level: str, form: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", SAY.format(level=level, form=form)], capture_output=True, text=True, check=True
-    )
+def said(level: str, form: str, *, forged: bool = False) -> str:
+    program = SAY.format(level=level, form=form, forged=forged)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     return done.stderr
 
@@ -84,3 +86,12 @@ def test_console() -> None:
     assert "\x1b[" not in text
     with pytest.raises(json.JSONDecodeError):
         json.loads(text.splitlines()[0])
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_nobody_writes_lines_of_their_own(form: str) -> None:
+    """What a stranger sends is in its field's line, whatever it has in it, and moves no terminal's cursor."""
+    text = said("info", form, forged=True)
+    assert "forged" in text
+    assert not [line for line in text.splitlines() if line.startswith("2026-01-01") or line == "forged"]
+    assert "\x1b" not in text

@@ -7,15 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lambent_frontend.http.api import Api
-from lambent_frontend.http.connection import Api as AnyApi
+from lambent_frontend.calling import Calling
+from lambent_frontend.http.api import Api, Operation
+from lambent_frontend.http.connection import Answering
 from lambent_frontend.http.gate import Open
 from lambent_frontend.http.invoke import Invoke
+from lambent_frontend.http.invoke_stream import InvokeWithResponseStream
 from lambent_frontend.http.server import HttpServer
 from lambent_frontend.invoker import Invoker
 from tests.unit.scripted import WAITING_S, AnyFunction, ScriptedDispatcher
 
 INVOKE = "/2015-03-31/functions/{}/invocations"
+STREAM = "/2021-11-15/functions/{}/response-streaming-invocations"
 WITHIN_S = 20.0
 
 
@@ -51,7 +54,7 @@ class Client:
     async def answer(self, bodiless: bool = False) -> Answer:
         async with asyncio.timeout(WITHIN_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            first, *lines = head.strip().split("\r\n")
+            first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
             size = 0 if bodiless else int(headers.get("content-length", "0"))
             return Answer(int(first.split()[1]), headers, await self.reader.readexactly(size))
@@ -70,7 +73,7 @@ class Client:
 
 
 @asynccontextmanager
-async def listening(api: AnyApi) -> AsyncIterator[tuple[HttpServer, int]]:
+async def listening(api: Answering) -> AsyncIterator[tuple[HttpServer, int]]:
     server = HttpServer(api)
     port = await server.start("127.0.0.1", 0)
     try:
@@ -89,4 +92,9 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 
 def invoking(dispatcher: ScriptedDispatcher) -> Api:
-    return Api({"Invoke": Invoke(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S))}, Open())
+    calling = Calling(Invoker(AnyFunction(), dispatcher, waiting_s=WAITING_S))
+    there: dict[str, Operation] = {
+        "Invoke": Invoke(calling),
+        "InvokeWithResponseStream": InvokeWithResponseStream(calling.invoker),
+    }
+    return Api(there, Open())

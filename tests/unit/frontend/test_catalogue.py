@@ -7,7 +7,7 @@ from lambent_frontend import catalogue as catalogue_module
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.registry import Registry, Stored
 from lambent_proto import keys
-from lambent_proto.errors import NotReady
+from lambent_proto.errors import Unconfirmed
 from lambent_proto.ids import FunctionName
 from tests.unit.frontend.followed import F, definition, followed
 
@@ -63,6 +63,6 @@ async def test_a_view_that_lags_is_said_to(etcd: Etcd, monkeypatch: pytest.Monke
     """A change that is stored and not seen here is not passed off as done."""
     monkeypatch.setattr(catalogue_module, "VISIBLE_WITHIN_S", 0.1)
     unfollowed = Registry(etcd, Catalogue(etcd, lambda *_: None))
-    with pytest.raises(NotReady, match="is stored"):
+    with pytest.raises(Unconfirmed, match="is stored"):
         await unfollowed.create(definition())
     assert await unfollowed.read(F) == Stored(definition(), (await etcd.get(keys.function(F))).mod_revision)  # type: ignore[union-attr]

@@ -1,14 +1,16 @@
 """The frontend's driver over workers that the test plays: what is told and remembered of a call."""
 
+import pytest
+
 from lambent_chassis.clock import monotonic_s
-from lambent_frontend.calls import Answer, Call, Candidate, Counted
+from lambent_frontend.calls import Answer, Begun, Call, Candidate, Counted
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
 from lambent_frontend.driver import Driver
 from lambent_frontend.recorder import Ended
 from lambent_proto import frames
 from lambent_proto.definition import Definition
-from lambent_proto.errors import LambentError, LostWithWorker, Throttled
+from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, Throttled
 from lambent_proto.ids import FunctionName, InstanceId, NodeId, RequestId
 from tests.unit.frontend.dispatcher_rows import N1, given, ready, starting
 
@@ -21,10 +23,17 @@ DEFINITION = Definition(
 class Workers:
     def __init__(self) -> None:
         self.levels = {N1: "namespaces"}
+        self.streaming = {N1}
         self.sent: list[RequestId] = []
+        self.windows: list[int] = []
+        self.flows: list[frames.Taken | frames.Unheard] = []
 
     def send(self, node: NodeId, event: frames.Event) -> None:
         self.sent.append(event.request_id)
+        self.windows.append(event.window)
+
+    def flow(self, node: NodeId, frame: frames.Taken | frames.Unheard) -> None:
+        self.flows.append(frame)
 
     def unlink(self, node: NodeId) -> None:
         del self.levels[node]
@@ -254,3 +263,111 @@ async def test_a_caller_hears_at_once_that_the_instance_is_gone() -> None:
     assert lost.message == "its instance is gone (killed)"
     assert workers.sent == [R]
     assert driver.counts == {Counted("outcome", "lost"): 1, Counted("warm", "most_recently_used"): 1}
+
+
+class Heard:
+    """Who takes an answer in parts."""
+
+    def __init__(self) -> None:
+        self.types: list[str] = []
+        self.parts: list[bytes] = []
+
+    def began(self, begun: Begun) -> None:
+        self.types.append(begun.content_type)
+        assert (begun.how.node, begun.how.isolation) == ("n1", "namespaces")
+
+    def part(self, data: bytes) -> None:
+        self.parts.append(data)
+
+
+def streaming() -> tuple[Driver, Workers, Heard, list[Answer | LambentError]]:
+    """A call whose answer has begun."""
+    driver, workers = attached()
+    heard, outcomes = Heard(), list[Answer | LambentError]()
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0, parts=heard), outcomes.append)
+    driver.begun(frames.Begun(R, "text/plain"))
+    driver.part(frames.Part(R, b"one"))
+    assert (workers.windows, heard.types, heard.parts) == ([frames.WINDOW_BYTES], ["text/plain"], [b"one"])
+    return driver, workers, heard, outcomes
+
+
+async def test_a_streamed_answer_ends_with_its_answer() -> None:
+    driver, workers, heard, outcomes = streaming()
+    driver.taken(R, 3)
+    driver.part(frames.Part(R, b"two"))
+    assert outcomes == []
+    driver.answered(frames.Answer(R, False, 1.5, None, b""))
+    (answer,) = outcomes
+    assert isinstance(answer, Answer)
+    assert (answer.failed, answer.payload, heard.parts) == (False, b"", [b"one", b"two"])
+    assert workers.flows == [frames.Taken(R, 3)]
+    driver.taken(R, 3)  # late
+    assert workers.flows == [frames.Taken(R, 3)]
+
+
+async def test_a_caller_that_leaves_a_streamed_answer() -> None:
+    """Its worker is told, what is on its way is nobody's, and the instance is free with the call's end."""
+    driver, workers, heard, _ = streaming()
+    driver.abandon(R)
+    assert workers.flows == [frames.Unheard(R)]
+    driver.part(frames.Part(R, b"late"))
+    assert heard.parts == [b"one"]
+    second = RequestId("r-2")
+    driver.submit(Call(second, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    assert workers.sent == [R]
+    driver.answered(frames.Answer(R, False, 1.5, None, b""))
+    assert workers.sent == [R, second]
+    explained = driver.explain(R)
+    assert explained is not None
+    assert explained.outcome == "cancelled"
+
+
+async def test_a_streamed_answer_whose_time_is_over() -> None:
+    """The caller hears that its deadline passed, and the worker that nobody listens."""
+    driver, workers, _, outcomes = streaming()
+    driver.feed(on.Tick(monotonic_s() + 11.0))
+    (outcome,) = outcomes
+    assert isinstance(outcome, DeadlinePassed)
+    assert workers.flows == [frames.Unheard(R)]
+
+
+async def test_a_streamed_answer_whose_worker_is_lost() -> None:
+    driver, _, heard, outcomes = streaming()
+    driver.link_down(N1)
+    (outcome,) = outcomes
+    assert isinstance(outcome, LostWithWorker)
+    driver.part(frames.Part(R, b"late"))
+    assert heard.parts == [b"one"]
+
+
+async def test_a_worker_of_an_older_release_answers_whole() -> None:
+    """It is sent no window, and nothing else that it would not understand."""
+    driver, workers = attached()
+    workers.streaming.clear()
+    heard, outcomes = Heard(), list[Answer | LambentError]()
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0, parts=heard), outcomes.append)
+    assert workers.windows == [0]
+    driver.abandon(R)
+    assert workers.flows == []
+
+
+async def test_who_wants_an_answer_whole_asks_for_no_window() -> None:
+    driver, workers = attached()
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    assert workers.windows == [0]
+
+
+async def test_a_worker_that_sends_more_than_it_may_is_refused() -> None:
+    """Its frontend's memory is not its to fill."""
+    driver, _, _, _ = streaming()
+    full = frames.Part(R, bytes(frames.PIECE_BYTES))
+    driver.part(full)
+    with pytest.raises(frames.BadFrame, match="no window"):
+        driver.part(full)
+
+
+async def test_a_part_of_what_was_not_begun_is_refused() -> None:
+    driver, _ = attached()
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0, parts=Heard()), lambda answer: None)
+    with pytest.raises(frames.BadFrame, match="no window"):
+        driver.part(frames.Part(R, b"one"))

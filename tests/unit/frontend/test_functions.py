@@ -276,3 +276,64 @@ async def test_a_page_size_out_of_range(client: Client, max_items: int) -> None:
     """1 to 10,000, or 0 for the default."""
     with pytest.raises(grpc.aio.AioRpcError, match="max_items"):
         await client._functions.ListFunctions(functions_pb2.ListFunctionsRequest(max_items=max_items))
+
+
+async def test_a_function_with_a_role_tags_and_a_version(client: Client) -> None:
+    """All that the HTTP API can give it, and one transaction; the version is the answer."""
+    made = await created(client, role="arn:aws:iam::000000000000:role/any", tags={"team": "a"}, publish=True)
+    assert (made.version, made.role, dict(made.tags)) == (
+        "1",
+        "arn:aws:iam::000000000000:role/any",
+        {"team": "a"},
+    )
+    second = await client.update_function("f", package("x = 1"), publish=True)
+    third = await client.update_function("f", timeout_s=9, publish=True)
+    assert (second.version, third.version) == ("2", "3")
+    assert await client.update_function("f", publish=True) == third
+    listed = await client.list_functions(all_versions=True)
+    assert [it.version for it in listed] == ["$LATEST", "1", "2", "3"]
+    assert [it.version for it in await client.list_functions()] == ["$LATEST"]
+
+
+async def test_a_dry_run(client: Client, tmp_path: Path) -> None:
+    """What it would be, or why not; nothing is changed, and nothing kept."""
+    made = await created(client)
+    dry = await client.update_function("f", package("x = 1"), timeout_s=9, publish=True, dry_run=True)
+    assert (dry.timeout_s, dry.version, dry.code_sha256 != made.code_sha256) == (9, "$LATEST", True)
+    with pytest.raises(InvalidRequest):
+        await client.update_function("f", timeout_s=901, dry_run=True)
+    assert await client.list_functions(all_versions=True) == [made]
+    assert len(kept_in(tmp_path)) == 1
+
+
+async def test_tags_come_and_go_one_by_one(client: Client) -> None:
+    """No other revision; those that are not named stay; too many are refused."""
+    made = await created(client, tags={"a": "1", "b": "2"})
+    new = await client.update_function("f", add_tags={"b": "3", "c": "4"}, remove_tags=["a", "none"])
+    assert (dict(new.tags), new.revision_id) == ({"b": "3", "c": "4"}, made.revision_id)
+    with pytest.raises(InvalidRequest, match="51 tags"):
+        await client.update_function("f", add_tags={f"t{number}": "" for number in range(49)})
+    assert dict((await client.get_function("f")).tags) == {"b": "3", "c": "4"}
+
+
+async def test_the_code_of_each_version(client: Client) -> None:
+    large = package("# " + "".join(f"{number:x}" for number in range(800_000)))
+    await created(client, publish=True)
+    await client.update_function("f", large)
+
+    async def code(qualifier: str = "") -> list[bytes]:
+        return [part async for part in client.get_code("f", qualifier)]
+
+    assert b"".join(await code("1")) == package()
+    parts = await code()
+    assert b"".join(parts) == large
+    assert max(map(len, parts)) <= 1_000_000 < len(large)
+    with pytest.raises(UnknownFunction):
+        await code("2")
+
+
+async def test_what_the_fleet_holds(client: Client) -> None:
+    for name in ("f", "g"):
+        await created(client, name)
+    fleet = await client.concurrency()
+    assert (fleet.functions, fleet.code_size) == (2, 2 * len(package()))

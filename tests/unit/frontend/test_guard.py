@@ -1,5 +1,6 @@
 """Who may call which gRPC method: every method is asked for, and what is refused reaches nobody."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -13,17 +14,26 @@ from lambent_frontend.server import SERVICES
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
 from lambent_proto.errors import AccessDenied, LambentError, NoCredentials, UnknownKey
 from lambent_proto.v1 import (
+    async_invocations_pb2,
     fleet_pb2,
     functions_pb2,
     invoke_pb2,
     invoke_pb2_grpc,
     layers_pb2,
     limits_pb2,
+    policies_pb2,
+    urls_pb2,
     versions_pb2,
 )
 from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
-FILES = (invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2)
+FILES = (
+    *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
+    urls_pb2,
+    async_invocations_pb2,
+)
+
+G = "arn:aws:lambda:us-east-1:000000000000:function:g"
 
 
 def key(*rules: str) -> AccessKey:
@@ -73,6 +83,48 @@ def test_every_method_of_every_service_has_its_row() -> None:
             ),
             [("PutFunctionConcurrency", "f")],
         ),
+        (
+            "CreateFunction",
+            functions_pb2.CreateFunctionRequest(
+                name="f",
+                publish=True,
+                configuration=functions_pb2.Configuration(
+                    layers=functions_pb2.LayerList(
+                        versions=["l:1", "arn:aws:lambda:x:000000000000:layer:m:2"]
+                    ),
+                    tags=functions_pb2.TagMap(),
+                ),
+            ),
+            [
+                ("CreateFunction", "f"),
+                ("TagResource", "f"),
+                ("PublishVersion", "f"),
+                ("GetLayerVersion", "layer:l"),
+                ("GetLayerVersion", "layer:m"),
+            ],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", zip_file=b"z", publish=True),
+            [("UpdateFunctionCode", "f"), ("PublishVersion", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", add_tags={"a": ""}),
+            [("TagResource", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", remove_tags=["a"]),
+            [("UntagResource", "f")],
+        ),
+        (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(
+                name="f", configuration=functions_pb2.Configuration(tags=functions_pb2.TagMap())
+            ),
+            [("TagResource", "f"), ("UntagResource", "f")],
+        ),
         ("GetFunction", functions_pb2.GetFunctionRequest(name="f:live"), [("GetFunction", "f")]),
         ("ListFunctions", functions_pb2.ListFunctionsRequest(), [("ListFunctions", "")]),
         (
@@ -84,6 +136,26 @@ def test_every_method_of_every_service_has_its_row() -> None:
             "GetLayerVersion",
             layers_pb2.GetLayerVersionRequest(name="l"),
             [("GetLayerVersion", "layer:l")],
+        ),
+        (
+            "CancelAsyncInvocation",
+            async_invocations_pb2.CancelAsyncInvocationRequest(function_name="f"),
+            [("CancelAsyncInvocation", "f")],
+        ),
+        (
+            "PutEventInvokeConfig",
+            async_invocations_pb2.PutEventInvokeConfigRequest(
+                function_name="f",
+                settings=async_invocations_pb2.EventInvoke(on_failure=G, on_success="nats://x/y"),
+            ),
+            [("PutFunctionEventInvokeConfig", "f"), ("InvokeFunction", "g")],
+        ),
+        (
+            "CreateFunction",
+            functions_pb2.CreateFunctionRequest(
+                name="f", configuration=functions_pb2.Configuration(dead_letter=G)
+            ),
+            [("CreateFunction", "f"), ("InvokeFunction", "g")],
         ),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),
@@ -104,6 +176,8 @@ async def test_without_a_key_nothing_is_answered_but_health() -> None:
             async with client.stream() as stream:
                 with pytest.raises(NoCredentials):
                     await stream.invoke("echo", {})
+            with pytest.raises(NoCredentials):
+                await whole(client, "echo")
         async with grpc.aio.insecure_channel(address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             answered = await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
@@ -172,6 +246,29 @@ async def test_a_call_that_is_no_stream_s_is_asked_for_as_well() -> None:
     assert [call.definition.name for call in dispatcher.calls] == ["echo"]
 
 
+async def whole(client: Client, name: str) -> bytes:
+    """An answer that was taken in parts."""
+    async with client.invoke_with_response_stream(name, {}) as answer:
+        return b"".join([part async for part in answer])
+
+
+async def test_an_answer_in_parts_takes_the_right_to_invoke() -> None:
+    dispatcher = ScriptedDispatcher()
+    one = key("InvokeFunction@echo")
+    known = Known(one)
+    async with (
+        serving(dispatcher, guard=Guard(known)) as address,
+        Client(address, access_key=one.token) as client,
+    ):
+        assert await whole(client, "echo:live") == b"{}"
+        with pytest.raises(AccessDenied, match="InvokeFunction@failing'"):
+            await whole(client, "failing")
+        known.forget(one)
+        with pytest.raises(UnknownKey):
+            await whole(client, "echo")
+    assert [call.definition.name for call in dispatcher.calls] == ["echo"]
+
+
 async def test_a_deleted_key_is_refused_on_a_connection_that_it_opened() -> None:
     one = key("*")
     known = Known(one)
@@ -212,6 +309,9 @@ async def test_a_name_that_is_none_does_not_fill_the_log() -> None:
         async with serving(ScriptedDispatcher(), guard=Guard(Known())) as address, Client(address) as client:
             with pytest.raises(NoCredentials):
                 await client.delete_function("f" * 1_000_000)
-    (line,) = [line for line in logs if line["event"] == "audit"]
+            async with asyncio.timeout(20):  # it is written behind the answer
+                while not (lines := [line for line in logs if line["event"] == "audit"]):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+    (line,) = lines
     assert line["resource"] == "f" * MAX_LOGGED
     assert (line["access_key"], line["outcome"]) == (None, "failed")

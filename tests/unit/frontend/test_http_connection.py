@@ -271,10 +271,13 @@ async def test_a_taken_port_is_an_error(listens: tuple[HttpServer, int]) -> None
 class Faulty:
     """An API with a bug."""
 
-    def most_body(self, method: str, path: str) -> int:
+    def most_body(self, request: Request) -> int:
         return 10
 
-    def too_large(self, method: str, path: str) -> Exception:
+    def whose(self, request: Request) -> str:
+        return ""
+
+    def too_large(self, request: Request) -> Exception:
         raise NotImplementedError
 
     async def answer(self, request: Request) -> Response:

@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 
 from lambent_chassis.etcd import Etcd, EtcdServer, find_etcd
 from lambent_chassis.objects import open_store
+from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.calling import Calling
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.event_invokes import EventInvokes
+from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies
 from lambent_frontend.http.api import Api
@@ -30,7 +34,11 @@ from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.packages import Packages
+from lambent_frontend.policies import Policies
+from lambent_frontend.queue.adapters import adapters
+from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.registry import Registry
+from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_proto.ids import FunctionName
 from lambent_proto.internal import control_pb2
@@ -47,7 +55,15 @@ DIRECT = [
     *("GetFunction", "GetFunctionConfiguration", "ListFunctions", "DeleteFunction", "GetFunctionConcurrency"),
     *("ListVersionsByFunction", "GetAlias", "ListAliases", "DeleteAlias", "ListTags", "UntagResource"),
     *("GetProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig", "GetLayerVersion"),
-    *("GetLayerVersionByArn", "ListLayers", "ListLayerVersions", "DeleteLayerVersion", "GetAccountSettings"),
+    *("GetPolicy", "RemovePermission", "GetFunctionUrlConfig", "ListFunctionUrlConfigs"),
+    *(
+        "DeleteFunctionUrlConfig",
+        "GetLayerVersionByArn",
+        "ListLayers",
+        "ListLayerVersions",
+        "DeleteLayerVersion",
+        "GetAccountSettings",
+    ),
 ]
 NAMES = sorted({name for model in MODELS for name in model.model_fields})
 WORDS = st.sampled_from(
@@ -78,8 +94,6 @@ VALUES = st.recursive(
 )
 NUMBERS = st.sampled_from([-(2**31) - 1, -1, 0, 1, 3, 512, 2**31, 2**63, 2**80])
 ZIP = base64.b64encode(package()).decode()
-NUMBERS = st.sampled_from([-(2**31) - 1, -1, 0, 1, 3, 512, 2**31, 2**63, 2**80])
-ZIP = base64.b64encode(package()).decode()
 SOUND = {
     "FunctionName": st.sampled_from(["f", "g"]),
     "Runtime": st.just("python3.11"),
@@ -103,6 +117,13 @@ SOUND = {
     "CodeSha256": WORDS,
     "Publish": st.booleans(),
     "DryRun": st.booleans(),
+    "StatementId": st.sampled_from(["s", "t", "a b"]),
+    "Action": st.sampled_from(["lambda:InvokeFunctionUrl", "lambda:InvokeFunction", "*", "s3:GetObject"]),
+    "Principal": st.sampled_from(["*", "123456789012", "s3.amazonaws.com", "arn:aws:iam::1:user/a"]) | WORDS,
+    "FunctionUrlAuthType": st.sampled_from(["NONE", "AWS_IAM", "OTHER"]),
+    "AuthType": st.sampled_from(["NONE", "AWS_IAM", "OTHER"]),
+    "InvokeMode": st.sampled_from(["BUFFERED", "RESPONSE_STREAM", "OTHER"]),
+    "Cors": st.fixed_dictionaries({}, optional={"AllowOrigins": st.lists(WORDS), "MaxAge": NUMBERS}),
     "Environment": st.fixed_dictionaries({"Variables": st.dictionaries(WORDS, WORDS, max_size=3)}),
 }
 """Values that get past the first checks."""
@@ -115,6 +136,7 @@ OBJECTS = st.fixed_dictionaries(
 IN_PATHS = {
     "FunctionName": st.sampled_from(["f", "f", "f", "g", "f:1", "f:live", "f:$LATEST"]) | WORDS,
     "Name": st.sampled_from(["live", "other"]) | WORDS,
+    "StatementId": st.sampled_from(["s", "t"]) | WORDS,
     "LayerName": st.just("f") | WORDS,
     "VersionNumber": st.sampled_from(["1", "2", "0", "-1", "1" * 30, "²"]) | WORDS,
     "Resource": st.just("arn:aws:lambda:us-east-1:000000000000:function:f") | WORDS,
@@ -213,7 +235,20 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
         functions = Functions(catalogue, registry, packages, layers, limits)
         versions = Versions(catalogue, registry, limits, described)
         invoker = Invoker(catalogue, ScriptedDispatcher(), waiting_s=1)
-        there = operations(invoker, catalogue, functions, versions, Layers(layers, packages), limits)
+        configs = EventInvokes(catalogue, registry, Destinations(adapters({}), ("*",), {}).check)
+        policies, hosts = Policies(catalogue, registry), Hosts("")
+        there = operations(
+            Calling(invoker),
+            functions,
+            versions,
+            Layers(layers, packages),
+            limits,
+            policies,
+            FunctionUrls(catalogue, registry, hosts.address),
+            AsyncInvocations(None),
+            configs,
+            lambda *_: "",
+        )
         yield Api(there, Open())
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

@@ -1,19 +1,27 @@
 """Who may do what over HTTP: no operation of Lambda's API is answered unasked."""
 
 import asyncio
+import functools
 import json
 
 import pytest
 import structlog
 
+from lambent_frontend.access import permit
+from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.asked import Asked
-from lambent_frontend.http.gate import Locked
+from lambent_frontend.http.event_invokes import EventInvokeOperations
+from lambent_frontend.http.gate import Locked, Open, is_of_no_page
 from lambent_frontend.http.messages import Request, Response
-from lambent_frontend.http.routes import OPERATIONS
+from lambent_frontend.http.routes import OPERATIONS, OURS
 from lambent_proto.access import ACTIONS, AccessKey, Rule, new_access_key
+from lambent_proto.errors import AccessDenied
+from lambent_proto.v1 import async_invocations_pb2 as pb
 from tests.unit.scripted import Known
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function"
 
 
 class Recorded:
@@ -21,11 +29,11 @@ class Recorded:
 
     def __init__(self, *known: AccessKey) -> None:
         self.came: list[str] = []
-        self.api = Api(dict.fromkeys(OPERATIONS, self), Locked(Known(*known)))
+        self.api = Api(dict.fromkeys(OPERATIONS | OURS, self), Locked(Known(*known)))
 
     async def __call__(self, asked: Asked) -> Response:
         if asked.operation == "CreateFunction":
-            asked.permit(json.loads(asked.request.body)["FunctionName"])
+            asked.permit("CreateFunction", json.loads(asked.request.body)["FunctionName"])
         self.came.append(asked.operation)
         return Response(200)
 
@@ -39,7 +47,7 @@ def key(*rules: str) -> AccessKey:
     return new_access_key(map(Rule.parse, rules), "", 0.0)
 
 
-@pytest.mark.parametrize(("operation", "route"), OPERATIONS.items())
+@pytest.mark.parametrize(("operation", "route"), (OPERATIONS | OURS).items())
 async def test_no_operation_is_answered_without_a_key(operation: str, route: tuple[str, str]) -> None:
     method, path = route
     for name in ("FunctionName", "LayerName", "Resource"):
@@ -62,6 +70,8 @@ async def test_no_operation_is_answered_without_a_key(operation: str, route: tup
         ("InvokeFunction@f", "POST", "/2015-03-31/functions/g/invocations", 403),
         ("InvokeFunction@f", "POST", "/2015-03-31/functions/g%3Af/invocations", 403),
         ("InvokeFunction@f", "POST", "/2015-03-31/functions/f%2F..%2Fg/invocations", 400),
+        ("InvokeFunction@f", "POST", "/2021-11-15/functions/f/response-streaming-invocations", 200),
+        ("InvokeFunction@f", "POST", "/2021-11-15/functions/g/response-streaming-invocations", 403),
         ("ListFunctions", "GET", "/2015-03-31/functions", 200),
         ("ListFunctions@f", "GET", "/2015-03-31/functions", 403),
         ("GetLayerVersion@layer:l", "GET", "/2018-10-31/layers/l/versions/1", 200),
@@ -138,7 +148,80 @@ async def test_who_goes_away_before_the_answer_leaves_a_line_too() -> None:
     assert (line["resource"], line["access_key"], line["outcome"]) == ("f", one.id, "failed")
 
 
+class Configs(EventInvokes):
+    """Remembers what is to be configured."""
+
+    def __init__(self) -> None:
+        self.came: list[pb.PutEventInvokeConfigRequest] = []
+
+    async def put(self, request: pb.PutEventInvokeConfigRequest) -> pb.EventInvokeConfig:
+        self.came.append(request)
+        return pb.EventInvokeConfig(function_name=request.function_name, settings=request.settings)
+
+
+async def test_a_function_as_destination_takes_the_right_to_call_it() -> None:
+    """As it is called with whatever is sent there: a key that may configure alone may not have that done."""
+    body = {"DestinationConfig": {"OnFailure": {"Destination": f"{ARN}:g:live"}}}
+    request = Request("PUT", "/", body=json.dumps(body).encode())
+    asked = Asked("PutFunctionEventInvokeConfig", request, {"FunctionName": "f"}, {})
+    asked.permit = functools.partial(permit, key("PutFunctionEventInvokeConfig@f"))
+    configs = Configs()
+    put = EventInvokeOperations(configs).operations()["PutFunctionEventInvokeConfig"]
+    with pytest.raises(AccessDenied, match="InvokeFunction on 'g'"):
+        await put(asked)
+    assert not configs.came
+    asked.permit = functools.partial(permit, key("InvokeFunction@g"))
+    assert (await put(asked)).status == 200
+    assert configs.came[0].settings.on_failure == f"{ARN}:g:live"
+
+
 def test_actions_are_lambdas_or_our_own() -> None:
     own = {"InvokeFunction", "SetConcurrency", "ListInstances", "ListNodes", "DrainNode", "Explain"}
-    own |= {"CountReasons", "GetShadow", "ReadLogs"}
-    assert ACTIONS - own <= OPERATIONS.keys()
+    own |= {"CountReasons", "GetShadow", "ReadLogs", "InvokeFunctionUrl"}
+    assert ACTIONS - own <= (OPERATIONS | OURS).keys()
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("", True),
+        ("127.0.0.1:9000", True),
+        ("10.0.0.7", True),
+        ("[::1]:9000", True),
+        ("localhost:9000", True),
+        ("LOCALHOST.", True),
+        ("abc.lambda-url.localhost:9000", True),
+        ("frontend:9000", True),
+        ("lambent.example:9000", True),
+        ("Lambent.Example.", True),
+        ("evil.example:9000", False),
+        ("a.lambent.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("127.0.0.1@evil.example", False),
+        ("[evil.example]", False),
+        ("evil.example.", False),
+    ],
+)
+async def test_a_name_that_a_page_may_have_is_not_answered_where_nobody_is_asked(
+    host: str, answered: bool
+) -> None:
+    """A page that gives its own name this machine's address could read everything otherwise."""
+    api = Api(dict.fromkeys(OPERATIONS, done), Open(["lambent.example"]))
+    headers = {b"host": host.encode()} if host else {}
+    answer = await api.answer(Request("GET", "/2015-03-31/functions", headers=headers))
+    assert answer.status == (200 if answered else 403)
+    assert b"http_names" in answer.body or answered
+    assert is_of_no_page(host) == (answered and "xample" not in host)
+
+
+async def done(_: Asked) -> Response:
+    return Response(200)
+
+
+async def test_where_keys_are_asked_for_any_name_will_do() -> None:
+    """A page has none."""
+    one = key("*")
+    headers = {b"host": b"api.example", b"authorization": f"Bearer {one.token}".encode()}
+    api = Api(dict.fromkeys(OPERATIONS, done), Locked(Known(one)))
+    assert (await api.answer(Request("GET", "/2015-03-31/functions", headers=headers))).status == 200

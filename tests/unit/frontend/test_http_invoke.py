@@ -124,7 +124,7 @@ async def test_a_dry_run_checks_and_runs_nothing(client: Client, dispatcher: Scr
         ("echo", {}, b"\xff", 400, "InvalidRequestContentException"),
         ("echo", {}, b"[" * 100_000, 400, "InvalidRequestContentException"),
         ("echo", {"X_Amz_Invocation_Type": "Soon"}, b"{}", 400, "ValidationException"),
-        ("echo", {"X_Amz_Invocation_Type": "Event"}, b"{}", 501, "NotImplementedException"),
+        ("echo", {"X_Amz_Invocation_Type": "Event"}, b"{}", 400, "InvalidParameterValueException"),
         ("echo", {"X_Amz_Tenant_Id": "t"}, b"{}", 501, "NotImplementedException"),
         ("echo", {"X_Amz_Durable_Execution_Name": "t"}, b"{}", 501, "NotImplementedException"),
         ("echo", {"X_Amz_Log_Type": "All"}, b"{}", 400, "ValidationException"),
@@ -181,7 +181,7 @@ async def test_every_error_has_its_answer(
     assert answer.headers["x-lambent-error"] == leaf.reason
     assert answer.headers["x-amzn-requestid"] == dispatcher.calls[0].request_id
     assert answer.error.endswith("Exception")
-    faults = {"DeadlinePassed", "LostWithWorker", "Internal"}
+    faults = {"DeadlinePassed", "LostWithWorker", "Unconfirmed", "Internal"}
     assert (answer.status == errors.UNKNOWN_OUTCOME) == (leaf.__name__ in faults)
     assert "a message" in json.dumps([answer.json(), answer.headers])
 

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from lambent.client import Client
-from lambent_chassis.etcd import Compare, Delete, Etcd, EtcdUnavailable, Put, TransactionResult
+from lambent_chassis.etcd import Etcd
 from lambent_chassis.objects import open_store
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.functions import Functions
@@ -25,9 +25,17 @@ from lambent_frontend.packages import Packages
 from lambent_frontend.registry import Registry
 from lambent_proto import keys
 from lambent_proto.definition import Definition, LayerVersion, PublishedLayer
-from lambent_proto.errors import BrokenPackage, InvalidRequest, LambentError, NotReady, UnknownLayer
+from lambent_proto.errors import (
+    BrokenPackage,
+    InvalidRequest,
+    LambentError,
+    NotReady,
+    Unconfirmed,
+    UnknownLayer,
+)
 from lambent_proto.ids import FunctionName
 from lambent_proto.v1 import functions_pb2, layers_pb2
+from tests.unit.frontend.lost_answers import LosesAnswers
 from tests.unit.scripted import ScriptedDispatcher, serving
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
@@ -38,7 +46,7 @@ RUNTIME = f"python3.{sys.version_info.minor}"
 def package(text: str = "x = 1") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("python/deps.py", text)
+        archive.writestr(zipfile.ZipInfo("python/deps.py"), text)  # the same bytes whenever it is made
     return buffer.getvalue()
 
 
@@ -281,23 +289,6 @@ async def test_code_and_layers_together_are_not_too_large(client: Client, tmp_pa
         await client.update_function("f", layers=["a:1", "b:1"])
 
 
-class LosesAnswers:
-    """A real etcd whose answers to transactions are lost, after they were carried out or before."""
-
-    def __init__(self, etcd: Etcd, *, carried_out: bool) -> None:
-        self.get = etcd.get
-        self.get_prefix = etcd.get_prefix
-        self._etcd = etcd
-        self._carried_out = carried_out
-
-    async def transaction(
-        self, compare: Sequence[Compare], success: Sequence[Put | Delete]
-    ) -> TransactionResult:
-        if self._carried_out:
-            await self._etcd.transaction(compare, success)
-        raise EtcdUnavailable("the answer was lost", unknown=True)
-
-
 def numbered(version: int) -> PublishedLayer:
     return PublishedLayer(layer=LayerVersion(name="deps", version=version, code_sha256="00", code_size=1))
 
@@ -314,10 +305,10 @@ async def test_a_lost_answer_is_looked_up(etcd: Etcd) -> None:
 async def test_a_change_in_doubt_is_said_to_be(etcd: Etcd) -> None:
     """etcd may still carry it out: the caller must look before deciding."""
     layers = LayerCatalogue(LosesAnswers(etcd, carried_out=False))
-    with pytest.raises(NotReady, match="not known"):
+    with pytest.raises(Unconfirmed, match="not known"):
         await layers.publish("deps", numbered)
     await LayerCatalogue(etcd).publish("deps", numbered)
-    with pytest.raises(NotReady, match="not known"):
+    with pytest.raises(Unconfirmed, match="not known"):
         await layers.delete("deps", 1)
 
 
@@ -327,3 +318,12 @@ async def test_without_etcd_it_is_not_ready() -> None:
     for failing in (layers.get("deps", 1), layers.all_versions(), layers.publish("deps", numbered)):
         with pytest.raises(NotReady):
             await failing
+
+
+async def test_the_code_of_a_layer(client: Client) -> None:
+    for text in ("x = 1", "x = 2"):
+        await client.publish_layer_version("deps", package(text))
+    parts = [part async for part in client.get_layer_code("deps", 1)]
+    assert b"".join(parts) == package("x = 1")
+    with pytest.raises(UnknownLayer):
+        await anext(client.get_layer_code("deps", 3))

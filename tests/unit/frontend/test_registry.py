@@ -1,17 +1,17 @@
 """Changes over a real etcd: who comes second is told, and what is said when etcd is in doubt."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from lambent_chassis.etcd import Compare, Delete, Etcd, EtcdUnavailable, Put, TransactionResult
+from lambent_chassis.etcd import Etcd
 from lambent_frontend.catalogue import Catalogue
-from lambent_frontend.registry import Registry, Stored
+from lambent_frontend.registry import Publication, Registry, Stored
 from lambent_proto import keys
-from lambent_proto.errors import NotReady
+from lambent_proto.errors import NotReady, Unconfirmed
 from lambent_proto.versions import Alias
 from tests.unit.frontend.followed import F, Followed, definition, followed
+from tests.unit.frontend.lost_answers import LosesAnswers
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -38,7 +38,9 @@ async def published(it: Followed, count: int) -> None:
         stored, last = await it.registry.read(F), await it.registry.last_number(F)
         assert stored is not None
         assert last.number == number - 1
-        assert await it.registry.publish(stored, replace(stored.definition, version=f"{number}"), last)
+        assert await it.registry.publish(
+            stored, Publication(replace(stored.definition, version=f"{number}"), last)
+        )
 
 
 async def test_a_number_that_somebody_else_gave(etcd: Etcd) -> None:
@@ -48,9 +50,9 @@ async def test_a_number_that_somebody_else_gave(etcd: Etcd) -> None:
         stored, last = await it.registry.read(F), await it.registry.last_number(F)
         assert stored is not None
         two = replace(stored.definition, version="2")
-        assert await it.registry.publish(stored, two, last)
+        assert await it.registry.publish(stored, Publication(two, last))
         assert await it.registry.delete_version(F, "2", await it.registry.parts(F))
-        assert not await it.registry.publish(stored, two, last)
+        assert not await it.registry.publish(stored, Publication(two, last))
         assert sorted((await it.registry.parts(F)).versions) == ["1"]
 
 
@@ -61,7 +63,9 @@ async def test_what_is_published_is_what_was_read(etcd: Etcd) -> None:
         stored, last = await it.registry.read(F), await it.registry.last_number(F)
         assert stored is not None
         assert await it.registry.replace(definition(revision="r2"), stored.mod_revision)
-        assert not await it.registry.publish(stored, replace(stored.definition, version="1"), last)
+        assert not await it.registry.publish(
+            stored, Publication(replace(stored.definition, version="1"), last)
+        )
         assert (await it.registry.last_number(F)).number == 0
 
 
@@ -149,23 +153,6 @@ async def test_an_alias_of_a_function_that_was_made_anew(etcd: Etcd) -> None:
         assert (await etcd.get_prefix(keys.FUNCTIONS)).items == []
 
 
-class LosesAnswers:
-    """A real etcd whose answers to transactions are lost, after they were carried out or before."""
-
-    def __init__(self, etcd: Etcd, *, carried_out: bool) -> None:
-        self.get = etcd.get
-        self.follow_prefix = etcd.follow_prefix
-        self._etcd = etcd
-        self._carried_out = carried_out
-
-    async def transaction(
-        self, compare: Sequence[Compare], success: Sequence[Put | Delete]
-    ) -> TransactionResult:
-        if self._carried_out:
-            await self._etcd.transaction(compare, success)
-        raise EtcdUnavailable("the answer was lost", unknown=True)
-
-
 async def test_a_lost_answer_is_looked_up(etcd: Etcd) -> None:
     """A change that etcd made counts, though its answer never came."""
     async with followed(LosesAnswers(etcd, carried_out=True)) as it:  # type: ignore[arg-type]
@@ -183,7 +170,16 @@ async def test_a_lost_answer_is_looked_up(etcd: Etcd) -> None:
 async def test_a_change_in_doubt_is_said_to_be(etcd: Etcd) -> None:
     """etcd may still carry it out: the caller must look before deciding."""
     async with followed(LosesAnswers(etcd, carried_out=False)) as it:  # type: ignore[arg-type]
-        with pytest.raises(NotReady, match="not known"):
+        with pytest.raises(Unconfirmed, match="function 'f' was changed is not known"):
+            await it.registry.create(definition())
+
+
+async def test_a_change_that_cannot_be_looked_up_is_in_doubt(etcd: Etcd) -> None:
+    """etcd made it and went away: nobody may take it for one that was not made."""
+    losing = LosesAnswers(etcd, carried_out=True)
+    losing.blind = True
+    async with followed(losing) as it:  # type: ignore[arg-type]
+        with pytest.raises(Unconfirmed):
             await it.registry.create(definition())
 
 

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from lambent.client import Client
+from lambent_frontend.calling import Calling
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
@@ -21,10 +22,13 @@ from lambent_proto.errors import NotReady
 from tests.unit.scripted import (
     FRONTEND,
     AnyFunction,
+    NoAsyncInvocations,
     NoFunctions,
     NoLayers,
     NoLimits,
+    NoPolicies,
     NoStore,
+    NoUrls,
     NoVersions,
     ScriptedDispatcher,
     serving,
@@ -33,13 +37,22 @@ from tests.unit.scripted import (
 
 def server() -> PublicServer:
     dispatcher = ScriptedDispatcher()
+    invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
+    return serving_all(invocations, Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()))
+
+
+def serving_all(invocations: Invocations, fleet: Fleet) -> PublicServer:
+    functions, versions, layers, limits = NoFunctions(), NoVersions(), NoLayers(), NoLimits()
     return PublicServer(
-        Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1)),
-        NoFunctions(),
-        NoVersions(),
-        NoLayers(),
-        Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
-        NoLimits(),
+        invocations,
+        functions,
+        versions,
+        layers,
+        fleet,
+        limits,
+        NoPolicies(),
+        NoUrls(),
+        NoAsyncInvocations(),
         Guard(None),
     )
 
@@ -47,11 +60,9 @@ def server() -> PublicServer:
 async def test_who_takes_no_more_says_so() -> None:
     """A call that comes then is refused as one that never ran, and reaches nobody."""
     dispatcher = ScriptedDispatcher()
-    invocations = Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1))
+    invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
-    stopping = PublicServer(
-        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
-    )
+    stopping = serving_all(invocations, fleet)
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
         assert (await client.invoke("echo", {})).json() == {}
         async with client.stream() as stream:
@@ -67,11 +78,9 @@ async def test_who_takes_no_more_says_so() -> None:
 async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
     """Of a stopping frontend: what runs is waited for, what came later never ran, and is known not to."""
     dispatcher = ScriptedDispatcher()
-    invocations = Invocations(Invoker(AnyFunction(), dispatcher, waiting_s=1))
+    invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
     fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
-    stopping = PublicServer(
-        invocations, NoFunctions(), NoVersions(), NoLayers(), fleet, NoLimits(), Guard(None)
-    )
+    stopping = serving_all(invocations, fleet)
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}", retries=0) as client:
         with pytest.raises(TypeError):
             await client.invoke("echo", object())  # is not sent, and so not counted

@@ -20,10 +20,14 @@ NODES = (N1, N2)
 class Workers:
     def __init__(self) -> None:
         self.levels: dict[NodeId, str] = {}
+        self.streaming: set[NodeId] = set()
         self.sent: list[tuple[NodeId, RequestId]] = []
 
     def send(self, node: NodeId, event: frames.Event) -> None:
         self.sent.append((node, event.request_id))
+
+    def flow(self, node: NodeId, frame: frames.Taken | frames.Unheard) -> None:
+        raise AssertionError
 
     def unlink(self, node: NodeId) -> None:
         raise AssertionError

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from lambent.cli.up import up
+from lambent.up import Plan
 from lambent_frontend.calls import Counted, Explained
 from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
@@ -198,6 +201,30 @@ def test_up_refuses_variables_of_one_part(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "LAMBENT_NAME: is of one part" in done.stderr
     assert "LAMBENT_COLOUR: no such setting" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "auth"),
+    [
+        ({"LAMBENT_AUTH": "true"}, (), True),
+        ({"LAMBENT_AUTH": "false"}, ("--grpc-host", "0.0.0.0"), False),
+        ({"LAMBENT_AUTH": "true"}, ("--no-auth",), False),
+        ({"LAMBENT_AUTH": ""}, (), None),
+    ],
+)
+def test_up_takes_the_variable_that_says_whether_it_asks(
+    monkeypatch: pytest.MonkeyPatch, variable: dict[str, str], options: tuple[str, ...], auth: bool | None
+) -> None:
+    """As `--auth` and `--no-auth`, which come first."""
+    plans = []
+
+    async def run(plan: Plan, *, json_ready: bool) -> int:
+        plans.append(plan)
+        return 0
+
+    monkeypatch.setattr(sys.modules["lambent.cli.up"], "_run", run)
+    done = CliRunner().invoke(up, list(options), env=variable)
+    assert (done.exception, [plan.auth for plan in plans]) == (None, [auth])
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,8 @@ class CountingInvocations(invoke_pb2_grpc.InvocationsServicer):
     def Invoke(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
 
+    InvokeWithResponseStream = Invoke  # type: ignore[assignment]
+
     async def InvokeStream(
         self, request_iterator: AsyncIterator[invoke_pb2.InvokeStreamRequest], context: object
     ) -> AsyncIterator[invoke_pb2.InvokeStreamResponse]:
@@ -254,6 +256,8 @@ class CutOff(invoke_pb2_grpc.InvocationsServicer):
 
     def Invoke(self, request: object, context: object) -> None:  # type: ignore[override]
         raise NotImplementedError
+
+    InvokeWithResponseStream = Invoke  # type: ignore[assignment]
 
     async def InvokeStream(self, _: object, context: Any) -> None:  # type: ignore[override]
         while (message := await context.read()) is not grpc.aio.EOF:
@@ -557,3 +561,117 @@ async def test_a_program_ends_that_leaves_neither_its_sync_client_nor_its_map(
                 ended.kill()
     assert (ended.returncode, said.strip()) == (0, b"0")
     assert b"Traceback" not in complained
+
+
+async def test_an_answer_in_parts(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """As it comes, and what is known at its beginning and at its end."""
+
+    async def play() -> None:
+        await dispatcher.until(lambda: bool(dispatcher.held))
+        dispatcher.begin("text/html")
+        dispatcher.write(b"one")
+
+    async with asyncio.timeout(20):
+        playing = asyncio.create_task(play())
+        async with client.invoke_with_response_stream("held:7", {"a": 1}, tail=True, tenant="t") as answer:
+            assert await anext(answer) == b"one"
+            assert (answer.content_type, answer.executed_version) == ("text/html", "7")
+            assert answer.request_id == dispatcher.calls[0].request_id
+            dispatcher.write(b"two")
+            dispatcher.end()
+            assert [part async for part in answer] == [b"two"]
+            assert (answer.function_error, answer.error, answer.tail) == ("", b"", b"END")
+            assert answer.explanation.instance == "i-1"
+            assert [part async for part in answer] == []
+        await playing
+    (call,) = dispatcher.calls
+    assert (call.payload, call.tenant, call.tail) == (b'{"a": 1}', "t", True)
+
+
+async def test_an_error_in_the_middle_of_an_answer(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """Behind the parts that came, with its class and its request id."""
+
+    async def play() -> None:
+        await dispatcher.until(lambda: bool(dispatcher.held))
+        dispatcher.begin()
+        dispatcher.write(b"one")
+        dispatcher.end(Throttled("as if"))
+
+    async with asyncio.timeout(20):
+        playing = asyncio.create_task(play())
+        async with client.invoke_with_response_stream("held") as answer:
+            assert await anext(answer) == b"one"
+            with pytest.raises(Throttled, match="as if") as raised:
+                await anext(answer)
+            assert raised.value.request_id == answer.request_id
+        await playing
+
+
+async def test_who_leaves_an_answer_gives_it_up(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    async def play() -> None:
+        await dispatcher.until(lambda: bool(dispatcher.held))
+        dispatcher.begin()
+        dispatcher.write(b"one")
+
+    async with asyncio.timeout(20):
+        playing = asyncio.create_task(play())
+        async with client.invoke_with_response_stream("held") as answer:
+            assert await anext(answer) == b"one"
+        await playing
+    await dispatcher.until(lambda: bool(dispatcher.abandoned))
+    assert dispatcher.abandoned == [answer.request_id]
+
+
+async def test_an_answer_that_never_begins(dispatcher: ScriptedDispatcher) -> None:
+    """Its error is raised as it is entered; what certainly never ran is sent again first."""
+    async with serving(dispatcher) as address, Client(address) as client:
+        with pytest.raises(UnknownFunction):
+            async with client.invoke_with_response_stream("unknown"):
+                pytest.fail("it was entered")
+        dispatcher.errors["f"] = NotReady("not yet")
+        async with Client(address, retries=1) as patient:
+            with pytest.raises(NotReady, match="not yet"):
+                async with patient.invoke_with_response_stream("f"):
+                    pytest.fail("it was entered")
+    assert len(dispatcher.calls) == 2
+
+
+async def test_a_slow_reader_of_an_answer_is_waited_for(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """Nothing more is taken of the worker's than gRPC itself holds."""
+
+    async def play() -> None:
+        await dispatcher.until(lambda: bool(dispatcher.held))
+        dispatcher.begin()
+        dispatcher.write(*[b"x" * 65_536] * 1000)
+        dispatcher.end()
+
+    async with asyncio.timeout(40):
+        playing = asyncio.create_task(play())
+        async with client.invoke_with_response_stream("held") as answer:
+            assert len(await anext(answer)) == 65_536
+            for _ in range(20):
+                await client.invoke("echo")
+            assert dispatcher.taken_bytes < 500 * 65_536
+            assert sum([len(part) async for part in answer]) == 999 * 65_536
+        await playing
+
+
+async def test_an_answer_in_parts_without_asyncio(dispatcher: ScriptedDispatcher) -> None:
+    def program(address: str) -> None:
+        with SyncClient(address) as client:
+            with client.invoke_with_response_stream("echo", {"a": 1}) as answer:
+                assert b"".join(answer) == b'{"a": 1}'
+            assert (answer.function_error, answer.error, answer.tail) == ("", b"", b"")
+            assert (answer.content_type, answer.executed_version) == ("application/json", "$LATEST")
+            assert answer.explanation.start == "warm"
+            assert len(answer.request_id) == 36
+            with client.invoke_with_response_stream("failing") as answer:
+                assert list(answer) == []
+            assert (answer.function_error, answer.error) == ("Unhandled", b'{"errorType":"E"}')
+            with pytest.raises(UnknownFunction), client.invoke_with_response_stream("unknown"):
+                pytest.fail("it was entered")
+
+    async with serving(dispatcher) as address:
+        await asyncio.to_thread(program, address)

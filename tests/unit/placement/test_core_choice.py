@@ -42,7 +42,7 @@ class Scene:
             ready,
             idle_since=idle_since,
         )
-        self.books.add(instance)
+        self.books.add(instance, self.books.version(version))
         return instance
 
     @property

@@ -189,7 +189,7 @@ def test_what_spoke_for_a_node_is_said() -> None:
     """Its points are the sum of what a candidate tells: labels, package, instances, memory left."""
     nodes = {"a": At(2, mine=1, package=True, labels="zone=a")}
     books, frontend, version = _scene(Row("", nodes, Wants(prefer="zone=a disk=ssd")))
-    books.add(_instance("z", NodeId("a"), V))
+    books.add(_instance("z", NodeId("a"), V), version)
     [found] = where.candidates(books, frontend, version, at=1.0)
     assert (found.preferred, found.holds, found.package, found.free) == (1, 2, True, 0.375)
     assert found.points == 8 / 2 + 2 + 1 + 0.375
@@ -224,9 +224,9 @@ def _scene(row: Row) -> tuple[Books, Frontend, Version]:
         if it.linked:
             frontend.links.add(node.id)
         for number in range(it.others):
-            books.add(_instance(f"{name}-o{number}", node.id, OTHER))
+            books.add(_instance(f"{name}-o{number}", node.id, OTHER), books.version(OTHER))
         for number in range(it.mine):
-            books.add(_instance(f"{name}-m{number}", node.id, V))
+            books.add(_instance(f"{name}-m{number}", node.id, V), version)
         if it.package:
             books.has_package("", node.id)
     return books, frontend, version

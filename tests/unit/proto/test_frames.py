@@ -14,12 +14,14 @@ from lambent_proto.frames import (
     PIECE_BYTES,
     TO_FRONTEND,
     TO_WORKER,
+    WINDOW_BYTES,
     Answer,
     BadFrame,
     Decoder,
     Event,
     Frame,
     Hello,
+    Part,
     Ready,
     Refused,
     encode,
@@ -66,7 +68,7 @@ def test_the_documented_example_is_what_is_sent() -> None:
 def test_the_documented_limits_are_the_code_s() -> None:
     """The numbers on the page are the constants."""
     page = DOCS.read_text()
-    for limit in (MAX_FRAME_BYTES, PIECE_BYTES, MAX_PAYLOAD_BYTES):
+    for limit in (MAX_FRAME_BYTES, PIECE_BYTES, MAX_PAYLOAD_BYTES, WINDOW_BYTES):
         assert f"{limit:,}" in page
     assert MAX_PARTIAL_PAYLOADS == 8
 
@@ -128,7 +130,7 @@ LIES_TO_FRONTEND = [
     pytest.param([raw({})], "begins with the frame's kind", id="a map"),
     pytest.param([raw({"a": 1})], "not what it should be", id="a map with something in it"),
     pytest.param([raw(["5", "r", "x"])], "begins with the frame's kind", id="kind is text"),
-    pytest.param([raw([9, "r"])], "kind 9", id="unknown kind"),
+    pytest.param([raw([13, "r"])], "kind 13", id="unknown kind"),
     pytest.param([raw([2, "r", "i", 1, 1, "a", "", False, 0])], "kind EVENT", id="an EVENT to a frontend"),
     pytest.param([raw([5, "r"])], "REFUSED with fields", id="too few fields"),
     pytest.param([raw([5, "r", "x", 1])], "REFUSED with fields", id="too many fields"),
@@ -152,6 +154,11 @@ LIES_TO_FRONTEND = [
     pytest.param([*begun(1), *begun(1)], "begins again", id="an ANSWER twice"),
     pytest.param([*begun(9)], "more than 8", id="a ninth incomplete payload"),
     pytest.param([raw([1, 1, "p"])], "second time", id="HELLO twice"),
+    pytest.param([raw([9, "r"])], "BEGUN with fields", id="a BEGUN of no type"),
+    pytest.param([raw([10, "r"])], "PART with fields", id="an empty PART"),
+    pytest.param([raw([10, 5], b"x")], "PART with fields", id="a PART of no request"),
+    pytest.param([raw([10, "r"], bytes(PIECE_BYTES + 1))], "PART with fields", id="a PART too large"),
+    pytest.param([raw([11, "r", 1])], "kind TAKEN", id="a TAKEN to a frontend"),
 ]
 
 
@@ -161,6 +168,42 @@ def test_a_lie_is_named(stream: list[bytes], reason: str) -> None:
     decoder = greeted(TO_FRONTEND)
     with pytest.raises(BadFrame, match=reason):
         list(decoder.feed(b"".join(stream)))
+
+
+LIES_TO_WORKER = [
+    pytest.param(raw([11, "r", 0]), "TAKEN with fields", id="nothing is taken"),
+    pytest.param(raw([11, "r", -1]), "TAKEN with fields", id="less than nothing is taken"),
+    pytest.param(raw([12, "r", 1]), "UNHEARD with fields", id="too many fields"),
+    pytest.param(raw([10, "r"], b"x"), "kind PART", id="a PART to a worker"),
+    pytest.param(raw([2, "r", "i", 1, 1, "a", "", False, 0, -1]), "EVENT with fields", id="no window"),
+    pytest.param(raw([2, "r", "i", 1, 1, "a", "", False, 0, 9, 9]), "EVENT with fields", id="too much"),
+]
+
+
+@pytest.mark.parametrize(("stream", "reason"), LIES_TO_WORKER)
+def test_a_frontend_s_lie_is_named(stream: bytes, reason: str) -> None:
+    """The same, the other way."""
+    with pytest.raises(BadFrame, match=reason):
+        list(greeted(TO_WORKER).feed(stream))
+
+
+def test_an_event_without_a_window_is_what_it_always_was() -> None:
+    """Nine fields: a worker of an older release takes no tenth, and is sent none."""
+    (plain,) = wire(event())
+    (streamed,) = wire(event()._replace(window=WINDOW_BYTES))
+    assert len(msgpack.unpackb(plain[6 : 6 + int.from_bytes(plain[4:6], "big")])) == 9
+    assert len(msgpack.unpackb(streamed[6 : 6 + int.from_bytes(streamed[4:6], "big")])) == 10
+    decoder = greeted(TO_WORKER)
+    assert [it for data in (plain, streamed) for it in decoder.feed(data)] == [
+        event(),
+        event()._replace(window=WINDOW_BYTES),
+    ]
+
+
+@pytest.mark.parametrize("size", [0, PIECE_BYTES + 1])
+def test_a_part_that_no_frontend_would_take_is_never_sent(size: int) -> None:
+    with pytest.raises(ValueError, match=f"{size} bytes"):
+        encode(Part(RequestId("r1"), bytes(size)))
 
 
 def test_an_event_twice_is_refused() -> None:
@@ -187,7 +230,7 @@ def test_a_stranger_is_refused_at_once(first: bytes, reason: str) -> None:
 
 def test_frames_before_a_lie_are_not_lost() -> None:
     """An answer that came in order counts, though the next frame ends the connection."""
-    frames = greeted(TO_FRONTEND).feed(b"".join(wire(answer())) + raw([9]))
+    frames = greeted(TO_FRONTEND).feed(b"".join(wire(answer())) + raw([13]))
     assert next(frames) == answer()
     with pytest.raises(BadFrame):
         next(frames)

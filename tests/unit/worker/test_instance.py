@@ -105,6 +105,12 @@ class Heard:
     def ready(self, instance: InstanceId, starting_ms: float, init_ms: float, restored: bool) -> None:
         self.is_ready.set()
 
+    def begun(self, instance: InstanceId, request_id: RequestId, content_type: str) -> None:
+        raise AssertionError("nothing is streamed here")
+
+    def part(self, instance: InstanceId, request_id: RequestId, data: bytes) -> None:
+        raise AssertionError("nothing is streamed here")
+
     def answered(
         self,
         instance: InstanceId,

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_worker.runtime_api.http import Connection
 from lambent_worker.runtime_api.machine import Refusal
 
@@ -24,14 +23,16 @@ def _document(error_type: str, message: str) -> bytes:
     return json.dumps({"errorType": error_type, "errorMessage": message}, separators=(",", ":")).encode()
 
 
-RESPONSE_TOO_LARGE: Final = _document(
-    "Function.ResponseSizeTooLarge",
-    f"Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).",
-)
 TRUNCATED: Final = _document("Runtime.TruncatedResponse", "The response ended before it was whole")
 INVALID_MODE: Final = _document("Runtime.InvalidResponseModeHeader", "Invalid function response mode")
 
 INVALID_RESPONSE_MODE: Final = Refusal(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+
+
+def response_too_large(limit: int) -> bytes:
+    """What the caller gets."""
+    message = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
+    return _document("Function.ResponseSizeTooLarge", message)
 
 
 def too_large(limit: int) -> Refusal:

@@ -45,7 +45,7 @@ TRUNCATED: Final = (
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 
-_KEPT: Final = frozenset({b"expect", b"content-length", b"transfer-encoding"})
+_KEPT: Final = frozenset({b"expect", b"content-length", b"content-type", b"transfer-encoding"})
 
 _REASONS: Final = {
     200: "OK",
@@ -79,6 +79,7 @@ class Request:
         self.limit = MOST_SMALL_BYTES
         """As much is taken of the body; of what is larger, nothing is kept."""
         self.streamed = False
+        """Its body is handed on as it comes, also what is above the limit: who takes it ends it."""
 
     @property
     def too_large(self) -> bool:
@@ -92,7 +93,7 @@ class Handler(Protocol):
         """The headers are there. May set `limit` and `streamed`, or answer at once."""
 
     def piece(self, connection: "Connection", request: Request, data: bytes) -> None:
-        """Of the body of a streamed request."""
+        """What one read brought of the body of a streamed request. May `pause` the connection."""
 
     def complete(self, connection: "Connection", request: Request) -> None:
         """All of it is there."""
@@ -126,6 +127,7 @@ class Connection:
         self._complete = False
         self._keep_alive = True
         self._at_once = 0
+        self._paused = False
         self._loop.add_reader(self._fd, self._read)
 
     # What comes
@@ -157,6 +159,7 @@ class Connection:
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
+            self._hand_on()
             if self.unparsed > _READ_BYTES:
                 self._listener.bound(self)
         except httptools.HttpParserUpgrade as upgrade:
@@ -235,13 +238,18 @@ class Connection:
             self._drop(len(data))
             return
         request.size += len(data)
-        if request.size > request.limit:
+        if request.too_large and not request.streamed:
             self._body = bytearray()
             self._drop(len(data))
-        elif request.streamed:
-            self._handler.piece(self, request, data)
         else:
             self._body += data
+
+    def _hand_on(self) -> None:
+        """As one piece, however small the chunks are that a function has made of it."""
+        request = self.request
+        if self._body and request is not None and request.streamed:
+            data, self._body = bytes(self._body), bytearray()
+            self._handler.piece(self, request, data)
 
     def _drop(self, size: int) -> None:
         self._dropped += size
@@ -249,6 +257,7 @@ class Connection:
             raise Unwanted
 
     def on_message_complete(self) -> None:
+        self._hand_on()
         request = self.request
         if request is None or self._parser.should_upgrade():
             return
@@ -309,7 +318,7 @@ class Connection:
         if not self._unsent:
             self._unsent = None
             self._loop.remove_writer(self._fd)
-            self._loop.add_reader(self._fd, self._read)
+            self._listen()
             if self._ending:
                 self._end()
 
@@ -321,6 +330,21 @@ class Connection:
     def _rested(self) -> None:
         self._timer = None
         if self._unsent is None:
+            self._listen()
+
+    def pause(self) -> None:
+        """Nothing more is read of it until `resume`: not even its end is noticed."""
+        if not self._paused and not self._closed:
+            self._paused = True
+            self._loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._listen()
+
+    def _listen(self) -> None:
+        if not self._paused and not self._closed:
             self._loop.add_reader(self._fd, self._read)
 
     def _end(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_worker.event import Event
+from lambent_worker.flow import Flow
 from lambent_worker.runtime_api import errors
 from lambent_worker.runtime_api.delivery import Connect
 from lambent_worker.runtime_api.errors import refuse, refused
@@ -45,6 +46,9 @@ OK: Final = b'{"status":"OK"}\n'
 _NOT_FOUND: Final = b"404 page not found\n"
 
 MODE_HEADER: Final = "lambda-runtime-function-response-mode"
+OCTETS: Final = "application/octet-stream"
+MOST_CONTENT_TYPE: Final = 256
+"""Characters."""
 
 OnFrame = Callable[[list[object], bytes], None]
 
@@ -60,7 +64,8 @@ class Answer:
 
 class RuntimeApi:
     """`on_frame` is called with `["ready"]`, `["init_error"]`, `["restorable"]`, `["answer", id]`,
-    `["error", id]`, and while it streams `["chunk", id]`; with extensions `["settled", id]` once all of them
+    `["error", id]`, and before these, if it streams to who wants that, `["begun", id, content_type]` and for
+    each part `["part", id]`; with extensions `["settled", id]` once all of them
     have done with a call, and `["extension_error", name, error_type, what it reported]`."""
 
     def __init__(
@@ -88,7 +93,8 @@ class RuntimeApi:
         self._restoring: Connection | None = None
         self._event: Event | None = None
         """Delivered, and not handed out yet."""
-        self._stream = False
+        self._flow: Flow | None = None
+        """Of the answer to the event that was delivered last."""
         self._answer: Answer | None = None
         self._is_ready = False
         self._unsettled = ""
@@ -96,11 +102,16 @@ class RuntimeApi:
 
     # The instance's side
 
-    def deliver(self, event: Event, *, stream: bool = False) -> None:
-        """Handed out when the runtime asks. With `stream` pieces of a streamed answer come as they are."""
+    def deliver(self, event: Event) -> None:
+        """Handed out when the runtime asks. If it has a flow, parts of a streamed answer come as they are."""
         self._event = event
-        self._stream = stream
+        self._flow = event.flow
         self._hand_out()
+
+    def flows(self) -> None:
+        """The running call's flow has changed: there may be room again."""
+        if self._answer is not None and self._flow is not None and not self._flow.full:
+            self._answer.connection.resume()
 
     def waits(self) -> None:
         """The runtime that is reached with `send` has initialised, or has answered."""
@@ -159,12 +170,23 @@ class RuntimeApi:
             self._answered("error", errors.INVALID_MODE)
             return
         self._answer = Answer(ask, connection, request)
-        request.streamed = bool(mode) and self._stream
+        request.streamed = bool(mode) and self._flow is not None
         request.limit = MOST_STREAMED_BYTES if request.streamed else MAX_PAYLOAD_BYTES
+        if request.streamed:
+            self._on_frame(["begun", self._machine.request_id, _content_type(request)], b"")
 
     def piece(self, connection: Connection, request: Request, data: bytes) -> None:
-        if self._answer is not None and self._answer.request is request:
-            self._on_frame(["chunk", self._machine.request_id], data)
+        answer, flow = self._answer, self._flow
+        if answer is None or answer.request is not request or flow is None:
+            return
+        if request.too_large:
+            self._answer = None
+            self._take(answer)
+        elif flow.heard:
+            flow.sent(len(data))
+            self._on_frame(["part", self._machine.request_id], data)
+            if flow.full:
+                connection.pause()
 
     def complete(self, connection: Connection, request: Request) -> None:
         answer = self._answer
@@ -266,11 +288,12 @@ class RuntimeApi:
         self._on_frame(["init_error"], errors.of_caller(request.body, request.headers))
 
     def _take(self, answer: Answer) -> None:
-        """All of an answer is there."""
+        """All of an answer is there, or more than may be."""
         request = answer.request
+        answer.connection.resume()
         if request.too_large:
-            refuse(answer.connection, errors.too_large(MAX_PAYLOAD_BYTES))
-            self._answered("error", errors.RESPONSE_TOO_LARGE)
+            refuse(answer.connection, errors.too_large(request.limit))
+            self._answered("error", errors.response_too_large(request.limit))
             return
         answer.connection.answer(202, OK)
         if answer.ask is Ask.ERROR:
@@ -289,6 +312,12 @@ class RuntimeApi:
 
     def _extension_failed(self, name: str, error_type: str, reported: str) -> None:
         self._on_frame(["extension_error", name, error_type, reported], b"")
+
+
+def _content_type(request: Request) -> str:
+    """As the runtime says; what is too long to be one is none."""
+    said = request.headers.get("content-type", "")
+    return said if 0 < len(said) <= MOST_CONTENT_TYPE and said.isprintable() else OCTETS
 
 
 def _one_line(text: str) -> str:

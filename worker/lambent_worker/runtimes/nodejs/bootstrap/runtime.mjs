@@ -3,7 +3,7 @@
 import { runsFor } from "./console.mjs";
 import { contextOf } from "./context.mjs";
 import { failure, Fault, logFailure } from "./failure.mjs";
-import { isStreaming, ResponseStream } from "./streaming.mjs";
+import { highWaterMarkOf, isStreaming, ResponseStream } from "./streaming.mjs";
 
 /** Called when the event loop has nothing left to do while a call is open: the call is over. */
 const NOTHING_WAITS = () => {};
@@ -12,6 +12,7 @@ export class Runtime {
   #api;
   #handler;
   #requestId;
+  #stream;
   #whenEmpty = NOTHING_WAITS;
   #isBroken = false;
 
@@ -42,12 +43,11 @@ export class Runtime {
 
   async #answer(headers, body) {
     const id = this.#requestId;
-    let stream;
     try {
       const event = parsed(body);
       if (isStreaming(this.#handler)) {
-        stream = new ResponseStream(this.#api, id);
-        await this.#streamed(event, stream, headers);
+        this.#stream = new ResponseStream(this.#api, id, highWaterMarkOf(this.#handler));
+        await this.#streamed(event, this.#stream, headers);
       } else {
         await this.#api.answer(id, asJson(await this.#result(event, headers)));
       }
@@ -56,14 +56,19 @@ export class Runtime {
         return new Promise(() => {}); // `broke` has the word, and ends this process
       }
       logFailure(error, "Invoke Error");
-      if (stream?.hasBegun) {
-        await stream.break(failure(error));
-      } else {
-        await this.#api.failed(id, failure(error));
-      }
+      await this.#fail(error);
     } finally {
       this.#whenEmpty = NOTHING_WAITS;
+      this.#stream = undefined;
     }
+  }
+
+  /** Behind what was written, if the answer has begun. */
+  #fail(error) {
+    if (this.#stream?.hasBegun) {
+      return this.#stream.break(failure(error));
+    }
+    return this.#api.failed(this.#requestId, failure(error));
   }
 
   /** What the handler answers, whichever way it has: a promise, its callback, or its context. */
@@ -123,7 +128,7 @@ export class Runtime {
     logFailure(error, title);
     try {
       if (this.#requestId !== undefined) {
-        await this.#api.failed(this.#requestId, failure(error));
+        await this.#fail(error);
       } else if (this.#handler === undefined) {
         await this.#api.initFailed(failure(error));
       }

@@ -3,11 +3,18 @@
 import { Writable } from "node:stream";
 
 const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
+const HIGH_WATER_MARK = Symbol.for("aws.lambda.runtime.handler.streaming.highWaterMark");
 const HTTP_ANSWER = "application/vnd.awslambda.http-integration-response";
 const BODY_FOLLOWS = Buffer.alloc(8);
 
 export function isStreaming(handler) {
   return handler[STREAMING] === "response";
+}
+
+/** Bytes that a write may leave unsent before it says that the function should wait. */
+export function highWaterMarkOf(handler) {
+  const asked = Number.parseInt(handler[HIGH_WATER_MARK], 10);
+  return asked >= 0 ? asked : 64 * 1024;
 }
 
 /** The answer begins with the first write: until then an error is an ordinary one. */
@@ -18,8 +25,8 @@ export class ResponseStream extends Writable {
   #prelude;
   #answer;
 
-  constructor(api, requestId) {
-    super({ highWaterMark: 64 * 1024 });
+  constructor(api, requestId, highWaterMark) {
+    super({ highWaterMark });
     this.#api = api;
     this.#requestId = requestId;
   }
@@ -67,6 +74,7 @@ export class ResponseStream extends Writable {
 export const awslambda = {
   streamifyResponse(handler, options) {
     handler[STREAMING] = "response";
+    handler[HIGH_WATER_MARK] = options?.highWaterMark;
     return handler;
   },
   HttpResponseStream: {

@@ -1,0 +1,1 @@
+"""What the queue decides, free of clock, store and network."""

@@ -1,0 +1,218 @@
+"""`make bench-queue`: a queue of many events, filled by many callers and drained, and what it costs.
+
+It is the queue that runs in production, on a real disk, with a dispatcher that answers at once. What a
+function takes is measured elsewhere.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import uvloop
+
+from lambent_chassis import clock
+from lambent_frontend.calls import Answer, Call, Counted, Explained
+from lambent_frontend.invoker import Invoker
+from lambent_frontend.queue.core.verdict import Condition, Policy
+from lambent_frontend.queue.queue import Queue
+from lambent_frontend.queue.records import Record
+from lambent_frontend.queue.runner import Runner
+from lambent_frontend.queue.sqlite import FILE, SqliteStore
+from lambent_frontend.queue.store import Asked
+from lambent_frontend.wire import new_request_id
+from lambent_proto.definition import Definition
+from lambent_proto.errors import LambentError
+from lambent_proto.ids import FunctionName, RequestId
+from lambent_proto.v1 import invoke_pb2
+
+BUILD: Final = Path(__file__).resolve().parent.parent / "build"
+FUNCTIONS: Final = 10
+CALLERS: Final = 64
+
+
+@dataclass
+class Figures:
+    events: int
+    payload_bytes: int
+    accepted_a_second: float
+    commits: int
+    drained_a_second: float
+    cpu_us_to_accept: float
+    cpu_us_to_drain: float
+    disk_bytes_an_event: float
+    """Of the file while all wait."""
+    memory_mb_before: float
+    memory_mb_full: float
+    """With all of them waiting."""
+    memory_mb_most: float
+    first_run_ms: float
+    """From the start over the full file to the first event run."""
+
+
+class Everything:
+    """Every function is there, nothing is configured, and every call is answered at once."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Counted] = Counter()
+        self.answered = 0
+        self.all_of = 0
+        self.first = asyncio.Event()
+        self.done = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def get(self, name: FunctionName) -> Definition:
+        return Definition(
+            name=name, revision="r", runtime="python3.11", handler="a.b", code_sha256="00", code_size=1
+        )
+
+    def resolve(self, name: FunctionName, qualifier: str, chance: float) -> Definition:
+        return self.get(name)
+
+    def policy(self, asked: Asked) -> Policy:
+        return Policy()
+
+    def targets(self, asked: Asked, condition: Condition) -> tuple[str, ...]:
+        return ()
+
+    async def deliver(self, lane: str, record: Record) -> None:
+        raise NotImplementedError
+
+    def under_way(self, request_id: RequestId) -> bool:
+        return False
+
+    def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
+        answer = Answer(b"null", False, b"", "warm", "idle", "n", "i", 0.0, 0.0, 0.0, 0.0, "", "")
+        self._loop.call_soon(self._answer, done, answer)
+
+    def _answer(self, done: Callable[[Answer | LambentError], None], answer: Answer) -> None:
+        done(answer)
+        self.answered += 1
+        self.first.set()
+        if self.answered == self.all_of:
+            self.done.set()
+
+    def taken(self, request_id: RequestId, size: int) -> None:
+        raise NotImplementedError
+
+    def abandon(self, request_id: RequestId) -> None:
+        raise NotImplementedError
+
+    def explain(self, request_id: RequestId) -> Explained | None:
+        return None
+
+
+async def measured(events: int, size: int, folder: Path) -> Figures:
+    before = _memory_mb()
+    everything = Everything()
+    invoker = Invoker(everything, everything, waiting_s=30)
+
+    def opened() -> tuple[SqliteStore, Queue, Runner]:
+        store = SqliteStore.open(folder, most_bytes=10**12, spare_bytes=64_000_000)
+        runner = Runner(
+            store,
+            invoker,
+            everything,
+            everything,
+            everything.deliver,
+            Counter(),
+            now=clock.unix_s,
+            most_in_lane=100,
+        )
+        return store, Queue(store, invoker, runner, now=clock.unix_s, results_s=3600, given_up_s=3600), runner
+
+    store, queue, _ = opened()
+    began, cpu = time.monotonic(), time.process_time()
+    await _fill(queue, events, b"1" * size)
+    accepted_s, accepting_s = time.monotonic() - began, time.process_time() - cpu
+    commits, full = store.commits, _memory_mb()
+    await store.close()
+    disk = sum(
+        (folder / f"{FILE}{tail}").stat().st_size
+        for tail in ("", "-wal")
+        if (folder / f"{FILE}{tail}").exists()
+    )
+    store, queue, _ = opened()
+    everything.all_of = events
+    began, cpu = time.monotonic(), time.process_time()
+    running = asyncio.create_task(queue.run())
+    await everything.first.wait()
+    first_s = time.monotonic() - began
+    await everything.done.wait()
+    queue.take_no_more()
+    await queue.stop(60)
+    drained_s, draining_s = time.monotonic() - began, time.process_time() - cpu
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    left = await store.lanes()
+    await store.close()
+    assert not left, f"not drained: {left}"
+    return Figures(
+        events=events,
+        payload_bytes=size,
+        accepted_a_second=events / accepted_s,
+        commits=commits,
+        drained_a_second=events / drained_s,
+        cpu_us_to_accept=accepting_s / events * 1e6,
+        cpu_us_to_drain=draining_s / events * 1e6,
+        disk_bytes_an_event=disk / events,
+        memory_mb_before=before,
+        memory_mb_full=full,
+        memory_mb_most=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        first_run_ms=first_s * 1000,
+    )
+
+
+async def _fill(queue: Queue, events: int, payload: bytes) -> None:
+    """By callers each of which waits for its answer before it sends the next."""
+    numbers = iter(range(events))
+
+    async def call() -> None:
+        for number in numbers:
+            request = invoke_pb2.InvokeRequest(function_name=f"f{number % FUNCTIONS}", payload=payload)
+            await queue.take(request, new_request_id())
+
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(CALLERS):
+            callers.create_task(call())
+
+
+def _memory_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000
+
+
+@click.command()
+@click.option("--events", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--bytes", "size", type=click.IntRange(0, 1_048_576), default=100, show_default=True)
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="On the disk to measure; else a temporary one."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=BUILD, show_default=True)
+def main(events: int, size: int, folder: Path | None, out: Path) -> None:
+    """Fill a queue, start over it, and drain it."""
+    where = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        figures = uvloop.run(measured(events, size, where))
+    finally:
+        shutil.rmtree(where)
+    out.mkdir(parents=True, exist_ok=True)
+    told = asdict(figures) | {"load_average": os.getloadavg()[0]}
+    (out / "queue.json").write_text(json.dumps(told, indent=2) + "\n")
+    for name, value in told.items():
+        click.echo(f"{name.replace('_', ' '):24} {value:,.1f}")
+
+
+if __name__ == "__main__":
+    main()
