@@ -17,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
 from lambent_frontend.needs import Need, creating, sending_to, updating
-from lambent_proto.access import INVOKE, LAYER, READ_LOGS
+from lambent_proto.access import INVOKE, LAYER, READ_LOGS, SCHEDULE
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 
@@ -69,6 +69,11 @@ def _of_named(action: str) -> Callable[[Any], Iterable[Need]]:
 
 def _of_layer(action: str) -> Callable[[Any], Iterable[Need]]:
     return lambda request: [(action, LAYER + request.name)]
+
+
+def _of_schedule(action: str) -> Callable[[Any], Iterable[Need]]:
+    """Who makes or changes one also needs to be allowed to invoke its function: permit_invocation."""
+    return lambda request: [(action, SCHEDULE + request.name)]
 
 
 def _of_none(action: str) -> Callable[[Any], Iterable[Need]]:
@@ -127,6 +132,11 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "GetEventInvokeConfig": _of_function("GetFunctionEventInvokeConfig"),
     "DeleteEventInvokeConfig": _of_function("DeleteFunctionEventInvokeConfig"),
     "ListEventInvokeConfigs": _of_function("ListFunctionEventInvokeConfigs"),
+    "CreateSchedule": _of_schedule("CreateSchedule"),
+    "UpdateSchedule": _of_schedule("UpdateSchedule"),
+    "GetSchedule": _of_schedule("GetSchedule"),
+    "ListSchedules": _of_none("ListSchedules"),
+    "DeleteSchedule": _of_schedule("DeleteSchedule"),
     "GetConcurrency": _of_none("GetAccountSettings"),
     "SetConcurrency": _of_none("SetConcurrency"),
     "ListInstances": _of_function("ListInstances"),

@@ -23,6 +23,8 @@ from lambent_proto.v1 import (
     limits_pb2_grpc,
     policies_pb2,
     policies_pb2_grpc,
+    schedules_pb2,
+    schedules_pb2_grpc,
     urls_pb2,
     urls_pb2_grpc,
     versions_pb2,
@@ -41,6 +43,7 @@ SERVICES: Final = tuple(
         (policies_pb2, "Policies"),
         (urls_pb2, "FunctionUrls"),
         (async_invocations_pb2, "AsyncInvocations"),
+        (schedules_pb2, "Schedules"),
     )
 )
 
@@ -62,6 +65,7 @@ class PublicServer:
         policies: policies_pb2_grpc.PoliciesServicer,
         urls: urls_pb2_grpc.FunctionUrlsServicer,
         async_invocations: async_invocations_pb2_grpc.AsyncInvocationsServicer,
+        schedules: schedules_pb2_grpc.SchedulesServicer,
         guard: Guard,
     ) -> None:
         self._server = grpc.aio.server(options=grpc_options.SERVER)
@@ -80,6 +84,7 @@ class PublicServer:
                 async_invocations_pb2,
                 "AsyncInvocations",
             ),
+            (schedules_pb2_grpc.add_SchedulesServicer_to_server, schedules, schedules_pb2, "Schedules"),
         ):
             add(guard.over(servicer, file.DESCRIPTOR.services_by_name[name]), self._server)
         self._health = health.aio.HealthServicer()

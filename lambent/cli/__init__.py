@@ -20,6 +20,7 @@ from lambent.cli.layer import layer
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
+from lambent.cli.schedule import schedule
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
 from lambent.cli.up import up
@@ -51,6 +52,7 @@ for command in (
     layer,
     invoke,
     async_calls,
+    schedule,
     logs,
     ps,
     nodes,

@@ -18,6 +18,8 @@
     │   ├── UrlExists
     │   ├── UnknownUrl
     │   ├── NotConfigured
+    │   ├── ScheduleExists
+    │   ├── UnknownSchedule
     │   ├── InUse
     │   ├── RevisionMismatch
     │   ├── NoCredentials
@@ -160,6 +162,16 @@ class NotConfigured(CallerError):
     """Nothing is configured for the asynchronous calls of this function, version or alias."""
 
     reason = "NOT_CONFIGURED"
+    status = "NOT_FOUND"
+
+
+class ScheduleExists(CallerError):
+    reason = "SCHEDULE_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class UnknownSchedule(CallerError):
+    reason = "UNKNOWN_SCHEDULE"
     status = "NOT_FOUND"
 
 

@@ -17,6 +17,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.policies import Policies
+from lambent_frontend.schedules.door import Schedules
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.services import (
@@ -25,6 +26,7 @@ from lambent_frontend.services import (
     LayersService,
     LimitsService,
     PoliciesService,
+    SchedulesService,
     VersionsService,
 )
 from lambent_frontend.versions import Versions
@@ -38,6 +40,7 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2_grpc,
     policies_pb2_grpc,
+    schedules_pb2_grpc,
     urls_pb2_grpc,
     versions_pb2_grpc,
 )
@@ -218,6 +221,15 @@ class NoUrls(urls_pb2_grpc.FunctionUrlsServicer):
     DeleteFunctionUrl = CreateFunctionUrl  # type: ignore[assignment]
 
 
+class NoSchedules(schedules_pb2_grpc.SchedulesServicer):
+    """For tests of the other services."""
+
+    def CreateSchedule(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    UpdateSchedule = GetSchedule = ListSchedules = DeleteSchedule = CreateSchedule  # type: ignore[assignment]
+
+
 class NoAsyncInvocations(async_invocations_pb2_grpc.AsyncInvocationsServicer):
     """For tests of the other services."""
 
@@ -240,6 +252,7 @@ async def serving(
     versions: Versions | None = None,
     policies: Policies | None = None,
     urls: FunctionUrls | None = None,
+    schedules: Schedules | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
@@ -254,6 +267,7 @@ async def serving(
         PoliciesService(policies) if policies else NoPolicies(),
         FunctionUrlsService(urls) if urls else NoUrls(),
         NoAsyncInvocations(),
+        SchedulesService(schedules) if schedules else NoSchedules(),
         guard or Guard(None),
     )
     port = await server.start(address)

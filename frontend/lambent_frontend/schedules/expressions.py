@@ -41,9 +41,9 @@ at the least."""
 
 def parse(expression: str, time_zone: str, made_at: float) -> Next:
     """`made_at`: from when a rate counts, Unix time in seconds. Raises BadSchedule."""
+    zone = _zone(time_zone)
     if match := _RATE.fullmatch(expression):
         return partial(_after_rate, int(match[1]) * _UNIT_S[match[2]], made_at)
-    zone = _zone(time_zone)
     if match := _CRON.fullmatch(expression):
         return partial(_after_cron, _cron(match[1]), zone)
     if match := _AT.fullmatch(expression):

@@ -42,4 +42,4 @@ class Schedule:
     jitter_s: float = 0.0
     enabled: bool = True
     made_at: float = 0.0
-    """Unix time, seconds."""
+    """From when its times count, Unix time in seconds: it was made, enabled, or given other times then."""

@@ -19,7 +19,8 @@ async def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 @pytest_asyncio.fixture(loop_scope="module")
 async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
     async with Etcd([etcd_server.endpoint]) as session:
-        mine = (keys.FUNCTIONS, keys.VERSION_NUMBERS, keys.LAYERS, keys.LAYER_VERSIONS, keys.FRONTENDS)
+        mine = [keys.FUNCTIONS, keys.VERSION_NUMBERS, keys.LAYERS, keys.LAYER_VERSIONS, keys.FRONTENDS]
+        mine.append(keys.ALL_OF_SCHEDULES)
         for prefix in mine:
             await session.delete_prefix(prefix)
         yield session

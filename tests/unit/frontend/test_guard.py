@@ -22,6 +22,7 @@ from lambent_proto.v1 import (
     layers_pb2,
     limits_pb2,
     policies_pb2,
+    schedules_pb2,
     urls_pb2,
     versions_pb2,
 )
@@ -31,6 +32,7 @@ FILES = (
     *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
     urls_pb2,
     async_invocations_pb2,
+    schedules_pb2,
 )
 
 G = "arn:aws:lambda:us-east-1:000000000000:function:g"
@@ -157,6 +159,12 @@ def test_every_method_of_every_service_has_its_row() -> None:
             ),
             [("CreateFunction", "f"), ("InvokeFunction", "g")],
         ),
+        (
+            "UpdateSchedule",
+            schedules_pb2.UpdateScheduleRequest(name="s"),
+            [("UpdateSchedule", "schedule:s")],
+        ),
+        ("ListSchedules", schedules_pb2.ListSchedulesRequest(), [("ListSchedules", "")]),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),
     ],

@@ -27,6 +27,7 @@ from tests.unit.scripted import (
     NoLayers,
     NoLimits,
     NoPolicies,
+    NoSchedules,
     NoStore,
     NoUrls,
     NoVersions,
@@ -53,6 +54,7 @@ def serving_all(invocations: Invocations, fleet: Fleet) -> PublicServer:
         NoPolicies(),
         NoUrls(),
         NoAsyncInvocations(),
+        NoSchedules(),
         Guard(None),
     )
 
