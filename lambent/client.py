@@ -32,6 +32,7 @@ from lambent.rpc import (
     pauses,
     with_access_key,
 )
+from lambent.schedules import Schedules
 from lambent.triggers import Triggers
 from lambent.urls import FunctionUrls, Policies
 from lambent.versions import Versions
@@ -52,6 +53,7 @@ from lambent_proto.v1 import (
     limits_pb2,
     limits_pb2_grpc,
     policies_pb2_grpc,
+    schedules_pb2_grpc,
     triggers_pb2_grpc,
     urls_pb2_grpc,
     versions_pb2_grpc,
@@ -97,6 +99,7 @@ class Client:
         self._layers = layers_pb2_grpc.LayersStub(channel)
         self._limits = limits_pb2_grpc.LimitsStub(channel)
         self._fleet = fleet_pb2_grpc.FleetStub(channel)
+        self.schedules = Schedules(schedules_pb2_grpc.SchedulesStub(channel))
         self.policies = Policies(policies_pb2_grpc.PoliciesStub(channel))
         self.urls = FunctionUrls(urls_pb2_grpc.FunctionUrlsStub(channel))
         self.versions = Versions(versions_pb2_grpc.VersionsStub(channel))

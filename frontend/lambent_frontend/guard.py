@@ -18,7 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from lambent_frontend.access import AccessKeys, permit
 from lambent_frontend.needs import Need, creating, sending_to, updating
 from lambent_frontend.triggers.names import destination_function
-from lambent_proto.access import INVOKE, LAYER, READ_LOGS
+from lambent_proto.access import INVOKE, LAYER, READ_LOGS, SCHEDULE
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 
@@ -70,6 +70,11 @@ def _of_named(action: str) -> Callable[[Any], Iterable[Need]]:
 
 def _of_layer(action: str) -> Callable[[Any], Iterable[Need]]:
     return lambda request: [(action, LAYER + request.name)]
+
+
+def _of_schedule(action: str) -> Callable[[Any], Iterable[Need]]:
+    """Who makes or changes one also needs to be allowed to invoke its function: permit_invocation."""
+    return lambda request: [(action, SCHEDULE + request.name)]
 
 
 def _of_none(action: str) -> Callable[[Any], Iterable[Need]]:
@@ -145,6 +150,11 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "GetEventInvokeConfig": _of_function("GetFunctionEventInvokeConfig"),
     "DeleteEventInvokeConfig": _of_function("DeleteFunctionEventInvokeConfig"),
     "ListEventInvokeConfigs": _of_function("ListFunctionEventInvokeConfigs"),
+    "CreateSchedule": _of_schedule("CreateSchedule"),
+    "UpdateSchedule": _of_schedule("UpdateSchedule"),
+    "GetSchedule": _of_schedule("GetSchedule"),
+    "ListSchedules": _of_none("ListSchedules"),
+    "DeleteSchedule": _of_schedule("DeleteSchedule"),
     "CreateTrigger": _creating_trigger,
     "UpdateTrigger": _updating_trigger,
     "GetTrigger": _of_none("GetEventSourceMapping"),

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
+
 from lambent_chassis import clock
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
@@ -20,7 +22,7 @@ from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.functions import Functions
-from lambent_frontend.guard import Guard
+from lambent_frontend.guard import Guard, permit_invocation
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.doors import Doors
 from lambent_frontend.http.downloads import Downloads, shared_secret
@@ -46,6 +48,8 @@ from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Store
 from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
+from lambent_frontend.schedules.clock import Clock
+from lambent_frontend.schedules.door import Schedules
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.services import (
@@ -55,6 +59,7 @@ from lambent_frontend.services import (
     LayersService,
     LimitsService,
     PoliciesService,
+    SchedulesService,
     TriggersService,
     VersionsService,
 )
@@ -76,6 +81,8 @@ REFUSING_S: Final = 0.25
 
 A call that comes at that later moment is lost with its connection, and its caller cannot know whether it ran.
 """
+
+_log = structlog.get_logger()
 
 
 async def run(settings: FrontendSettings, started: Started) -> None:
@@ -113,10 +120,11 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         destinations = Destinations(adapters(sources), _allowed(settings), sources)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         attempts: Counter[Counted] = Counter()
-        queue = None
+        queue, schedules = None, None
         if store is not None:
             queue = _queue(store, invoker, catalogue, destinations, attempts, settings)
             destinations.put_record = queue.put_record
+            schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
         fleet = Fleet(lambda: [it.leader for it in placements], dispatcher, frontend, etcd, attempts=attempts)
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
@@ -138,6 +146,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             PoliciesService(policies),
             FunctionUrlsService(urls),
             AsyncInvocationsService(async_invocations, event_invokes),
+            SchedulesService(Schedules(etcd, catalogue, permit_invocation, now=clock.unix_s)),
             TriggersService(triggers.shown),
             Guard(access_keys),
         )
@@ -167,10 +176,16 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
             if queue is not None:
                 background.append(tasks.create_task(queue.run()))
+            if schedules is not None:
+                background.append(tasks.create_task(schedules.run()))
+            else:
+                _log.info("schedules_left_to_others", why="it has no folder for a queue: its setting `data`")
             await asyncio.wait(background)  # unlike gather, leaves them at work for the calls under way
         finally:
             keeping.cancel()
             invocations.take_no_more()
+            if schedules is not None:
+                schedules.take_no_more()
             if queue is not None:
                 queue.take_no_more()
             await server.set_ready(False)

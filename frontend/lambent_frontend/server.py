@@ -23,6 +23,8 @@ from lambent_proto.v1 import (
     limits_pb2_grpc,
     policies_pb2,
     policies_pb2_grpc,
+    schedules_pb2,
+    schedules_pb2_grpc,
     triggers_pb2,
     triggers_pb2_grpc,
     urls_pb2,
@@ -43,6 +45,7 @@ SERVICES: Final = tuple(
         (policies_pb2, "Policies"),
         (urls_pb2, "FunctionUrls"),
         (async_invocations_pb2, "AsyncInvocations"),
+        (schedules_pb2, "Schedules"),
         (triggers_pb2, "Triggers"),
     )
 )
@@ -65,6 +68,7 @@ class PublicServer:
         policies: policies_pb2_grpc.PoliciesServicer,
         urls: urls_pb2_grpc.FunctionUrlsServicer,
         async_invocations: async_invocations_pb2_grpc.AsyncInvocationsServicer,
+        schedules: schedules_pb2_grpc.SchedulesServicer,
         triggers: triggers_pb2_grpc.TriggersServicer,
         guard: Guard,
     ) -> None:
@@ -84,6 +88,7 @@ class PublicServer:
                 async_invocations_pb2,
                 "AsyncInvocations",
             ),
+            (schedules_pb2_grpc.add_SchedulesServicer_to_server, schedules, schedules_pb2, "Schedules"),
             (triggers_pb2_grpc.add_TriggersServicer_to_server, triggers, triggers_pb2, "Triggers"),
         ):
             add(guard.over(servicer, file.DESCRIPTOR.services_by_name[name]), self._server)

@@ -13,6 +13,7 @@ from lambent_frontend.functions import Functions
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.policies import Policies
+from lambent_frontend.schedules.door import Schedules
 from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.status import errors_as_status
@@ -27,6 +28,8 @@ from lambent_proto.v1 import (
     limits_pb2_grpc,
     policies_pb2,
     policies_pb2_grpc,
+    schedules_pb2,
+    schedules_pb2_grpc,
     triggers_pb2,
     triggers_pb2_grpc,
     urls_pb2,
@@ -336,6 +339,41 @@ class AsyncInvocationsService(async_invocations_pb2_grpc.AsyncInvocationsService
         self, request: async_invocations_pb2.ListEventInvokeConfigsRequest, context: Context
     ) -> async_invocations_pb2.ListEventInvokeConfigsResponse:
         return await self._configs.list(request)
+
+
+class SchedulesService(schedules_pb2_grpc.SchedulesServicer):
+    def __init__(self, schedules: Schedules) -> None:
+        self._schedules = schedules
+
+    @errors_as_status
+    async def CreateSchedule(
+        self, request: schedules_pb2.CreateScheduleRequest, context: Context
+    ) -> schedules_pb2.Schedule:
+        return await self._schedules.create(request)
+
+    @errors_as_status
+    async def UpdateSchedule(
+        self, request: schedules_pb2.UpdateScheduleRequest, context: Context
+    ) -> schedules_pb2.Schedule:
+        return await self._schedules.update(request)
+
+    @errors_as_status
+    async def GetSchedule(
+        self, request: schedules_pb2.GetScheduleRequest, context: Context
+    ) -> schedules_pb2.Schedule:
+        return await self._schedules.get(request)
+
+    @errors_as_status
+    async def ListSchedules(
+        self, request: schedules_pb2.ListSchedulesRequest, context: Context
+    ) -> schedules_pb2.ListSchedulesResponse:
+        return await self._schedules.list(request)
+
+    @errors_as_status
+    async def DeleteSchedule(
+        self, request: schedules_pb2.DeleteScheduleRequest, context: Context
+    ) -> schedules_pb2.DeleteScheduleResponse:
+        return await self._schedules.delete(request)
 
 
 class TriggersService(triggers_pb2_grpc.TriggersServicer):

@@ -20,6 +20,7 @@ from lambent.cli.layer import layer
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
+from lambent.cli.schedule import schedule
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
 from lambent.cli.trigger import trigger
@@ -53,6 +54,7 @@ for command in (
     trigger,
     invoke,
     async_calls,
+    schedule,
     logs,
     ps,
     nodes,

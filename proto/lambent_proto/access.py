@@ -72,6 +72,11 @@ ACTIONS: Final = frozenset(
         "GetEventSourceMapping",
         "ListEventSourceMappings",
         "DeleteEventSourceMapping",
+        "CreateSchedule",
+        "UpdateSchedule",
+        "GetSchedule",
+        "ListSchedules",
+        "DeleteSchedule",
         "GetAccountSettings",
         "SetConcurrency",
         "ListInstances",
@@ -87,6 +92,11 @@ ACTIONS: Final = frozenset(
 
 LAYER: Final = "layer:"
 """Before a layer's name where a rule says what it is about."""
+
+SCHEDULE: Final = "schedule:"
+"""Before a schedule's."""
+
+_KINDS: Final = (LAYER, SCHEDULE)
 
 _NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_*?")
 
@@ -105,7 +115,8 @@ class Rule:
 
     actions: tuple[str, ...]
     resources: tuple[str, ...]
-    """Names of functions, and of layers as `layer:NAME`. What is of no single one is allowed by `*` alone."""
+    """Names of functions, of layers as `layer:NAME`, of schedules as `schedule:NAME`. What is of no single
+    one is allowed by `*` alone."""
 
     def allows(self, action: str, resource: str) -> bool:
         return _matches(self.actions, action) and any(_covers(it, resource) for it in self.resources)
@@ -123,10 +134,11 @@ class Rule:
             if not any(fnmatchcase(known, action) for known in ACTIONS):
                 raise BadRule(f"{action!r} is no action, nor the pattern of one")
         for resource in resources:
-            name = resource.removeprefix(LAYER)
+            name = resource.removeprefix(_kind(resource))
             if not name or not _NAME_CHARACTERS.issuperset(name):
                 raise BadRule(
-                    f"{resource!r} is no name of a function, nor {LAYER}NAME, nor a pattern of those"
+                    f"{resource!r} is no name of a function, nor {LAYER}NAME or {SCHEDULE}NAME, nor a "
+                    "pattern of those"
                 )
         return cls(actions, resources)
 
@@ -141,7 +153,7 @@ class AccessKey:
     """Unix time, seconds."""
 
     def allows(self, action: str, resource: str) -> bool:
-        """`resource` is a function's name, `layer:NAME`, or empty for what is about no single one."""
+        """`resource` is as in a Rule, and no pattern; empty for what is about no single one."""
         return any(rule.allows(action, resource) for rule in self.rules)
 
     @property
@@ -189,4 +201,9 @@ def _covers(pattern: str, resource: str) -> bool:
     """One of functions' names, such as `l*`, is about no layer, although `layer:` begins with it."""
     if pattern == "*":
         return True
-    return pattern.startswith(LAYER) == resource.startswith(LAYER) and fnmatchcase(resource, pattern)
+    return _kind(pattern) == _kind(resource) and fnmatchcase(resource, pattern)
+
+
+def _kind(name: str) -> str:
+    """What stands before it; empty for a function's."""
+    return next((kind for kind in _KINDS if name.startswith(kind)), "")

@@ -20,6 +20,8 @@
     │   ├── UrlExists
     │   ├── UnknownUrl
     │   ├── NotConfigured
+    │   ├── ScheduleExists
+    │   ├── UnknownSchedule
     │   ├── InUse
     │   ├── TriggerBusy
     │   ├── RevisionMismatch
@@ -175,6 +177,16 @@ class NotConfigured(CallerError):
     """Nothing is configured for the asynchronous calls of this function, version or alias."""
 
     reason = "NOT_CONFIGURED"
+    status = "NOT_FOUND"
+
+
+class ScheduleExists(CallerError):
+    reason = "SCHEDULE_EXISTS"
+    status = "ALREADY_EXISTS"
+
+
+class UnknownSchedule(CallerError):
+    reason = "UNKNOWN_SCHEDULE"
     status = "NOT_FOUND"
 
 

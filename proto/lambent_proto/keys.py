@@ -1,6 +1,7 @@
 """The key layout in etcd: a contract between the parts. Values are msgpack maps, unless said otherwise.
 
-Nothing here is written per invocation. `docs/etcd.md` gives the write rate of each key.
+Nothing here is written per invocation, but for those of schedules.
+`docs/etcd.md` gives the write rate of each key.
 """
 
 from typing import Final, NamedTuple
@@ -44,6 +45,16 @@ ACCESS_KEYS: Final = "/lambent/access-key/"
 DOWNLOAD_SECRET: Final = "/lambent/download-secret"
 """What frontends sign the addresses with at which packages are downloaded: bytes, written by whoever starts
 first, and never again. Without it all addresses are void once the frontends are started anew."""
+
+SCHEDULES: Final = "/lambent/schedule/"
+"""One for each schedule, by its name. Compared and swapped on its mod_revision."""
+
+FIRED: Final = "/lambent/schedule-fired/"
+"""How far the schedule of this name has come. Compared and swapped by the frontends: whoever succeeds fires.
+It goes with the schedule."""
+
+ALL_OF_SCHEDULES: Final = "/lambent/schedule"
+"""Prefix of both, so that one watch hears of them in the order in which they were changed."""
 
 TRIGGERS: Final = "/lambent/trigger/"
 """One for each trigger, by its id: what a function is called with, and how. Compared and swapped."""
@@ -183,6 +194,14 @@ def access_key(key_id: str) -> str:
 
 def id_of_access_key(key: str) -> str:
     return key.removeprefix(ACCESS_KEYS)
+
+
+def schedule(name: str) -> str:
+    return SCHEDULES + name
+
+
+def fired(schedule_name: str) -> str:
+    return FIRED + schedule_name
 
 
 def drain(node_name: str) -> str:

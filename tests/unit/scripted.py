@@ -17,6 +17,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.policies import Policies
+from lambent_frontend.schedules.door import Schedules
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.services import (
@@ -25,6 +26,7 @@ from lambent_frontend.services import (
     LayersService,
     LimitsService,
     PoliciesService,
+    SchedulesService,
     TriggersService,
     VersionsService,
 )
@@ -40,6 +42,7 @@ from lambent_proto.v1 import (
     layers_pb2_grpc,
     limits_pb2_grpc,
     policies_pb2_grpc,
+    schedules_pb2_grpc,
     triggers_pb2_grpc,
     urls_pb2_grpc,
     versions_pb2_grpc,
@@ -221,6 +224,15 @@ class NoUrls(urls_pb2_grpc.FunctionUrlsServicer):
     DeleteFunctionUrl = CreateFunctionUrl  # type: ignore[assignment]
 
 
+class NoSchedules(schedules_pb2_grpc.SchedulesServicer):
+    """For tests of the other services."""
+
+    def CreateSchedule(self, request: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+    UpdateSchedule = GetSchedule = ListSchedules = DeleteSchedule = CreateSchedule  # type: ignore[assignment]
+
+
 class NoAsyncInvocations(async_invocations_pb2_grpc.AsyncInvocationsServicer):
     """For tests of the other services."""
 
@@ -250,6 +262,7 @@ async def serving(
     versions: Versions | None = None,
     policies: Policies | None = None,
     urls: FunctionUrls | None = None,
+    schedules: Schedules | None = None,
     triggers: Triggers | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
@@ -265,6 +278,7 @@ async def serving(
         PoliciesService(policies) if policies else NoPolicies(),
         FunctionUrlsService(urls) if urls else NoUrls(),
         NoAsyncInvocations(),
+        SchedulesService(schedules) if schedules else NoSchedules(),
         TriggersService(triggers) if triggers else NoTriggers(),
         guard or Guard(None),
     )

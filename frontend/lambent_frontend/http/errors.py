@@ -141,6 +141,8 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.UrlExists: _plain(409, "ResourceConflictException"),
     errors.UnknownUrl: _plain(404, "ResourceNotFoundException"),
     errors.NotConfigured: _not_configured,
+    errors.ScheduleExists: _plain(409, "ResourceConflictException"),
+    errors.UnknownSchedule: _plain(404, "ResourceNotFoundException"),
     errors.InUse: _plain(409, "ResourceConflictException"),
     errors.RevisionMismatch: _worded(412, "PreconditionFailedException", _CHANGED),
     errors.NoCredentials: _worded(403, "MissingAuthenticationTokenException", "Missing Authentication Token"),

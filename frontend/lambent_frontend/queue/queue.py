@@ -78,6 +78,17 @@ class Queue:
         call = self._invoker.checked(request, event)
         await self._put(asked, call.payload, event, None)
 
+    async def put_once(self, function: str, payload: bytes, event: RequestId) -> None:
+        """A schedule's: put again under the same id it is the same event, as long as that is remembered.
+
+        Not to be called for one id twice at one time. Raises what `Invoker.checked` raises, and QueueFull.
+        """
+        request = invoke_pb2.InvokeRequest(function_name=function, payload=payload)
+        call = self._invoker.checked(request, event)
+        asked = asked_of(request)
+        if await self._store.get(asked.function, event) is None:
+            await self._put(asked, call.payload, event, None)
+
     def key_of(self, request: invoke_pb2.InvokeRequest, event: RequestId) -> Key | None:
         """None if the caller gave none. Raises InvalidRequest."""
         text = request.idempotency_key

@@ -19,7 +19,7 @@ async def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 @pytest_asyncio.fixture(loop_scope="module")
 async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
     async with Etcd([etcd_server.endpoint]) as session:
-        mine = (keys.FUNCTIONS, keys.VERSION_NUMBERS, keys.LAYERS, keys.LAYER_VERSIONS, keys.FRONTENDS)
-        for prefix in (*mine, "/lambent/trigger"):  # all that begins so
+        mine = [keys.FUNCTIONS, keys.VERSION_NUMBERS, keys.LAYERS, keys.LAYER_VERSIONS, keys.FRONTENDS]
+        for prefix in (*mine, keys.ALL_OF_SCHEDULES, "/lambent/trigger"):  # all that begins so
             await session.delete_prefix(prefix)
         yield session

@@ -23,6 +23,7 @@ from lambent_proto.v1 import (
     layers_pb2,
     limits_pb2,
     policies_pb2,
+    schedules_pb2,
     triggers_pb2,
     urls_pb2,
     versions_pb2,
@@ -31,7 +32,7 @@ from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
 FILES = (
     *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
-    *(urls_pb2, async_invocations_pb2, triggers_pb2),
+    *(urls_pb2, async_invocations_pb2, schedules_pb2, triggers_pb2),
 )
 
 G = "arn:aws:lambda:us-east-1:000000000000:function:g"
@@ -183,6 +184,12 @@ def test_every_method_of_every_service_has_its_row() -> None:
             triggers_pb2.UpdateTriggerRequest(id="i", settings=triggers_pb2.TriggerSettings(on_failure=G)),
             [("UpdateEventSourceMapping", ""), ("InvokeFunction", "g")],
         ),
+        (
+            "UpdateSchedule",
+            schedules_pb2.UpdateScheduleRequest(name="s"),
+            [("UpdateSchedule", "schedule:s")],
+        ),
+        ("ListSchedules", schedules_pb2.ListSchedulesRequest(), [("ListSchedules", "")]),
         ("DrainNode", fleet_pb2.DrainNodeRequest(node="n"), [("DrainNode", "")]),
         ("ListInstances", fleet_pb2.ListInstancesRequest(), [("ListInstances", "")]),
     ],

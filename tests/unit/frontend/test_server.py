@@ -27,6 +27,7 @@ from tests.unit.scripted import (
     NoLayers,
     NoLimits,
     NoPolicies,
+    NoSchedules,
     NoStore,
     NoTriggers,
     NoUrls,
@@ -54,6 +55,7 @@ def serving_all(invocations: Invocations, fleet: Fleet) -> PublicServer:
         NoPolicies(),
         NoUrls(),
         NoAsyncInvocations(),
+        NoSchedules(),
         NoTriggers(),
         Guard(None),
     )

@@ -1,0 +1,1 @@
+"""Functions that are invoked by the clock."""
