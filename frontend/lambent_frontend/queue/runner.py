@@ -42,6 +42,10 @@ MOST_RUNNING: Final = 1000
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Of events that run at one time, over all functions of this frontend."""
 
+DELIVERIES: Final = 8
+"""Of one destination at one time: one that hangs, or the many of a host that does, shall not take the places
+of events."""
+
 _STILL_RUNS_S: Final = 1.0
 """When an event is looked at again of which an earlier attempt, long given up, still runs."""
 
@@ -90,7 +94,11 @@ class Runner:
         self._rules = rules
         self._deliver = deliver
         self._now = now
-        self._lanes = Lanes(most_in_lane=most_in_lane, most_running=MOST_RUNNING, most_bytes=MOST_BYTES)
+        self._lanes = Lanes(
+            widest=lambda lane: min(DELIVERIES, most_in_lane) if is_delivery(lane) else most_in_lane,
+            most_running=MOST_RUNNING,
+            most_bytes=MOST_BYTES,
+        )
         self._running: dict[RequestId, _Attempt] = {}
         self._woken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -10,7 +10,7 @@ Times are Unix seconds. What is said twice, such as one event fetched again, cha
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
@@ -81,8 +81,9 @@ class _Lane:
 
 
 class Lanes:
-    def __init__(self, *, most_in_lane: int, most_running: int, most_bytes: int) -> None:
-        self._most_in_lane = most_in_lane
+    def __init__(self, *, widest: Callable[[str], int], most_running: int, most_bytes: int) -> None:
+        """`widest` says how many of a lane run at one time at most."""
+        self._widest = widest
         self._most_running = most_running
         self._most_bytes = most_bytes
         self._lanes: dict[str, _Lane] = {}
@@ -96,7 +97,7 @@ class Lanes:
 
     def more(self, name: str, due: float) -> None:
         """The store has one more event of the lane."""
-        lane = self._lanes.setdefault(name, _Lane(self._most_in_lane))
+        lane = self._lanes.setdefault(name, _Lane(self._widest(name)))
         lane.more_due = min(lane.more_due, due)
         if lane.fetching:
             lane.heard = min(lane.heard, due)
@@ -143,7 +144,7 @@ class Lanes:
         """Something of the lane was taken and answered: it is not full."""
         lane = self._lanes[name]
         lane.failures = 0
-        lane.width = min(self._most_in_lane, lane.width + 1)
+        lane.width = min(self._widest(name), lane.width + 1)
 
     def cancelled(self, name: str, number: int) -> None:
         """If it waits here it is forgotten; what runs goes on until it is over."""

@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from lambent_frontend.queue.core.lanes import LONGEST_PAUSE_S, WINDOW, Fetch, Item, Lanes, Run, pause_s
 
 
+def widest(lane: str) -> int:
+    return 1 if lane[0] == ">" else 4
+
+
 @dataclass
 class World:
     """Lanes over a store that is a dictionary."""
 
-    lanes: Lanes = field(default_factory=lambda: Lanes(most_in_lane=4, most_running=6, most_bytes=1000))
+    lanes: Lanes = field(default_factory=lambda: Lanes(widest=widest, most_running=6, most_bytes=1000))
     stored: dict[int, tuple[str, float, int]] = field(default_factory=dict)
     running: list[Run] = field(default_factory=list)
     most_running: dict[str, int] = field(default_factory=dict)
@@ -95,6 +99,21 @@ def test_large_events_wait_for_room() -> None:
     assert [run.lane for run in world.step()] == ["a"]
     world.over(world.running[0])
     assert [run.lane for run in world.step()] == ["b"]
+
+
+def test_lanes_that_are_narrow_leave_places_to_others() -> None:
+    world = World()
+    for lane in (">one", ">two", ">three"):
+        for _ in range(10):
+            world.put(lane)
+    for _ in range(10):
+        world.put("a")
+    began = [run.lane for run in world.step()]
+    assert sorted(began) == [">one", ">three", ">two", "a", "a", "a"]
+    world.lanes.went_well(">one")
+    world.over(next(run for run in world.running if run.lane == ">one"))
+    assert world.step()
+    assert [run.lane for run in world.running].count(">one") <= 1
 
 
 def test_large_events_that_hang_leave_room_to_others() -> None:

@@ -16,7 +16,7 @@ from lambent_frontend.queue.destinations import Refused
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Known, Queue
 from lambent_frontend.queue.records import Record
-from lambent_frontend.queue.runner import Runner
+from lambent_frontend.queue.runner import DELIVERIES, Runner
 from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Asked
 from lambent_frontend.wire import new_request_id
@@ -55,6 +55,9 @@ class Scene:
         self.deliveries = 0
         self._tried = asyncio.Event()
         self.functions = Functions()
+        self.most_in_lane = 4
+        self.hanging: asyncio.Event | None = None
+        """Records for a lane with `hangs` in its name wait for it."""
         self.open()
 
     def open(self) -> None:
@@ -70,7 +73,7 @@ class Scene:
             self.deliver,
             Counter(),
             now=lambda: self.now,
-            most_in_lane=4,
+            most_in_lane=self.most_in_lane,
         )
         self.queue = Queue(
             self.store, invoker, self.runner, now=lambda: self.now, results_s=3600, given_up_s=86_400
@@ -94,6 +97,8 @@ class Scene:
     async def deliver(self, lane: str, record: Record) -> None:
         self.deliveries += 1
         self._tried.set()
+        if self.hanging is not None and "hangs" in lane:
+            await self.hanging.wait()
         if self.refuses:
             self.refuses -= 1
             raise Refused("not now")
@@ -322,6 +327,24 @@ async def test_a_record_that_nobody_takes_is_given_up(scene: Scene) -> None:
     assert known.event.ending is not None
     assert "not now" in known.event.ending.message
     assert scene.refuses == 1000 - 12
+
+
+async def test_few_records_wait_at_one_time_for_a_destination_that_hangs(scene: Scene) -> None:
+    """However many events may run at one time: those of others have places still."""
+    await scene.close()
+    scene.most_in_lane = 3 * DELIVERIES
+    scene.open()
+    scene.hanging = asyncio.Event()
+    scene.targets_ = {Condition.SUCCESS: (">https://hangs",)}
+    events = [await scene.begin("echo") for _ in range(3 * DELIVERIES)]
+    for event in events:
+        await scene.until("echo", event, "delivering")
+    scene.targets_ = {Condition.SUCCESS: (">https://other",)}
+    await scene.until("echo", await scene.begin("echo"), "succeeded")
+    assert scene.deliveries == DELIVERIES + 1
+    scene.hanging.set()
+    for event in events:
+        await scene.until("echo", event, "succeeded")
 
 
 async def _delivered_again(scene: Scene, event: RequestId, failures: int) -> None:
