@@ -98,8 +98,6 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         catalogue = Catalogue(etcd, dispatcher.function_changed)
         workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
         placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
-        sources = parse_sources(settings.sources)
-        triggers = Keeping(etcd, frontend, catalogue, sources)
         peers = Peers(etcd, frontend, dispatcher.frontends_counted)
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
         of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
@@ -117,7 +115,9 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layer_catalogue = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
+        sources = parse_sources(settings.sources)
         destinations = Destinations(adapters(sources), _allowed(settings), sources)
+        triggers = Keeping(etcd, frontend, catalogue, sources, destinations.check)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         attempts: Counter[Counted] = Counter()
         queue, schedules = None, None

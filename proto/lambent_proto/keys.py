@@ -167,10 +167,6 @@ def trigger(trigger_id: str) -> str:
     return TRIGGERS + trigger_id
 
 
-def id_of_trigger(key: str) -> str:
-    return key.removeprefix(TRIGGERS)
-
-
 def trigger_source(digest: str) -> str:
     return TRIGGER_SOURCES + digest
 

@@ -1,6 +1,6 @@
 """All of triggers in one frontend, put together: what people see of them, and the keeper of those it has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lambent_chassis.etcd import Etcd
 from lambent_frontend.catalogue import Catalogue
@@ -18,13 +18,19 @@ from lambent_proto.triggers import Trigger
 
 class Keeping:
     def __init__(
-        self, etcd: Etcd, frontend: FrontendId, catalogue: Catalogue, sources: Mapping[str, str]
+        self,
+        etcd: Etcd,
+        frontend: FrontendId,
+        catalogue: Catalogue,
+        sources: Mapping[str, str],
+        allowed: Callable[[str], None],
     ) -> None:
+        """`allowed` is as Triggers has it."""
         self._etcd = etcd
         self._frontend = frontend
         self._sources = sources
         self._store = TriggerStore(etcd)
-        self.shown = Triggers(self._store, catalogue)
+        self.shown = Triggers(self._store, catalogue, allowed)
 
     async def run(self, invoker: Invoker) -> None:
         """Never returns; when it is cancelled, calls under way are waited for."""

@@ -1,6 +1,7 @@
 """Triggers as people see them: checks, then etcd. Bad input changes nothing."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 from lambent_chassis import clock
@@ -20,9 +21,11 @@ DEFAULT_PAGE = 100
 
 
 class Triggers:
-    def __init__(self, store: TriggerStore, catalogue: Catalogue) -> None:
+    def __init__(self, store: TriggerStore, catalogue: Catalogue, allowed: Callable[[str], None]) -> None:
+        """`allowed` raises InvalidRequest for a destination that nothing may be sent to."""
         self._store = store
         self._catalogue = catalogue
+        self._allowed = allowed
 
     async def create_trigger(self, request: triggers_pb2.CreateTriggerRequest) -> triggers_pb2.Trigger:
         function, qualifier = self._function(request.function_name)
@@ -41,7 +44,7 @@ class Triggers:
             modified_at=clock.unix_s(),
         )
         trigger = rules.with_defaults(changed(trigger, request.settings))
-        rules.check(trigger)
+        self._check(trigger)
         return described(await self._store.create(trigger))
 
     async def update_trigger(self, request: triggers_pb2.UpdateTriggerRequest) -> triggers_pb2.Trigger:
@@ -50,10 +53,15 @@ class Triggers:
         if request.function_name:
             function, qualifier = self._function(request.function_name)
             trigger = replace(trigger, function=function, qualifier=qualifier)
-        rules.check(trigger)
+        self._check(trigger)
         pending = states.pending(was_enabled=stored.trigger.enabled, enabled=trigger.enabled)
         trigger = replace(trigger, pending=pending, modified_at=clock.unix_s())
         return described(await self._store.replace(stored, trigger))
+
+    def _check(self, trigger: Trigger) -> None:
+        rules.check(trigger)
+        if trigger.on_failure:
+            self._allowed(trigger.on_failure)
 
     async def get_trigger(self, request: triggers_pb2.GetTriggerRequest) -> triggers_pb2.Trigger:
         return described(await self._store.get(request.id))

@@ -6,7 +6,6 @@ is the name of the change.
 
 from typing import Final
 
-CREATING: Final = "Creating"
 ENABLING: Final = "Enabling"
 ENABLED: Final = "Enabled"
 DISABLING: Final = "Disabling"
