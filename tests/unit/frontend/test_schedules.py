@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,10 +13,11 @@ import pytest_asyncio
 import structlog
 
 from lambent.client import Client
-from lambent_chassis.etcd import Etcd
+from lambent_chassis.etcd import Compare, Delete, Etcd, Put, TransactionResult
 from lambent_frontend.guard import Guard, permit_invocation
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.core.verdict import Condition, Policy
+from lambent_frontend.queue.queue import Known as Queued
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.runner import Runner
 from lambent_frontend.queue.sqlite import SqliteStore
@@ -56,18 +57,45 @@ class Functions(AnyFunction):
         return None if name in self.gone else super().get(name)
 
 
+Meanwhile = Callable[[], Awaitable[object]]
+
+
+class Interrupted:
+    """A real etcd: something happens just before the next change gets there."""
+
+    def __init__(self, etcd: Etcd) -> None:
+        self.get, self.follow_prefix = etcd.get, etcd.follow_prefix
+        self.meanwhile: Meanwhile | None = None
+        self._etcd = etcd
+
+    async def transaction(
+        self, compare: Sequence[Compare], success: Sequence[Put | Delete]
+    ) -> TransactionResult:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return await self._etcd.transaction(compare, success)
+
+
 class Gate:
-    """A queue that lets no event in while it is shut."""
+    """A queue that lets no event in while it is shut; something happens while it is asked."""
 
     def __init__(self, queue: Queue) -> None:
-        self.get, self.cancel = queue.get, queue.cancel
+        self.cancel = queue.cancel
+        self.meanwhile: Meanwhile | None = None
+        self._get = queue.get
         self.open = asyncio.Event()
         self.open.set()
-        self.asked = 0
         self._put_once = queue.put_once
 
+    async def get(self, function: FunctionName, event: RequestId) -> Queued:
+        found = await self._get(function, event)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return found
+
     async def put_once(self, function: str, payload: bytes, event: RequestId) -> None:
-        self.asked += 1
         await self.open.wait()
         await self._put_once(function, payload, event)
 
@@ -92,7 +120,8 @@ class Frontend:
             self.store, invoker, self.runner, now=now, results_s=1_000_000, given_up_s=1_000_000
         )
         self.gate = Gate(self.queue)
-        self.clock = Clock(scene.etcd, self.gate, FrontendId(f"{name}.1"), now=now)
+        self.etcd = Interrupted(scene.etcd)
+        self.clock = Clock(self.etcd, self.gate, FrontendId(f"{name}.1"), now=now)
         self._tasks = [asyncio.create_task(it.run()) for it in (self.queue, self.clock)]
 
     async def kill(self) -> None:
@@ -256,24 +285,22 @@ async def test_a_jitter_puts_each_time_off(scene: Scene) -> None:
     assert progress.fired_at > MADE + 60
 
 
-async def test_many_schedules_are_shared_out(scene: Scene) -> None:
+async def test_schedules_are_shared_out(scene: Scene) -> None:
     """Each frontend waits a part of a second of its own, another one for each schedule."""
     frontends = scene.start("a", "b")
-    for n in range(16):
-        await scene.create(f"s{n}")
+    firsts = set()
+    for n in range(8):
+        await scene.create(f"s{n}", expression="at(2023-11-14T22:15:00)")
     await scene.watched()
-    step = 60.0
-    while step < 60.3:
-        scene.now = MADE + step
-        for frontend in frontends:
-            frontend.wake()
-        await scene.watched()
-        step += 0.05
-    for n in range(16):
-        await scene.fired(MADE + 60, f"s{n}")
-    taken = [len(await it.events()) for it in frontends]
-    assert sum(taken) == 16
-    assert min(taken) > 1
+    parts = [[it.clock._own_of(f"s{n}").part_s for it in frontends] for n in range(8)]
+    for n in sorted(range(8), key=lambda n: sum(parts[n])):
+        await scene.update(f"s{n}", expression=f"at(2023-11-14T22:{20 + n}:00)", enabled=True)
+    for n, (a, b) in enumerate(parts):
+        scene.now = MADE + 60 * (6 + n) + (a + b) / 2
+        first = (await scene.fired(MADE + 60 * (6 + n), f"s{n}")).frontend
+        assert first == ("a.1" if a < b else "b.1")
+        firsts.add(first)
+    assert len(firsts) == 2
 
 
 # What becomes of it
@@ -561,6 +588,55 @@ async def test_deleted_while_it_waits(scene: Scene) -> None:
     await scene.create()
     scene.now = MADE + 182
     await scene.fired(MADE + 181)
+
+
+async def test_deleted_as_it_fires(scene: Scene) -> None:
+    """Nothing comes of a claim on a schedule that is not there any more."""
+    (frontend,) = scene.start("a")
+    await scene.create()
+    await scene.watched()
+    gone = asyncio.Event()
+
+    async def delete() -> None:
+        await scene.door.delete(pb.DeleteScheduleRequest(name="s"))
+        gone.set()
+
+    frontend.etcd.meanwhile = delete
+    scene.now = MADE + 61
+    frontend.wake()
+    async with asyncio.timeout(WITHIN_S):
+        await gone.wait()
+    await scene.create("beat", expression="at(2023-11-14T22:16:00)")
+    scene.now = MADE + 121
+    await scene.fired(MADE + 120, "beat")
+    assert await scene.progress() is None
+    assert await scene.taken() == [request_id_of("beat", MADE + 120)]
+
+
+async def test_what_is_heard_while_the_queue_is_asked_stays(scene: Scene) -> None:
+    """Another frontend fires meanwhile: the outcome of the time before comes too late, and is let go."""
+    (frontend,) = scene.start("a")
+    await scene.create()
+    scene.now = MADE + 61
+    first = await scene.fired(MADE + 60)
+    later = replace(first, decided_until=MADE + 120, due=MADE + 120, request_id="r2", frontend="b.1")
+    heard = asyncio.Event()
+
+    async def fired_elsewhere() -> None:
+        revision = await scene.etcd.put(keys.fired("s"), later.encode())
+        while frontend.clock._view.known["s"].progress_revision < revision:
+            await scene.etcd.get(keys.fired("s"))
+        heard.set()
+
+    frontend.gate.meanwhile = fired_elsewhere
+    scene.now += LOOK_S
+    frontend.wake()
+    async with asyncio.timeout(WITHIN_S):
+        await heard.wait()
+    await scene.create("beat", expression="at(2023-11-14T22:15:30)")
+    scene.now = MADE + 91
+    await scene.fired(MADE + 90, "beat")
+    assert await scene.progress() == later
 
 
 # The door
