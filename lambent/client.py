@@ -251,7 +251,7 @@ class Client:
     async def create_function(
         self,
         name: str,
-        zip_file: bytes,
+        zip_file: bytes = b"",
         *,
         runtime: str,
         handler: str,
@@ -271,12 +271,14 @@ class Client:
         role: str | None = None,
         tags: Mapping[str, str] | None = None,
         publish: bool = False,
+        stored_zip: str = "",
     ) -> functions_pb2.Function:
         """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win.
 
         `require` and `prefer` are labels of nodes, each KEY=VALUE. `dead_letter` is where events of
         asynchronous calls go that were given up, an ARN or a URL. With `publish` the answer is the version
-        that is made of it in the same transaction.
+        that is made of it in the same transaction. `stored_zip`, in the place of `zip_file`, is the name of
+        one in the package store, `uploads/NAME`.
         """
         configuration = configuration_of(
             runtime=runtime,
@@ -299,7 +301,11 @@ class Client:
         if tags:
             configuration.tags.CopyFrom(functions_pb2.TagMap(tags=tags))
         request = functions_pb2.CreateFunctionRequest(
-            name=name, zip_file=zip_file, configuration=configuration, publish=publish
+            name=name,
+            zip_file=zip_file,
+            stored_zip=stored_zip,
+            configuration=configuration,
+            publish=publish,
         )
         return await answer(self._functions.CreateFunction(request, timeout=UPLOAD_WITHIN_S))
 
@@ -329,11 +335,13 @@ class Client:
         revision_id: str = "",
         publish: bool = False,
         dry_run: bool = False,
+        stored_zip: str = "",
     ) -> functions_pb2.Function:
         """Changes what is given; with `revision_id` only if that is the current revision.
 
         With `publish` the answer is the version that is made of it in the same transaction. A `dry_run`
-        checks all of it, answers what it would be, and changes nothing.
+        checks all of it, answers what it would be, and changes nothing. `stored_zip` is as in
+        create_function.
         """
         configuration = configuration_of(
             runtime=runtime,
@@ -356,6 +364,7 @@ class Client:
         request = functions_pb2.UpdateFunctionRequest(
             name=name,
             zip_file=zip_file,
+            stored_zip=stored_zip,
             configuration=configuration,
             revision_id=revision_id,
             publish=publish,

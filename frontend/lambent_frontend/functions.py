@@ -62,16 +62,17 @@ class Functions:
         for field in ("runtime", "handler"):
             if field not in changes:
                 raise InvalidRequest(f"the configuration has no {field}")
-        if not request.zip_file:
-            raise InvalidRequest("there is no zip_file")
+        if not (request.zip_file or request.stored_zip):
+            raise InvalidRequest("there is no zip_file, nor a stored_zip")
         name = FunctionName(request.name)
         if await self._registry.read(name) is not None:
             raise _taken(name)
-        changes |= asdict(await self._packages.check(request.zip_file))
+        package = await self._package(request)
+        changes |= asdict(await self._packages.check(package))
         definition = Definition(name=name, revision=uuid.uuid4().hex, modified_at=clock.unix_s(), **changes)
         check_whole(definition)
         await self._limits.check(definition)
-        await self._packages.put(request.zip_file, definition.code_sha256)
+        await self._packages.put(package, definition.code_sha256)
         for _ in range(_ATTEMPTS):
             publication = None
             if request.publish:
@@ -88,8 +89,9 @@ class Functions:
         name = FunctionName(request.name)
         changes = await self._changes(request.configuration)
         await self._stored(name, request.revision_id)
-        if request.zip_file:
-            changes |= asdict(await self._packages.check(request.zip_file))
+        package = await self._package(request)
+        if package:
+            changes |= asdict(await self._packages.check(package))
         for _ in range(_ATTEMPTS):
             last = await self._registry.last_number(name) if request.publish else None
             stored = await self._stored(name, request.revision_id)
@@ -99,11 +101,19 @@ class Functions:
                 await self._limits.check(definition)
             if request.dry_run:
                 return described(definition)
-            if request.zip_file:
-                await self._packages.put(request.zip_file, definition.code_sha256)
+            if package:
+                await self._packages.put(package, definition.code_sha256)
             if (now := await self._changed(stored, definition, last)) is not None:
                 return described(now)
         raise _contended(name)
+
+    async def _package(
+        self, request: functions_pb2.CreateFunctionRequest | functions_pb2.UpdateFunctionRequest
+    ) -> bytes:
+        """Empty if the request has none."""
+        if request.zip_file and request.stored_zip:
+            raise InvalidRequest("there are both a zip_file and a stored_zip: give one of them")
+        return await self._packages.uploaded(request.stored_zip) if request.stored_zip else request.zip_file
 
     async def _changed(
         self, stored: Stored, definition: Definition, last: LastNumber | None

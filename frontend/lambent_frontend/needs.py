@@ -23,7 +23,7 @@ def creating(request: functions_pb2.CreateFunctionRequest) -> Iterable[Need]:
 
 def updating(request: functions_pb2.UpdateFunctionRequest) -> Iterable[Need]:
     changed = {field.name for field, _ in request.configuration.ListFields()}
-    if request.zip_file:
+    if request.zip_file or request.stored_zip:
         yield "UpdateFunctionCode", request.name
     if "concurrency" in changed:
         yield "PutFunctionConcurrency", request.name
@@ -31,7 +31,7 @@ def updating(request: functions_pb2.UpdateFunctionRequest) -> Iterable[Need]:
         yield "TagResource", request.name
     if request.remove_tags or "tags" in changed:  # a whole set takes away what is not in it
         yield "UntagResource", request.name
-    others = request.zip_file or request.add_tags or request.remove_tags or changed
+    others = request.zip_file or request.stored_zip or request.add_tags or request.remove_tags or changed
     if changed - {"concurrency", "tags"} or not others:
         yield "UpdateFunctionConfiguration", request.name
     yield from _of_both(request)

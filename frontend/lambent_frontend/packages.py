@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from obstore.exceptions import BaseError
 
 from lambent_chassis.zipcheck import BrokenZip, check_zip
-from lambent_frontend.rules import check_zip_size
-from lambent_proto.errors import BrokenPackage, Internal, NotReady
+from lambent_frontend.rules import MAX_ZIP_BYTES, check_zip_size
+from lambent_proto.errors import BrokenPackage, Internal, InvalidRequest, NotReady
 from lambent_proto.keys import package_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 PART_BYTES: Final = 1_000_000
 """How much of a ZIP that is read is in memory at one time."""
+
+_UPLOADED: Final = re.compile(r"uploads/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+"""Apart from what the frontends keep, so that no name is that of another function's package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,25 @@ class Packages:
         if found is None:
             raise Internal(f"the package store has no package {sha256}, which is in use")
         return found[1]
+
+    async def uploaded(self, name: str) -> bytes:
+        """A ZIP that somebody has put into the store. Raises InvalidRequest, and NotReady as `read`."""
+        if not _UPLOADED.fullmatch(name) or ".." in name:
+            raise InvalidRequest(
+                f"{name[:200]!r} is no name of a ZIP in the package store: it is uploads/NAME, of letters, "
+                "digits and - _ . /"
+            )
+        try:
+            size = int((await self._store.head_async(name))["size"])
+            if size > MAX_ZIP_BYTES:
+                raise InvalidRequest(
+                    f"the ZIP {name!r} has {size:,} bytes; at most {MAX_ZIP_BYTES:,} are taken"
+                )
+            return bytes(await (await self._store.get_async(name)).bytes_async())
+        except FileNotFoundError:
+            raise InvalidRequest(f"there is no {name!r} in the package store: put it there first") from None
+        except (BaseError, OSError) as error:
+            raise _silent(error) from error
 
     async def _parts(self, name: str, size: int) -> AsyncIterator[bytes]:
         for start in range(0, size, PART_BYTES):

@@ -20,14 +20,25 @@ _WORTH_A_WORD_BYTES: Final = 1_000_000
 
 
 @click.command()
-@click.argument("source", metavar="DIR_OR_ZIP", type=click.Path(exists=True, path_type=Path))
+@click.argument(
+    "source", metavar="[DIR_OR_ZIP]", required=False, type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "--stored",
+    "stored_zip",
+    default="",
+    metavar="uploads/NAME",
+    help="In the place of DIR_OR_ZIP: a ZIP that is in the fleet's package store.",
+)
 @click.option("--name", required=True, help="The function's name; one that exists is updated.")
 @configuration_options
 @tag_option
 @publish_option
 @json_option
 @with_client
-async def deploy(client: "Client", source: Path, name: str, as_json: bool, **configuration: Any) -> None:
+async def deploy(
+    client: "Client", source: Path | None, stored_zip: str, name: str, as_json: bool, **configuration: Any
+) -> None:
     """Create a function from a folder or a ZIP, or give an existing one this code.
 
     Of an existing function only what is given changes. A new one needs --handler; its runtime is by default
@@ -36,9 +47,11 @@ async def deploy(client: "Client", source: Path, name: str, as_json: bool, **con
     """
     from lambent.cli.function import print_function
 
-    code = read_code(source)
+    if (source is None) == (not stored_zip):
+        raise click.UsageError("Give either DIR_OR_ZIP or --stored.")
+    code = b"" if source is None else read_code(source)
     with uploading(code):
-        function = await _deploy(client, name, code, configuration)
+        function = await _deploy(client, name, code, configuration | {"stored_zip": stored_zip})
     print_function(function, as_json=as_json)
     await warn_of_runtime(client, function.runtime)
 

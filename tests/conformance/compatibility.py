@@ -19,7 +19,8 @@ PAGE: Final = HERE.parents[1] / "docs" / "compatibility.md"
 _WHOLE: Final = (
     "`Active` at once, never `Pending`. `Role` is kept and gives no rights. What is not there is refused "
     "with 501 "
-    "where it says something: code in S3, images, `VpcConfig`, `KMSKeyArn`, "
+    "where it says something: code in other buckets than the package store, images, `VpcConfig`, "
+    "`KMSKeyArn`, "
     "`FileSystemConfigs`, "
     "`TracingConfig` but `PassThrough`, architectures other than the frontend's, and what is newer than those"
 )

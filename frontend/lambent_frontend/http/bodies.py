@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lambent_frontend.http.asked import Asked
-from lambent_frontend.http.errors import Refused, not_there
+from lambent_frontend.http.errors import Refused, invalid, not_there
 from lambent_frontend.rules import MAX_ZIP_BYTES
 
 ARCHITECTURE: Final = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -71,8 +71,8 @@ class Configuration(Body):
 
 class CodeValue(Body):
     ZipFile: str | None = None
-    S3Bucket: Anything = None
-    S3Key: Anything = None
+    S3Bucket: str | None = None
+    S3Key: str | None = None
     S3ObjectVersion: Anything = None
     S3ObjectStorageMode: Anything = None
     ImageUri: Anything = None
@@ -265,6 +265,9 @@ class TagResource(Body):
 
 B = TypeVar("B", bound=Body)
 
+PACKAGE_STORE: Final = "lambent"
+"""The bucket that stands for the fleet's package store."""
+
 _SAY_NOTHING: Final[dict[str, Any]] = {
     "TracingConfig": {"Mode": "PassThrough"},
     "LoggingConfig": {"LogFormat": "Text"},
@@ -300,6 +303,21 @@ def package(zip_file: str | None, operation: str) -> bytes:
         said = f"The ZIP must be smaller than {MAX_ZIP_BYTES + 1} bytes for the {operation} operation"
         raise Refused(413, "RequestEntityTooLargeException", said)
     return data
+
+
+def stored_package(code: CodeValue, operation: str) -> str:
+    """The name of a ZIP in the package store; empty if it comes with the request. Raises Refused."""
+    if not (code.S3Bucket or code.S3Key):
+        return ""
+    if code.ZipFile:
+        raise invalid("Please do not provide other FunctionCode parameters when providing a ZipFile.")
+    if code.S3Bucket != PACKAGE_STORE:
+        raise not_there(
+            operation,
+            f"Code in S3 is not there but in the fleet's own package store: as S3Bucket {PACKAGE_STORE}, "
+            "S3Key uploads/NAME. Or send it as ZipFile.",
+        )
+    return code.S3Key or ""
 
 
 def _check_all_there(operation: str, body: Body) -> None:

@@ -59,6 +59,7 @@ class FunctionOperations:
         request = functions_pb2.CreateFunctionRequest(
             name=named.name,
             zip_file=bodies.package(body.Code.ZipFile, asked.operation),
+            stored_zip=bodies.stored_package(body.Code, asked.operation),
             configuration=configuration,
             publish=body.Publish,
         )
@@ -91,11 +92,13 @@ class FunctionOperations:
         named = _latest_of(asked)
         body = bodies.read(asked, bodies.UpdateFunctionCode)
         package = bodies.package(body.ZipFile, asked.operation)
-        if not package:
+        stored = bodies.stored_package(body, asked.operation)
+        if not (package or stored):
             raise invalid("Please provide a source for function code: there is no ZipFile.")
         request = functions_pb2.UpdateFunctionRequest(
             name=named.name,
             zip_file=package,
+            stored_zip=stored,
             revision_id=body.RevisionId or "",
             publish=body.Publish,
             dry_run=body.DryRun,

@@ -489,10 +489,13 @@ class CreateFunctionRequest(_message.Message):
     ZIP_FILE_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     PUBLISH_FIELD_NUMBER: _builtins.int
+    STORED_ZIP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     zip_file: _builtins.bytes
     publish: _builtins.bool
     """also as a version, which is the answer: both or neither"""
+    stored_zip: _builtins.str
+    """in the place of zip_file: the name of one in the package store, uploads/NAME"""
     @_builtins.property
     def configuration(self) -> Global___Configuration: ...
     def __init__(
@@ -502,10 +505,11 @@ class CreateFunctionRequest(_message.Message):
         zip_file: _builtins.bytes = ...,
         configuration: Global___Configuration | None = ...,
         publish: _builtins.bool = ...,
+        stored_zip: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "publish", b"publish", "zip_file", b"zip_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "name", b"name", "publish", b"publish", "stored_zip", b"stored_zip", "zip_file", b"zip_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -543,6 +547,7 @@ class UpdateFunctionRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     ADD_TAGS_FIELD_NUMBER: _builtins.int
     REMOVE_TAGS_FIELD_NUMBER: _builtins.int
+    STORED_ZIP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     zip_file: _builtins.bytes
     """empty: the code stays"""
@@ -552,6 +557,8 @@ class UpdateFunctionRequest(_message.Message):
     """also as a version, which is the answer: both or neither"""
     dry_run: _builtins.bool
     """check all of it, answer what it would be, and change nothing"""
+    stored_zip: _builtins.str
+    """in the place of zip_file: the name of one in the package store, uploads/NAME"""
     @_builtins.property
     def configuration(self) -> Global___Configuration: ...
     @_builtins.property
@@ -573,10 +580,11 @@ class UpdateFunctionRequest(_message.Message):
         dry_run: _builtins.bool = ...,
         add_tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         remove_tags: _abc.Iterable[_builtins.str] | None = ...,
+        stored_zip: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_tags", b"add_tags", "configuration", b"configuration", "dry_run", b"dry_run", "name", b"name", "publish", b"publish", "remove_tags", b"remove_tags", "revision_id", b"revision_id", "zip_file", b"zip_file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_tags", b"add_tags", "configuration", b"configuration", "dry_run", b"dry_run", "name", b"name", "publish", b"publish", "remove_tags", b"remove_tags", "revision_id", b"revision_id", "stored_zip", b"stored_zip", "zip_file", b"zip_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -160,6 +160,11 @@ def test_every_method_of_every_service_has_its_row() -> None:
             [("CreateFunction", "f"), ("InvokeFunction", "g")],
         ),
         (
+            "UpdateFunction",
+            functions_pb2.UpdateFunctionRequest(name="f", stored_zip="uploads/f.zip"),
+            [("UpdateFunctionCode", "f")],
+        ),
+        (
             "CreateTrigger",
             triggers_pb2.CreateTriggerRequest(function_name="f:live"),
             [("CreateEventSourceMapping", "f")],

@@ -1,6 +1,8 @@
 """Management over HTTP by boto3 and a real etcd: changes in doubt, two at once, lists, rights, downloads."""
 
 import asyncio
+import base64
+import hashlib
 import io
 import urllib.error
 import urllib.request
@@ -347,3 +349,53 @@ async def test_a_signed_request_is_good_for_a_while_and_for_itself_alone(etcd: E
         for late_s in (400, -400):
             assert await status(*signed(method, path, late_s)) == (403, "InvalidSignatureException")
         assert await status(*signed(method, path, 200)) == (200, "")
+
+
+async def test_code_of_the_package_store(etcd: Etcd, tmp_path: Path) -> None:
+    """What was put there is taken as if it came with the request; what frontends keep there is not."""
+    uploads = tmp_path / "uploads" / "team"
+    uploads.mkdir(parents=True)
+    (uploads / "f.zip").write_bytes(package("x = 1"))
+    (uploads / "g.zip").write_bytes(package("x = 2"))
+    (uploads / "broken.zip").write_bytes(b"no zip")
+    (tmp_path / "outside.zip").write_bytes(package())
+    async with door(etcd, tmp_path) as it:
+        stored = {"S3Bucket": "lambent", "S3Key": "uploads/team/f.zip"}
+        made = await it.ask("create_function", **new(Code=stored))
+        assert made["CodeSha256"] == sha256_of(package("x = 1"))
+        (uploads / "f.zip").unlink()  # it was copied
+        located = (await it.ask("get_function", FunctionName="f"))["Code"]["Location"]
+        assert await asyncio.to_thread(downloaded, located) == package("x = 1")
+        asked = {"FunctionName": "f", "S3Bucket": "lambent"}
+        changed = await it.ask("update_function_code", **asked, S3Key="uploads/team/g.zip")
+        assert changed["CodeSha256"] == sha256_of(package("x = 2"))
+        kept = base64.b64decode(changed["CodeSha256"]).hex()
+        for key in (
+            "uploads/team/f.zip",
+            "uploads/team/broken.zip",
+            "uploads/../outside.zip",
+            "uploads/team/../../outside.zip",
+            "/uploads/team/g.zip",
+            "outside.zip",
+            f"{kept}.zip",
+            "uploads/",
+        ):
+            with pytest.raises(ClientError, match="InvalidParameterValueException"):
+                await it.ask("update_function_code", **asked, S3Key=key)
+        elsewhere = {"S3Bucket": "else", "S3Key": "uploads/team/g.zip"}
+        for other in (elsewhere, stored | {"ZipFile": package()}):
+            with pytest.raises(ClientError):
+                await it.ask("update_function_code", FunctionName="f", **other)
+        assert (await it.ask("get_function_configuration", FunctionName="f"))["CodeSha256"] == sha256_of(
+            package("x = 2")
+        )
+
+
+def downloaded(address: str) -> bytes:
+    with urllib.request.urlopen(address) as answer:
+        return bytes(answer.read())
+
+
+def sha256_of(data: bytes) -> str:
+    """As Lambda gives it."""
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()

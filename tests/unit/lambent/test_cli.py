@@ -50,6 +50,12 @@ def free_port() -> int:
         pytest.param(["invoke", "f", "--priority", "urgent"], "'urgent' is not one of", id="priority"),
         pytest.param(["ps", "--endpoint", "http://x:1"], "'http://x:1' is not HOST:PORT", id="endpoint"),
         pytest.param(["deploy", "/nowhere", "--name", "f"], "'/nowhere' does not exist", id="no such folder"),
+        pytest.param(["deploy", "--name", "f"], "either DIR_OR_ZIP or --stored", id="no code at all"),
+        pytest.param(
+            ["deploy", ".", "--stored", "uploads/f.zip", "--name", "f"],
+            "either DIR_OR_ZIP or --stored",
+            id="two codes",
+        ),
         pytest.param(
             ["function", "update", "f", "--env", "A"], "'A' is not KEY=VALUE", id="variable without value"
         ),
