@@ -1,5 +1,6 @@
 """One fleet for all of the suite, AWS's clients for it, and packages to deploy."""
 
+import hashlib
 import io
 import json
 import os
@@ -96,8 +97,11 @@ def client(address: str, **options: Any) -> Any:
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """A function's name that is this test's own."""
-    return re.sub(r"[^a-zA-Z0-9-_]", "-", request.node.name.removeprefix("test_"))[:64]
+    """A function's name that is this test's own, of all in all files."""
+    node = request.node
+    whole = f"{node.path.stem}-{node.name.removeprefix('test_')}".removeprefix("test_")
+    name = re.sub(r"[^a-zA-Z0-9-_]", "-", whole)
+    return name if len(name) <= 64 else f"{name[:55]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @pytest.fixture
