@@ -178,16 +178,16 @@ class Line:
                 items = [self._items[record] for record in batch.ids]
                 await self._given_up(command, items, ended)
                 if isinstance(self._source, QueueSource):
-                    await self._source.give_up(batch.ids)
                     self._forget(batch.ids)
+                    await self._source.give_up(batch.ids)
             case Done(ids):
                 assert isinstance(self._source, QueueSource)
                 await self._source.done(ids)
                 self._forget(ids)
             case GiveBack(ids, pause_s):
                 assert isinstance(self._source, QueueSource)
+                self._forget(ids, done=0)  # first: they may be given out again before we hear that they went
                 await self._source.give_back(ids, pause_s)
-                self._forget(ids, done=0)
             case Call():
                 pass
 
