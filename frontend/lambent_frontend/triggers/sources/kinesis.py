@@ -42,10 +42,8 @@ class Kinesis(StreamSource):
 
     async def open(self) -> None:
         self._aws = Aws("kinesis", self._named.region, self.url, THREADS)
+        self._closing.callback(self._aws.close)
         await self.lines()
-
-    async def close(self) -> None:
-        self._aws.close()
 
     async def lines(self) -> Sequence[str]:
         shards: list[Mapping[str, Any]] = []

@@ -37,6 +37,7 @@ class Sqs(QueueSource):
 
     async def open(self) -> None:
         self._aws = Aws("sqs", self._named.region, self.url)
+        self._closing.callback(self._aws.close)
         self._queue = await queue_url(self._aws, self._named)
         found = await self._aws.call(
             "get_queue_attributes", QueueUrl=self._queue, AttributeNames=["VisibilityTimeout"]
@@ -44,10 +45,7 @@ class Sqs(QueueSource):
         self._visibility_s = int(found["Attributes"]["VisibilityTimeout"])
         self._ours_s = max(self._visibility_s, LEAST_OURS_S)
         self._keeping = asyncio.create_task(self._keep())
-
-    async def close(self) -> None:
-        self._keeping.cancel()
-        self._aws.close()
+        self._closing.callback(self._keeping.cancel)
 
     async def _keep(self) -> None:
         """Keeps from others what is in hand. After 12 hours SQS does so no longer."""
