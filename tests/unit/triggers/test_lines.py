@@ -35,6 +35,7 @@ class Prompt(QueueSource):
         self.there: asyncio.Queue[Item] = asyncio.Queue()
         self.called_again = asyncio.Event()
         self.processed: list[str] = []
+        self.given_up: list[str] = []
 
     async def open(self) -> None: ...
 
@@ -58,7 +59,8 @@ class Prompt(QueueSource):
             self.there.put_nowait(_item(each))
         await self.called_again.wait()
 
-    async def give_up(self, ids: Sequence[str]) -> None: ...
+    async def give_up(self, ids: Sequence[str]) -> None:
+        self.given_up += ids
 
 
 def _item(name: str) -> Item:
@@ -82,11 +84,43 @@ async def test_what_comes_again_at_once_is_called_with_again() -> None:
         raise AssertionError("nothing is given up here")
 
     engine = Queue(Rules(Limits(10, 0.0), 10, None))
-    line = Line(source, "", engine, (), call=call, given_up=given_up, held=lambda: None)
+    line = Line(source, "", engine, (), call=call, given_up=given_up, held=_held)
     async with asyncio.timeout(10):
         await line.run()
     assert calls == [("m",), ("m",)]
     assert source.processed == ["m"]
+
+
+async def test_a_destination_that_hangs_holds_up_no_other_message() -> None:
+    """What was processed is told to the queue meanwhile."""
+    source = Prompt()
+    source.called_again.set()
+    for name in ("poison", "m"):
+        source.there.put_nowait(_item(name))
+    processed = asyncio.Event()
+
+    async def call(batch: Batch, event: bytes) -> Ended:
+        outcome = Outcome.FAILED if batch.ids == ("poison",) else Outcome.ENDED
+        return Ended(RequestId("r"), outcome)
+
+    async def given_up(discard: Discard, items: Sequence[Item], ended: Ended | None) -> None:
+        assert discard.batch.ids == ("poison",)
+        await processed.wait()
+        line.stop()
+
+    async def done(ids: Sequence[str]) -> None:
+        await Prompt.done(source, ids)
+        processed.set()
+
+    source.done = done  # type: ignore[method-assign]
+    line = Line(source, "", Queue(Rules(Limits(1, 0.0), 1, 1)), (), call=call, given_up=given_up, held=_held)
+    async with asyncio.timeout(10):
+        await line.run()
+    assert source.processed[0] == "m"
+    assert source.given_up == ["poison"]
+
+
+def _held() -> None: ...
 
 
 class PromptService:
