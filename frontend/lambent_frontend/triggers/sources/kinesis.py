@@ -81,6 +81,9 @@ class Kinesis(StreamSource):
                 "get_records", ShardIterator=iterator, Limit=min(most, MOST_AT_ONCE)
             )
         except Exception as error:
+            if type(error).__name__ == "ProvisionedThroughputExceededException":
+                await asyncio.sleep(EMPTY_PAUSE_S)  # others read the shard as well: it is no failure
+                return []
             if "ExpiredIterator" not in type(error).__name__:
                 raise
             self._iterators.pop(line, None)
