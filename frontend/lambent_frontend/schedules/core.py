@@ -2,8 +2,8 @@
 
 Its times are dealt with one after the other, each once, in this order of questions:
 
-    1. Is it more than `LATE_S` late, since nobody was there? Then `skip` fires nothing for it and for all
-       others that were missed, `once` fires once for all of them, `all` fires each.
+    1. Is it more than `LATE_S` later than its jitter allows, since nobody was there? Then `skip` fires
+       nothing for it and for all others that were missed, `once` fires once for all of them, `all` each.
     2. Does the invocation of the time before still run? Then `forbid` fires nothing, `replace` cancels that
        invocation and fires, `allow` fires beside it.
 
@@ -19,8 +19,8 @@ from lambent_frontend.schedules.expressions import Next
 from lambent_frontend.schedules.schedule import Misfire, Overlap, Schedule
 
 LATE_S: Final = 60.0
-"""How late a time may be dealt with and still not count as missed: the shortest period there is, and several
-times what another frontend needs to take over from one that died."""
+"""How much later than its jitter allows a time may be dealt with and still not count as missed: the shortest
+period there is, and several times what another frontend needs to take over from one that died."""
 
 
 class Turn(Enum):
@@ -61,7 +61,7 @@ def next_due(schedule: Schedule, after: Next, decided_until: float) -> Due | Non
 def decide(schedule: Schedule, after: Next, due: Due, now: float, *, before_runs: bool) -> Decision:
     """`due` has come. `before_runs`: whether the invocation of the time before it still runs."""
     until = due.at
-    if _is_missed(due, now):
+    if _is_missed(schedule, due, now):
         if schedule.misfire is not Misfire.ALL:
             until = _last_missed(schedule, after, due, now)
         if schedule.misfire is Misfire.SKIP:
@@ -77,13 +77,15 @@ def put_off_s(schedule: Schedule, at: float) -> float:
     return schedule.jitter_s * int.from_bytes(digest) / 2**64
 
 
-def _is_missed(due: Due, now: float) -> bool:
-    return now - due.put_off_to > LATE_S
+def _is_missed(schedule: Schedule, due: Due, now: float) -> bool:
+    """Counted from the end of the whole jitter: until then it may be held up by the time before it, which is
+    dealt with first and may be put off for longer."""
+    return now - (due.at + schedule.jitter_s) > LATE_S
 
 
 def _last_missed(schedule: Schedule, after: Next, first: Due, now: float) -> float:
-    """What is earlier than by the whole jitter is missed for certain, and is not looked at one by one."""
+    """What is earlier by more than the jitter is missed, and is not looked at one by one."""
     last = max(first.at, now - LATE_S - schedule.jitter_s)
-    while (due := next_due(schedule, after, last)) and _is_missed(due, now):
+    while (due := next_due(schedule, after, last)) and _is_missed(schedule, due, now):
         last = due.at
     return last

@@ -34,6 +34,9 @@ _UNIT_S: Final = {"minute": 60, "hour": 3600, "day": 86400}
 _LAST_YEAR: Final = 2199
 """EventBridge's."""
 
+_LAST_S: Final = datetime(_LAST_YEAR + 1, 1, 1, tzinfo=UTC).timestamp()
+"""No rate comes later than this: there is no way to show the time of one that comes in ten thousand years."""
+
 _SEARCHED_MONTHS: Final = 5
 """The library gives up after ten steps, most of a month or a year: it has looked at this many months by then,
 at the least."""
@@ -79,8 +82,9 @@ def _once(text: str, zone: ZoneInfo) -> float:
     return moment
 
 
-def _after_rate(period_s: int, made_at: float, moment: float) -> float:
-    return made_at + period_s * max(1, (moment - made_at) // period_s + 1)
+def _after_rate(period_s: int, made_at: float, moment: float) -> float | None:
+    due = made_at + period_s * max(1, (moment - made_at) // period_s + 1)
+    return due if due <= _LAST_S else None
 
 
 def _after_once(once: float, moment: float) -> float | None:

@@ -21,6 +21,8 @@ SAY_EVERY_S: Final = 3.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 """Between two attempts with a source that fails."""
+CLOSE_S: Final = 5.0
+"""How long a source is waited for that is closed. One that hangs shall not hold up all the others."""
 
 _log = structlog.get_logger()
 
@@ -98,12 +100,12 @@ class Holding:
         """False if the source failed; that it worked for a while before makes no difference."""
         try:
             source = await self._source_of(known.trigger)
-            await source.open()
         except Exception as error:  # noqa: BLE001 - a library's own, of whatever kind
             await self._failed(known, error)
             return False
-        poller = self._poller = self._poller_of(known.trigger, source)
         try:
+            await source.open()
+            poller = self._poller = self._poller_of(known.trigger, source)
             await self._say(revision=known.mod_revision, error="")
             if self._changed.is_set():
                 return True
@@ -118,8 +120,15 @@ class Holding:
             await self._failed(known, _first(errors))
         finally:
             self._poller = None
-            await source.close()
+            await self._close(known, source)
         return False
+
+    async def _close(self, known: Known, source: AnySource) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await source.close()
+        except Exception as error:  # noqa: BLE001 - as above, and it is over in any case
+            _log.warning("trigger_source_not_closed", trigger=known.trigger.id, error=repr(error)[:1000])
 
     async def _failed(self, known: Known, error: BaseException) -> None:
         said = str(error) if isinstance(error, SourceFailed) else f"{type(error).__name__}: {error}"

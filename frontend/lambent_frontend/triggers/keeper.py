@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -38,6 +38,12 @@ Make = Callable[[Claim, Held], Holding]
 _log = structlog.get_logger()
 
 
+class _Had(NamedTuple):
+    claim: Claim
+    holding: Holding
+    task: "asyncio.Task[None]"
+
+
 class Keeper:
     def __init__(self, etcd: Etcd, store: TriggerStore, frontend: FrontendId, make: Make) -> None:
         self._etcd = etcd
@@ -46,7 +52,9 @@ class Keeper:
         self._make = make
         self._triggers: dict[str, Known] = {}
         self._frontends: set[str] = {frontend}
-        self._held: dict[str, tuple[Holding, asyncio.Task[None]]] = {}
+        self._held: dict[str, _Had] = {}
+        self._failed: dict[str, tuple[Claim, float]] = {}
+        """Claims of what failed, and from when on they are given back: whose they are next is asked anew."""
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -77,7 +85,7 @@ class Keeper:
         if value is not None:
             self._triggers[trigger_id] = Known(Trigger.decode(value), revision)
         if trigger_id in self._held:
-            self._held[trigger_id][0].set(self._triggers.get(trigger_id))
+            self._held[trigger_id].holding.set(self._triggers.get(trigger_id))
 
     def _frontend_set(self, frontend: str, value: bytes | None, _: int) -> None:
         (self._frontends.add if value is not None else self._frontends.discard)(frontend)
@@ -113,14 +121,17 @@ class Keeper:
     async def _keep(self, lease: Lease, held: Held) -> None:
         while True:
             for trigger_id in list(self._triggers):
-                if trigger_id not in self._held and self._is_ours(trigger_id):
+                if trigger_id not in self._held.keys() | self._failed.keys() and self._is_ours(trigger_id):
                     await self._claim(trigger_id, lease, held)
-            for trigger_id, (holding, task) in list(self._held.items()):
-                if task.done():
+            for trigger_id, had in list(self._held.items()):
+                if had.task.done():
                     del self._held[trigger_id]
-                    self._ended(trigger_id, task)
+                    self._ended(trigger_id, had)
                 elif not self._is_ours(trigger_id):
-                    holding.give_up()
+                    had.holding.give_up()
+            for trigger_id, (claim, at) in list(self._failed.items()):
+                if monotonic_s() >= at:
+                    await self._give_back(trigger_id, claim)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PAUSE_S):
                     await self._changed.wait()
@@ -138,25 +149,35 @@ class Keeper:
         holding.set(self._triggers.get(trigger_id))
         task = asyncio.create_task(holding.run())
         task.add_done_callback(lambda _: self._changed.set())
-        self._held[trigger_id] = holding, task
+        self._held[trigger_id] = _Had(claim, holding, task)
 
-    def _ended(self, trigger_id: str, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _ended(self, trigger_id: str, had: _Had) -> None:
+        if not had.task.cancelled() and (error := had.task.exception()) is not None:
             _log.error("trigger_failed", trigger=trigger_id, error=repr(error))
+            self._failed[trigger_id] = had.claim, monotonic_s() + PAUSE_S
+
+    async def _give_back(self, trigger_id: str, claim: Claim) -> None:
+        try:
+            await self._store.release(claim)
+            del self._failed[trigger_id]
+        except LambentError as error:
+            _log.warning("trigger_not_given_back", trigger=trigger_id, reason=str(error))
+            self._failed[trigger_id] = claim, monotonic_s() + PAUSE_S
 
     async def _give_all_up(self, keeping: "asyncio.Task[None]") -> None:
         keeping.cancel()
-        for holding, _ in self._held.values():
-            holding.give_up()
+        for had in self._held.values():
+            had.holding.give_up()
         if self._held:
-            await asyncio.wait([task for _, task in self._held.values()], timeout=STOP_S)
+            await asyncio.wait([had.task for had in self._held.values()], timeout=STOP_S)
 
     async def _stop_at_once(self, keeping: "asyncio.Task[None]") -> None:
-        tasks = [keeping, *(task for _, task in self._held.values())]
+        tasks = [keeping, *(had.task for had in self._held.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._held.clear()
+        self._failed.clear()
 
 
 def chosen(trigger_id: str, frontends: set[str]) -> str:

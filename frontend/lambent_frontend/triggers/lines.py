@@ -35,6 +35,9 @@ from lambent_frontend.triggers.sources.base import Item, LineEnded, QueueSource,
 SHORTEST_S: Final = 0.02
 """Between two looks at the clock."""
 CHECKPOINT_EVERY_S: Final = 1.0
+MOST_BEHIND: Final = 1000
+"""Orders that were not carried out yet: as long as there are more, as where a destination hangs, no records
+are read."""
 
 Caller = Callable[[Batch, bytes], Awaitable[Ended]]
 GivenUp = Callable[[Discard, Sequence[Item], Ended | None], Awaitable[None]]
@@ -65,6 +68,7 @@ class Line:
         self._items: OrderedDict[str, Item] = OrderedDict()
         """What is in hand; of a stream in its order."""
         self._orders: asyncio.Queue[tuple[Command, Ended | None]] = asyncio.Queue()
+        self._behind = 0
         self._changed = asyncio.Event()
         self._stopping = False
         self._ended = False
@@ -100,7 +104,7 @@ class Line:
         reading: asyncio.Task[list[Item]] | None = None
         try:
             while not (self._stopping or self._ended):
-                if reading is None and (most := self._engine.wants):
+                if reading is None and self._behind <= MOST_BEHIND and (most := self._engine.wants):
                     reading = asyncio.create_task(self._source.read(self.name, most))
                     reading.add_done_callback(lambda _: self._changed.set())
                 await self._wait()
@@ -148,6 +152,7 @@ class Line:
                 self._tasks.create_task(self._called(command.batch))
             else:
                 self._orders.put_nowait((command, ended))
+                self._behind += 1
         self._changed.set()
 
     async def _called(self, batch: Batch) -> None:
@@ -168,6 +173,7 @@ class Line:
                 await self._carry_out_one(command, ended)
             for _ in orders:
                 self._orders.task_done()
+            self._behind -= len(orders)
             self._changed.set()
 
     async def _carry_out_one(self, command: Command, ended: Ended | None) -> None:
@@ -176,20 +182,32 @@ class Line:
                 await self._check_point(place)
             case Discard(batch):
                 items = [self._items[record] for record in batch.ids]
-                await self._given_up(command, items, ended)
                 if isinstance(self._source, QueueSource):
-                    await self._source.give_up(batch.ids)
-                    self._forget(batch.ids)
+                    self._behind += 1
+                    self._tasks.create_task(self._give_up(self._source, command, items, ended))
+                else:  # the checkpoint comes after it
+                    await self._given_up(command, items, ended)
             case Done(ids):
                 assert isinstance(self._source, QueueSource)
                 await self._source.done(ids)
                 self._forget(ids)
             case GiveBack(ids, pause_s):
                 assert isinstance(self._source, QueueSource)
+                self._forget(ids, done=0)  # first: they may be given out again before we hear that they went
                 await self._source.give_back(ids, pause_s)
-                self._forget(ids, done=0)
             case Call():
                 pass
+
+    async def _give_up(
+        self, source: QueueSource, discard: Discard, items: Sequence[Item], ended: Ended | None
+    ) -> None:
+        """Beside all else: what a queue is told of others shall not wait for a destination that hangs."""
+        await self._given_up(discard, items, ended)
+        self._held()
+        self._forget(discard.batch.ids)
+        await source.give_up(discard.batch.ids)
+        self._behind -= 1
+        self._changed.set()
 
     async def _check_point(self, place: str) -> None:
         """At most once in so long, for the newest place there is by then."""

@@ -10,6 +10,7 @@ a broker, a Redis and a NATS by the name in its ARN.
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from lambent_proto.errors import InvalidRequest
 
@@ -90,5 +91,19 @@ def parse_sources(given: Sequence[str]) -> Mapping[str, str]:
             raise ValueError(
                 f"sources: the URL of {name} begins with {' or '.join(f'{it}://' for it in schemes)}"
             )
+        if not _can_be_read(url):
+            raise ValueError(
+                f"sources: the URL of {name} cannot be read: it is SCHEME://USER:PASSWORD@HOST:PORT/..., and "
+                "in a password everything but letters and digits is written as %XX"
+            )
         sources[name] = url
     return sources
+
+
+def _can_be_read(url: str) -> bool:
+    """What the libraries say of one that cannot be has parts of the password, and would be shown."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False

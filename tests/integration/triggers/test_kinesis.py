@@ -56,6 +56,18 @@ async def test_bisecting_gives_up_the_poison_alone(kinesis: Broker, function: Fu
     assert info["shardId"].startswith("shardId-")
 
 
+async def test_latest_is_what_came_since_the_first_poller_began(kinesis: Broker, function: Function) -> None:
+    """What comes while no poller is there is called with, though none was done with anything before."""
+    await kinesis.send("k-before")
+    async with kinesis.polled(function, starting_position="LATEST"):
+        pass
+    await kinesis.send("k-between")
+    async with kinesis.polled(function, starting_position="LATEST"):
+        await kinesis.send("k-after")
+        await until(lambda: len(function.data) == 2)
+    assert function.data == ["k-between", "k-after"]
+
+
 async def test_a_shard_that_is_split(kinesis: Broker, aws_server: Aws, function: Function) -> None:
     """Its children are read once it is done with, and from their beginning."""
     client = aws_server.client("kinesis")

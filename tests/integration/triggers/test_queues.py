@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+from dataclasses import replace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from lambent_frontend.triggers.sources import jetstream
+from lambent_frontend.triggers.sources import jetstream, source_of
 from tests.integration.triggers.conftest import Broker, Function, data, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
@@ -109,3 +112,16 @@ async def test_the_event_of_rabbitmq(rabbit_queue: Broker, function: Function) -
     assert (record["data"], record["redelivered"]) == ("eA==", False)
     assert record["basicProperties"]["bodySize"] == 1
     assert record["basicProperties"]["deliveryMode"] == 1
+
+
+@pytest.mark.parametrize("queue", ["jetstream", "rabbit_queue"], indirect=True)
+async def test_no_connection_is_left_of_a_source_that_is_not_there(queue: Broker) -> None:
+    """It is tried again and again: the broker would have one more each time."""
+    of_none = "arn:aws:lambent-nats:us-east-1:000000000000:bus/none"
+    trigger = replace(queue.trigger, source=of_none if queue.trigger.kind == "nats" else queue.trigger.source)
+    trigger = replace(trigger, queue="none" if trigger.kind == "rabbitmq" else "")
+    source: Any = await source_of(trigger, queue.urls, AsyncMock(), AsyncMock())
+    with pytest.raises(Exception, match=r"(?i)not.found|no queue"):
+        await source.open()
+    await source.close()
+    assert source._connection.is_closed

@@ -75,9 +75,22 @@ def test_missed_ones_count_once_with_a_jitter_too(misfire: Misfire, jitter_s: fl
     schedule = _schedule(misfire=misfire, jitter_s=jitter_s)
     now = 1000 * MINUTE
     fired = _fired(schedule, now)
-    late = [at for at in fired if now - at - put_off_s(schedule, at) > LATE_S]
-    # A time that is put off for longer than the one after it comes after that one's time, and is late then.
+    late = [at for at in fired if now - at - jitter_s > LATE_S]
     assert len(late) == missed
+
+
+@pytest.mark.parametrize("misfire", Misfire)
+def test_a_jitter_longer_than_the_period_makes_nothing_missed(misfire: Misfire) -> None:
+    """Somebody is there all the time: a time that one before it holds up comes right after that one."""
+    schedule = _schedule(misfire=misfire, jitter_s=10 * MINUTE)
+    after, until, fired, now = _every_minute(schedule), 0.0, [], 0.0
+    while (due := next_due(schedule, after, until)) and due.at <= 100 * MINUTE:
+        now = max(now, due.put_off_to)
+        decision = decide(schedule, after, due, now, before_runs=False)
+        if decision.turn is Turn.FIRE:
+            fired.append(due.at)
+        until = decision.decided_until
+    assert fired == [it * MINUTE for it in range(1, 101)]
 
 
 def _fired(schedule: Schedule, now: float) -> list[float]:

@@ -652,6 +652,7 @@ async def test_what_is_heard_while_the_queue_is_asked_stays(scene: Scene) -> Non
         ({"expression": "cron(61 * * * ? *)"}, "cron"),
         ({"expression": "cron(0 0 30 2 ? *)"}, "never comes"),
         ({"expression": "at(2020-01-01T00:00:00)"}, "never comes"),
+        ({"expression": "rate(9999999 days)"}, "never comes"),  # in a year that no answer can show
         ({"time_zone": "Mars/Olympus"}, "no time zone"),
         ({"event": b"{"}, "no JSON"),
         ({"event": b'"' + b"a" * 300_000 + b'"'}, "the limit is 262,144"),

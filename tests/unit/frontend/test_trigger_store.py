@@ -125,6 +125,9 @@ async def test_only_the_triggers_of_a_frontend_that_goes_move() -> None:
 class Scripted:
     """In the place of a Holding: has its trigger until it is told to give it up."""
 
+    fails = False
+    """Instead of giving back what it has."""
+
     def __init__(self, store: TriggerStore, having: set[str], claim: Claim, held: Held) -> None:
         self.held = held
         self._store = store
@@ -146,6 +149,8 @@ class Scripted:
             await self._over.wait()
         finally:
             self._having.discard(self._id)
+        if self.fails:
+            raise NotReady("etcd does not answer")
         await self._store.release(self._claim)
 
 
@@ -190,6 +195,26 @@ async def test_frontends_share_them_out(etcd: Etcd) -> None:
             assert first.having == ids - theirs
         await eventually(lambda: first.having == ids, "one has all again")
         assert second.having == set()
+
+
+async def test_what_fails_when_it_is_given_up_moves_all_the_same(etcd: Etcd) -> None:
+    store = TriggerStore(etcd)
+    theirs = next(it for it in map(str, range(100)) if chosen(it, {"a", "b"}) == "b")
+    await store.create(trigger(theirs))
+    async with Frontend(etcd, "a").there() as first:
+        await eventually(lambda: first.having == {theirs}, "the first has it")
+        first.made[0].fails = True
+        async with Frontend(etcd, "b").there() as second:
+            await eventually(lambda: second.having == {theirs}, "the second has it")
+
+
+async def test_what_fails_begins_anew(etcd: Etcd) -> None:
+    await TriggerStore(etcd).create(trigger())
+    async with Frontend(etcd, "a").there() as frontend:
+        await eventually(lambda: frontend.having == {"t1"}, "it has it")
+        frontend.made[0].fails = True
+        frontend.made[0].give_up()
+        await eventually(lambda: len(frontend.made) == 2 and frontend.having == {"t1"}, "it has it again")
 
 
 async def test_who_loses_its_lease_stops_at_once(etcd: Etcd) -> None:

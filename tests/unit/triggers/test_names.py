@@ -64,6 +64,9 @@ def test_where_they_are() -> None:
         "sqs=redis://secret",
         "jobs=http://secret",
         "jobs=redis://",
+        "jobs=redis://:secret/secret@h:1",
+        "mq=amqp://user:secret#secret@h",
+        "mq=amqp://user:secret@[h",
     ],
 )
 def test_a_password_is_never_shown(given: str) -> None:

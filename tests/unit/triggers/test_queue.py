@@ -125,6 +125,20 @@ def test_no_more_at_once_than_allowed() -> None:
     assert len(called(engine.handle(Tick(9.0, 0)))) == 0
 
 
+def test_short_calls_are_allowed_more_at_once_too() -> None:
+    """Each ends long before the second is over, and what takes its place is read only then."""
+    engine = queue(records=1, most_at_once=12)
+    under_way = read(engine, records("abcde"), 0.0)
+    for tenth in range(1, 31):
+        now = tenth / 10
+        ended, under_way = under_way[:-1], under_way[-1:]  # one is longer, so that it is never idle
+        for command in ended:
+            assert isinstance(command, Call)
+            engine.handle(Called(command.batch.number, Outcome.ENDED, now, 0))
+        under_way += read(engine, records("x" * engine.wants), now)
+    assert engine.allowed == 12
+
+
 def test_throttled_is_tried_again() -> None:
     """After a pause, with half of the calls at once, and it counts as no failure."""
     engine = queue(records=1)

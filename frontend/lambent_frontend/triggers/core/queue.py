@@ -87,6 +87,8 @@ class Queue:
     _bytes: int = 0
     _last: int = 0
     _raised_at: float = 0.0
+    _was_full: bool = False
+    """All calls that are allowed were in use at some time since then: short calls leave gaps."""
     _stopped: bool = False
 
     @property
@@ -149,6 +151,7 @@ class Queue:
         commands: list[Command] = [Call(batch) for batch in self._rested(now)]
         while len(self._under_way) + len(self._resting) < self._most and (batch := self._next(now)):
             commands.append(Call(batch))
+        self._was_full |= len(self._under_way) >= self.allowed
         return commands
 
     def _rested(self, now: float) -> list[Batch]:
@@ -168,12 +171,11 @@ class Queue:
 
     def _adjust(self, now: float) -> None:
         if self.idle:
-            self.allowed = FIRST_CONCURRENCY
-        elif len(self._under_way) < self.allowed:
-            self._raised_at = now
+            self.allowed, self._was_full = FIRST_CONCURRENCY, False
         elif now >= self._raised_at + 1.0:
-            self.allowed = max(self.allowed, min(self.allowed + MORE_A_SECOND, self.rules.most_at_once))
-            self._raised_at = now
+            if self._was_full:
+                self.allowed = max(self.allowed, min(self.allowed + MORE_A_SECOND, self.rules.most_at_once))
+            self._raised_at, self._was_full = now, False
 
     def _next(self, now: float) -> Batch | None:
         ready = list(self._ready())
@@ -265,7 +267,7 @@ class Queue:
         if self._stopped:
             return [GiveBack(tuple(self._freed(ended.batch)), 0.0)]
         self.allowed = max(1, self.allowed // 2)
-        self._raised_at = now
+        self._raised_at, self._was_full = now, False
         times = ended.times + 1
         self._resting.append(_Resting(ended.batch, now + pause_s(times), times))
         return []

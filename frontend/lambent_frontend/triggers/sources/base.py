@@ -5,6 +5,7 @@ A line is what has an order of its own: a queue is one, each shard of a stream i
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,12 +40,15 @@ class Source(ABC):
         """`url` is where it is, empty for AWS itself."""
         self.trigger = trigger
         self.url = url
+        self._closing = AsyncExitStack()
 
     @abstractmethod
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Puts what has to be ended into `_closing`, as soon as it is there."""
 
-    @abstractmethod
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """However far it was opened."""
+        await self._closing.aclose()
 
     @abstractmethod
     async def read(self, line: str, most: int) -> list[Item]:

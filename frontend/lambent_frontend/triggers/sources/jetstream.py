@@ -44,6 +44,7 @@ class JetStream(QueueSource):
         self._connection: Any = await nats.connect(
             self.url, connect_timeout=CONNECT_S, allow_reconnect=False, error_cb=_heard
         )
+        self._closing.push_async_callback(self._connection.close)
         stream: Any = self._connection.jetstream()
         consumer = self.trigger.group
         await stream.add_consumer(
@@ -57,10 +58,7 @@ class JetStream(QueueSource):
         )
         self._pull: Any = await stream.pull_subscribe_bind(consumer=consumer, stream=self._stream)
         self._keeping = asyncio.create_task(self._keep())
-
-    async def close(self) -> None:
-        self._keeping.cancel()
-        await self._connection.close()
+        self._closing.callback(self._keeping.cancel)
 
     async def _keep(self) -> None:
         """Says of all that is in hand that it is."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from lambent_chassis.clock import unix_s
 from lambent_frontend.triggers.core.messages import Record
 from lambent_frontend.triggers.core.pattern import Text
 from lambent_frontend.triggers.names import source_named
@@ -21,6 +22,9 @@ EMPTY_PAUSE_S: Final = 0.5
 THREADS: Final = 8
 END: Final = "END"
 """The place of a shard that has ended and is done with."""
+SINCE: Final = "since"
+"""Beside the shards' places, of a trigger that begins at LATEST: when it was first read, Unix seconds.
+Whoever reads on begins there with a shard that has no place yet, and not at what is the latest by then."""
 
 Place = Callable[[str, str], Awaitable[None]]
 
@@ -42,10 +46,10 @@ class Kinesis(StreamSource):
 
     async def open(self) -> None:
         self._aws = Aws("kinesis", self._named.region, self.url, THREADS)
+        self._closing.callback(self._aws.close)
         await self.lines()
-
-    async def close(self) -> None:
-        self._aws.close()
+        if self.trigger.starting_position == "LATEST" and SINCE not in self._places:
+            await self.checkpoint(SINCE, str(unix_s()))
 
     async def lines(self) -> Sequence[str]:
         shards: list[Mapping[str, Any]] = []
@@ -77,6 +81,9 @@ class Kinesis(StreamSource):
                 "get_records", ShardIterator=iterator, Limit=min(most, MOST_AT_ONCE)
             )
         except Exception as error:
+            if type(error).__name__ == "ProvisionedThroughputExceededException":
+                await asyncio.sleep(EMPTY_PAUSE_S)  # others read the shard as well: it is no failure
+                return []
             if "ExpiredIterator" not in type(error).__name__:
                 raise
             self._iterators.pop(line, None)
@@ -99,6 +106,8 @@ class Kinesis(StreamSource):
             where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": at}
         elif line in self._children:
             where = {"ShardIteratorType": "TRIM_HORIZON"}
+        elif self.trigger.starting_position == "LATEST":
+            where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": float(self._places[SINCE])}
         else:
             where = {"ShardIteratorType": self.trigger.starting_position}
             if self.trigger.starting_at:

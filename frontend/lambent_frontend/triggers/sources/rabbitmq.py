@@ -48,6 +48,8 @@ class RabbitQueue(QueueSource):
                 "aio-pika is not installed where the frontend runs: install lambent[rabbitmq]"
             ) from None
         self._connection: Any = await aio_pika.connect(self._url, timeout=CONNECT_S)
+        self._closing.push_async_callback(self._connection.close)
+        self._closing.callback(self._no_more)
         self._connection.close_callbacks.add(lambda *_: self._lost.set())
         self._channel: Any = await self._connection.channel()
         self._channel.close_callbacks.add(lambda *_: self._lost.set())
@@ -56,10 +58,9 @@ class RabbitQueue(QueueSource):
         self._queue: Any = await self._channel.get_queue(self.trigger.queue, ensure=True)
         await self._queue.consume(self._take)
 
-    async def close(self) -> None:
+    def _no_more(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        await self._connection.close()
 
     async def _take(self, message: Any) -> None:
         count = message.headers.get("x-delivery-count", 1 if message.redelivered else 0)

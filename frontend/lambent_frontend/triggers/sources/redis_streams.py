@@ -49,6 +49,7 @@ class RedisStream(QueueSource):
                 "redis is not installed where the frontend runs: install lambent[redis]"
             ) from None
         self._redis: Any = redis.asyncio.Redis.from_url(self.url, socket_timeout=POLL_S + 5)
+        self._closing.push_async_callback(self._redis.aclose)
         try:
             await self._redis.xgroup_create(self._stream, self.trigger.group, "0", mkstream=True)
         except ResponseError as error:
@@ -68,9 +69,6 @@ class RedisStream(QueueSource):
             if len(found) < PAGE:
                 return
             first = f"({found[-1]['message_id'].decode()}"
-
-    async def close(self) -> None:
-        await self._redis.aclose()
 
     async def read(self, line: str, most: int) -> list[Item]:
         due = self._due(most)

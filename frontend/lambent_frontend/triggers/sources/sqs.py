@@ -37,6 +37,7 @@ class Sqs(QueueSource):
 
     async def open(self) -> None:
         self._aws = Aws("sqs", self._named.region, self.url)
+        self._closing.callback(self._aws.close)
         self._queue = await queue_url(self._aws, self._named)
         found = await self._aws.call(
             "get_queue_attributes", QueueUrl=self._queue, AttributeNames=["VisibilityTimeout"]
@@ -44,10 +45,7 @@ class Sqs(QueueSource):
         self._visibility_s = int(found["Attributes"]["VisibilityTimeout"])
         self._ours_s = max(self._visibility_s, LEAST_OURS_S)
         self._keeping = asyncio.create_task(self._keep())
-
-    async def close(self) -> None:
-        self._keeping.cancel()
-        self._aws.close()
+        self._closing.callback(self._keeping.cancel)
 
     async def _keep(self) -> None:
         """Keeps from others what is in hand. After 12 hours SQS does so no longer."""
@@ -84,12 +82,9 @@ class Sqs(QueueSource):
 
     async def done(self, ids: Sequence[str]) -> None:
         for chunk in chunks(ids, MOST_AT_ONCE):
-            entries = [
-                {"Id": str(at), "ReceiptHandle": self._receipts.pop(it)} for at, it in enumerate(chunk)
-            ]
+            entries = [{"Id": str(at), "ReceiptHandle": self._let_go(it)[0]} for at, it in enumerate(chunk)]
             answer = await self._aws.call("delete_message_batch", QueueUrl=self._queue, Entries=entries)
             _check(answer, "deleted")
-        self._forget(ids)
 
     async def give_back(self, ids: Sequence[str], pause_s: float | None) -> None:
         """After what is left of the queue's own timeout, counted from when it was read; at once for 0."""
@@ -97,14 +92,10 @@ class Sqs(QueueSource):
         for chunk in chunks(ids, MOST_AT_ONCE):
             entries = []
             for at, each in enumerate(chunk):
-                left_s = (
-                    0 if pause_s == 0 else max(0, round(self._visibility_s - (now - self._read_at[each])))
-                )
-                entries.append(
-                    {"Id": str(at), "ReceiptHandle": self._receipts.pop(each), "VisibilityTimeout": left_s}
-                )
+                receipt, read_at = self._let_go(each)
+                left_s = 0 if pause_s == 0 else max(0, round(self._visibility_s - (now - read_at)))
+                entries.append({"Id": str(at), "ReceiptHandle": receipt, "VisibilityTimeout": left_s})
             await self._aws.call("change_message_visibility_batch", QueueUrl=self._queue, Entries=entries)
-        self._forget(ids)
 
     async def give_up(self, ids: Sequence[str]) -> None:
         """What no event can hold: the queue's own rules say where it goes."""
@@ -116,9 +107,10 @@ class Sqs(QueueSource):
         )
         return int(found["Attributes"]["ApproximateNumberOfMessages"])
 
-    def _forget(self, ids: Sequence[str]) -> None:
-        for each in ids:
-            self._read_at.pop(each, None)
+    def _let_go(self, message_id: str) -> tuple[str, float]:
+        """Its receipt, and when it was read. Before the request: the message may be read again, under another
+        receipt, before the answer to that is here."""
+        return self._receipts.pop(message_id), self._read_at.pop(message_id)
 
 
 def _check(answer: Mapping[str, Any], what: str) -> None:
