@@ -14,6 +14,10 @@ STREAMS: Final = ("kinesis",)
 UNLIMITED: Final = -1
 
 
+class BadTrigger(ValueError):
+    """What is stored as a trigger is none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
     """One trigger. Names and defaults are Lambda's, as far as it has them."""
@@ -73,11 +77,14 @@ class Trigger:
 
     @classmethod
     def decode(cls, value: bytes) -> "Trigger":
-        """Fields of a newer release are ignored, those of an older one take their defaults."""
-        fields: dict[str, Any] = msgpack.unpackb(value)
-        fields["filters"] = tuple(fields.get("filters", ()))
-        fields["access"] = tuple((kind, uri) for kind, uri in fields.get("access", ()))
-        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+        """Fields of a newer release are ignored, those of an older one are the defaults. Raises BadTrigger."""
+        try:
+            fields: dict[str, Any] = msgpack.unpackb(value)
+            fields["filters"] = tuple(fields.get("filters", ()))
+            fields["access"] = tuple((kind, uri) for kind, uri in fields.get("access", ()))
+            return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
+        except (ValueError, TypeError, AttributeError, msgpack.UnpackException) as error:
+            raise BadTrigger(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

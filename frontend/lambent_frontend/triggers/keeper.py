@@ -21,7 +21,7 @@ from lambent_frontend.triggers.store import Claim, NotOurs, TriggerStore
 from lambent_proto import keys
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FrontendId
-from lambent_proto.triggers import Trigger
+from lambent_proto.triggers import BadTrigger, Trigger
 
 LEASE_TTL_S: Final = 5
 PAUSE_S: Final = 1.0
@@ -81,9 +81,13 @@ class Keeper:
             self._changed.set()
 
     def _trigger_set(self, trigger_id: str, value: bytes | None, revision: int) -> None:
+        """One that cannot be read is as if it were not there, and harms no other."""
         self._triggers.pop(trigger_id, None)
         if value is not None:
-            self._triggers[trigger_id] = Known(Trigger.decode(value), revision)
+            try:
+                self._triggers[trigger_id] = Known(Trigger.decode(value), revision)
+            except BadTrigger as error:
+                _log.error("trigger_unreadable", trigger=trigger_id, error=str(error))
         if trigger_id in self._held:
             self._held[trigger_id].holding.set(self._triggers.get(trigger_id))
 

@@ -6,6 +6,7 @@ longer than its lease changes nothing. Every method raises NotReady when etcd do
 whether anything was changed.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from lambent_chassis.etcd import (
 )
 from lambent_proto import keys
 from lambent_proto.errors import NotReady, TriggerExists, UnknownTrigger
-from lambent_proto.triggers import Trigger, TriggerStatus
+from lambent_proto.triggers import BadTrigger, Trigger, TriggerStatus
 
 
 class Store(Protocol):
@@ -115,17 +116,21 @@ class TriggerStore:
         if found is None:
             raise UnknownTrigger("The resource you requested does not exist.")
         status = await self._get(keys.trigger_status(trigger_id))
-        return Stored(Trigger.decode(found.value), found.mod_revision, _status(status))
+        try:
+            return Stored(Trigger.decode(found.value), found.mod_revision, _status(status))
+        except BadTrigger as error:
+            raise UnknownTrigger(f"trigger {trigger_id} cannot be read: {error}") from error
 
     async def all(self) -> list[Stored]:
-        """By their ids."""
+        """By their ids; those that cannot be read are left out, as the frontends that would have them say."""
         found = await self._list(keys.TRIGGERS)
         said = {item.key: item for item in (await self._list(keys.TRIGGER_STATUSES)).items}
         stored = []
         for item in found.items:
-            trigger = Trigger.decode(item.value)
-            status = _status(said.get(keys.trigger_status(trigger.id)))
-            stored.append(Stored(trigger, item.mod_revision, status))
+            with contextlib.suppress(BadTrigger):
+                trigger = Trigger.decode(item.value)
+                status = _status(said.get(keys.trigger_status(trigger.id)))
+                stored.append(Stored(trigger, item.mod_revision, status))
         return sorted(stored, key=lambda it: it.trigger.id)
 
     # For the frontend that has a trigger

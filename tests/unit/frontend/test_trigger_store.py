@@ -208,6 +208,19 @@ async def test_what_fails_when_it_is_given_up_moves_all_the_same(etcd: Etcd) -> 
             await eventually(lambda: second.having == {theirs}, "the second has it")
 
 
+async def test_one_that_cannot_be_read_harms_no_other(etcd: Etcd) -> None:
+    store = TriggerStore(etcd)
+    await etcd.put(keys.TRIGGERS + "broken", b"\xc1")
+    await etcd.put(keys.TRIGGERS + "strange", b"\x01")
+    await store.create(trigger())
+    async with Frontend(etcd, "a").there() as frontend:
+        await eventually(lambda: frontend.having == {"t1"}, "it has the one that can be read")
+    assert [it.trigger.id for it in await store.all()] == ["t1"]
+    for broken in ("broken", "strange"):
+        with pytest.raises(UnknownTrigger, match="cannot be read"):
+            await store.get(broken)
+
+
 async def test_what_fails_begins_anew(etcd: Etcd) -> None:
     await TriggerStore(etcd).create(trigger())
     async with Frontend(etcd, "a").there() as frontend:
