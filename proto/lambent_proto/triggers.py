@@ -77,7 +77,7 @@ class Trigger:
 
     @classmethod
     def decode(cls, value: bytes) -> "Trigger":
-        """Fields of a newer release are ignored, those of an older one are the defaults. Raises BadTrigger."""
+        """Fields of a newer release are ignored, those of an older one are defaults. Raises BadTrigger."""
         try:
             fields: dict[str, Any] = msgpack.unpackb(value)
             fields["filters"] = tuple(fields.get("filters", ()))

@@ -269,4 +269,4 @@ class Worker(RuleBasedStateMachine):
 
 
 TestWorker = Worker.TestCase
-TestWorker.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestWorker.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)
