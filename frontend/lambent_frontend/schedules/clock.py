@@ -276,10 +276,12 @@ class Clock:
 
     async def _claim(self, name: str, known: Known, own: _Own, progress: Progress) -> int | None:
         """Of all frontends one succeeds, and none if the schedule was changed meanwhile."""
-        fence = Compare.mod_revision(keys.schedule(name), known.revision)
-        revision = await self._write(name, progress, known.progress_revision, fence)
-        if revision is None:
-            own.held_until = self._now() + _AGAIN_S
+        seen = known.revision, known.progress_revision
+        fence = Compare.mod_revision(keys.schedule(name), seen[0])
+        revision = await self._write(name, progress, seen[1], fence)
+        now = self._view.known.get(name)
+        if revision is None and now is not None and (now.revision, now.progress_revision) == seen:
+            own.held_until = self._now() + _AGAIN_S  # until there is news, which may have come first
         return revision
 
     async def _write(self, name: str, progress: Progress, before: int, *fences: Compare) -> int | None:

@@ -399,6 +399,7 @@ async def test_a_claim_that_is_not_in_a_queue_is_taken_over_under_the_same_id(sc
     await first.kill()
     (second,) = scene.start("b")
     await scene.create("other", expression="at(2023-11-14T22:15:05)")
+    await scene.watched()  # it is counted from when the claim was seen
     scene.now += TAKEN_OVER_S - 1
     await scene.fired(MADE + 65, "other")
     assert await scene.progress() == claimed
@@ -420,6 +421,7 @@ async def test_an_event_that_was_in_the_queue_already_is_not_put_there_twice(sce
     await scene.etcd.put(keys.fired("s"), before.encode())
     (again,) = scene.start("a")
     await scene.watched()
+    await scene.watched()  # it is counted from when the claim was seen
     scene.now += TAKEN_OVER_S + 1
     await scene.over()
     assert [it.id for it in await again.events()] == [done.request_id]
@@ -515,6 +517,7 @@ async def test_replace_cancels_what_still_runs_elsewhere(scene: Scene) -> None:
     await scene.until("it is claimed", lambda it: not it.queued)
     scene.start("b")
     await scene.watched()
+    await scene.watched()  # it is counted from when the claim was seen
     scene.now += TAKEN_OVER_S + 1
     first.gate.open.set()
     after = await scene.fired(MADE + 120)
