@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -297,8 +298,9 @@ async def test_a_frontend_that_stops_in_the_middle(shared: Fleet, streams: str, 
         assert await asyncio.to_thread(part.process.wait, 20) == 0
 
 
-def events(fleet: Fleet, name: str, event: object) -> Iterator[dict[str, Any]]:
-    """As boto3 reads them."""
+@contextmanager
+def events(fleet: Fleet, name: str, event: object) -> Iterator[Iterator[dict[str, Any]]]:
+    """As boto3 reads them, once the first is there."""
     aws = boto3.client(
         "lambda",
         endpoint_url=f"http://{fleet.http}",
@@ -306,8 +308,10 @@ def events(fleet: Fleet, name: str, event: object) -> Iterator[dict[str, Any]]:
         aws_access_key_id="any",
         aws_secret_access_key="any",
     )
-    answer = aws.invoke_with_response_stream(FunctionName=name, Payload=json.dumps(event).encode())
-    return iter(answer["EventStream"])
+    with closing(aws):
+        answer = aws.invoke_with_response_stream(FunctionName=name, Payload=json.dumps(event).encode())
+        with closing(answer["EventStream"]) as came:
+            yield iter(came)
 
 
 @pytest.fixture
@@ -325,9 +329,11 @@ async def test_a_worker_that_is_lost_in_the_middle(
         "lost", package(), runtime="nodejs", handler="index.handler", require=["to-be=lost"], timeout_s=20
     )
     try:
-        async with asyncio.timeout(WITHIN_S):
-            over_http = await asyncio.to_thread(events, shared, "lost", {"pipe": str(pipe)})
-            async with client.invoke_with_response_stream("lost", {"pipe": str(pipe)}) as answer:
+        with events(shared, "lost", {"pipe": str(pipe)}) as over_http:
+            async with (
+                asyncio.timeout(WITHIN_S),
+                client.invoke_with_response_stream("lost", {"pipe": str(pipe)}) as answer,
+            ):
                 assert await anext(answer) == b"first"
                 assert await asyncio.to_thread(next, over_http) == {"PayloadChunk": {"Payload": b"first"}}
                 lonely.kill()
