@@ -57,6 +57,7 @@ WAITING_S = 10.0
 def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer:
     return Answer(payload, failed, tail, "warm", "idle", "n1", "i-1", 1.0, 0.0, 0.0, 2.0, "", "namespaces")
 
+
 OWN = False
 """Whether `serving` is by Lambent's own gRPC server; the fixture `door` sets it."""
 

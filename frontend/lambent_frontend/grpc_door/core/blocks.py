@@ -78,11 +78,7 @@ class Reader(Generic[T]):
         changes = self._table.changes
         fields = request_fields(self._decoded(block))
         read = self._meaning(fields), fields.content_length
-        if (
-            changes == self._table.changes
-            and len(block) <= _LARGEST_KEPT
-            and len(self._kept) < _MOST_KEPT
-        ):
+        if changes == self._table.changes and len(block) <= _LARGEST_KEPT and len(self._kept) < _MOST_KEPT:
             self._kept[block] = read
         return read
 

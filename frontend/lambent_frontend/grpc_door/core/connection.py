@@ -399,10 +399,10 @@ class Connection(Generic[T]):
         known = self._streams.get(stream)
         if known is None:
             self._check_not_idle(stream)
-        elif size:
-            self._sending.more_of(known.lane, size)
-        else:
+        if not size:
             raise StreamFault(Code.PROTOCOL_ERROR)
+        if known is not None:
+            self._sending.more_of(known.lane, size)
 
     def _check_not_idle(self, stream: int) -> None:
         if stream % 2 == 0 or stream > self._last:
