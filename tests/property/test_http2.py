@@ -1,7 +1,7 @@
 """The HTTP/2 core of the own gRPC server: any bytes, and the same bytes as the `h2` library gets.
 
-`h2` is the oracle of what a client's frames mean. The two need not agree on how a broken rule is answered, with
-the end of a stream or of the connection, but on whether there is one, and on all that came before it.
+`h2` is the oracle of what a client's frames mean. The two need not agree on how a broken rule is answered,
+with the end of a stream or of the connection, but on whether there is one, and on all that came before it.
 """
 
 from typing import Any, Final
@@ -234,6 +234,8 @@ def test_no_bytes_do_more_than_end_the_connection(sent: list[bytes]) -> None:
                     assert event.stream in known
                 case Gone():
                     known.remove(event.stream)
+                case _:
+                    pass
         for stream in list(known)[:1]:
             us.respond(stream, answer_block([], 200), b"x" * 70_000, answer_block([(b"grpc-status", b"0")]))
             us.took(stream, 3)
@@ -248,7 +250,7 @@ BIG: Final = st.binary(min_size=0, max_size=300_000)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(BIG, min_size=1, max_size=4), st.sampled_from([1, 100, 65_535, 1_000_000]), st.data())
 def test_answers_keep_to_the_windows_of_h2(answers: list[bytes], window: int, data: st.DataObject) -> None:
-    """As client `h2` checks each frame against its windows and its frame size, and reads every answer whole."""
+    """As client `h2` checks each frame against its windows and its frame size; all answers come whole."""
     window = max(window, 1 + sum(map(len, answers)) // 500)
     them = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
     them.initiate_connection()

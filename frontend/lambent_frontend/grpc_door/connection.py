@@ -4,7 +4,7 @@ What is said in one turn of the loop leaves in one write. Nothing is read from a
 """
 
 import asyncio
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
@@ -59,14 +59,13 @@ class ClientConnection(asyncio.Protocol):
         self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(_WRITE_BYTES)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._transport.set_write_buffer_limits(_WRITE_BYTES)
         host = transport.get_extra_info("peername")
         if host:
             self.peer = f"ipv6:[{host[0]}]:{host[1]}" if ":" in host[0] else f"ipv4:{host[0]}:{host[1]}"
         if not self._server.opened(self) or not self._agreed():
-            transport.abort()
+            self._transport.abort()
             return
         self._flush_soon()
         if self._server.stopping:

@@ -310,7 +310,7 @@ def test_what_a_call_may_ask(more: list[Field], code: int | None, http: int) -> 
 
 
 def test_what_fields_say() -> None:
-    """Times in their units, binary values with and without padding, several in one; and nothing of gRPC's own."""
+    """Times in their units, binary values with padding or without, several in one; nothing of gRPC's own."""
     more = [(b"grpc-timeout", b"250m"), (b"a-bin", b"AAE,Ag=="), (b"x", b"y"), (b"te", b"trailers")]
     said = asked(Fields(b"POST", b"/a/b", (*REQUEST[3:], *more), None))
     assert said.timeout_s == pytest.approx(0.25)

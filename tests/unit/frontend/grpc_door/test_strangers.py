@@ -136,7 +136,16 @@ async def test_tls(certificate: tuple[Path, Path], mutual: bool) -> None:
         tls.load_verify_locations(certificate[0])
         tls.verify_mode = ssl.CERT_REQUIRED
     server = OwnServer()
-    invoke_pb2_grpc.add_InvocationsServicer_to_server(Echo(), server)  # type: ignore[arg-type]
+    server.add_registered_method_handlers(
+        "lambent.v1.Invocations",
+        {
+            "Invoke": grpc.unary_unary_rpc_method_handler(
+                echo,
+                invoke_pb2.InvokeRequest.FromString,
+                invoke_pb2.InvokeResponse.SerializeToString,
+            )
+        },
+    )
     port = server.add_secure_port("127.0.0.1:0", tls)
     await server.start()
     chain, key = certificate[0].read_bytes(), certificate[1].read_bytes()
@@ -158,6 +167,5 @@ async def test_tls(certificate: tuple[Path, Path], mutual: bool) -> None:
     await server.stop(0)
 
 
-class Echo(invoke_pb2_grpc.InvocationsServicer):
-    async def Invoke(self, request: invoke_pb2.InvokeRequest, _: object) -> invoke_pb2.InvokeResponse:
-        return invoke_pb2.InvokeResponse(payload=request.payload)
+async def echo(request: invoke_pb2.InvokeRequest, _: object) -> invoke_pb2.InvokeResponse:
+    return invoke_pb2.InvokeResponse(payload=request.payload)
