@@ -173,7 +173,7 @@ def by_us(data: bytes) -> tuple[list[tuple[Any, ...]], bool]:
     return seen, bytes((wire.RST_STREAM,)) in kinds(said)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(frames(), max_size=7))
 def test_the_same_frames_mean_the_same_as_to_h2(sent: list[bytes]) -> None:
     """Frame by frame: both refuse it, or both see the same in it."""
@@ -192,7 +192,7 @@ def test_the_same_frames_mean_the_same_as_to_h2(sent: list[bytes]) -> None:
         assert ours == theirs
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(frames(), max_size=8), st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_how_bytes_are_cut_changes_nothing(sent: list[bytes], cuts: list[int]) -> None:
     """The same events and the same answer, whole or in pieces."""
@@ -209,7 +209,7 @@ def test_how_bytes_are_cut_changes_nothing(sent: list[bytes], cuts: list[int]) -
     assert pieces.take() == whole.take()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -247,7 +247,7 @@ def test_no_bytes_do_more_than_end_the_connection(sent: list[bytes]) -> None:
 BIG: Final = st.binary(min_size=0, max_size=300_000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(BIG, min_size=1, max_size=4), st.sampled_from([1, 100, 65_535, 1_000_000]), st.data())
 def test_answers_keep_to_the_windows_of_h2(answers: list[bytes], window: int, data: st.DataObject) -> None:
     """As client `h2` checks each frame against its windows and its frame size; all answers come whole."""

@@ -202,14 +202,14 @@ def test_what_a_patient_client_does_is_no_flood() -> None:
     """A hundred pings and a hundred cancelled calls a second, for minutes; and pings with each answer."""
     connection = begun()
     stream = -1
-    for second in range(200):
+    for second in range(60):
         for _ in range(100):
             stream += 2
             assert broken(PING + headers(stream) + rst_stream(stream, 8), connection, second) is None
             connection.take()
-    for _ in range(20_000):
+    for _ in range(5_000):
         stream += 2
-        assert broken(PING + PING + headers(stream, ended=True), connection, 200.0) is None
+        assert broken(PING + PING + headers(stream, ended=True), connection, 60.0) is None
         connection.respond(stream, answer_block([], 200), b"", answer_block([]))
         connection.take()
 
