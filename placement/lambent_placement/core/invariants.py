@@ -29,7 +29,7 @@ class Counted:
 
     idle: set[InstanceId] = field(default_factory=set)
     """Ready and leased to nobody."""
-    idle_mb: int = 0
+    idle_memory_mb: int = 0
     ends: set[InstanceId] = field(default_factory=set)
     """Of the idle ones those that may end or give way: they are not provisioned."""
     stays: set[InstanceId] = field(default_factory=set)
@@ -55,7 +55,7 @@ class Counted:
             self.leased[version, instance.frontend] += 1
         elif state is IDLE and instance.ready:
             self.idle.add(name)
-            self.idle_mb += instance.memory_mb
+            self.idle_memory_mb += instance.memory_mb
             if not instance.provisioned:
                 self.ends.add(name)
         elif state is FENCING and not instance.busy:
@@ -184,7 +184,9 @@ def _check_indexes(books: Books, counted: Counted) -> None:
         marked.update(version.marked)
         assert version.making_room == rooms[version.key], f"{version.key}: evictions are miscounted"
     assert idle == indexed, f"the warm index has drifted: {idle ^ indexed}"
-    assert books.idle_mb == counted.idle_mb, f"{books.idle_mb} MB count as idle, {counted.idle_mb} MB are"
+    assert books.idle_mb == counted.idle_memory_mb, (
+        f"{books.idle_mb} MB count as idle, {counted.idle_memory_mb} MB are"
+    )
     assert stays == marked, f"what is provisioned has drifted: {stays ^ marked}"
     assert books.idle.keys() == ends, f"what is idle has drifted: {set(books.idle) ^ ends}"
     ages = [instance.idle_since for instance in books.idle.values()]
