@@ -26,8 +26,9 @@ _WHOLE: Final = (
 )
 _SOURCES: Final = (
     "SQS, Kinesis, RabbitMQ, Kafka of one's own at servers that `sources` names, and Redis and NATS, which "
-    "AWS has not: [triggers](triggers.md). Not there, and 501: MSK, schema registries, ActiveMQ, DynamoDB, DocumentDB, `TumblingWindowInSeconds`, `ProvisionedPollerConfig`, "
-    "`KMSKeyArn`, `MetricsConfig`, `LoggingConfig`, `Tags`, destinations of successes"
+    "AWS has not: [triggers](triggers.md). Not there, and 501: MSK, schema registries, ActiveMQ, DynamoDB, "
+    "DocumentDB, `TumblingWindowInSeconds`, `ProvisionedPollerConfig`, `KMSKeyArn`, `MetricsConfig`, "
+    "`LoggingConfig`, `Tags`, destinations of successes"
 )
 
 DIFFERS: Final = {

@@ -267,7 +267,7 @@ async def test_tls(secured: tuple[str, Path], kafka: Broker, monkeypatch: pytest
 
 @pytest.fixture
 def stand_in() -> Iterator[str]:
-    """The servers of librdkafka's cluster for tests: it says that an offset is out of range, Tansu does not."""
+    """The servers of librdkafka's cluster for tests, which says, as Tansu does not, what is out of range."""
     producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "-", "log_level": 0})
     brokers = producer.list_topics(timeout=10).brokers.values()
     yield ",".join(f"{it.host}:{it.port}" for it in brokers)
