@@ -262,14 +262,15 @@ async def kafka(kafka_url: str, name: str) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def folder(tmp_path: Path, name: str) -> Broker:
-    """The texts are names of files, and what they hold."""
+    """The texts are names of files, and what they hold, or `NAME=TEXT`."""
     root = tmp_path / "in box"
     root.mkdir()
 
     def write(*texts: str) -> None:
         for text in texts:
-            (root / text).parent.mkdir(exist_ok=True, parents=True)
-            (root / text).write_text(text)
+            name, _, body = text.partition("=")
+            (root / name).parent.mkdir(exist_ok=True, parents=True)
+            (root / name).write_text(body or name)
 
     source = f"arn:aws:lambent-folder:us-east-1:000000000000:{name}"
     return Broker(_trigger(name, "folder", source), {name: f"file://{root}"}, write)
@@ -282,7 +283,8 @@ def bucket(aws_server: aws.Aws, name: str) -> Broker:
 
     def write(*texts: str) -> None:
         for text in texts:
-            client.put_object(Bucket=name, Key=text, Body=text.encode())
+            key, _, body = text.partition("=")
+            client.put_object(Bucket=name, Key=key, Body=(body or key).encode())
 
     return Broker(_trigger(name, "s3", f"arn:aws:s3:::{name}"), {"s3": aws_server.url}, write)
 

@@ -66,7 +66,7 @@ async def test_one_that_is_overwritten_comes_again(either: Broker, function: Fun
     async with either.polled(function) as poller:
         await either.send("a")
         await until(lambda: poller.records == 1)
-        await either.send("a", "b")
+        await either.send("a=2", "b")
         await until(lambda: poller.records == 3)
     assert sorted(function.data) == ["a", "a", "b"]
 

@@ -31,11 +31,12 @@ class Object:
     modified_at: float
     """Unix seconds."""
     etag: str
+    mark: str = field(init=False)
+    """Made at once, so that it can be made in a thread."""
 
-    @property
-    def mark(self) -> str:
+    def __post_init__(self) -> None:
         named = f"{self.key}\0{self.state}".encode("utf-8", "surrogateescape")
-        return hashlib.sha256(named).hexdigest()[:MARK]
+        object.__setattr__(self, "mark", hashlib.sha256(named).hexdigest()[:MARK])
 
 
 @dataclass(slots=True)
