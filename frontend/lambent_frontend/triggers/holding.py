@@ -21,6 +21,8 @@ SAY_EVERY_S: Final = 3.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 """Between two attempts with a source that fails."""
+WORKED_S: Final = 10.0
+"""A source that worked for so long before it failed is tried again after the first pause."""
 CLOSE_S: Final = 5.0
 """How long a source is waited for that is closed. One that hangs shall not hold up all the others."""
 
@@ -78,6 +80,7 @@ class Holding:
         pause_s = FIRST_PAUSE_S
         while not self._giving_up and (known := self._known) is not None:
             self._changed.clear()
+            began = monotonic_s()
             if known.trigger.pending == DELETING:
                 await self._store.remove(self._claim, known.trigger, known.mod_revision)
                 await self._changed.wait()
@@ -87,6 +90,8 @@ class Holding:
             elif await self._poll(known):
                 pause_s = FIRST_PAUSE_S
             else:
+                if monotonic_s() >= began + WORKED_S:
+                    pause_s = FIRST_PAUSE_S
                 await self._pause(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         await self._store.release(self._claim)
@@ -97,7 +102,7 @@ class Holding:
                 await self._changed.wait()
 
     async def _poll(self, known: Known) -> bool:
-        """False if the source failed; that it worked for a while before makes no difference."""
+        """False if the source failed, however long it worked before."""
         try:
             source = await self._source_of(known.trigger)
         except Exception as error:  # noqa: BLE001 - a library's own, of whatever kind

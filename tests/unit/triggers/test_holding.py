@@ -35,11 +35,17 @@ class Store:
 
 class Source:
     def __init__(self) -> None:
+        self.opened = 0
+        self.often = asyncio.Event()
+        """It was opened thirty times."""
         self.closed = 0
         self.fails = False
         self.hangs = False
 
     async def open(self) -> None:
+        self.opened += 1
+        if self.opened == 30:
+            self.often.set()
         if self.fails:
             raise SourceFailed("there is no such stream")
 
@@ -112,3 +118,18 @@ async def test_a_poller_that_cannot_be_made() -> None:
     held.give_up()
     await running
     assert source.closed == 1
+
+
+async def test_a_source_that_worked_for_a_while_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it has failed before: its pauses do not grow for ever."""
+    monkeypatch.setattr(holding, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(holding, "LONGEST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(holding, "WORKED_S", 0.0)
+    store, source = Store(), Source()
+    source.fails = True
+    held = _holding(store, source)
+    held.set(KNOWN)
+    running = asyncio.create_task(held.run())
+    await source.often.wait()
+    held.give_up()
+    await running
