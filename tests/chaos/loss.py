@@ -7,6 +7,7 @@ up; one of fifty can never be processed.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ TARGETS: Final = (
 )
 """In the order in which they are killed."""
 EACH: Final = 100
-"""Events that are sent to each of the five about each kill, at the most."""
+"""Events that are sent to each sender's source about each kill, at the most."""
 STUCK_S: Final = 120.0
 """What was not accounted for is lost if nothing changed for so long. The longest that a part of the fleet
 waits by itself is less: a trigger whose source failed, half a minute, twice in a row."""
@@ -136,8 +137,8 @@ class _Run:
         for sender in self._senders:
             await sender.deploy(clients[0], self._processed.function, self._given_up.function, graves)
         begin = monotonic_s()
-        each = events // len(self._senders)
-        at_a_time = min(EACH, -(-each // len(targets)))
+        each = math.ceil(events / sum(it.share for it in self._senders))
+        at_a_time = min(EACH, math.ceil(each / len(targets)))
         for target in cycle(targets):
             await self._send_and_kill(target, min(at_a_time, each))
             each -= at_a_time
@@ -151,7 +152,7 @@ class _Run:
         enough = len(self._senders[0].taken) + events // 2
         async with asyncio.TaskGroup() as sending:
             for sender in self._senders:
-                sending.create_task(sender.send(events))
+                sending.create_task(sender.send(math.ceil(events * sender.share)))
             await eventually(
                 lambda: any(len(it.taken) >= enough for it in self._senders), "events are taken", within_s=60
             )

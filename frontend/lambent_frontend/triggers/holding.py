@@ -25,6 +25,8 @@ WORKED_S: Final = 10.0
 """A source that worked for so long before it failed is tried again after the first pause."""
 CLOSE_S: Final = 5.0
 """How long a source is waited for that is closed. One that hangs shall not hold up all the others."""
+FORGET_S: Final = 10.0
+"""The same of one that is told of a trigger that is being deleted."""
 
 _log = structlog.get_logger()
 
@@ -82,6 +84,7 @@ class Holding:
             self._changed.clear()
             began = monotonic_s()
             if known.trigger.pending == DELETING:
+                await self._forget(known.trigger)
                 await self._store.remove(self._claim, known.trigger, known.mod_revision)
                 await self._changed.wait()
             elif not known.trigger.enabled:
@@ -95,6 +98,19 @@ class Holding:
                 await self._pause(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         await self._store.release(self._claim)
+
+    async def _forget(self, trigger: Trigger) -> None:
+        """A source that cannot be reached now keeps what it has: a trigger can be deleted all the same."""
+        try:
+            async with asyncio.timeout(FORGET_S):
+                source = await self._source_of(trigger)
+                try:
+                    await source.open()
+                    await source.forget()
+                finally:
+                    await source.close()
+        except Exception as error:  # noqa: BLE001 - a library's own, of whatever kind
+            _log.warning("trigger_source_keeps_its_place", trigger=trigger.id, error=repr(error)[:1000])
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -50,6 +50,10 @@ class Source(ABC):
         """However far it was opened."""
         await self._closing.aclose()
 
+    async def forget(self) -> None:
+        """Takes away what the open source keeps for this trigger alone, which is being deleted."""
+        return
+
     @abstractmethod
     async def read(self, line: str, most: int) -> list[Item]:
         """At most so many; waits a few seconds for the first. Raises LineEnded."""
