@@ -10,7 +10,7 @@ import structlog
 
 from lambent_chassis.clock import monotonic_s, unix_s
 from lambent_frontend.triggers.core.states import DELETING
-from lambent_frontend.triggers.poller import Poller
+from lambent_frontend.triggers.poller import WORKED_S, Poller, first_of
 from lambent_frontend.triggers.sources.base import QueueSource, SourceFailed, StreamSource
 from lambent_frontend.triggers.store import Claim, NotOurs, TriggerStore
 from lambent_proto.errors import LambentError, NotReady
@@ -21,8 +21,6 @@ SAY_EVERY_S: Final = 3.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 """Between two attempts with a source that fails."""
-WORKED_S: Final = 10.0
-"""A source that worked for so long before it failed is tried again after the first pause."""
 CLOSE_S: Final = 5.0
 """How long a source is waited for that is closed. One that hangs shall not hold up all the others."""
 FORGET_S: Final = 10.0
@@ -138,7 +136,7 @@ class Holding:
         except* (LambentError, NotOurs):
             raise
         except* Exception as errors:  # noqa: BLE001 - as above
-            await self._failed(known, _first(errors))
+            await self._failed(known, first_of(errors))
         finally:
             self._poller = None
             await self._close(known, source)
@@ -181,10 +179,3 @@ class Holding:
         self._status = replace(self._status, at=unix_s())
         await self._store.say(self._claim, self._status)
         self._said = self._status
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    first: BaseException = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first

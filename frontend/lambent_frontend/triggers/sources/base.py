@@ -94,6 +94,11 @@ class StreamSource(Source):
     async def lines(self) -> Sequence[str]:
         """The shards or partitions that may be read now; not those that ended and were done with."""
 
+    def rewind(self, line: str) -> bool:
+        """The line is to be read anew behind its last checkpoint. False if this source cannot do that while
+        others of its lines go on."""
+        return False
+
     @abstractmethod
     async def checkpoint(self, line: str, place: str) -> None:
         """All of the line up to and with this record is done with."""

@@ -150,6 +150,12 @@ class Kinesis(StreamSource):
         await self._place(line, place)
         self._places[line] = place
 
+    def rewind(self, line: str) -> bool:
+        self._iterators.pop(line, None)
+        self._last.pop(line, None)
+        self._over.discard(line)
+        return True
+
     async def ended(self, line: str) -> None:
         await self.checkpoint(line, END)
 
