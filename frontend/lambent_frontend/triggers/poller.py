@@ -145,7 +145,8 @@ class Poller:
 
     async def _call(self, batch: Batch, event: bytes) -> Ended:
         ended = await call_with(self._invoker, self._trigger, batch, event)
-        self.course.result = "PROBLEM: Function call failed" if ended.problem else "OK"
+        failed = "PROBLEM: the function is gone" if ended.gone else "PROBLEM: Function call failed"
+        self.course.result = failed if ended.problem else "OK"
         self.course.error = ended.problem
         return ended
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from lambent_frontend.calls import Answer, Call
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.triggers import poller
-from lambent_frontend.triggers.core.messages import Record
+from lambent_frontend.triggers.core.messages import Batch, Outcome, Record
 from lambent_frontend.triggers.destinations import Destinations
 from lambent_frontend.triggers.poller import Poller
 from lambent_frontend.triggers.sources.base import Item, StreamSource, records_event
@@ -108,3 +109,15 @@ async def test_a_source_that_cannot_begin_a_line_anew_fails_as_a_whole() -> None
     with pytest.raises(ExceptionGroup) as raised:
         await polling(stream, Slow()).run()
     assert raised.group_contains(OSError, match="it hung up")
+
+
+async def test_a_function_that_is_gone() -> None:
+    """It is said, its records are tried again, and nothing of them is done with."""
+    trigger = replace(TRIGGER, function=FunctionName("unknown"))
+    stream = Stream()
+    invoker = Invoker(AnyFunction(), Slow(), waiting_s=10)
+    polled = Poller(trigger, stream, invoker, Destinations(invoker, {}), lambda: None)
+    ended = await polled._call(Batch(1, (Record("calm", 10),)), b"{}")
+    assert ended.outcome is Outcome.NEVER_RAN
+    assert polled.course.result == "PROBLEM: the function is gone"
+    assert "unknown" in polled.course.error
