@@ -76,15 +76,18 @@ def verify(request: SignedRequest, secret_of: Callable[[str], str | None], now: 
     return claim.key_id
 
 
-def verify_head(request: SignedRequest, secret_of: Callable[[str], str | None], now: float) -> str:
-    """The same as far as it can be told before the body is there.
+def verify_head(
+    request: SignedRequest, secret_of: Callable[[str], str | None], now: float
+) -> tuple[str, bool]:
+    """The same as far as it can be told before the body is there, and whether that is the signature itself.
 
-    The signature itself is looked at only where the head says which hash the body has.
+    It is where the head says which hash the body has.
     """
     claim, time, secret = _claimed(request, secret_of, now)
-    if body_sha256 := request.headers.get(_BODY_SHA256):
+    body_sha256 = request.headers.get(_BODY_SHA256)
+    if body_sha256:
         _check(request, claim, time, secret, body_sha256)
-    return claim.key_id
+    return claim.key_id, bool(body_sha256)
 
 
 def _claimed(

@@ -45,6 +45,8 @@ class UrlAnswer:
     """Names in lower case; values as latin-1 carries them. The content's type is one of them."""
     cookies: tuple[str, ...] = ()
     body: bytes = b""
+    length: int | None = None
+    """What the function says that its body has, which an answer to HEAD leaves out."""
 
 
 def interpreted(payload: bytes) -> UrlAnswer:
@@ -93,7 +95,8 @@ def _structured(said: dict[str, Any]) -> UrlAnswer:
 def _answer(said: dict[str, Any], content_type: str, body: bytes) -> UrlAnswer:
     status = _status(said.get("statusCode", 200))
     headers = {"content-type": content_type} | _headers(said.get("headers"))
-    return UrlAnswer(status, headers, _cookies(said.get("cookies")), b"" if status in WITHOUT_BODY else body)
+    body = b"" if status in WITHOUT_BODY else body
+    return UrlAnswer(status, headers, _cookies(said.get("cookies")), body, _length(said.get("headers")))
 
 
 def _status(said: object) -> int:
@@ -115,6 +118,14 @@ def _headers(said: object) -> dict[str, str]:
         if name.lower() not in _OURS and value is not None:
             headers[name.lower()] = checked_value(value)
     return headers
+
+
+def _length(headers: dict[str, Any] | None) -> int | None:
+    """None if it says none, or none that there could be."""
+    for name, value in (headers or {}).items():
+        if name.lower() == "content-length" and re.fullmatch(r"\d{1,18}", str(value), re.ASCII):
+            return int(value)
+    return None
 
 
 def _cookies(said: object) -> tuple[str, ...]:

@@ -13,7 +13,16 @@ from lambent_proto.ids import ACCOUNT
 
 _HOP_BY_HOP: Final = frozenset(
     {
-        *("connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"),
+        *(
+            "connection",
+            "expect",
+            "http2-settings",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+        ),
         "upgrade",
     }
 )
