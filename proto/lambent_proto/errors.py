@@ -36,6 +36,7 @@
         ├── DeadlinePassed
         ├── LostWithWorker
         ├── NotReady
+        ├── Contended
         ├── Unconfirmed
         └── Internal
 
@@ -284,6 +285,13 @@ class NotReady(PlatformError):
 
     reason = "NOT_READY"
     status = "UNAVAILABLE"
+
+
+class Contended(PlatformError):
+    """Others change the same thing over and over. Nothing was changed."""
+
+    reason = "CONTENDED"
+    status = "ABORTED"
 
 
 class Unconfirmed(PlatformError):

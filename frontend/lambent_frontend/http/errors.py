@@ -157,6 +157,7 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.DeadlinePassed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.LostWithWorker: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.NotReady: _plain(503, "ServiceException"),
+    errors.Contended: _plain(409, "ResourceConflictException"),
     errors.Unconfirmed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.Internal: _plain(UNKNOWN_OUTCOME, "ServiceException"),
 }
