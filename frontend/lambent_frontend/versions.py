@@ -22,6 +22,7 @@ from lambent_proto.errors import (
     LambentError,
     NotProvisioned,
     RevisionMismatch,
+    UnknownAlias,
     UnknownFunction,
 )
 from lambent_proto.ids import FunctionName
@@ -335,8 +336,8 @@ def _no_version(name: str, number: str) -> UnknownFunction:
     return UnknownFunction(f"function {name!r} has no version {number!r}: publish one first")
 
 
-def _no_alias(name: str, alias: str) -> UnknownFunction:
-    return UnknownFunction(f"function {name!r} has no alias {alias!r}")
+def _no_alias(name: str, alias: str) -> UnknownAlias:
+    return UnknownAlias(f"function {name!r} has no alias {alias!r}")
 
 
 def _not_provisioned() -> NotProvisioned:

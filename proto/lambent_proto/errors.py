@@ -6,6 +6,7 @@
     │   ├── PayloadTooLarge
     │   ├── BrokenPackage
     │   ├── UnknownFunction
+    │   ├── UnknownAlias
     │   ├── UnknownLayer
     │   ├── UnknownNode
     │   ├── UnknownRequest
@@ -88,6 +89,13 @@ class BrokenPackage(CallerError):
 
 class UnknownFunction(CallerError):
     reason = "UNKNOWN_FUNCTION"
+    status = "NOT_FOUND"
+
+
+class UnknownAlias(CallerError):
+    """The function that was asked for has no alias of that name. Nothing was done."""
+
+    reason = "UNKNOWN_ALIAS"
     status = "NOT_FOUND"
 
 

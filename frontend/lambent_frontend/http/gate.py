@@ -135,7 +135,7 @@ def _text(header: bytes) -> str:
 
 
 def _resource(asked: Asked) -> str:
-    """What a rule has to be about. Raises InvalidRequest."""
+    """What a rule has to be about. Raises InvalidRequest or Refused."""
     if "FunctionName" in asked.path:
         return asked.function().name
     if "Resource" in asked.path:
@@ -153,7 +153,7 @@ def _noted(asked: Asked) -> str:
         return asked.subject.partition(":function:")[2].partition(":")[0]
     try:
         return _resource(asked)
-    except InvalidRequest:
+    except (InvalidRequest, Refused):
         return next(iter(asked.path.values()), "")[:MAX_LOGGED]
 
 
