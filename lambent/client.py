@@ -21,8 +21,8 @@ import grpc.aio
 
 from lambent.answer_stream import AnswerStream
 from lambent.async_invocations import AsyncInvocations
-from lambent.invocation_stream import InvocationStream
-from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
+from lambent.invocation_stream import GRACE_S, InvocationStream
+from lambent.messages import Invocation, Priority, configuration_of, encoded, fill_request, invocation_of
 from lambent.rpc import (
     ASK_WITHIN_S,
     UPLOAD_WITHIN_S,
@@ -60,6 +60,9 @@ from lambent_proto.v1 import (
 )
 
 DEFAULT_ENDPOINT: Final = "127.0.0.1:50051"
+
+MAX_SHARED_BYTES: Final = 256 * 1024
+"""Events above it go by themselves: a stream takes 64 MB at one time, and then nothing."""
 
 
 class Client:
@@ -131,7 +134,8 @@ class Client:
     ) -> Invocation:
         """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
 
-        Calls that are under way at one time share messages of one stream, which costs both sides a fraction.
+        Calls that are under way at one time share messages of one stream, which costs both sides a fraction;
+        large events go beside it, so that small ones need not wait for them.
         `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
         timeout. Of calls that wait for the same function those of a higher `priority` are served first, and
         in one class the tenants take turns. Calls with one `sticky_key` go to the instance that served it
@@ -139,14 +143,14 @@ class Client:
         the first is run, and all get its answer. `async_invocations.begin` is for what nobody waits for.
         Raises a LambentError.
         """
+        payload = encoded(payload)
+        alone = idempotency_key or len(payload) > MAX_SHARED_BYTES
         ends_at = None if timeout_s is None else monotonic_s() + timeout_s
         left_s = timeout_s
         for pause_s in (*pauses(self._retries), None):
             try:
                 invoke = (
-                    partial(self._invoke_once, idempotency_key)
-                    if idempotency_key
-                    else self._stream_for_all().invoke
+                    partial(self._invoke_once, idempotency_key) if alone else self._stream_for_all().invoke
                 )
                 return await invoke(
                     name,
@@ -177,7 +181,15 @@ class Client:
     ) -> Invocation:
         request = invoke_pb2.InvokeRequest(idempotency_key=idempotency_key)
         fill_request(request, name, payload, timeout_s=timeout_s, **said)
-        return invocation_of(await answer(self._invocations.Invoke(request, timeout=timeout_s)))
+        within_s = None if timeout_s is None else timeout_s + GRACE_S
+        return invocation_of(await answer(self._invocations.Invoke(request, timeout=within_s)))
+
+    async def dry_run(self, name: str) -> str:
+        """The version that an invocation would run, without running it. Raises what would refuse it."""
+        request = invoke_pb2.InvokeRequest(
+            function_name=name, invocation_type=invoke_pb2.INVOCATION_TYPE_DRY_RUN
+        )
+        return (await answer(self._invocations.Invoke(request, timeout=ASK_WITHIN_S))).executed_version
 
     def invoke_with_response_stream(
         self,

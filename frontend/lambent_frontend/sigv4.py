@@ -5,6 +5,7 @@ body; a body that is left out of the signature is refused. Who overhears a signe
 for as long as its time is good, here as at AWS: only TLS prevents that.
 """
 
+import functools
 import hashlib
 import hmac
 import posixpath
@@ -105,7 +106,9 @@ def _claimed(
 def _check(request: SignedRequest, claim: _Claim, time: str, secret: str, body_sha256: str) -> None:
     canonical = _canonical(request, claim, body_sha256).encode(errors="surrogateescape")
     to_sign = "\n".join((ALGORITHM, time, claim.scope, _sha256(canonical)))
-    expected = hmac.new(_signing_key(secret, claim), to_sign.encode(), hashlib.sha256).hexdigest()
+    expected = hmac.new(
+        _signing_key(secret, claim.date, claim.region), to_sign.encode(), hashlib.sha256
+    ).hexdigest()
     if not hmac.compare_digest(expected, claim.signature):
         raise BadSignature(
             "The request signature we calculated does not match the signature you provided. Check your AWS "
@@ -221,9 +224,10 @@ def _body_sha256(request: SignedRequest) -> str:
     return actual
 
 
-def _signing_key(secret: str, claim: _Claim) -> bytes:
+@functools.lru_cache(maxsize=256)  # the same for all requests of a key on one day
+def _signing_key(secret: str, date: str, region: str) -> bytes:
     key = f"AWS4{secret}".encode()
-    for part in (claim.date, claim.region, SERVICE, "aws4_request"):
+    for part in (date, region, SERVICE, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     return key
 
