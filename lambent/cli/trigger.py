@@ -17,6 +17,7 @@ _ARN: Final = "arn:aws:{service}:us-east-1:000000000000:{rest}"
 _SHORT: Final = {
     "sqs": ("sqs", "{0}"),
     "kinesis": ("kinesis", "stream/{0}"),
+    "kafka": ("lambent-kafka", "{0}"),
     "redis": ("lambent-redis", "{0}"),
     "nats": ("lambent-nats", "{0}"),
     "rabbitmq": ("mq", "broker:{0}:b-0"),
@@ -35,15 +36,16 @@ def named_source(text: str) -> dict[str, str]:
         return {"source": text}
     if kind not in _SHORT or not rest:
         raise click.BadParameter(
-            f"{text!r} is neither an ARN nor one of sqs:QUEUE, kinesis:STREAM, redis:NAME/STREAM, "
-            "nats:NAME/STREAM, rabbitmq:NAME/QUEUE"
+            f"{text!r} is neither an ARN nor one of sqs:QUEUE, kinesis:STREAM, kafka:NAME/TOPIC, "
+            "redis:NAME/STREAM, nats:NAME/STREAM, rabbitmq:NAME/QUEUE"
         )
     service, form = _SHORT[kind]
     said: dict[str, str] = {}
-    if kind == "rabbitmq":
+    if kind in ("rabbitmq", "kafka"):
         rest, slash, queue = rest.partition("/")
         if not (slash and queue):
-            raise click.BadParameter("a queue of RabbitMQ is rabbitmq:NAME/QUEUE")
+            what = "queue of RabbitMQ" if kind == "rabbitmq" else "topic of Kafka"
+            raise click.BadParameter(f"a {what} is {kind}:NAME/{what.partition(' ')[0].upper()}")
         said["queue"] = queue
     return said | {"source": _ARN.format(service=service, rest=form.format(rest))}
 
@@ -139,6 +141,12 @@ def trigger() -> None:
     show_default=True,
     help="Of a stream: where to begin.",
 )
+@click.option(
+    "--consumer-group",
+    default="",
+    metavar="NAME",
+    help="Of Kafka: whose offsets are kept, and begun at if there are any.  [default: one of its own]",
+)
 @click.option("--disabled", is_flag=True, help="Not yet: `lambent trigger enable` begins.")
 @json_option
 @with_client
@@ -147,6 +155,7 @@ async def create(
     function: str,
     source: dict[str, Any],
     starting_position: str,
+    consumer_group: str,
     disabled: bool,
     as_json: bool,
     **given: Any,
@@ -157,15 +166,17 @@ async def create(
     SOURCE is an ARN, or one of
       sqs:QUEUE                 where the frontends' setting `sources` has sqs=URL, else AWS
       kinesis:STREAM            the same with kinesis=URL
+      kafka:NAME/TOPIC          a topic of the Kafka that `sources` calls NAME
       redis:NAME/STREAM         a Redis that `sources` calls NAME
       nats:NAME/STREAM          a JetStream of the NATS that `sources` calls NAME
       rabbitmq:NAME/QUEUE       a queue of the broker that `sources` calls NAME
     """
     settings = _settings(given)
     settings.enabled = not disabled
-    if ":kinesis:" in source["source"]:
+    if any(f":{it}:" in source["source"] for it in ("kinesis", "lambent-kafka")):
         source["starting_position"] = {"oldest": "TRIM_HORIZON", "now": "LATEST"}[starting_position]
-    _print(await client.triggers.create(function, **source, settings=settings), as_json=as_json)
+    made = await client.triggers.create(function, **source, consumer_group=consumer_group, settings=settings)
+    _print(made, as_json=as_json)
 
 
 @trigger.command("ls")

@@ -30,7 +30,7 @@ class Keeping:
         self._frontend = frontend
         self._sources = sources
         self._store = TriggerStore(etcd)
-        self.shown = Triggers(self._store, catalogue, allowed)
+        self.shown = Triggers(self._store, catalogue, allowed, sources)
 
     async def run(self, invoker: Invoker) -> None:
         """Never returns; when it is cancelled, calls under way are waited for."""

@@ -1,10 +1,11 @@
 """What a trigger's source is called, and where it is.
 
 AWS's own kinds have AWS's ARNs. Those that AWS does not have are
-`arn:aws:lambent-redis:REGION:ACCOUNT:NAME/STREAM` and `arn:aws:lambent-nats:...`, of a form that AWS's tools
-take. Where a source is, and with which password, each frontend is told by its setting `sources`: `NAME=URL`.
-An ARN of SQS or Kinesis is looked for at the URL that is called `sqs` or `kinesis`, and at AWS without one;
-a broker, a Redis and a NATS by the name in its ARN.
+`arn:aws:lambent-redis:REGION:ACCOUNT:NAME/STREAM`, `arn:aws:lambent-nats:...` and
+`arn:aws:lambent-kafka:REGION:ACCOUNT:NAME`, of a form that AWS's tools take; a Kafka may be named by its
+servers too. Where a source is, and with which password, each frontend is told by its setting `sources`:
+`NAME=URL`. An ARN of SQS or Kinesis is looked for at the URL that is called `sqs` or `kinesis`, and at AWS
+without one; a broker, a Redis, a NATS and a Kafka by the name in its ARN.
 """
 
 import re
@@ -13,12 +14,14 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from lambent_proto.errors import InvalidRequest
+from lambent_proto.ids import ACCOUNT, REGION
 
 _ARN: Final = re.compile(r"arn:aws[a-zA-Z0-9-]*:([a-zA-Z0-9-]+):([a-z0-9-]*):(\d{12})?:(\S{1,500})")
 _REST: Final = {
     "sqs": re.compile(r"([a-zA-Z0-9_-]{1,80}(?:\.fifo)?)"),
     "kinesis": re.compile(r"stream/([a-zA-Z0-9_.-]{1,128})"),
     "mq": re.compile(r"broker:([a-zA-Z0-9_-]{1,50}):\S+"),
+    "lambent-kafka": re.compile(r"([a-zA-Z0-9_-]{1,64})"),
     "lambent-redis": re.compile(r"([a-zA-Z0-9_-]{1,64})/(\S{1,200})"),
     "lambent-nats": re.compile(r"([a-zA-Z0-9_-]{1,64})/([^\s.*>/\\]{1,200})"),
 }
@@ -26,6 +29,7 @@ _KINDS: Final = {
     "sqs": "sqs",
     "kinesis": "kinesis",
     "mq": "rabbitmq",
+    "lambent-kafka": "kafka",
     "lambent-redis": "redis",
     "lambent-nats": "nats",
 }
@@ -71,14 +75,17 @@ _SCHEMES: Final = {
     "sqs": ("http", "https"),
     "kinesis": ("http", "https"),
 }
-_OTHERS: Final = ("redis", "rediss", "nats", "tls", "amqp", "amqps")
+_OTHERS: Final = ("redis", "rediss", "nats", "tls", "amqp", "amqps", "kafka", "kafkas")
+_SERVER: Final = re.compile(r"[a-zA-Z0-9_.-]{1,253}:[0-9]{1,5}")
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_BEGINS: Final = re.compile(r"[a-zA-Z0-9_.-]*=")
+KAFKA: Final = ("kafka://", "kafkas://")
 
 
 def parse_sources(given: Sequence[str]) -> Mapping[str, str]:
     """The URLs by name. Raises ValueError, whose message never shows a URL: it may have a password."""
     sources: dict[str, str] = {}
-    for each in given:
+    for each in _whole(given):
         name, equals, url = each.partition("=")
         if not (equals and _NAME.fullmatch(name)):
             raise ValueError(
@@ -100,10 +107,39 @@ def parse_sources(given: Sequence[str]) -> Mapping[str, str]:
     return sources
 
 
+def _whole(given: Sequence[str]) -> list[str]:
+    """A Kafka's URL has commas between its servers, and the setting may have been taken apart there."""
+    whole: list[str] = []
+    for each in given:
+        if whole and not _BEGINS.match(each) and whole[-1].partition("=")[2].startswith(KAFKA):
+            whole[-1] += f",{each}"
+        else:
+            whole.append(each)
+    return whole
+
+
 def _can_be_read(url: str) -> bool:
     """What the libraries say of one that cannot be has parts of the password, and would be shown."""
     try:
         parts = urlsplit(url)
+        if url.startswith(KAFKA):
+            return all(_SERVER.fullmatch(it) for it in kafka_servers(url))
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
+
+
+def kafka_servers(url: str) -> tuple[str, ...]:
+    """Of a URL with several of them, HOST:PORT each."""
+    return tuple(urlsplit(url).netloc.rpartition("@")[2].split(","))
+
+
+def kafka_with(servers: Sequence[str], sources: Mapping[str, str]) -> str:
+    """The ARN of the Kafka that has all these servers. Raises InvalidRequest if none of `sources` does."""
+    for name, url in sources.items():
+        if url.startswith(KAFKA) and set(servers) <= set(kafka_servers(url)):
+            return f"arn:aws:lambent-kafka:{REGION}:{ACCOUNT}:{name}"
+    raise InvalidRequest(
+        f"no Kafka with the servers {', '.join(servers)[:500]} is known here: the setting `sources` of the "
+        "frontends says which there are, NAME=kafka://HOST:PORT,HOST:PORT"
+    )

@@ -3,6 +3,7 @@
 InvalidRequest says what is allowed.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -20,6 +21,9 @@ CONCURRENCY: Final = (2, 1000)
 LANES: Final = (1, 10)
 MAX_RETRIES: Final = 10_000
 AGES_S: Final = (60, 604_800)
+_TOPIC: Final = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,248}")
+_GROUP: Final = re.compile(r"[a-zA-Z0-9/*:_+=.@-]{1,200}")
+"""Both Lambda's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class _Default:
 _DEFAULTS: Final[Mapping[str, _Default]] = {
     "sqs": _Default(10, 0.0),
     "kinesis": _Default(100, 0.0),
+    "kafka": _Default(100, 0.5),
     "rabbitmq": _Default(100, 0.5),
     "redis": _Default(100, 0.0),
     "nats": _Default(100, 0.0),
@@ -61,13 +66,20 @@ def check(trigger: Trigger) -> None:
 def _check_source(trigger: Trigger) -> None:
     assert trigger.kind in KINDS
     for what, given, kinds in (
-        ("a queue (Queues)", trigger.queue, ("rabbitmq",)),
+        ("a queue (Queues) or a topic (Topics)", trigger.queue, ("rabbitmq", "kafka")),
         ("a StartingPosition", trigger.starting_position, STREAMS),
     ):
         if trigger.kind in kinds and not given:
             raise InvalidRequest(f"a trigger of {trigger.kind} needs {what}")
         if given and trigger.kind not in kinds:
             raise InvalidRequest(f"a trigger of {trigger.kind} has no {what.partition(' ')[2]}")
+    if trigger.kind == "kafka":
+        if not _TOPIC.fullmatch(trigger.queue):
+            raise InvalidRequest(f"Topics: {trigger.queue[:300]!r} is no name of a topic")
+        if trigger.consumer_group and not _GROUP.fullmatch(trigger.consumer_group):
+            raise InvalidRequest(f"ConsumerGroupId: {trigger.consumer_group[:300]!r} is no name of one")
+    elif trigger.servers or trigger.consumer_group:
+        raise InvalidRequest(f"a trigger of {trigger.kind} has no servers and no ConsumerGroupId: Kafka has")
     position = trigger.starting_position
     if position and position not in POSITIONS:
         raise InvalidRequest(f"StartingPosition is {position[:80]!r}: it is one of {', '.join(POSITIONS)}")

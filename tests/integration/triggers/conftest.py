@@ -65,13 +65,17 @@ class Function:
 
 def data(event: dict[str, Any]) -> list[str]:
     queues = event.get("rmqMessagesByQueue", {})
-    records = event.get("Records") or [it for group in queues.values() for it in group]
+    partitions = event.get("records", {})
+    groups = queues or partitions
+    records = event.get("Records") or [it for group in groups.values() for it in group]
     return [_data(it) for it in records]
 
 
 def _data(record: dict[str, Any]) -> str:
     if "fields" in record:
         return str(record["fields"]["data"])
+    if "topic" in record:
+        return base64.b64decode(record["value"]).decode()
     return base64.b64decode(record["kinesis"]["data"] if "kinesis" in record else record["data"]).decode()
 
 
@@ -224,6 +228,32 @@ def kinesis(aws_server: aws.Aws, name: str) -> Broker:
     source = f"arn:aws:kinesis:us-east-1:000000000000:stream/{name}"
     trigger = _trigger(name, "kinesis", source, starting_position="TRIM_HORIZON")
     return Broker(trigger, {"kinesis": aws_server.url}, write)
+
+
+@pytest.fixture(scope="session")
+def kafka_url() -> Iterator[str]:
+    with processes.kafka() as url:
+        yield url
+
+
+@pytest.fixture
+async def kafka(kafka_url: str, name: str) -> AsyncIterator[Broker]:
+    """A topic of two partitions. The key of a record is the text up to a dash; `b...` goes to the second."""
+    from aiokafka import AIOKafkaProducer
+
+    await processes.make_topic(kafka_url, name, 2)
+    servers = kafka_url.removeprefix("kafka://")
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+
+        async def write(*texts: str) -> None:
+            for text in texts:
+                key, partition = text.partition("-")[0].encode(), int(text.startswith("b"))
+                headers = [("kind", b"test")]
+                await producer.send_and_wait(name, text.encode(), key, partition, headers=headers)
+
+        source = "arn:aws:lambent-kafka:us-east-1:000000000000:bus"
+        trigger = _trigger(name, "kafka", source, queue=name, starting_position="TRIM_HORIZON")
+        yield Broker(trigger, {"bus": kafka_url}, write)
 
 
 @pytest.fixture
