@@ -1,4 +1,4 @@
-"""`lambent trigger`: functions that are called with what comes in queues and streams."""
+"""`lambent trigger`: functions that are called with what comes in queues, streams and folders."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +21,14 @@ _SHORT: Final = {
     "redis": ("lambent-redis", "{0}"),
     "nats": ("lambent-nats", "{0}"),
     "rabbitmq": ("mq", "broker:{0}:b-0"),
+    "folder": ("lambent-folder", "{0}"),
+    "s3": ("s3", "{0}"),
 }
 """By kind: the service in its ARN, and the rest of it."""
+
+
+_BEGINNINGS: Final = ("kinesis", "lambent-kafka", "lambent-folder", "s3")
+"""Services whose triggers begin with what there is, or with what comes."""
 
 
 def _source(_: click.Context, __: click.Parameter, text: str) -> dict[str, Any]:
@@ -37,7 +43,7 @@ def named_source(text: str) -> dict[str, str]:
     if kind not in _SHORT or not rest:
         raise click.BadParameter(
             f"{text!r} is neither an ARN nor one of sqs:QUEUE, kinesis:STREAM, kafka:NAME/TOPIC, "
-            "redis:NAME/STREAM, nats:NAME/STREAM, rabbitmq:NAME/QUEUE"
+            "redis:NAME/STREAM, nats:NAME/STREAM, rabbitmq:NAME/QUEUE, folder:NAME, s3:BUCKET"
         )
     service, form = _SHORT[kind]
     said: dict[str, str] = {}
@@ -126,7 +132,7 @@ def _settings(given: dict[str, Any]) -> "TriggerSettings":
 
 @click.group()
 def trigger() -> None:
-    """Call functions with what comes in queues and streams: docs/triggers.md."""
+    """Call functions with what comes in queues, streams and folders: docs/triggers.md."""
 
 
 @trigger.command("create")
@@ -139,7 +145,7 @@ def trigger() -> None:
     type=click.Choice(["oldest", "now"]),
     default="now",
     show_default=True,
-    help="Of a stream: where to begin.",
+    help="Of a stream, a folder, a bucket: where to begin.",
 )
 @click.option(
     "--consumer-group",
@@ -170,10 +176,12 @@ async def create(
       redis:NAME/STREAM         a Redis that `sources` calls NAME
       nats:NAME/STREAM          a JetStream of the NATS that `sources` calls NAME
       rabbitmq:NAME/QUEUE       a queue of the broker that `sources` calls NAME
+      folder:NAME[/PREFIX]      files that appear in the folder that `sources` calls NAME
+      s3:BUCKET[/PREFIX]        objects that appear in a bucket, where `sources` has s3=URL, else AWS
     """
     settings = _settings(given)
     settings.enabled = not disabled
-    if any(f":{it}:" in source["source"] for it in ("kinesis", "lambent-kafka")):
+    if any(f":{it}:" in source["source"] for it in _BEGINNINGS):
         source["starting_position"] = {"oldest": "TRIM_HORIZON", "now": "LATEST"}[starting_position]
     made = await client.triggers.create(function, **source, consumer_group=consumer_group, settings=settings)
     _print(made, as_json=as_json)

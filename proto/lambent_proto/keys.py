@@ -31,7 +31,7 @@ NODES: Final = "/lambent/node/"
 """One registration a worker, under its lease: its address and its capacity. Those of the first shard's."""
 
 FRONTENDS: Final = "/lambent/frontend/"
-"""One for each frontend, by its id, under its lease; the value says nothing."""
+"""One for each frontend, by its id, under its lease: the names of its folders for triggers, with commas."""
 
 CONCURRENCY: Final = "/lambent/concurrency"
 """How many instances may run at one time in the whole fleet; absent: the default. A decimal number."""

@@ -7,9 +7,11 @@ import msgpack
 
 from lambent_proto.ids import FunctionName
 
-KINDS: Final = ("sqs", "kinesis", "kafka", "rabbitmq", "redis", "nats")
+KINDS: Final = ("sqs", "kinesis", "kafka", "rabbitmq", "redis", "nats", "folder", "s3")
 STREAMS: Final = ("kinesis", "kafka")
 """Kinds that keep their records, and that are read in order; the others are queues."""
+OBJECTS: Final = ("folder", "s3")
+"""Kinds whose records are files or objects that appear."""
 
 UNLIMITED: Final = -1
 
@@ -38,7 +40,7 @@ class Trigger:
     access: tuple[tuple[str, str], ...] = ()
     """Lambda's SourceAccessConfigurations, type and URI. Only VIRTUAL_HOST has an effect."""
     starting_position: str = ""
-    """TRIM_HORIZON, LATEST or AT_TIMESTAMP; empty for queues."""
+    """TRIM_HORIZON or LATEST, of streams also AT_TIMESTAMP; empty for queues."""
     starting_at: float = 0.0
     """Unix seconds, with AT_TIMESTAMP."""
     enabled: bool = True

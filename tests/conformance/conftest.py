@@ -60,7 +60,7 @@ def package(source: str = SOURCE, name: str = "app.py") -> bytes:
 
 @pytest.fixture(scope="session")
 def sources() -> Iterator[brokers.Aws]:
-    """SQS and Kinesis."""
+    """SQS, Kinesis and S3."""
     with brokers.running() as server:
         yield server
 
@@ -74,7 +74,7 @@ def kafka() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def fleet(sources: brokers.Aws, kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAMBENT_SOURCES", f"sqs={sources.url},bus={kafka},k:9092")
+        patch.setenv("LAMBENT_SOURCES", f"sqs={sources.url},s3={sources.url},bus={kafka},k:9092")
         with running(tmp_path_factory.mktemp("conformance"), "--workers", "1") as fleet:
             patch.undo()
             yield fleet

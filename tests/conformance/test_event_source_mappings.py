@@ -150,7 +150,7 @@ def test_streams(aws: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"EventSourceArn": "arn:aws:s3:us-east-1:000000000000:b"}, "Unrecognized event source"),
+        ({"EventSourceArn": "arn:aws:sns:us-east-1:000000000000:b"}, "Unrecognized event source"),
         ({"EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:a/b"}, "is no ARN of sqs"),
         ({}, "Unrecognized event source"),
         (
@@ -220,6 +220,25 @@ async def test_kafka(aws: Any, name: str, kafka: str) -> None:
     with pytest.raises(aws.exceptions.ResourceConflictException):
         aws.create_event_source_mapping(
             FunctionName=name, SelfManagedEventSource=servers, Topics=[name], StartingPosition="LATEST"
+        )
+    aws.delete_event_source_mapping(UUID=made["UUID"])
+
+
+def test_a_bucket(aws: Any, name: str, sources: Aws) -> None:
+    """Lambda has no such source: S3 calls functions itself there. It is as the others are."""
+    create(aws, name)
+    bucket = name.lower().replace("_", "-")
+    sources.client("s3").create_bucket(Bucket=bucket)
+    arn = f"arn:aws:s3:::{bucket}/in/"
+    made = aws.create_event_source_mapping(FunctionName=name, EventSourceArn=arn)
+    shown = in_state(aws, made["UUID"], "Enabled")
+    assert (shown["EventSourceArn"], shown["BatchSize"], shown["StartingPosition"]) == (arn, 1, "LATEST")
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="TRIM_HORIZON or at LATEST"):
+        aws.create_event_source_mapping(
+            FunctionName=name,
+            EventSourceArn=f"arn:aws:s3:::{bucket}",
+            StartingPosition="AT_TIMESTAMP",
+            StartingPositionTimestamp=1,
         )
     aws.delete_event_source_mapping(UUID=made["UUID"])
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,3 +263,23 @@ async def test_kafka_keeps_its_order_when_another_frontend_takes_over(
         await eventually(told, "its lag is shown")
         for trigger in await client.triggers.list():
             await client.triggers.delete(trigger.id)
+
+
+async def test_files_in_a_folder(
+    client: Client, shared: Fleet, name: str, seen: Seen, inbox: Path, second: Part
+) -> None:
+    """Each calls the function once. Its triggers are had by the frontend that has the folder."""
+    await deploy(client, name, seen)
+    (inbox / name).mkdir()
+    (inbox / name / "before").write_text("x")
+    for prefix in range(8):
+        source = f"folder:inbox/{name}/{prefix}-"
+        made = shared.lambent("trigger", "create", name, source, "--from", "oldest", "--json")
+        created = json.loads(made.stdout)
+        shown = await in_state(client, created["id"], "Enabled")
+        assert shown.frontend.partition(".")[0] == "frontend"
+        (inbox / name / f"{prefix}-file").write_text("x")
+    await eventually(lambda: len(seen.data) == 8, "all are called with")
+    assert sorted(seen.data) == [f"{name}/{prefix}-file" for prefix in range(8)]
+    [record] = seen.calls[0]["event"]["Records"]
+    assert (record["eventSource"], record["s3"]["bucket"]["name"]) == ("aws:s3", "inbox")

@@ -11,7 +11,7 @@ from lambent_frontend.http.messages import Response
 from lambent_frontend.triggers.names import destination_function
 from lambent_frontend.triggers.triggers import Triggers
 from lambent_proto.access import INVOKE
-from lambent_proto.triggers import STREAMS
+from lambent_proto.triggers import OBJECTS, STREAMS
 from lambent_proto.v1 import triggers_pb2
 
 _PARTIAL: Final = "ReportBatchItemFailures"
@@ -167,6 +167,8 @@ def shape(it: triggers_pb2.Trigger) -> dict[str, Any]:
         told |= _stream(it)
     elif settings.max_concurrency:
         told["ScalingConfig"] = {"MaximumConcurrency": settings.max_concurrency}
+    if it.kind in OBJECTS:
+        told["StartingPosition"] = it.starting_position
     return told | _source(it)
 
 

@@ -197,7 +197,7 @@ class Trigger(_message.Message):
     qualifier: _builtins.str
     """a version or an alias; empty: none"""
     kind: _builtins.str
-    """sqs, kinesis, kafka, rabbitmq, redis or nats"""
+    """sqs, kinesis, kafka, rabbitmq, redis, nats, folder or s3"""
     source: _builtins.str
     """ARN"""
     queue: _builtins.str
@@ -285,7 +285,7 @@ class CreateTriggerRequest(_message.Message):
     queue: _builtins.str
     """of a message broker; of Kafka the topic"""
     starting_position: _builtins.str
-    """streams: TRIM_HORIZON, LATEST or AT_TIMESTAMP"""
+    """streams: TRIM_HORIZON, LATEST or AT_TIMESTAMP; folders and buckets: one of the first two"""
     starting_at: _builtins.float
     """Unix seconds"""
     consumer_group: _builtins.str

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -74,6 +76,8 @@ def data(event: dict[str, Any]) -> list[str]:
 def _data(record: dict[str, Any]) -> str:
     if "fields" in record:
         return str(record["fields"]["data"])
+    if "s3" in record:
+        return unquote_plus(record["s3"]["object"]["key"], errors="surrogateescape")
     if "topic" in record:
         return base64.b64decode(record["value"]).decode()
     return base64.b64decode(record["kinesis"]["data"] if "kinesis" in record else record["data"]).decode()
@@ -254,6 +258,35 @@ async def kafka(kafka_url: str, name: str) -> AsyncIterator[Broker]:
         source = "arn:aws:lambent-kafka:us-east-1:000000000000:bus"
         trigger = _trigger(name, "kafka", source, queue=name, starting_position="TRIM_HORIZON")
         yield Broker(trigger, {"bus": kafka_url}, write)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, name: str) -> Broker:
+    """The texts are names of files, and what they hold, or `NAME=TEXT`."""
+    root = tmp_path / "in box"
+    root.mkdir()
+
+    def write(*texts: str) -> None:
+        for text in texts:
+            name, _, body = text.partition("=")
+            (root / name).parent.mkdir(exist_ok=True, parents=True)
+            (root / name).write_text(body or name)
+
+    source = f"arn:aws:lambent-folder:us-east-1:000000000000:{name}"
+    return Broker(_trigger(name, "folder", source), {name: f"file://{root}"}, write)
+
+
+@pytest.fixture
+def bucket(aws_server: aws.Aws, name: str) -> Broker:
+    client, name = aws_server.client("s3"), name.lower().replace("_", "-").strip("-")
+    client.create_bucket(Bucket=name)
+
+    def write(*texts: str) -> None:
+        for text in texts:
+            key, _, body = text.partition("=")
+            client.put_object(Bucket=name, Key=key, Body=(body or key).encode())
+
+    return Broker(_trigger(name, "s3", f"arn:aws:s3:::{name}"), {"s3": aws_server.url}, write)
 
 
 @pytest.fixture

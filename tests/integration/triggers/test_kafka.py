@@ -142,6 +142,21 @@ async def test_a_consumer_group_is_taken_over(kafka: Broker, function: Function)
     assert await committed(kafka, "team") == [3, 2]
 
 
+async def test_a_group_with_members_is_not_taken(kafka: Broker, function: Function) -> None:
+    """Their records would be processed twice. It is said so before any is read."""
+    servers, place = kafka.urls["bus"].removeprefix("kafka://"), AsyncMock()
+    await kafka.send("a-1")
+    async with AIOKafkaConsumer(
+        kafka.trigger.queue, bootstrap_servers=servers, group_id="busy", auto_offset_reset="earliest"
+    ) as member:
+        await member.getone()
+        source = Kafka(replace(kafka.trigger, consumer_group="busy"), kafka.urls["bus"], {}, place)
+        with pytest.raises(SourceFailed, match="the consumer group busy has other members"):
+            await source.open()
+        await source.close()
+    place.assert_not_awaited()
+
+
 async def test_who_is_late_commits_nothing(kafka: Broker, function: Function) -> None:
     """Once the claim is another's its place is not written, and nothing is committed to the group."""
     await kafka.send("a-1", "b-1")

@@ -14,6 +14,10 @@ WHERE = "us-east-1", "000000000000"
 @pytest.mark.parametrize(
     ("arn", "expected"),
     [
+        ("arn:aws:s3:::bkt", SourceName("s3", "", "", "bkt", "")),
+        ("arn:aws:s3:::bkt/in/x", SourceName("s3", "", "", "bkt", "in/x")),
+        ("arn:aws:lambent-folder:us-east-1:000000000000:in", SourceName("folder", *WHERE, "in", "")),
+        ("arn:aws:lambent-folder:us-east-1:000000000000:in/a", SourceName("folder", *WHERE, "in", "a")),
         ("arn:aws:sqs:us-east-1:000000000000:q.fifo", SourceName("sqs", *WHERE, "q.fifo", "")),
         ("arn:aws:kinesis:us-east-1:000000000000:stream/s", SourceName("kinesis", *WHERE, "s", "")),
         ("arn:aws:mq:us-east-1:000000000000:broker:b:id-1", SourceName("rabbitmq", *WHERE, "b", "")),
@@ -90,6 +94,8 @@ def test_a_kafka_is_known_by_its_servers() -> None:
         "mq=amqp://user:secret#secret@h",
         "mq=amqp://user:secret@[h",
         "bus=kafka://user:secret@h",
+        "in=file://secret/in",
+        "in=file:secret",
         "bus=kafka://user:secret@h:1,i",
     ],
 )
@@ -111,6 +117,8 @@ def test_the_settings_are_checked_at_the_start() -> None:
         ("kinesis:s", {"source": "arn:aws:kinesis:us-east-1:000000000000:stream/s"}),
         ("redis:jobs/s", {"source": "arn:aws:lambent-redis:us-east-1:000000000000:jobs/s"}),
         ("nats:bus/S", {"source": "arn:aws:lambent-nats:us-east-1:000000000000:bus/S"}),
+        ("folder:inbox/a", {"source": "arn:aws:lambent-folder:us-east-1:000000000000:inbox/a"}),
+        ("s3:bucket/a", {"source": "arn:aws:s3:us-east-1:000000000000:bucket/a"}),
         ("kafka:bus/t", {"source": "arn:aws:lambent-kafka:us-east-1:000000000000:bus", "queue": "t"}),
         (
             "rabbitmq:mq/q",

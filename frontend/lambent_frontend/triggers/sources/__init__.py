@@ -30,6 +30,14 @@ async def source_of(
             from lambent_frontend.triggers.sources.kafka import Kafka
 
             return Kafka(trigger, _url(trigger, urls), await places(), place)
+        case "folder":
+            from lambent_frontend.triggers.sources.folder import Folder
+
+            return Folder(trigger, _url(trigger, urls), await places(), place)
+        case "s3":
+            from lambent_frontend.triggers.sources.s3 import Bucket
+
+            return Bucket(trigger, urls.get("s3", ""), await places(), place)
         case "redis":
             from lambent_frontend.triggers.sources.redis_streams import RedisStream
 
@@ -47,6 +55,7 @@ async def source_of(
 
 
 _SCHEMES = {
+    "folder": ("file",),
     "kafka": ("kafka", "kafkas"),
     "redis": ("redis", "rediss"),
     "nats": ("nats", "tls"),

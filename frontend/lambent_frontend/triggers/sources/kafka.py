@@ -53,6 +53,8 @@ class Kafka(StreamSource):
                 raise SourceFailed(f"there is no topic {self._topic}, or this frontend may not see it")
             partitions = sorted(await self._partitions_of(consumer))
             await self._begin(consumer, partitions)
+            if self.trigger.consumer_group:  # so that nothing is read if it has members
+                await self._commit(consumer, self._next)
             if SINCE not in self._places:
                 for partition in partitions:
                     await self._keep(str(partition), self._next[partition])
@@ -148,15 +150,19 @@ class Kafka(StreamSource):
         return json.dumps(about).encode()[:-1] + b', "records":{"%b":[%b]}}' % (name.encode(), records)
 
     async def checkpoint(self, line: str, place: str) -> None:
-        from aiokafka import TopicPartition
-        from aiokafka.errors import CommitFailedError, UnknownMemberIdError
-
         partition, after = int(line), int(place.rpartition(":")[2]) + 1
         await self._keep(line, after)
+        await self._commit(self._readers[partition], {partition: after})
+
+    async def _commit(self, consumer: Any, offsets: Mapping[int, int]) -> None:
+        """Raises SourceFailed if the group has members: what is committed is theirs alone."""
+        from aiokafka import TopicPartition
+        from aiokafka.errors import CommitFailedError
+
         try:
             async with asyncio.timeout(ANSWER_S):
-                await self._readers[partition].commit({TopicPartition(self._topic, partition): after})
-        except (CommitFailedError, UnknownMemberIdError) as error:
+                await consumer.commit({TopicPartition(self._topic, it): at for it, at in offsets.items()})
+        except CommitFailedError as error:
             raise SourceFailed(
                 f"the consumer group {self.trigger.group} has other members, which read the same records: "
                 "name one that is the trigger's alone"
