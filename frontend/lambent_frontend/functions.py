@@ -67,7 +67,8 @@ class Functions:
             raise _taken(name)
         package = await self._package(request)
         changes |= asdict(await self._packages.check(package))
-        definition = Definition(name=name, revision=uuid.uuid4().hex, modified_at=clock.unix_s(), **changes)
+        made = uuid.uuid4().hex
+        definition = Definition(name=name, revision=made, made=made, modified_at=clock.unix_s(), **changes)
         check_whole(definition)
         await self._limits.check(definition)
         await self._packages.put(package, definition.code_sha256)
