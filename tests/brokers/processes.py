@@ -48,9 +48,9 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def nats(folder: Path) -> Iterator[str]:
+def nats(folder: Path, port: int | None = None) -> Iterator[str]:
     """Its URL; with JetStream."""
-    port = free_port()
+    port = port or free_port()
     command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(folder)]
     with _listening(command, port):
         yield f"nats://127.0.0.1:{port}"

@@ -4,6 +4,7 @@ It follows the stream message by message and is the same at all frontends, but t
 here only where this frontend holds the event's queue.
 """
 
+import hashlib
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import msgpack
 
-from lambent_frontend.queue.sqlite import SqliteStore
+from lambent_frontend.queue.sqlite import SqliteStore, bytes_of
 from lambent_frontend.queue.store import GIVEN_UP, Key, State
 from lambent_proto.ids import FunctionName, RequestId
 
@@ -27,9 +28,15 @@ CREATE TABLE copy (
     id TEXT PRIMARY KEY, number INTEGER NOT NULL, version INTEGER NOT NULL, queue TEXT NOT NULL, lane TEXT
 ) WITHOUT ROWID;
 CREATE INDEX copy_number ON copy (number);
-CREATE INDEX copy_lane ON copy (queue, number) WHERE lane IS NOT NULL;
-CREATE TABLE key_copy (digest TEXT PRIMARY KEY, version INTEGER NOT NULL, image BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE piece (id TEXT, what TEXT, place INTEGER, bytes BLOB NOT NULL, PRIMARY KEY (id, what, place));
+CREATE INDEX copy_queue ON copy (queue, number);
+CREATE TABLE key_copy (
+    digest TEXT PRIMARY KEY, version INTEGER NOT NULL, image BLOB NOT NULL, until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX key_copy_until ON key_copy (until);
+CREATE TABLE piece (
+    id TEXT, what TEXT, place INTEGER, bytes BLOB NOT NULL, version INTEGER NOT NULL,
+    PRIMARY KEY (id, what, place)
+);
 CREATE TABLE gone (subject TEXT PRIMARY KEY, version INTEGER NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 """
 _IMAGE: Final = (
@@ -102,6 +109,11 @@ class KeyImage(NamedTuple):
     def encode(self) -> bytes:
         return bytes(msgpack.packb(self[:-1]))
 
+    @classmethod
+    def decode(cls, body: bytes, sequence: int) -> "KeyImage":
+        function, key, event, digest, until, answer = msgpack.unpackb(body)
+        return cls(function, key, event, digest, until, answer, sequence)
+
 
 class Copy(SqliteStore):
     """What is asked of a store it answers from its file; `apply` alone changes what is kept."""
@@ -135,11 +147,13 @@ class Copy(SqliteStore):
             db.execute("INSERT OR REPLACE INTO gone VALUES (?, ?, ?)", (f"{kind}.{rest}", sequence, now))
         elif kind == PIECE:
             event, what, place = rest.split(".")
-            db.execute("INSERT OR REPLACE INTO piece VALUES (?, ?, ?, ?)", (event, what, int(place), body))
+            row = event, what, int(place), body, sequence
+            db.execute("INSERT OR REPLACE INTO piece VALUES (?, ?, ?, ?, ?)", row)
         elif kind == KEY:
-            image = KeyImage(*msgpack.unpackb(body))
+            image = KeyImage.decode(body, sequence)
             db.execute("INSERT OR REPLACE INTO key VALUES (?, ?, ?, ?, ?, ?)", image[:-1])
-            db.execute("INSERT OR REPLACE INTO key_copy VALUES (?, ?, ?)", (rest, sequence, body))
+            kept = rest, sequence, body, image.until
+            db.execute("INSERT OR REPLACE INTO key_copy VALUES (?, ?, ?, ?)", kept)
         else:
             return self._event_applied(db, Image.decode(body, sequence))
         return []
@@ -178,18 +192,14 @@ class Copy(SqliteStore):
                 return None
             names = [it for it in _FIELDS if it not in ("payload", "answer")]
             found = Image(**dict(zip(names, row[:-1], strict=True)), version=row[-1])
-            kept = [
-                (db.execute(f"SELECT {it} FROM {it} WHERE number = ?", (found.number,)).fetchone() or [b""])[0]
-                for it in ("payload", "answer")
-            ]
-            return found, kept[0], kept[1]
+            return found, *bytes_of(db, found.number)
 
         return await self._thread.read(work)
 
     async def key(self, digest: str) -> KeyImage | None:
         def work(db: Connection) -> KeyImage | None:
             row = db.execute("SELECT image, version FROM key_copy WHERE digest = ?", (digest,)).fetchone()
-            return KeyImage(*msgpack.unpackb(row[0]), version=row[1]) if row else None
+            return KeyImage.decode(*row) if row else None
 
         return await self._thread.read(work)
 
@@ -197,7 +207,11 @@ class Copy(SqliteStore):
         """That have something left to be done, or to be forgotten."""
 
         def work(db: Connection) -> list[str]:
-            return [row[0] for row in db.execute("SELECT DISTINCT queue FROM copy")]
+            found: list[str] = []
+            ask = "SELECT queue FROM copy WHERE queue > ? ORDER BY queue LIMIT 1"
+            while row := db.execute(ask, (found[-1] if found else "",)).fetchone():
+                found.append(row[0])
+            return found
 
         return await self._thread.read(work)
 
@@ -216,7 +230,8 @@ class Copy(SqliteStore):
     ) -> Sequence[tuple[str, int]]:
         """Ids and versions of events of queues that are held here."""
         ask = (
-            "SELECT e.ended, e.id, c.version, c.queue FROM event e JOIN copy c ON c.id = e.id "
+            "SELECT e.ended, e.id, c.version, c.queue "
+            "FROM event e JOIN copy c ON c.id = e.id "
             "WHERE e.state = ? AND e.ended <= ? ORDER BY e.ended LIMIT ?"
         )
         ended = (State.SUCCEEDED, State.CANCELLED)
@@ -233,24 +248,19 @@ class Copy(SqliteStore):
         return await self._thread.read(work)
 
     async def old_keys(self, now: float) -> Sequence[tuple[str, int]]:
-        def work(db: Connection) -> list[tuple[str, int]]:
-            rows = db.execute("SELECT digest, version, image FROM key_copy")
-            old = [(row[0], row[1]) for row in rows if KeyImage(*msgpack.unpackb(row[2])).until < now]
-            return old[:FORGET_AT_ONCE]
-
-        return await self._thread.read(work)
+        ask = "SELECT digest, version FROM key_copy WHERE until < ? LIMIT ?"
+        return await self._thread.read(lambda db: db.execute(ask, (now, FORGET_AT_ONCE)).fetchall())
 
     async def gone(self, before: float) -> Sequence[tuple[str, int]]:
         ask = "SELECT subject, version FROM gone WHERE at < ? LIMIT ?"
         return await self._thread.read(lambda db: db.execute(ask, (before, FORGET_AT_ONCE)).fetchall())
 
-    async def purged(self, subject: str) -> None:
+    async def deleted(self, subject: str) -> None:
         await self._thread.write(lambda db: db.execute("DELETE FROM gone WHERE subject = ?", (subject,)))
 
 
-def digest_subject(key: Key, function: FunctionName) -> str:
-    import hashlib
-
+def token_of(function: FunctionName, key: Key) -> str:
+    """Of a key, in its subject."""
     return hashlib.sha256(f"{function}\0{key.text}".encode()).hexdigest()
 
 
@@ -264,6 +274,11 @@ def _delete(db: Connection, kind: str, rest: str) -> None:
         row = db.execute("SELECT number FROM copy WHERE id = ?", (rest,)).fetchone()
         for table in ("event", "payload", "answer", "copy") if row else ():
             db.execute(f"DELETE FROM {table} WHERE number = ?", row)
+        db.execute(  # they say nothing by themselves, and may go at once
+            "INSERT OR REPLACE INTO gone "
+            "SELECT 'piece.' || id || '.' || what || '.' || place, version, 0.0 FROM piece WHERE id = ?",
+            (rest,),
+        )
         db.execute("DELETE FROM piece WHERE id = ?", (rest,))
     elif kind == KEY:
         row = db.execute("SELECT image FROM key_copy WHERE digest = ?", (rest,)).fetchone()

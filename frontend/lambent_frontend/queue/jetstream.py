@@ -15,7 +15,17 @@ from typing import Any, Final, Self
 import structlog
 
 from lambent_chassis import clock
-from lambent_frontend.queue.copy import EVENT, KEY, PIECE, Arrived, Copy, Image, KeyImage, digest_subject
+from lambent_frontend.queue.copy import (
+    EVENT,
+    FORGET_AT_ONCE,
+    KEY,
+    PIECE,
+    Arrived,
+    Copy,
+    Image,
+    KeyImage,
+    token_of,
+)
 from lambent_frontend.queue.core.lanes import Item
 from lambent_frontend.queue.core.verdict import Tally
 from lambent_frontend.queue.sqlite import CannotOpen
@@ -29,6 +39,8 @@ PIECE_BYTES: Final = 256 * 1024
 """What is longer is cut: a server takes messages of 1 MB, unless it is told otherwise."""
 ANSWER_S: Final = 5.0
 """Longest wait for NATS."""
+CONNECT_S: Final = 10.0
+"""Longest wait for it at the start."""
 GONE_S: Final = 3600.0
 """How long it is left in the stream that something is gone: copies that were away hear of it."""
 HEARTBEAT_S: Final = 5.0
@@ -58,7 +70,7 @@ class JetStreamStore:
         self._stream = connection.jetstream(timeout=ANSWER_S)
         self._copy = copy
         self._queue = queue
-        self._arrived: asyncio.Queue[Any] = asyncio.Queue(4 * TOGETHER)
+        copy.held.add(queue)
         self._sequence = 0
         """Of the last message that the copy has."""
         self._caught_up = asyncio.Event()
@@ -88,18 +100,19 @@ class JetStreamStore:
         except ImportError:
             raise CannotOpen("nats-py is not installed: install lambent[nats]") from None
         try:
-            connection = await nats.connect(
-                list(servers),
-                name=f"lambent {queue}",
-                user_credentials=str(credentials) if credentials else None,
-                user=user or None,
-                password=password or None,
-                connect_timeout=int(ANSWER_S),
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=PAUSE_S,
-                pending_size=64 * 1024 * 1024,
-                error_cb=_heard,
-            )
+            async with asyncio.timeout(CONNECT_S):
+                connection = await nats.connect(
+                    list(servers),
+                    name=f"lambent {queue}",
+                    user_credentials=str(credentials) if credentials else None,
+                    user=user or None,
+                    password=password or None,
+                    connect_timeout=int(ANSWER_S),
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=PAUSE_S,
+                    pending_size=64 * 1024 * 1024,
+                    error_cb=_heard,
+                )
         except Exception as error:
             raise CannotOpen(f"the queue's NATS {_shown(servers)} cannot be reached: {error!r}") from error
         copy = None
@@ -144,14 +157,11 @@ class JetStreamStore:
     # A store
 
     async def put(self, event: RequestId, asked: Asked, payload: bytes, now: float, key: Key | None) -> Taken:
-        if key is not None:
-            known = await self.reserve(asked.function, key, event)
-            if known is not None and (known.id == event or not await self._lost(known, key)):
-                return Taken(0, known)
-            event = known.id if known is not None else event
-            before = known
-        else:
-            before = None
+        before = await self.reserve(asked.function, key, event) if key else None
+        if before is not None and key is not None:
+            if not await self._lost(before, key):
+                return Taken(0, before)
+            event = before.id
         image = Image(
             id=event,
             function=asked.function,
@@ -175,7 +185,7 @@ class JetStreamStore:
             return False
         try:
             await self._stream.get_last_msg(STREAM, f"{PREFIX}.{EVENT}.{known.id}")
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             if type(error).__name__ == "NotFoundError":
                 return True
             raise self._away(error) from error
@@ -265,7 +275,7 @@ class JetStreamStore:
         return await self._copy.list(function, state, after, most)
 
     async def reserve(self, function: FunctionName, key: Key, event: RequestId) -> Kept | None:
-        digest = digest_subject(key, function)
+        digest = token_of(function, key)
         image = KeyImage(function, key.text, event, key.digest, key.until)
         while True:
             known = await self._copy.key(digest)
@@ -291,7 +301,7 @@ class JetStreamStore:
         return False
 
     async def answered(self, function: FunctionName, key: Key, answer: bytes | None) -> None:
-        digest = digest_subject(key, function)
+        digest = token_of(function, key)
         known = await self._copy.key(digest)
         if known is not None:
             body = b"" if answer is None else known._replace(answer=answer).encode()
@@ -304,24 +314,28 @@ class JetStreamStore:
             ended_before = now
         events = await self._copy.forgettable(ended_before, given_up_before, most_ended)
         keys = await self._copy.old_keys(now)
-        for kind, old in ((EVENT, events), (KEY, keys)):
-            await asyncio.gather(*(self._forgotten(f"{kind}.{it}", version) for it, version in old))
-        for subject, version in await self._copy.gone(clock.unix_s() - GONE_S):
-            await self._purged(subject, version)
-        return max(len(events), len(keys)) >= TOGETHER
+        gone = await self._copy.gone(clock.unix_s() - GONE_S)
+        work = [self._forgotten(f"{EVENT}.{it}", version) for it, version in events]
+        work += [self._forgotten(f"{KEY}.{it}", version) for it, version in keys]
+        work += [self._deleted(it, version) for it, version in gone]
+        await asyncio.gather(*work)
+        return max(len(events), len(keys), len(gone)) >= FORGET_AT_ONCE
 
     async def _forgotten(self, subject: str, version: int) -> None:
         with contextlib.suppress(_Changed):
             await self._write(subject, b"", version)
-            kind, _, event = subject.partition(".")
-            if kind == EVENT:
-                await self._asked(self._stream.purge_stream(STREAM, subject=f"{PREFIX}.{PIECE}.{event}.>"))
 
-    async def _purged(self, subject: str, version: int) -> None:
-        await self._asked(
-            self._stream.purge_stream(STREAM, subject=f"{PREFIX}.{subject}", seq=version + 1)
-        )
-        await self._copy.purged(subject)
+    async def _deleted(self, subject: str, version: int) -> None:
+        """By its sequence: a purge of subjects has consumers that are behind miss messages of others."""
+        from nats.js.errors import APIError
+
+        try:
+            await self._stream.delete_msg(STREAM, version)
+        except APIError:  # another frontend has done it
+            pass
+        except Exception as error:
+            raise self._away(error) from error
+        await self._copy.deleted(subject)
 
     async def counts(self) -> Counts:
         known = await self._copy.counts()
@@ -369,7 +383,8 @@ class JetStreamStore:
             changed = change(image)
             if changed is None:
                 return event, False
-            changed.payload = await self._pieces(image.id, "payload", payload, again=True) if keeps_payload else b""
+            kept_payload = payload if keeps_payload else b""
+            changed.payload = await self._pieces(image.id, "payload", kept_payload, again=True)
             said = kept if answer is None else answer
             changed.answer = await self._pieces(image.id, "answer", said, again=answer is None)
             try:
@@ -390,7 +405,7 @@ class JetStreamStore:
         return len(starts)
 
     async def _write(self, subject: str, body: bytes, version: int) -> int:
-        """Returns its sequence once it is stored, and in the copy. Raises _Changed, QueueFull and NotReady."""
+        """Its sequence, once it is stored and in the copy. Raises _Changed, QueueFull and NotReady."""
         try:
             sequence = await self._publish(subject, body, {_EXPECTED: str(version)})
         except _Changed as changed:
@@ -422,8 +437,8 @@ class JetStreamStore:
                 raise _Changed(int(str(error.description).rpartition(" ")[2])) from None
             if error.err_code in _FULL:
                 raise QueueFull(
-                    f"the queue of events at NATS is full ({error.description}), and nothing was kept: send it "
-                    "again later, make room on its disk, or raise the frontends' `queue_mb`"
+                    f"the queue of events at NATS is full ({error.description}), and nothing was kept: send "
+                    "it again later, make room on its disk, or raise the frontends' `queue_mb`"
                 ) from None
             raise self._away(error) from error
         except Exception as error:
@@ -485,7 +500,7 @@ class JetStreamStore:
                 max_deliver=1,
             )
             consumer = await self._stream.add_consumer(STREAM, config)
-            if not consumer.num_pending and arrived.empty():
+            if not consumer.num_pending and not consumer.delivered.consumer_seq:
                 self._caught_up.set()
             expected = 1
             while True:
