@@ -137,7 +137,10 @@ class JetStreamStore:
             if copy is not None:
                 await copy.close()
             if isinstance(error, Exception) and not isinstance(error, CannotOpen):
-                raise CannotOpen(f"the queue's stream at NATS cannot be opened: {error!r}") from error
+                hint = " (10047: its disk has not room for `queue_mb`, which it sets aside)"
+                raise CannotOpen(
+                    f"the queue's stream at NATS cannot be opened: {error!r}{hint if '10047' in repr(error) else ''}"
+                ) from error
             raise
         return store
 
