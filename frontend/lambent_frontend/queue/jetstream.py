@@ -137,9 +137,11 @@ class JetStreamStore:
             if copy is not None:
                 await copy.close()
             if isinstance(error, Exception) and not isinstance(error, CannotOpen):
-                hint = " (10047: its disk has not room for `queue_mb`, which it sets aside)"
+                no_room = (
+                    ": it has not room for `queue_mb`, which it sets aside" if "10047" in repr(error) else ""
+                )
                 raise CannotOpen(
-                    f"the queue's stream at NATS cannot be opened: {error!r}{hint if '10047' in repr(error) else ''}"
+                    f"the queue's stream at NATS cannot be opened{no_room}: {error!r}"
                 ) from error
             raise
         return store
