@@ -3,6 +3,8 @@
 Everything raises LambentError.
 """
 
+from collections.abc import Sequence
+
 from lambent.rpc import ASK_WITHIN_S, answer
 from lambent_proto.v1 import triggers_pb2, triggers_pb2_grpc
 
@@ -14,14 +16,16 @@ class Triggers:
     async def create(
         self,
         function_name: str,
-        source: str,
+        source: str = "",
         *,
         queue: str = "",
+        servers: Sequence[str] = (),
+        consumer_group: str = "",
         starting_position: str = "",
         starting_at: float = 0.0,
         settings: triggers_pb2.TriggerSettings | None = None,
     ) -> triggers_pb2.Trigger:
-        """`source` is an ARN.
+        """`source` is an ARN; a Kafka may be named by `servers` instead, `HOST:PORT` each.
 
         Raises TriggerExists if the function has one for the source, InvalidRequest, UnknownFunction.
         """
@@ -29,6 +33,8 @@ class Triggers:
             function_name=function_name,
             source=source,
             queue=queue,
+            servers=servers,
+            consumer_group=consumer_group,
             starting_position=starting_position,
             starting_at=starting_at,
             settings=settings,

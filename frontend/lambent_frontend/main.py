@@ -69,7 +69,7 @@ from lambent_frontend.services import (
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
 from lambent_frontend.triggers.keeping import Keeping
-from lambent_frontend.triggers.names import parse_sources
+from lambent_frontend.triggers.names import folders_of, parse_sources
 from lambent_frontend.urls.hosts import Hosts
 from lambent_frontend.versions import Versions
 from lambent_frontend.workers import Workers
@@ -101,7 +101,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         catalogue = Catalogue(etcd, dispatcher.function_changed)
         workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
         placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
-        peers = Peers(etcd, frontend, dispatcher.frontends_counted)
+        sources = parse_sources(settings.sources)
+        peers = Peers(etcd, frontend, dispatcher.frontends_counted, folders_of(sources))
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
         of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
         background = [tasks.create_task(work) for work in (*following, *of_shards, _tick(dispatcher))]
@@ -118,7 +119,6 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layer_catalogue = LayerCatalogue(etcd)
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
-        sources = parse_sources(settings.sources)
         destinations = Destinations(adapters(sources), _allowed(settings), sources)
         triggers = Keeping(etcd, frontend, catalogue, sources, destinations.check)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)

@@ -5,7 +5,7 @@ A frontend that ends takes its word back; that of one that was killed goes when 
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import structlog
@@ -22,13 +22,21 @@ REVOKE_S: Final = 1.0
 
 
 class Peers:
-    def __init__(self, etcd: Etcd, frontend: FrontendId, counted: Callable[[int], None]) -> None:
-        """`counted` is called with the number of frontends, this one included, whenever it may be another."""
+    def __init__(
+        self,
+        etcd: Etcd,
+        frontend: FrontendId,
+        counted: Callable[[int], None],
+        folders: Collection[str] = (),
+    ) -> None:
+        """`counted` is called with the number of frontends, this one included, whenever it may be another.
+        `folders` are those of triggers that are on this machine: the others are told their names."""
         self.known = asyncio.Event()
         """Set once the others have been counted."""
         self._etcd = etcd
         self._key = keys.frontend(frontend)
         self._counted = counted
+        self._folders = ",".join(sorted(folders)).encode()
         self._log = structlog.get_logger()
 
     async def run(self) -> None:
@@ -49,7 +57,7 @@ class Peers:
         """Returns when the lease was lost, which it is if etcd was away for too long."""
         lease = await self._etcd.lease(LEASE_TTL_S)
         try:
-            await self._etcd.put(self._key, b"", lease)
+            await self._etcd.put(self._key, self._folders, lease)
             await lease.lost.wait()
         finally:
             with contextlib.suppress(EtcdError, TimeoutError):

@@ -1,4 +1,4 @@
-"""`lambent trigger`: functions that are called with what comes in queues and streams."""
+"""`lambent trigger`: functions that are called with what comes in queues, streams and folders."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +17,18 @@ _ARN: Final = "arn:aws:{service}:us-east-1:000000000000:{rest}"
 _SHORT: Final = {
     "sqs": ("sqs", "{0}"),
     "kinesis": ("kinesis", "stream/{0}"),
+    "kafka": ("lambent-kafka", "{0}"),
     "redis": ("lambent-redis", "{0}"),
     "nats": ("lambent-nats", "{0}"),
     "rabbitmq": ("mq", "broker:{0}:b-0"),
+    "folder": ("lambent-folder", "{0}"),
+    "s3": ("s3", "{0}"),
 }
 """By kind: the service in its ARN, and the rest of it."""
+
+
+_BEGINNINGS: Final = ("kinesis", "lambent-kafka", "lambent-folder", "s3")
+"""Services whose triggers begin with what there is, or with what comes."""
 
 
 def _source(_: click.Context, __: click.Parameter, text: str) -> dict[str, Any]:
@@ -35,15 +42,16 @@ def named_source(text: str) -> dict[str, str]:
         return {"source": text}
     if kind not in _SHORT or not rest:
         raise click.BadParameter(
-            f"{text!r} is neither an ARN nor one of sqs:QUEUE, kinesis:STREAM, redis:NAME/STREAM, "
-            "nats:NAME/STREAM, rabbitmq:NAME/QUEUE"
+            f"{text!r} is neither an ARN nor one of sqs:QUEUE, kinesis:STREAM, kafka:NAME/TOPIC, "
+            "redis:NAME/STREAM, nats:NAME/STREAM, rabbitmq:NAME/QUEUE, folder:NAME, s3:BUCKET"
         )
     service, form = _SHORT[kind]
     said: dict[str, str] = {}
-    if kind == "rabbitmq":
+    if kind in ("rabbitmq", "kafka"):
         rest, slash, queue = rest.partition("/")
         if not (slash and queue):
-            raise click.BadParameter("a queue of RabbitMQ is rabbitmq:NAME/QUEUE")
+            what = "queue of RabbitMQ" if kind == "rabbitmq" else "topic of Kafka"
+            raise click.BadParameter(f"a {what} is {kind}:NAME/{what.partition(' ')[0].upper()}")
         said["queue"] = queue
     return said | {"source": _ARN.format(service=service, rest=form.format(rest))}
 
@@ -124,7 +132,7 @@ def _settings(given: dict[str, Any]) -> "TriggerSettings":
 
 @click.group()
 def trigger() -> None:
-    """Call functions with what comes in queues and streams: docs/triggers.md."""
+    """Call functions with what comes in queues, streams and folders: docs/triggers.md."""
 
 
 @trigger.command("create")
@@ -137,7 +145,13 @@ def trigger() -> None:
     type=click.Choice(["oldest", "now"]),
     default="now",
     show_default=True,
-    help="Of a stream: where to begin.",
+    help="Of a stream, a folder, a bucket: where to begin.",
+)
+@click.option(
+    "--consumer-group",
+    default="",
+    metavar="NAME",
+    help="Of Kafka: whose offsets are kept, and begun at if there are any.  [default: one of its own]",
 )
 @click.option("--disabled", is_flag=True, help="Not yet: `lambent trigger enable` begins.")
 @json_option
@@ -147,6 +161,7 @@ async def create(
     function: str,
     source: dict[str, Any],
     starting_position: str,
+    consumer_group: str,
     disabled: bool,
     as_json: bool,
     **given: Any,
@@ -157,15 +172,19 @@ async def create(
     SOURCE is an ARN, or one of
       sqs:QUEUE                 where the frontends' setting `sources` has sqs=URL, else AWS
       kinesis:STREAM            the same with kinesis=URL
+      kafka:NAME/TOPIC          a topic of the Kafka that `sources` calls NAME
       redis:NAME/STREAM         a Redis that `sources` calls NAME
       nats:NAME/STREAM          a JetStream of the NATS that `sources` calls NAME
       rabbitmq:NAME/QUEUE       a queue of the broker that `sources` calls NAME
+      folder:NAME[/PREFIX]      files that appear in the folder that `sources` calls NAME
+      s3:BUCKET[/PREFIX]        objects that appear in a bucket, where `sources` has s3=URL, else AWS
     """
     settings = _settings(given)
     settings.enabled = not disabled
-    if ":kinesis:" in source["source"]:
+    if any(f":{it}:" in source["source"] for it in _BEGINNINGS):
         source["starting_position"] = {"oldest": "TRIM_HORIZON", "now": "LATEST"}[starting_position]
-    _print(await client.triggers.create(function, **source, settings=settings), as_json=as_json)
+    made = await client.triggers.create(function, **source, consumer_group=consumer_group, settings=settings)
+    _print(made, as_json=as_json)
 
 
 @trigger.command("ls")

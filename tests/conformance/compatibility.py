@@ -25,9 +25,10 @@ _WHOLE: Final = (
     "`TracingConfig` but `PassThrough`, architectures other than the frontend's, and what is newer than those"
 )
 _SOURCES: Final = (
-    "SQS, Kinesis, RabbitMQ, and Redis and NATS, which AWS has not: [triggers](triggers.md). Not there, and "
-    "501: Kafka, ActiveMQ, DynamoDB, DocumentDB, `TumblingWindowInSeconds`, `ProvisionedPollerConfig`, "
-    "`KMSKeyArn`, `MetricsConfig`, `LoggingConfig`, `Tags`, destinations of successes"
+    "SQS, Kinesis, RabbitMQ, Kafka of one's own at servers that `sources` names, and Redis, NATS, folders "
+    "and buckets, which Lambda has not: [triggers](triggers.md). Not there, and 501: MSK, schema registries, "
+    "ActiveMQ, DynamoDB, DocumentDB, `TumblingWindowInSeconds`, `ProvisionedPollerConfig`, `KMSKeyArn`, "
+    "`MetricsConfig`, `LoggingConfig`, `Tags`, destinations of successes"
 )
 
 DIFFERS: Final = {

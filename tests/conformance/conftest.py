@@ -17,6 +17,7 @@ import pytest
 from botocore.config import Config
 
 from tests.brokers import aws as brokers
+from tests.brokers import processes
 from tests.e2e.by_hand import running
 from tests.e2e.fleet import Fleet
 
@@ -59,15 +60,21 @@ def package(source: str = SOURCE, name: str = "app.py") -> bytes:
 
 @pytest.fixture(scope="session")
 def sources() -> Iterator[brokers.Aws]:
-    """SQS and Kinesis."""
+    """SQS, Kinesis and S3."""
     with brokers.running() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def fleet(sources: brokers.Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def kafka() -> Iterator[str]:
+    with processes.kafka() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def fleet(sources: brokers.Aws, kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAMBENT_SOURCES", f"sqs={sources.url}")
+        patch.setenv("LAMBENT_SOURCES", f"sqs={sources.url},s3={sources.url},bus={kafka},k:9092")
         with running(tmp_path_factory.mktemp("conformance"), "--workers", "1") as fleet:
             patch.undo()
             yield fleet

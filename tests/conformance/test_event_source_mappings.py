@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from botocore.exceptions import ClientError
 
 from lambent_chassis.clock import unix_s
+from tests.brokers import processes
 from tests.brokers.aws import Aws
 from tests.conformance.test_functions import ARN, create
 
@@ -16,6 +17,10 @@ pytestmark = pytest.mark.conformance
 
 QUEUE = "arn:aws:sqs:us-east-1:000000000000:"
 STREAM = "arn:aws:kinesis:us-east-1:000000000000:stream/s"
+
+
+KAFKA: Final = {"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["k:9092"]}}}
+"""A server that the fleet's setting `sources` has."""
 
 
 @pytest.fixture
@@ -145,9 +150,24 @@ def test_streams(aws: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"EventSourceArn": "arn:aws:s3:us-east-1:000000000000:b"}, "Unrecognized event source"),
+        ({"EventSourceArn": "arn:aws:sns:us-east-1:000000000000:b"}, "Unrecognized event source"),
         ({"EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:a/b"}, "is no ARN of sqs"),
         ({}, "Unrecognized event source"),
+        (
+            {
+                "SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["evil:9092"]}},
+                "Topics": ["t"],
+                "StartingPosition": "LATEST",
+            },
+            "no Kafka with the servers evil:9092 is known here",
+        ),
+        ({**KAFKA, "StartingPosition": "LATEST"}, "needs a queue (Queues) or a topic (Topics)"),
+        ({**KAFKA, "Topics": ["t"]}, "needs a StartingPosition"),
+        ({**KAFKA, "Topics": ["a b"], "StartingPosition": "LATEST"}, "is no name of a topic"),
+        (
+            {**KAFKA, "Topics": ["t"], "StartingPosition": "LATEST", "ParallelizationFactor": 2},
+            "ParallelizationFactor",
+        ),
         ({"EventSourceArn": QUEUE + "q", "BatchSize": 11}, "greater than 0 if maximum batch size"),
         ({"EventSourceArn": QUEUE + "q.fifo", "BatchSize": 11}, "FIFO"),
         ({"EventSourceArn": QUEUE + "q", "ScalingConfig": {"MaximumConcurrency": 1001}}, "2 to 1,000"),
@@ -176,13 +196,71 @@ def test_what_is_wrong(aws: Any, once: Any, name: str, given: dict[str, Any], sa
     assert aws.list_event_source_mappings(FunctionName=name)["EventSourceMappings"] == []
 
 
+async def test_kafka(aws: Any, name: str, kafka: str) -> None:
+    """Of one's own: named by its servers, and shown so; it is soon enabled."""
+    create(aws, name)
+    await processes.make_topic(kafka, name, 1)
+    servers = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": [kafka.removeprefix("kafka://")]}}
+    made = aws.create_event_source_mapping(
+        FunctionName=name,
+        SelfManagedEventSource=servers,
+        Topics=[name],
+        StartingPosition="TRIM_HORIZON",
+        SelfManagedKafkaEventSourceConfig={"ConsumerGroupId": "team"},
+        MaximumRetryAttempts=3,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+    )
+    shown = in_state(aws, made["UUID"], "Enabled")
+    assert "EventSourceArn" not in shown
+    assert (shown["SelfManagedEventSource"], shown["Topics"]) == (servers, [name])
+    assert shown["SelfManagedKafkaEventSourceConfig"] == {"ConsumerGroupId": "team"}
+    assert (shown["BatchSize"], shown["StartingPosition"]) == (100, "TRIM_HORIZON")
+    assert shown["MaximumRetryAttempts"] == 3
+    assert not {"ParallelizationFactor", "Queues", "ScalingConfig"} & set(shown)
+    with pytest.raises(aws.exceptions.ResourceConflictException):
+        aws.create_event_source_mapping(
+            FunctionName=name, SelfManagedEventSource=servers, Topics=[name], StartingPosition="LATEST"
+        )
+    aws.delete_event_source_mapping(UUID=made["UUID"])
+
+
+def test_a_bucket(aws: Any, name: str, sources: Aws) -> None:
+    """Lambda has no such source: S3 calls functions itself there. It is as the others are."""
+    create(aws, name)
+    bucket = name.lower().replace("_", "-")
+    sources.client("s3").create_bucket(Bucket=bucket)
+    arn = f"arn:aws:s3:::{bucket}/in/"
+    made = aws.create_event_source_mapping(FunctionName=name, EventSourceArn=arn)
+    shown = in_state(aws, made["UUID"], "Enabled")
+    assert (shown["EventSourceArn"], shown["BatchSize"], shown["StartingPosition"]) == (arn, 1, "LATEST")
+    with pytest.raises(aws.exceptions.InvalidParameterValueException, match="TRIM_HORIZON or at LATEST"):
+        aws.create_event_source_mapping(
+            FunctionName=name,
+            EventSourceArn=f"arn:aws:s3:::{bucket}",
+            StartingPosition="AT_TIMESTAMP",
+            StartingPositionTimestamp=1,
+        )
+    aws.delete_event_source_mapping(UUID=made["UUID"])
+
+
+def test_kafka_with_the_command_line(aws: Any, cli: Callable[..., Any], name: str) -> None:
+    create(aws, name)
+    servers = json.dumps(KAFKA["SelfManagedEventSource"])
+    made = cli(
+        "create-event-source-mapping", "--function-name", name, "--self-managed-event-source", servers,
+        "--topics", "t", "--starting-position", "LATEST", "--no-enabled",
+    )  # fmt: skip
+    assert (made["Topics"], made["SelfManagedEventSource"]) == (["t"], KAFKA["SelfManagedEventSource"])
+    assert cli("delete-event-source-mapping", "--uuid", made["UUID"])["State"] == "Deleting"
+
+
 def test_what_is_not_mapped(once: Any, aws: Any, name: str) -> None:
     """What is not there is refused by name."""
     create(aws, name)
     given = {"FunctionName": name, "EventSourceArn": STREAM, "StartingPosition": "LATEST"}
     for more in (
         {"TumblingWindowInSeconds": 30},
-        {"SelfManagedEventSource": {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["k:9092"]}}, "Topics": ["t"]},
+        {"AmazonManagedKafkaEventSourceConfig": {"ConsumerGroupId": "g"}},
         {"KMSKeyArn": "arn:aws:kms:us-east-1:000000000000:key/k"},
         {"DestinationConfig": {"OnSuccess": {"Destination": QUEUE + "q"}}},
     ):

@@ -26,10 +26,25 @@ def sqs_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def shared(sqs_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def kafka_port() -> int:
+    """Where the shared fleet looks for a Kafka, by the name `bus`."""
+    return aws.free_port()
+
+
+@pytest.fixture(scope="session")
+def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the shared fleet knows as `inbox`."""
+    return tmp_path_factory.mktemp("inbox")
+
+
+@pytest.fixture(scope="session")
+def shared(
+    sqs_port: int, kafka_port: int, inbox: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """Two workers; for tests that leave all of its processes as they are."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"LAMBENT_SOURCES": f"sqs=http://127.0.0.1:{sqs_port}", **aws.CREDENTIALS}.items():
+        sources = f"sqs=http://127.0.0.1:{sqs_port},bus=kafka://127.0.0.1:{kafka_port},inbox=file://{inbox}"
+        for name, value in {"LAMBENT_SOURCES": sources, **aws.CREDENTIALS}.items():
             patch.setenv(name, value)
         with running(tmp_path_factory.mktemp("shared")) as fleet:
             patch.undo()

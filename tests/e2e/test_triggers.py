@@ -4,14 +4,16 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from lambent.client import Client
 from lambent_proto.errors import UnknownTrigger
 from lambent_proto.v1.triggers_pb2 import Filters, Trigger, TriggerSettings
-from tests.brokers import aws
+from tests.brokers import aws, processes
 from tests.e2e.by_hand import Part, by_hand
 from tests.e2e.fleet import Fleet
 from tests.e2e.load import eventually
@@ -216,3 +218,68 @@ async def test_another_frontend_takes_over(
     await eventually(lambda: set(seen.data) == set(bodies), "all are processed", within_s=90)
     frontends = {it.frontend.partition(".")[0] for it in await client.triggers.list()}
     assert frontends == {"frontend"}
+
+
+async def test_kafka_keeps_its_order_when_another_frontend_takes_over(
+    client: Client, shared: Fleet, name: str, seen: Seen, kafka_port: int
+) -> None:
+    """Killed in the midst of it: every record is processed, those of a partition in their order."""
+    sources = [f"bus=kafka://127.0.0.1:{kafka_port}"]
+    settings = TriggerSettings(batch_size=2, window_s=0)
+    texts = [f"{partition}-{n:02}" for n in range(30) for partition in (0, 1)]
+    with (
+        processes.kafka(kafka_port) as url,
+        by_hand(shared, "frontend", "second-frontend", grpc_port=0, http_port=0, sources=sources) as second,
+    ):
+        await deploy(client, name, seen)
+        whose, topics = "", list[str]()
+        while whose.partition(".")[0] != "second-frontend":  # a digest of the names decides
+            topics.append(f"{name}-{len(topics)}")
+            await processes.make_topic(url, topics[-1], 2)
+            created = await client.triggers.create(
+                name,
+                servers=[f"127.0.0.1:{kafka_port}"],
+                queue=topics[-1],
+                starting_position="TRIM_HORIZON",
+                settings=settings,
+            )
+            whose = (await in_state(client, created.id, "Enabled")).frontend
+        async with AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{kafka_port}") as producer:
+            for text in texts[:40]:
+                await producer.send_and_wait(topics[-1], text.encode(), partition=int(text[0]))
+            await eventually(lambda: len(seen.data) > 5, "it has begun")
+            os.kill(second.pid, signal.SIGKILL)
+            for text in texts[40:]:
+                await producer.send_and_wait(topics[-1], text.encode(), partition=int(text[0]))
+        await eventually(lambda: set(seen.data) == set(texts), "all are processed", within_s=60)
+        firsts = list(dict.fromkeys(seen.data))
+        for partition in "01":
+            assert [it for it in firsts if it[0] == partition] == [it for it in texts if it[0] == partition]
+
+        async def told() -> bool:
+            shown = await client.triggers.get(created.id)
+            return shown.state == "Enabled" and shown.HasField("lag") and shown.lag == 0
+
+        await eventually(told, "its lag is shown")
+        for trigger in await client.triggers.list():
+            await client.triggers.delete(trigger.id)
+
+
+async def test_files_in_a_folder(
+    client: Client, shared: Fleet, name: str, seen: Seen, inbox: Path, second: Part
+) -> None:
+    """Each calls the function once. Its triggers are had by the frontend that has the folder."""
+    await deploy(client, name, seen)
+    (inbox / name).mkdir()
+    (inbox / name / "before").write_text("x")
+    for prefix in range(8):
+        source = f"folder:inbox/{name}/{prefix}-"
+        made = shared.lambent("trigger", "create", name, source, "--from", "oldest", "--json")
+        created = json.loads(made.stdout)
+        shown = await in_state(client, created["id"], "Enabled")
+        assert shown.frontend.partition(".")[0] == "frontend"
+        (inbox / name / f"{prefix}-file").write_text("x")
+    await eventually(lambda: len(seen.data) == 8, "all are called with")
+    assert sorted(seen.data) == [f"{name}/{prefix}-file" for prefix in range(8)]
+    [record] = seen.calls[0]["event"]["Records"]
+    assert (record["eventSource"], record["s3"]["bucket"]["name"]) == ("aws:s3", "inbox")

@@ -15,6 +15,10 @@ import base64, json, os
 def data(record):
     if "body" in record:
         return record["body"]
+    if "s3" in record:
+        return record["s3"]["object"]["key"]
+    if "topic" in record:
+        return base64.b64decode(record["value"]).decode()
     return base64.b64decode(record["kinesis"]["data"] if "kinesis" in record else record["data"]).decode()
 
 def records(event):

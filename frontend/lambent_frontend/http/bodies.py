@@ -216,6 +216,15 @@ class AccessValue(Body):
     URI: str
 
 
+class SelfManagedValue(Body):
+    Endpoints: dict[str, list[str]] | None = None
+
+
+class KafkaValue(Body):
+    ConsumerGroupId: str | None = None
+    SchemaRegistryConfig: Anything = None
+
+
 class EventSourceMapping(Body):
     """What CreateEventSourceMapping and UpdateEventSourceMapping have in common."""
 
@@ -241,12 +250,12 @@ class EventSourceMapping(Body):
 class CreateEventSourceMapping(EventSourceMapping):
     FunctionName: str
     EventSourceArn: str | None = None
-    SelfManagedEventSource: Anything = None
-    Topics: Anything = None
+    SelfManagedEventSource: SelfManagedValue | None = None
+    Topics: list[str] | None = None
     Queues: list[str] | None = None
     SourceAccessConfigurations: list[AccessValue] | None = None
     AmazonManagedKafkaEventSourceConfig: Anything = None
-    SelfManagedKafkaEventSourceConfig: Anything = None
+    SelfManagedKafkaEventSourceConfig: KafkaValue | None = None
     StartingPosition: str | None = None
     StartingPositionTimestamp: float | None = None
     Tags: Anything = None

@@ -11,10 +11,11 @@ from lambent_frontend.http.messages import Response
 from lambent_frontend.triggers.names import destination_function
 from lambent_frontend.triggers.triggers import Triggers
 from lambent_proto.access import INVOKE
-from lambent_proto.triggers import STREAMS
+from lambent_proto.triggers import OBJECTS, STREAMS
 from lambent_proto.v1 import triggers_pb2
 
 _PARTIAL: Final = "ReportBatchItemFailures"
+_SERVERS: Final = "KAFKA_BOOTSTRAP_SERVERS"
 
 
 class TriggerOperations:
@@ -35,11 +36,13 @@ class TriggerOperations:
         function = names.function_named(body.FunctionName)
         asked.subject = names.function_arn(*function)
         asked.permit("CreateEventSourceMapping", function.name)
-        settings = _settings(asked, body)
+        settings, kafka = _settings(asked, body), body.SelfManagedKafkaEventSourceConfig
         request = triggers_pb2.CreateTriggerRequest(
             function_name=function.asked,
             source=body.EventSourceArn or "",
-            queue=_only("Queues", body.Queues),
+            queue=_only("Queues", body.Queues) or _only("Topics", body.Topics),
+            servers=_servers(asked, body),
+            consumer_group=(kafka.ConsumerGroupId if kafka else None) or "",
             access=[
                 triggers_pb2.Access(type=it.Type, uri=it.URI) for it in body.SourceAccessConfigurations or ()
             ],
@@ -83,6 +86,20 @@ def _only(what: str, values: list[str] | None) -> str:
     if values and len(values) > 1:
         raise invalid(f"{what} has one entry")
     return values[0] if values else ""
+
+
+def _servers(asked: Asked, body: bodies.CreateEventSourceMapping) -> list[str]:
+    """Of Kafka."""
+    if body.Queues and body.Topics:
+        raise invalid("Queues are RabbitMQ's, and Topics are Kafka's: one of them says enough")
+    if body.SelfManagedEventSource is None:
+        return []
+    endpoints = body.SelfManagedEventSource.Endpoints or {}
+    if set(endpoints) - {_SERVERS}:
+        raise not_there(asked.operation, f"Of SelfManagedEventSource's Endpoints there are {_SERVERS} alone.")
+    if not endpoints.get(_SERVERS):
+        raise invalid(f"SelfManagedEventSource needs Endpoints with {_SERVERS}")
+    return endpoints[_SERVERS]
 
 
 def _settings(asked: Asked, body: bodies.EventSourceMapping) -> triggers_pb2.TriggerSettings:
@@ -150,23 +167,33 @@ def shape(it: triggers_pb2.Trigger) -> dict[str, Any]:
         told |= _stream(it)
     elif settings.max_concurrency:
         told["ScalingConfig"] = {"MaximumConcurrency": settings.max_concurrency}
+    if it.kind in OBJECTS:
+        told["StartingPosition"] = it.starting_position
     return told | _source(it)
 
 
 def _stream(it: triggers_pb2.Trigger) -> dict[str, Any]:
     told: dict[str, Any] = {
         "StartingPosition": it.starting_position,
-        "ParallelizationFactor": it.settings.parallelization,
         "MaximumRetryAttempts": it.settings.max_retries,
         "MaximumRecordAgeInSeconds": it.settings.max_age_s,
         "BisectBatchOnFunctionError": it.settings.bisect,
     }
+    if it.kind == "kinesis":
+        told["ParallelizationFactor"] = it.settings.parallelization
     return told | ({"StartingPositionTimestamp": it.starting_at} if it.starting_at else {})
 
 
 def _source(it: triggers_pb2.Trigger) -> dict[str, Any]:
-    told: dict[str, Any] = {"EventSourceArn": it.source}
-    if it.queue:
+    told: dict[str, Any] = {}
+    if it.servers:
+        told["SelfManagedEventSource"] = {"Endpoints": {_SERVERS: list(it.servers)}}
+    else:
+        told["EventSourceArn"] = it.source
+    if it.kind == "kafka":
+        told["Topics"] = [it.queue]
+        told["SelfManagedKafkaEventSourceConfig"] = {"ConsumerGroupId": it.consumer_group}
+    elif it.queue:
         told["Queues"] = [it.queue]
     if it.access:
         told["SourceAccessConfigurations"] = [{"Type": each.type, "URI": each.uri} for each in it.access]

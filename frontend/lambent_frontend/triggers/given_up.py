@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from lambent_chassis import clock
 from lambent_frontend.triggers.calls import Ended
@@ -10,8 +10,6 @@ from lambent_frontend.triggers.core.messages import Discard
 from lambent_frontend.triggers.sources.base import Item
 from lambent_proto.ids import ACCOUNT, REGION
 from lambent_proto.triggers import Trigger
-
-_INFO: Final = {"kinesis": "KinesisBatchInfo"}
 
 
 def record_of(
@@ -33,14 +31,16 @@ def record_of(
         told["responseContext"] = {"statusCode": 200, "executedVersion": ended.version}
         if ended.function_error:
             told["responseContext"]["functionError"] = "Unhandled"
-    if trigger.is_stream:
-        told[_INFO[trigger.kind]] = _info(trigger, items)
+    if trigger.kind == "kinesis":
+        told["KinesisBatchInfo"] = _kinesis(trigger, items)
+    elif trigger.kind == "kafka":
+        told["KafkaBatchInfo"] = _kafka(trigger, items)
     else:
         told["payload"] = {"records": [item.body.decode() for item in items]}
     return told
 
 
-def _info(trigger: Trigger, items: Sequence[Item]) -> dict[str, Any]:
+def _kinesis(trigger: Trigger, items: Sequence[Item]) -> dict[str, Any]:
     first, last = items[0], items[-1]
     return {
         "shardId": first.view["shardId"],
@@ -50,6 +50,23 @@ def _info(trigger: Trigger, items: Sequence[Item]) -> dict[str, Any]:
         "approximateArrivalOfLastRecord": _moment(last.record.written_at),
         "batchSize": len(items),
         "streamArn": trigger.source,
+    }
+
+
+def _kafka(trigger: Trigger, items: Sequence[Item]) -> dict[str, Any]:
+    first, last = items[0], items[-1]
+    info = {
+        "firstRecordOffset": str(first.view["offset"]),
+        "lastRecordOffset": str(last.view["offset"]),
+        "firstRecordTimestamp": _moment(first.record.written_at),
+        "lastRecordTimestamp": _moment(last.record.written_at),
+    }
+    return {
+        "batchSize": len(items),
+        "eventSourceArn": trigger.source,
+        "bootstrapServers": ",".join(trigger.servers),
+        "payloadSize": sum(item.record.size for item in items),
+        "recordsInfo": {f"{first.view['topic']}-{first.view['partition']}": info},
     }
 
 

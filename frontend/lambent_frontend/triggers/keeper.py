@@ -17,6 +17,7 @@ import structlog
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Change, Etcd, EtcdError, Lease, Snapshot
 from lambent_frontend.triggers.holding import Holding, Known
+from lambent_frontend.triggers.names import source_named
 from lambent_frontend.triggers.store import Claim, NotOurs, TriggerStore
 from lambent_proto import keys
 from lambent_proto.errors import LambentError
@@ -45,13 +46,23 @@ class _Had(NamedTuple):
 
 
 class Keeper:
-    def __init__(self, etcd: Etcd, store: TriggerStore, frontend: FrontendId, make: Make) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        store: TriggerStore,
+        frontend: FrontendId,
+        make: Make,
+        folders: frozenset[str] = frozenset(),
+    ) -> None:
+        """`folders` are the names of those that this frontend has."""
         self._etcd = etcd
         self._store = store
         self._frontend = frontend
         self._make = make
         self._triggers: dict[str, Known] = {}
-        self._frontends: set[str] = {frontend}
+        self._folders = folders
+        self._frontends: dict[str, frozenset[str]] = {frontend: folders}
+        """With the names of the folders that each has."""
         self._held: dict[str, _Had] = {}
         self._failed: dict[str, tuple[Claim, float]] = {}
         """Claims of what failed, and from when on they are given back: whose they are next is asked anew."""
@@ -92,10 +103,21 @@ class Keeper:
             self._held[trigger_id].holding.set(self._triggers.get(trigger_id))
 
     def _frontend_set(self, frontend: str, value: bytes | None, _: int) -> None:
-        (self._frontends.add if value is not None else self._frontends.discard)(frontend)
+        self._frontends.pop(frontend, None)
+        if value is not None:
+            self._frontends[frontend] = frozenset(value.decode(errors="replace").split(","))
 
     def _is_ours(self, trigger_id: str) -> bool:
-        return chosen(trigger_id, self._frontends | {self._frontend}) == self._frontend
+        return chosen(trigger_id, self._able(trigger_id)) == self._frontend
+
+    def _able(self, trigger_id: str) -> set[str]:
+        """Those that have the trigger's folder, if it is of one. If none has it any of them may say so."""
+        frontends = {**self._frontends, self._frontend: self._folders}
+        known = self._triggers.get(trigger_id)
+        if known is None or known.trigger.kind != "folder":
+            return set(frontends)
+        name = source_named(known.trigger.source).name
+        return {it for it, folders in frontends.items() if name in folders} or set(frontends)
 
     # What we have
 

@@ -8,6 +8,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.triggers.destinations import Destinations
 from lambent_frontend.triggers.holding import AnySource, Holding
 from lambent_frontend.triggers.keeper import Held, Keeper
+from lambent_frontend.triggers.names import folders_of
 from lambent_frontend.triggers.poller import Poller
 from lambent_frontend.triggers.sources import source_of
 from lambent_frontend.triggers.store import Claim, TriggerStore
@@ -30,7 +31,7 @@ class Keeping:
         self._frontend = frontend
         self._sources = sources
         self._store = TriggerStore(etcd)
-        self.shown = Triggers(self._store, catalogue, allowed)
+        self.shown = Triggers(self._store, catalogue, allowed, sources)
 
     async def run(self, invoker: Invoker) -> None:
         """Never returns; when it is cancelled, calls under way are waited for."""
@@ -45,7 +46,7 @@ class Keeping:
 
             return Holding(self._frontend, claim, self._store, source, poller)
 
-        await Keeper(self._etcd, self._store, self._frontend, make).run()
+        await Keeper(self._etcd, self._store, self._frontend, make, folders_of(self._sources)).run()
 
     async def _source_of(self, trigger: Trigger, claim: Claim) -> AnySource:
         async def places() -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Triggers as people see them: checks, then etcd. Bad input changes nothing."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from lambent_chassis import clock
@@ -9,7 +9,7 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.rules import MAX_PAGE
 from lambent_frontend.triggers import rules
 from lambent_frontend.triggers.core import states
-from lambent_frontend.triggers.names import source_named
+from lambent_frontend.triggers.names import kafka_with, source_named
 from lambent_frontend.triggers.store import Stored, TriggerStore
 from lambent_proto.errors import InvalidRequest, TriggerBusy, UnknownFunction
 from lambent_proto.ids import FunctionName
@@ -21,21 +21,36 @@ DEFAULT_PAGE = 100
 
 
 class Triggers:
-    def __init__(self, store: TriggerStore, catalogue: Catalogue, allowed: Callable[[str], None]) -> None:
-        """`allowed` raises InvalidRequest for a destination that nothing may be sent to."""
+    def __init__(
+        self,
+        store: TriggerStore,
+        catalogue: Catalogue,
+        allowed: Callable[[str], None],
+        sources: Mapping[str, str],
+    ) -> None:
+        """`allowed` raises InvalidRequest for a destination that nothing may be sent to; `sources` are URLs
+        by name."""
         self._store = store
         self._catalogue = catalogue
         self._allowed = allowed
+        self._sources = sources
 
     async def create_trigger(self, request: triggers_pb2.CreateTriggerRequest) -> triggers_pb2.Trigger:
         function, qualifier = self._function(request.function_name)
+        source = request.source
+        if request.servers and source:
+            raise InvalidRequest("a source has an ARN (EventSourceArn) or servers (SelfManagedEventSource)")
+        if request.servers:
+            source = kafka_with(request.servers, self._sources)
         trigger = Trigger(
             id=str(uuid.uuid4()),
             function=function,
             qualifier=qualifier,
-            kind=source_named(request.source).kind,
-            source=request.source,
+            kind=source_named(source).kind,
+            source=source,
             queue=request.queue,
+            servers=tuple(request.servers),
+            consumer_group=request.consumer_group,
             access=tuple((it.type, it.uri) for it in request.access),
             starting_position=request.starting_position,
             starting_at=request.starting_at,
@@ -153,6 +168,8 @@ def described(stored: Stored) -> triggers_pb2.Trigger:
         rate=status.rate,
         records=status.records,
         frontend=status.frontend,
+        servers=trigger.servers,
+        consumer_group=trigger.group if trigger.kind == "kafka" else "",
     )
     told.last_modified.FromNanoseconds(int(trigger.modified_at * 1e9))
     return told

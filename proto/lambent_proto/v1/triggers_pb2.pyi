@@ -189,17 +189,19 @@ class Trigger(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     FRONTEND_FIELD_NUMBER: _builtins.int
     LAST_MODIFIED_FIELD_NUMBER: _builtins.int
+    SERVERS_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """a UUID"""
     function_name: _builtins.str
     qualifier: _builtins.str
     """a version or an alias; empty: none"""
     kind: _builtins.str
-    """sqs, kinesis, rabbitmq, redis or nats"""
+    """sqs, kinesis, kafka, rabbitmq, redis, nats, folder or s3"""
     source: _builtins.str
     """ARN"""
     queue: _builtins.str
-    """of a message broker"""
+    """of a message broker; of Kafka the topic"""
     starting_position: _builtins.str
     starting_at: _builtins.float
     """Unix seconds"""
@@ -215,6 +217,8 @@ class Trigger(_message.Message):
     records: _builtins.int
     """done with since the frontend below has the trigger"""
     frontend: _builtins.str
+    consumer_group: _builtins.str
+    """of Kafka"""
     @_builtins.property
     def access(self) -> _containers.RepeatedCompositeFieldContainer[Global___Access]: ...
     @_builtins.property
@@ -223,6 +227,10 @@ class Trigger(_message.Message):
 
     @_builtins.property
     def last_modified(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of Kafka, if it was named by them: HOST:PORT each"""
+
     def __init__(
         self,
         *,
@@ -244,10 +252,12 @@ class Trigger(_message.Message):
         records: _builtins.int = ...,
         frontend: _builtins.str = ...,
         last_modified: _timestamp_pb2.Timestamp | None = ...,
+        servers: _abc.Iterable[_builtins.str] | None = ...,
+        consumer_group: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "lag", b"lag", "last_modified", b"last_modified", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "access", b"access", "frontend", b"frontend", "function_name", b"function_name", "id", b"id", "kind", b"kind", "lag", b"lag", "last_error", b"last_error", "last_modified", b"last_modified", "last_result", b"last_result", "qualifier", b"qualifier", "queue", b"queue", "rate", b"rate", "records", b"records", "settings", b"settings", "source", b"source", "starting_at", b"starting_at", "starting_position", b"starting_position", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "access", b"access", "consumer_group", b"consumer_group", "frontend", b"frontend", "function_name", b"function_name", "id", b"id", "kind", b"kind", "lag", b"lag", "last_error", b"last_error", "last_modified", b"last_modified", "last_result", b"last_result", "qualifier", b"qualifier", "queue", b"queue", "rate", b"rate", "records", b"records", "servers", b"servers", "settings", b"settings", "source", b"source", "starting_at", b"starting_at", "starting_position", b"starting_position", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
     _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015
@@ -266,22 +276,30 @@ class CreateTriggerRequest(_message.Message):
     STARTING_POSITION_FIELD_NUMBER: _builtins.int
     STARTING_AT_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    SERVERS_FIELD_NUMBER: _builtins.int
+    CONSUMER_GROUP_FIELD_NUMBER: _builtins.int
     function_name: _builtins.str
     """may be NAME:QUALIFIER"""
     source: _builtins.str
     """ARN"""
     queue: _builtins.str
-    """of a message broker"""
+    """of a message broker; of Kafka the topic"""
     starting_position: _builtins.str
-    """streams: TRIM_HORIZON, LATEST or AT_TIMESTAMP"""
+    """streams: TRIM_HORIZON, LATEST or AT_TIMESTAMP; folders and buckets: one of the first two"""
     starting_at: _builtins.float
     """Unix seconds"""
+    consumer_group: _builtins.str
+    """of Kafka; empty: one of its own"""
     @_builtins.property
     def access(self) -> _containers.RepeatedCompositeFieldContainer[Global___Access]:
         """of Lambda's SourceAccessConfigurations VIRTUAL_HOST alone has an effect"""
 
     @_builtins.property
     def settings(self) -> Global___TriggerSettings: ...
+    @_builtins.property
+    def servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of Kafka, in the place of a source: HOST:PORT each"""
+
     def __init__(
         self,
         *,
@@ -292,10 +310,12 @@ class CreateTriggerRequest(_message.Message):
         starting_position: _builtins.str = ...,
         starting_at: _builtins.float = ...,
         settings: Global___TriggerSettings | None = ...,
+        servers: _abc.Iterable[_builtins.str] | None = ...,
+        consumer_group: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "function_name", b"function_name", "queue", b"queue", "settings", b"settings", "source", b"source", "starting_at", b"starting_at", "starting_position", b"starting_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "consumer_group", b"consumer_group", "function_name", b"function_name", "queue", b"queue", "servers", b"servers", "settings", b"settings", "source", b"source", "starting_at", b"starting_at", "starting_position", b"starting_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

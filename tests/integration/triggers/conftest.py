@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -65,13 +67,19 @@ class Function:
 
 def data(event: dict[str, Any]) -> list[str]:
     queues = event.get("rmqMessagesByQueue", {})
-    records = event.get("Records") or [it for group in queues.values() for it in group]
+    partitions = event.get("records", {})
+    groups = queues or partitions
+    records = event.get("Records") or [it for group in groups.values() for it in group]
     return [_data(it) for it in records]
 
 
 def _data(record: dict[str, Any]) -> str:
     if "fields" in record:
         return str(record["fields"]["data"])
+    if "s3" in record:
+        return unquote_plus(record["s3"]["object"]["key"], errors="surrogateescape")
+    if "topic" in record:
+        return base64.b64decode(record["value"]).decode()
     return base64.b64decode(record["kinesis"]["data"] if "kinesis" in record else record["data"]).decode()
 
 
@@ -224,6 +232,61 @@ def kinesis(aws_server: aws.Aws, name: str) -> Broker:
     source = f"arn:aws:kinesis:us-east-1:000000000000:stream/{name}"
     trigger = _trigger(name, "kinesis", source, starting_position="TRIM_HORIZON")
     return Broker(trigger, {"kinesis": aws_server.url}, write)
+
+
+@pytest.fixture(scope="session")
+def kafka_url() -> Iterator[str]:
+    with processes.kafka() as url:
+        yield url
+
+
+@pytest.fixture
+async def kafka(kafka_url: str, name: str) -> AsyncIterator[Broker]:
+    """A topic of two partitions. The key of a record is the text up to a dash; `b...` goes to the second."""
+    from aiokafka import AIOKafkaProducer
+
+    await processes.make_topic(kafka_url, name, 2)
+    servers = kafka_url.removeprefix("kafka://")
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+
+        async def write(*texts: str) -> None:
+            for text in texts:
+                key, partition = text.partition("-")[0].encode(), int(text.startswith("b"))
+                headers = [("kind", b"test")]
+                await producer.send_and_wait(name, text.encode(), key, partition, headers=headers)
+
+        source = "arn:aws:lambent-kafka:us-east-1:000000000000:bus"
+        trigger = _trigger(name, "kafka", source, queue=name, starting_position="TRIM_HORIZON")
+        yield Broker(trigger, {"bus": kafka_url}, write)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, name: str) -> Broker:
+    """The texts are names of files, and what they hold, or `NAME=TEXT`."""
+    root = tmp_path / "in box"
+    root.mkdir()
+
+    def write(*texts: str) -> None:
+        for text in texts:
+            name, _, body = text.partition("=")
+            (root / name).parent.mkdir(exist_ok=True, parents=True)
+            (root / name).write_text(body or name)
+
+    source = f"arn:aws:lambent-folder:us-east-1:000000000000:{name}"
+    return Broker(_trigger(name, "folder", source), {name: f"file://{root}"}, write)
+
+
+@pytest.fixture
+def bucket(aws_server: aws.Aws, name: str) -> Broker:
+    client, name = aws_server.client("s3"), name.lower().replace("_", "-").strip("-")
+    client.create_bucket(Bucket=name)
+
+    def write(*texts: str) -> None:
+        for text in texts:
+            key, _, body = text.partition("=")
+            client.put_object(Bucket=name, Key=key, Body=(body or key).encode())
+
+    return Broker(_trigger(name, "s3", f"arn:aws:s3:::{name}"), {"s3": aws_server.url}, write)
 
 
 @pytest.fixture

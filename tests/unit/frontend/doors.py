@@ -98,7 +98,7 @@ async def door(
             urls,
             AsyncInvocations(None, FRONTEND),
             EventInvokes(catalogue, registry, Destinations(adapters({}), ("*",), {}).check),
-            Triggers(TriggerStore(etcd), catalogue, lambda _: None),
+            Triggers(TriggerStore(etcd), catalogue, lambda _: None, {}),
             downloads.location,
         )
         async with listening(Api(there, gate(), downloads)) as (_, port):

@@ -249,7 +249,7 @@ async def whole(folder: Path) -> AsyncIterator[Api]:
             FunctionUrls(catalogue, registry, hosts.address),
             AsyncInvocations(None, FrontendId("f")),
             configs,
-            Triggers(TriggerStore(etcd), catalogue, lambda _: None),
+            Triggers(TriggerStore(etcd), catalogue, lambda _: None, {}),
             lambda *_: "",
         )
         yield Api(there, Open())

@@ -23,7 +23,7 @@ ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 
 async def status(key: AccessKey, **given: object) -> int:
     """Nothing is reached behind the checks: no function is there, which is a 404."""
-    triggers = Triggers(TriggerStore(None), Catalogue(None, lambda *_: None), lambda _: None)  # type: ignore[arg-type]
+    triggers = Triggers(TriggerStore(None), Catalogue(None, lambda *_: None), lambda _: None, {})  # type: ignore[arg-type]
     api = Api(TriggerOperations(triggers).operations(), Locked(Known(key)))
     body = {"EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:q", **given}
     headers = {b"authorization": f"Bearer {key.token}".encode()}
@@ -53,7 +53,7 @@ async def test_who_may(function: str, destination: str, expected: int) -> None:
 async def test_a_queue_that_nothing_may_be_sent_to_is_no_destination() -> None:
     """Else whoever may make triggers would send with the frontend's own credentials."""
     allowed = Destinations(adapters({}), (), {}).check
-    triggers = Triggers(TriggerStore(None), AnyFunction(), allowed)  # type: ignore[arg-type]
+    triggers = Triggers(TriggerStore(None), AnyFunction(), allowed, {})  # type: ignore[arg-type]
     settings = triggers_pb2.TriggerSettings(on_failure="arn:aws:sqs:us-east-1:000000000000:dead")
     with pytest.raises(InvalidRequest, match="this fleet sends nothing to"):
         await triggers.create_trigger(

@@ -155,8 +155,9 @@ class Scripted:
 
 
 class Frontend:
-    def __init__(self, etcd: Etcd, name: str) -> None:
+    def __init__(self, etcd: Etcd, name: str, folders: frozenset[str] = frozenset()) -> None:
         self.having: set[str] = set()
+        self.folders = folders
         self.made: list[Scripted] = []
         self.name = name
         self._etcd = etcd
@@ -169,8 +170,8 @@ class Frontend:
             self.made.append(Scripted(store, self.having, claim, held))
             return self.made[-1]
 
-        await self._etcd.put(keys.frontend(FrontendId(self.name)), b"")
-        keeper = Keeper(self._etcd, store, FrontendId(self.name), make)
+        await self._etcd.put(keys.frontend(FrontendId(self.name)), ",".join(self.folders).encode())
+        keeper = Keeper(self._etcd, store, FrontendId(self.name), make, self.folders)
         running = asyncio.create_task(keeper.run())
         try:
             yield self
@@ -195,6 +196,21 @@ async def test_frontends_share_them_out(etcd: Etcd) -> None:
             assert first.having == ids - theirs
         await eventually(lambda: first.having == ids, "one has all again")
         assert second.having == set()
+
+
+async def test_a_folder_is_had_by_a_frontend_that_has_it(etcd: Etcd) -> None:
+    """Whatever the digest says. Where none has it, somebody has its triggers all the same, and can say so."""
+    store = TriggerStore(etcd)
+    ids = {f"t{n}" for n in range(8)}
+    for each in ids:
+        source = f"arn:aws:lambent-folder:us-east-1:000000000000:inbox/{each}"
+        await store.create(replace(trigger(each, source), kind="folder"))
+    async with Frontend(etcd, "a").there() as first:
+        await eventually(lambda: first.having == ids, "one has all")
+        async with Frontend(etcd, "b", frozenset({"inbox", "other"})).there() as second:
+            await eventually(lambda: second.having == ids, "the one with the folder has all")
+            assert first.having == set()
+        await eventually(lambda: first.having == ids, "somebody has them")
 
 
 async def test_what_fails_when_it_is_given_up_moves_all_the_same(etcd: Etcd) -> None:

@@ -27,6 +27,7 @@ NONE = frozenset[str]()
         (b'{"batchItemFailures": [{"messageId": "m2"}]}', None),
         (b'{"batchItemFailures": ["m2"]}', None),
         (b'{"batchItemFailures": "m2"}', None),
+        (b'{"batchItemFailures": [{"itemIdentifier": {"partition": "t-0", "offset": 7}}]}', None),
         (b"[]", None),
         (b'"fine"', None),
         (b"{", None),
@@ -35,3 +36,21 @@ NONE = frozenset[str]()
 )  # fmt: skip
 def test_partial_failures(answer: bytes, failed: frozenset[str] | None) -> None:
     assert failed_ids(answer, BOTH) == failed
+
+
+@pytest.mark.parametrize(
+    ("identifier", "failed"),
+    [
+        (b'{"partition": "t-0", "offset": 8}', frozenset({"t-0:8"})),
+        (b'{"partition": "t-1", "offset": 8}', None),
+        (b'{"partition": "t-0", "offset": 9}', None),
+        (b'{"partition": "t-0", "offset": "8"}', None),
+        (b'{"partition": "t-0", "offset": true}', None),
+        (b'{"partition": "t-0"}', None),
+        (b"{}", None),
+    ],
+)
+def test_of_kafka(identifier: bytes, failed: frozenset[str] | None) -> None:
+    """Lambda names a record there by its partition and its offset."""
+    answer = b'{"batchItemFailures": [{"itemIdentifier": %b}]}' % identifier
+    assert failed_ids(answer, ("t-0:1", "t-0:7", "t-0:8")) == failed

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from lambent.cli.trigger import named_source, trigger
 from lambent_frontend.settings import FrontendSettings
-from lambent_frontend.triggers.names import SourceName, parse_sources, source_named
+from lambent_frontend.triggers.names import SourceName, kafka_servers, kafka_with, parse_sources, source_named
 from lambent_proto.errors import InvalidRequest
 
 WHERE = "us-east-1", "000000000000"
@@ -14,6 +14,10 @@ WHERE = "us-east-1", "000000000000"
 @pytest.mark.parametrize(
     ("arn", "expected"),
     [
+        ("arn:aws:s3:::bkt", SourceName("s3", "", "", "bkt", "")),
+        ("arn:aws:s3:::bkt/in/x", SourceName("s3", "", "", "bkt", "in/x")),
+        ("arn:aws:lambent-folder:us-east-1:000000000000:in", SourceName("folder", *WHERE, "in", "")),
+        ("arn:aws:lambent-folder:us-east-1:000000000000:in/a", SourceName("folder", *WHERE, "in", "a")),
         ("arn:aws:sqs:us-east-1:000000000000:q.fifo", SourceName("sqs", *WHERE, "q.fifo", "")),
         ("arn:aws:kinesis:us-east-1:000000000000:stream/s", SourceName("kinesis", *WHERE, "s", "")),
         ("arn:aws:mq:us-east-1:000000000000:broker:b:id-1", SourceName("rabbitmq", *WHERE, "b", "")),
@@ -55,6 +59,28 @@ def test_where_they_are() -> None:
     assert parse_sources([]) == {}
 
 
+def test_where_a_kafka_is() -> None:
+    """Its servers may have been taken apart at their commas, as out of the environment."""
+    url = "kafkas://u:p@h:1,i:2/?mechanism=PLAIN"
+    assert parse_sources(["sqs=http://h:1", f"bus={url}", "jobs=redis://h"])["bus"] == url
+    assert parse_sources(["sqs=http://h:1", *f"bus={url}".split(","), "jobs=redis://h"])["bus"] == url
+    assert kafka_servers(url) == ("h:1", "i:2")
+    with pytest.raises(ValueError, match="sources"):
+        parse_sources(["sqs=http://h:1", "i:2"])
+
+
+def test_a_kafka_is_known_by_its_servers() -> None:
+    """Nobody makes a frontend connect to an address that it was not told of."""
+    sources = {"jobs": "redis://h:1", "bus": "kafka://u:secret@h:1,i:2"}
+    arn = "arn:aws:lambent-kafka:us-east-1:000000000000:bus"
+    assert kafka_with(["i:2"], sources) == kafka_with(["h:1", "i:2"], sources) == arn
+    assert source_named(arn) == SourceName("kafka", *WHERE, "bus", "")
+    for servers in (["h:2"], ["h:1", "evil:1"]):
+        with pytest.raises(InvalidRequest, match="no Kafka with the servers") as error:
+            kafka_with(servers, sources)
+        assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -67,6 +93,10 @@ def test_where_they_are() -> None:
         "jobs=redis://:secret/secret@h:1",
         "mq=amqp://user:secret#secret@h",
         "mq=amqp://user:secret@[h",
+        "bus=kafka://user:secret@h",
+        "in=file://secret/in",
+        "in=file:secret",
+        "bus=kafka://user:secret@h:1,i",
     ],
 )
 def test_a_password_is_never_shown(given: str) -> None:
@@ -87,6 +117,9 @@ def test_the_settings_are_checked_at_the_start() -> None:
         ("kinesis:s", {"source": "arn:aws:kinesis:us-east-1:000000000000:stream/s"}),
         ("redis:jobs/s", {"source": "arn:aws:lambent-redis:us-east-1:000000000000:jobs/s"}),
         ("nats:bus/S", {"source": "arn:aws:lambent-nats:us-east-1:000000000000:bus/S"}),
+        ("folder:inbox/a", {"source": "arn:aws:lambent-folder:us-east-1:000000000000:inbox/a"}),
+        ("s3:bucket/a", {"source": "arn:aws:s3:us-east-1:000000000000:bucket/a"}),
+        ("kafka:bus/t", {"source": "arn:aws:lambent-kafka:us-east-1:000000000000:bus", "queue": "t"}),
         (
             "rabbitmq:mq/q",
             {"source": "arn:aws:mq:us-east-1:000000000000:broker:mq:b-0", "queue": "q"},
@@ -100,7 +133,7 @@ def test_short_names_on_the_command_line(given: str, expected: dict[str, str]) -
     source_named(expected["source"])
 
 
-@pytest.mark.parametrize("given", ["q", "sqs:", "rabbitmq:mq", "kafka:h:1/t"])
+@pytest.mark.parametrize("given", ["q", "sqs:", "rabbitmq:mq", "mqtt:h:1/t"])
 def test_what_the_command_line_does_not_take(given: str) -> None:
     done = CliRunner().invoke(trigger, ["create", "f", given])
     assert done.exit_code == 2

@@ -31,6 +31,9 @@ def failed_ids(answer: bytes, ids: Collection[str]) -> frozenset[str] | None:
 
 
 def _identifier(item: Any) -> str:
-    """Empty if there is none."""
+    """Empty if there is none. Of Kafka it is an object, and stands for what such a record's id is."""
     identifier = item.get("itemIdentifier") if isinstance(item, dict) else None
+    if isinstance(identifier, dict):
+        partition, offset = identifier.get("partition"), identifier.get("offset")
+        return f"{partition}:{offset}" if isinstance(partition, str) and type(offset) is int else ""
     return identifier if isinstance(identifier, str) else ""

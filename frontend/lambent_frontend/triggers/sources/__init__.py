@@ -26,6 +26,18 @@ async def source_of(
             from lambent_frontend.triggers.sources.kinesis import Kinesis
 
             return Kinesis(trigger, urls.get("kinesis", ""), await places(), place)
+        case "kafka":
+            from lambent_frontend.triggers.sources.kafka import Kafka
+
+            return Kafka(trigger, _url(trigger, urls), await places(), place)
+        case "folder":
+            from lambent_frontend.triggers.sources.folder import Folder
+
+            return Folder(trigger, _url(trigger, urls), await places(), place)
+        case "s3":
+            from lambent_frontend.triggers.sources.s3 import Bucket
+
+            return Bucket(trigger, urls.get("s3", ""), await places(), place)
         case "redis":
             from lambent_frontend.triggers.sources.redis_streams import RedisStream
 
@@ -42,7 +54,13 @@ async def source_of(
             raise SourceFailed(f"this frontend knows no sources of the kind {trigger.kind!r}: is it older?")
 
 
-_SCHEMES = {"redis": ("redis", "rediss"), "nats": ("nats", "tls"), "rabbitmq": ("amqp", "amqps")}
+_SCHEMES = {
+    "folder": ("file",),
+    "kafka": ("kafka", "kafkas"),
+    "redis": ("redis", "rediss"),
+    "nats": ("nats", "tls"),
+    "rabbitmq": ("amqp", "amqps"),
+}
 
 
 def _url(trigger: Trigger, urls: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""AWS's client for one service, in threads of its own: SQS, Kinesis, and whatever speaks as they do.
+"""AWS's client for one service, in threads of its own: SQS, Kinesis, S3, and whatever speaks as they do.
 
 Credentials are those of the frontend's environment, as AWS's tools look for them.
 """
@@ -30,7 +30,12 @@ class Aws:
             raise SourceFailed(
                 "boto3 is not installed where the frontend runs: install lambent[aws]"
             ) from None
-        config = Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": 3})
+        config = Config(
+            connect_timeout=CONNECT_S,
+            read_timeout=READ_S,
+            retries={"total_max_attempts": 3},
+            s3={"addressing_style": "path"} if url else None,
+        )
         session = boto3.session.Session(region_name=region or "us-east-1")
         self._client: Any = session.client(service, endpoint_url=url or None, config=config)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=service)

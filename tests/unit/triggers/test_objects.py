@@ -1,0 +1,122 @@
+"""Which objects are called with: each state of each once, whatever is overwritten, deleted, or read anew."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lambent_frontend.triggers.core import objects
+from lambent_frontend.triggers.core.objects import Object, Objects
+
+
+def some(key: str, state: str = "1") -> Object:
+    return Object(key, state, 1, 0.0, "e")
+
+
+def kept_by(first: Objects, into: dict[int, str]) -> Objects:
+    """Another reader, with what the first one kept."""
+    into.update(first.to_keep())
+    second = Objects(first.settle_s)
+    second.load(into)
+    return second
+
+
+def test_each_is_given_out_once() -> None:
+    seen = Objects()
+    assert seen.seen([some("a"), some("b")], 0.0) == [some("a"), some("b")]
+    assert seen.seen([some("a"), some("b"), some("c")], 1.0) == [some("c")]
+    seen.done(some("a"))
+    assert seen.seen([some("a"), some("b")], 2.0) == []
+
+
+def test_one_that_was_overwritten_is_another() -> None:
+    """Also while the one before is in hand."""
+    seen = Objects()
+    seen.seen([some("a")], 0.0)
+    assert seen.seen([some("a", "2")], 1.0) == [some("a", "2")]
+    seen.done(some("a"))
+    seen.done(some("a", "2"))
+    assert seen.seen([some("a", "2")], 2.0) == []
+    assert seen.seen([some("a", "1")], 3.0) == [some("a", "1")]
+
+
+def test_one_that_went_and_comes_again_is_new() -> None:
+    seen = Objects()
+    seen.seen([some("a")], 0.0)
+    seen.done(some("a"))
+    seen.seen([], 1.0)
+    assert seen.seen([some("a")], 2.0) == [some("a")]
+
+
+def test_what_still_grows_waits() -> None:
+    """Until it has been the same for long enough."""
+    seen = Objects(settle_s=2.0)
+    assert seen.seen([some("a", "1")], 0.0) == []
+    assert seen.seen([some("a", "2")], 1.5) == []
+    assert seen.settling == 1
+    assert seen.seen([some("a", "2")], 3.0) == []
+    assert seen.seen([some("a", "2")], 3.5) == [some("a", "2")]
+    assert seen.settling == 0
+
+
+def test_the_next_reader_goes_on() -> None:
+    """With what was done with; what was in hand comes again."""
+    seen, kept = Objects(), dict[int, str]()
+    seen.seen([some("a"), some("b")], 0.0)
+    seen.done(some("a"))
+    assert kept_by(seen, kept).seen([some("a"), some("b")], 1.0) == [some("b")]
+    assert seen.to_keep() == {}
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """By what is there, however much has come and gone; and one mark more changes one segment."""
+    seen, kept, at = Objects(), dict[int, str](), 0.0
+    for n in range(60):
+        there = [some(f"{n}-{m}") for m in range(500)]
+        for each in seen.seen(there, at):
+            seen.done(each)
+        kept.update(seen.to_keep())
+    marks = sum(map(len, kept.values())) / objects.MARK
+    assert marks <= 2 * 500 + objects.SPARE + 500
+    assert len(kept) <= 5
+    [one] = seen.seen([*there, some("more")], at)
+    seen.done(one)
+    [segment] = seen.to_keep().values()
+    assert len(segment) <= objects.SEGMENT * objects.MARK
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60), readers=st.booleans())
+def test_nothing_is_left_out_and_nothing_comes_twice(seed: int, steps: int, *, readers: bool) -> None:
+    """Objects are made, overwritten and deleted, and readers take over from each other."""
+    dice = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objects, "SEGMENT", 3)
+        patch.setattr(objects, "SPARE", 2)
+        there: dict[str, int] = {}
+        seen, kept, calls = Objects(), dict[int, str](), list[Object]()
+        in_hand: list[Object] = []
+        last = 0
+        for _ in range(steps):
+            match dice.randrange(5):
+                case 0 | 1:
+                    last += 1
+                    there[f"k{dice.randrange(12)}"] = last
+                case 2 if there:
+                    del there[dice.choice(sorted(there))]
+                case 3:
+                    in_hand += seen.seen([some(key, str(state)) for key, state in there.items()], 0.0)
+                case 4 if in_hand:
+                    each = in_hand.pop(dice.randrange(len(in_hand)))
+                    calls.append(each)
+                    seen.done(each)
+            if readers and dice.randrange(8) == 0:
+                seen, in_hand = kept_by(seen, kept), []
+        for _ in range(2):
+            in_hand += seen.seen([some(key, str(state)) for key, state in there.items()], 0.0)
+            while in_hand:
+                calls.append(in_hand.pop())
+                seen.done(calls[-1])
+        assert {(key, str(state)) for key, state in there.items()} <= {(it.key, it.state) for it in calls}
+        assert len(calls) == len({(it.key, it.state) for it in calls})
