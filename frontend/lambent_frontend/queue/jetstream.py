@@ -77,6 +77,8 @@ class JetStreamStore:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0
         self._following: asyncio.Task[None] | None = None
+        self._arrived: asyncio.Queue[Any] = asyncio.Queue()
+        """Messages that the copy has not; None: the connection was away."""
         self.more: Callable[[str, float], None] = lambda lane, due: None
         """Told of lanes held here that have more to be done, whoever put it there."""
 
@@ -99,6 +101,13 @@ class JetStreamStore:
             from nats.js.api import DiscardPolicy, StorageType, StreamConfig
         except ImportError:
             raise CannotOpen("nats-py is not installed: install lambent[nats]") from None
+        stores: list[Self] = []
+
+        async def back() -> None:
+            for it in stores:
+                with contextlib.suppress(asyncio.QueueFull):  # then there is something to be heard anyway
+                    it._arrived.put_nowait(None)
+
         try:
             async with asyncio.timeout(CONNECT_S):
                 connection = await nats.connect(
@@ -112,6 +121,7 @@ class JetStreamStore:
                     reconnect_time_wait=PAUSE_S,
                     pending_size=64 * 1024 * 1024,
                     error_cb=_heard,
+                    reconnected_cb=back,
                 )
         except Exception as error:
             raise CannotOpen(f"the queue's NATS {_shown(servers)} cannot be reached: {error!r}") from error
@@ -130,6 +140,7 @@ class JetStreamStore:
             await _settled(connection.jetstream(timeout=ANSWER_S), wanted)
             copy = Copy.fresh(folder)
             store = cls(connection, copy, queue)
+            stores.append(store)
             store._following = asyncio.create_task(store._follow())
             await store._caught_up.wait()
         except BaseException as error:
@@ -145,6 +156,11 @@ class JetStreamStore:
                 ) from error
             raise
         return store
+
+    @property
+    def commits(self) -> int:
+        """Of the copy, so far."""
+        return self._copy.commits
 
     # Whose queues are run here
 
@@ -491,7 +507,7 @@ class JetStreamStore:
         """From the next message on, until one is missing or NATS is silent."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-        arrived: asyncio.Queue[Any] = asyncio.Queue(4 * TOGETHER)
+        arrived = self._arrived = asyncio.Queue(4 * TOGETHER)
         inbox = self._connection.new_inbox()
         subscription = await self._connection.subscribe(inbox, cb=arrived.put)
         try:
@@ -513,6 +529,8 @@ class JetStreamStore:
                     messages = [await arrived.get()]
                 while len(messages) < TOGETHER and not arrived.empty():
                     messages.append(arrived.get_nowait())
+                if any(it is None for it in messages):
+                    raise ConnectionError("NATS was away")
                 expected = await self._taken(messages, expected)
         finally:
             with contextlib.suppress(Exception):
