@@ -4,7 +4,7 @@ SEEDS ?= 20000
 SECONDS ?= 600
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench bench-placement bench-replay bench-burst bench-queue soak simulate chaos
+.PHONY: setup demo test check proto bench bench-placement bench-replay bench-burst bench-queue soak simulate chaos chaos-loss
 
 setup: $(READY)
 
@@ -60,6 +60,11 @@ soak: setup
 simulate: setup
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-# A whole fleet on hosts of its own, hurt for ten minutes; as root: make chaos SECONDS=60 SEED=7
+# A whole fleet on hosts of its own, hurt for ten minutes; then events while all that handles them is killed;
+# as root: make chaos SECONDS=60 SEED=7 EVENTS=500
 chaos: setup
-	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS))
+
+# The second half of it alone.
+chaos-loss: setup
+	$(BIN)/python -m tests.chaos --seconds 0 $(if $(EVENTS),--events $(EVENTS))

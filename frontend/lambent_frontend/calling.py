@@ -46,7 +46,7 @@ class Calling:
         call = self.invoker.checked(request, request_id, remaining_s)
         if request.invocation_type == invoke_pb2.INVOCATION_TYPE_DRY_RUN:
             return Called(call, request_id, None)
-        key = there(self._queue).key_of(request, request_id) if request.idempotency_key else None
+        key = there(self._queue).key_of(request, call) if request.idempotency_key else None
         if key is None or self._once is None:
             return Called(call, request_id, await self.invoker.run(call))
         return Called(call, *await self._once.run(call, key))

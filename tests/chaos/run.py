@@ -15,11 +15,14 @@ from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Etcd
 from lambent_proto import keys
 from lambent_proto.errors import LambentError
+from tests.chaos import later, parts
 from tests.chaos.callers import Call, Callers
 from tests.chaos.faults import Fault, Injector
-from tests.chaos.fleet import FRONTENDS, MEMBERS, PARTS, Fleet, kind_of, running
+from tests.chaos.fleet import FRONTENDS, MEMBERS, PARTS, kind_of, running
 from tests.chaos.hosts import hosts
+from tests.chaos.later import Later
 from tests.chaos.lives import Watched
+from tests.chaos.parts import Answer, Parts
 from tests.e2e.load import eventually
 from tests.integration.etcd.cluster import sound_etcd
 
@@ -35,6 +38,13 @@ class Report:
     broken: list[str]
     faults: list[Fault]
     calls: list[Call]
+    """Those that somebody waited for."""
+    answers: list[Answer]
+    """Of those, the ones in parts."""
+    taken: int
+    """Asynchronous calls."""
+    ran: int
+    """How often one of them began."""
     starts: int
     most: dict[str, str]
     """The most instances and calls of a function at one time, beside its limit."""
@@ -48,6 +58,9 @@ class Report:
         errors = Counter(call.error or "answered" for call in self.calls)
         lines = [f"{count:>6}  {kind}: {target}" for (kind, target), count in sorted(kinds.items())]
         lines += ["", *(f"{count:>6}  calls {what}" for what, count in errors.most_common())]
+        lines += [f"{len(self.answers):>6}  of them were to be answered in parts"]
+        lines += [f"{sum(it.whole for it in self.answers):>6}  of which got all their parts"]
+        lines += [f"{self.taken:>6}  asynchronous calls taken, which began {self.ran} times"]
         lines += [f"{self.starts:>6}  instances started", ""]
         lines += [f"most of '{name}' at one time: {most}" for name, most in self.most.items()]
         if self.led_again_s:
@@ -66,11 +79,15 @@ async def run(folder: Path, seconds: float, seed: int, say: Callable[[str], None
             clients = [await stack.enter_async_context(Client(endpoint)) for endpoint in fleet.endpoints]
             etcd = await stack.enter_async_context(Etcd(fleet.cluster.endpoints))
             functions = [Watched.make(folder, name, limit) for name, limit in LIMITS.items()]
-            await _deployed(clients, functions)
-            return await _hurt(fleet, etcd, clients, functions, dice, seconds, say)
+            callers = Callers.of(clients)
+            awaited = Parts(clients, callers)
+            taken = Later(clients, callers, Watched.make(folder, later.NAME, later.LIMIT, once=False))
+            await _deployed(clients, [*functions, taken.function], awaited)
+            injector = Injector(fleet, etcd, clients, [*functions, taken.function], dice, say)
+            return await _hurt(injector, callers, functions, awaited, taken, seconds)
 
 
-async def _deployed(clients: list[Client], functions: list[Watched]) -> None:
+async def _deployed(clients: list[Client], functions: list[Watched], awaited: Parts) -> None:
     async def ready() -> bool:
         try:
             return all([len((await client.nodes()).nodes) == 3 for client in clients])
@@ -80,41 +97,53 @@ async def _deployed(clients: list[Client], functions: list[Watched]) -> None:
     await eventually(ready, "the fleet is up", within_s=60)
     for function in functions:
         await function.deploy(clients[0])
+    await awaited.deploy()
 
 
 async def _hurt(
-    fleet: Fleet,
-    etcd: Etcd,
-    clients: list[Client],
+    injector: Injector,
+    callers: Callers,
     functions: list[Watched],
-    dice: random.Random,
+    awaited: Parts,
+    taken: Later,
     seconds: float,
-    say: Callable[[str], None],
 ) -> Report:
-    callers = Callers.of(clients)
-    injector = Injector(fleet, etcd, clients, functions, dice, say)
     epochs: list[float] = []
-    watching = asyncio.create_task(_epochs(etcd, epochs))
+    watching = asyncio.create_task(_epochs(injector.etcd, epochs))
+
+    def dice() -> random.Random:
+        return random.Random(injector.dice.random())
+
     async with asyncio.TaskGroup() as tasks:
         for function in functions:
             for caller in range(function.limit * 3 // 2 + 2):
-                dice_of_caller = random.Random(dice.random())
-                tasks.create_task(callers.call_again_and_again(function.name, caller, dice_of_caller))
+                tasks.create_task(callers.call_again_and_again(function.name, caller, dice()))
+        for caller in range(parts.CALLERS):
+            tasks.create_task(awaited.call_again_and_again(caller, dice()))
+        for caller in range(later.CALLERS):
+            tasks.create_task(taken.call_again_and_again(caller, dice()))
         try:
             await injector.run(seconds)
-            whole_s = await _whole(callers, functions)
+            whole_s = await _whole(callers, [*LIMITS, parts.NAME])
         finally:
             callers.stopping = True
             watching.cancel()
-    broken = [line for function in functions for line in function.broken(callers.calls)]
+    missing = await taken.missing()
+    watched = [*functions, taken.function]
+    broken = [line for function in watched for line in function.broken(callers.calls)]
     broken += [call.told() for call in callers.calls if call.late]
+    broken += [answer.told() for answer in awaited.answers if answer.wrong]
+    broken += [f"asynchronous call {call} was taken and did not run" for call in missing]
     broken += [] if whole_s < WHOLE_S else [f"not all is served {WHOLE_S:g} s after the last fault"]
     return Report(
         broken,
         injector.done,
         callers.calls,
-        sum(len(function.evidence.births()) for function in functions),
-        {f.name: f"{f.most_lived()} lived, {f.most_ran()} ran, of {f.limit}" for f in functions},
+        awaited.answers,
+        len(taken.taken),
+        len(taken.function.evidence.runs()),
+        sum(len(function.evidence.births()) for function in watched),
+        {f.name: f"{f.most_lived()} lived, {f.most_ran()} ran, of {f.limit}" for f in watched},
         _led_again(injector.done, epochs),
         whole_s,
     )
@@ -131,7 +160,7 @@ async def _epochs(etcd: Etcd, epochs: list[float]) -> None:
         epochs.append(monotonic_s())  # noqa: PERF401 - each at its own time
 
 
-async def _whole(callers: Callers, functions: list[Watched]) -> float:
+async def _whole(callers: Callers, functions: list[str]) -> float:
     """Seconds until each function was served by each frontend to a caller who began after now."""
     since = monotonic_s()
 

@@ -15,7 +15,8 @@ SEED = 20
 
 @pytest.mark.timeout(240)
 async def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
-    """Limits, at most one run of a call, one outcome for each by its deadline, and all whole afterwards."""
+    """Limits, at most one run of a call, one outcome for each by its deadline, all parts of an answer or an
+    error, a run of each asynchronous call that was taken, and all whole afterwards."""
     try:
         report = await run(tmp_path, 60, SEED, print)
     except (CannotMakeHosts, NoSoundEtcd) as reason:
@@ -24,3 +25,5 @@ async def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     assert report.broken == []
     assert {fault.kind for fault in report.faults} > {"kill -9", "SIGSTOP"}
     assert sum(not call.error for call in report.calls) > sum(bool(call.error) for call in report.calls)
+    assert any(it.whole for it in report.answers)
+    assert report.ran >= report.taken > 50

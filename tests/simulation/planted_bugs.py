@@ -467,7 +467,13 @@ BUGS: Final = [
             "        return instance",
             "table",
         ),
-        ("the fullest node is taken", "points = 1 - free if", "points = free if", "table"),
+        ("the fullest node is taken", "points = 1 - free if pack", "points = free if pack", "table"),
+        (
+            "the fullest node is taken of those with the package",
+            "points = 1 - free if books.pack",
+            "points = free if books.pack",
+            "table",
+        ),
         (
             "a required label is not asked for",
             "runs(has, runtime) and labels <= marked]",
@@ -661,8 +667,8 @@ BUGS: Final = [
         ),
         (
             "a node that refused is asked again at once",
-            "if (links is None or name in links) and at >= node.refused_until and",
-            "if (links is None or name in links) and",
+            "if at < node.refused_until or not (links is None or name in links) or",
+            "if not (links is None or name in links) or",
             "table",
         ),
         (

@@ -10,15 +10,16 @@ from fnmatch import fnmatchcase
 from typing import Final, NamedTuple, Protocol
 
 from lambent_frontend.queue.records import Record
-from lambent_frontend.wire import new_request_id
 from lambent_proto.errors import InvalidRequest, LambentError
-from lambent_proto.ids import RequestId
 
 MOST_LENGTH: Final = 350
 """Characters of a destination's name: Lambda's."""
 
-PutRecord = Callable[[str, str, bytes, RequestId], Awaitable[None]]
-"""Of a function's name, the qualifier, the event, and the id that it gets."""
+PutRecord = Callable[[str, str, Record], Awaitable[None]]
+"""Of a function's name, the qualifier, and what it is to get as an event."""
+
+MOST_TURNS: Final = 16
+"""Events in a row of which each is the record of the one before: about as many as Lambda lets go round."""
 
 _TO_FUNCTION: Final = "function"
 _RECORD: Final = ">"
@@ -55,6 +56,10 @@ class Adapter(Protocol):
 
 class Refused(Exception):
     """The destination did not take it. The message says why; it may take it another time."""
+
+
+class GoesRound(Refused):
+    """Nor will it take it another time: functions are each other's destinations."""
 
 
 def lane_of_record(destination: str) -> str:
@@ -177,8 +182,13 @@ class Destinations:
 
     async def _to_function(self, name: str, qualifier: str, record: Record) -> None:
         assert self.put_record is not None
+        if record.turn + 1 >= MOST_TURNS:
+            raise GoesRound(
+                f"the event is the {MOST_TURNS}th in a row of functions that are each other's destinations: "
+                f"its record does not go on to {name}"
+            )
         try:
-            await self.put_record(name, qualifier, record.body, new_request_id())
+            await self.put_record(name, qualifier, record)
         except LambentError as error:
             raise Refused(error.message) from error
 

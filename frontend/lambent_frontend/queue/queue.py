@@ -10,8 +10,10 @@ import structlog
 
 from lambent_frontend.calls import Call
 from lambent_frontend.invoker import Invoker
+from lambent_frontend.queue.records import Record
 from lambent_frontend.queue.runner import Runner
 from lambent_frontend.queue.store import GIVEN_UP, Asked, Counts, Event, Key, State, Store
+from lambent_frontend.wire import new_request_id
 from lambent_proto.errors import InUse, InvalidRequest, PayloadTooLarge, PlatformError, UnknownRequest
 from lambent_proto.ids import FunctionName, RequestId
 from lambent_proto.v1 import invoke_pb2
@@ -67,13 +69,15 @@ class Queue:
         """
         check_size(request.payload, event)
         call = self._invoker.checked(request, event)
-        return call, await self._put(asked_of(request), call.payload, event, self.key_of(request, event))
+        key = self.key_of(request, call)
+        return call, await self._put(asked_of(request), call.payload, event, key)
 
-    async def put_record(self, name: str, qualifier: str, payload: bytes, event: RequestId) -> None:
+    async def put_record(self, name: str, qualifier: str, record: Record) -> None:
         """A record whose destination is a function: an event as any, but it may be as large as a call's."""
-        asked = Asked(FunctionName(name), qualifier)
+        event = new_request_id()
+        asked = Asked(FunctionName(name), qualifier, turn=record.turn + 1)
         request = invoke_pb2.InvokeRequest(
-            function_name=f"{name}:{qualifier}".removesuffix(":"), payload=payload
+            function_name=f"{name}:{qualifier}".removesuffix(":"), payload=record.body
         )
         call = self._invoker.checked(request, event)
         await self._put(asked, call.payload, event, None)
@@ -89,7 +93,7 @@ class Queue:
         if await self.store.get(asked.function, event) is None:
             await self._put(asked, call.payload, event, None)
 
-    def key_of(self, request: invoke_pb2.InvokeRequest, event: RequestId) -> Key | None:
+    def key_of(self, request: invoke_pb2.InvokeRequest, call: Call) -> Key | None:
         """None if the caller gave none. Raises InvalidRequest."""
         text = request.idempotency_key
         if not text:
@@ -97,11 +101,13 @@ class Queue:
         if len(text) > MAX_KEY or not text.isprintable():
             raise InvalidRequest(
                 f"the idempotency key {text[:80]!r} is not at most {MAX_KEY} characters that can be printed",
-                event,
+                call.request_id,
             )
         what = f"{request.function_name}\0{request.invocation_type}\0".encode() + (request.payload or b"{}")
         now = self._now()
-        return Key(text, hashlib.sha256(what).digest(), now, now + self._results_s)
+        # No key has a line break of its own. A function that was made before it had a mark has none.
+        of_function = f"{text}\n{call.definition.made}".removesuffix("\n")
+        return Key(of_function, hashlib.sha256(what).digest(), now, now + self._results_s)
 
     async def get(self, function: FunctionName, event: RequestId) -> Known:
         """Raises UnknownRequest."""
@@ -199,8 +205,8 @@ def check_same(key: Key, digest: bytes, event: RequestId) -> None:
     """Raises InvalidRequest if the key came with something else before."""
     if key.digest != digest:
         raise InvalidRequest(
-            f"the idempotency key {key.text!r} came with another call of this function before: "
-            "take another key for another call",
+            f"the idempotency key {key.text.splitlines()[0]!r} came with another call of this function "
+            "before: take another key for another call",
             event,
         )
 

@@ -22,6 +22,8 @@ class Record:
     """The event's: the same one when it is sent again."""
     body: bytes
     attributes: dict[str, str]
+    turn: int = 0
+    """Of the event: Asked.turn."""
 
 
 def invocation_record(event: Event, payload: bytes, answer: bytes) -> Record:
@@ -45,7 +47,7 @@ def invocation_record(event: Event, payload: bytes, answer: bytes) -> Record:
         if ending.failed:
             context["functionError"] = "Unhandled"
         body |= {"responseContext": context, "responsePayload": _decoded(answer)}
-    return Record(event.id, json.dumps(body).encode(), {})
+    return Record(event.id, json.dumps(body).encode(), {}, asked.turn)
 
 
 def dead_letter(event: Event, payload: bytes, answer: bytes) -> Record:
@@ -60,7 +62,7 @@ def dead_letter(event: Event, payload: bytes, answer: bytes) -> Record:
         "ErrorCode": code,
         "ErrorMessage": str(message)[:_MOST_MESSAGE],
     }
-    return Record(event.id, payload, attributes)
+    return Record(event.id, payload, attributes, event.asked.turn)
 
 
 _OFF: Final = Condition.ZERO_RESERVED_CONCURRENCY.value

@@ -28,7 +28,14 @@ from lambent_frontend.queue.core.verdict import (
     delivery_again,
     too_old,
 )
-from lambent_frontend.queue.destinations import Refused, destination_of, is_dead_letter, is_delivery, shown
+from lambent_frontend.queue.destinations import (
+    GoesRound,
+    Refused,
+    destination_of,
+    is_dead_letter,
+    is_delivery,
+    shown,
+)
 from lambent_frontend.queue.records import Record, dead_letter, invocation_record
 from lambent_frontend.queue.store import Asked, Ending, Event, State, Store
 from lambent_proto.definition import Definition
@@ -319,6 +326,9 @@ class Runner:
         made = dead_letter if is_dead_letter(run.lane) else invocation_record
         try:
             await self._deliver(run.lane, made(event, payload, answer))
+        except GoesRound as error:
+            await self._stopped(run, event, ending, str(error))
+            return
         except Refused as error:
             await self._not_delivered(run, event, ending, str(error))
             return
@@ -328,6 +338,14 @@ class Runner:
         self._counts[_DELIVERED] += 1
         state = State.FAILED if ending.state is State.DEAD else ending.state
         await self._next_target(run, event, replace(ending.without_first_target(), state=state))
+
+    async def _stopped(self, run: Run, event: Event, ending: Ending, why: str) -> None:
+        """Whoever looks for what is dead shall find it, though the function may have succeeded."""
+        self._counts[_REFUSED] += 1
+        _log.error("event_goes_round", function=event.asked.function, request_id=event.id, why=why)
+        said = f"{ending.message}; {why}".removeprefix("; ")
+        over = replace(ending.without_first_target(), state=State.DEAD, message=said)
+        await self._next_target(run, event, over)
 
     async def _not_delivered(self, run: Run, event: Event, ending: Ending, why: str) -> None:
         self._counts[_REFUSED] += 1

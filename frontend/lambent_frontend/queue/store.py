@@ -49,11 +49,12 @@ class Asked:
     """As in invoke.proto."""
     tenant: str = ""
     sticky_key: str = ""
+    turn: int = 0
+    """How many events led to this one, each as the record of the one before that came to its function."""
 
     def encode(self) -> bytes:
-        return bytes(
-            msgpack.packb([self.qualifier, self.client_context, self.priority, self.tenant, self.sticky_key])
-        )
+        fields = [self.qualifier, self.client_context, self.priority, self.tenant, self.sticky_key, self.turn]
+        return bytes(msgpack.packb(fields))
 
     @classmethod
     def decode(cls, function: FunctionName, value: bytes) -> "Asked":
@@ -124,6 +125,7 @@ class Key:
     """A caller's idempotency key: what was asked with it first is all that is ever done for it."""
 
     text: str
+    """With what tells its function from one that had the name before."""
     digest: bytes
     """Of what was asked: the same key for something else is a mistake."""
     now: float

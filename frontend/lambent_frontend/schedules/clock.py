@@ -21,7 +21,7 @@ from lambent_frontend.queue.store import State
 from lambent_frontend.schedules import view
 from lambent_frontend.schedules.core import Decision, Due, Turn, decide, next_due
 from lambent_frontend.schedules.event import event_of, request_id_of
-from lambent_frontend.schedules.records import Progress
+from lambent_frontend.schedules.records import Progress, Replaced
 from lambent_frontend.schedules.view import Defined, Known, View
 from lambent_proto import keys
 from lambent_proto.errors import CallerError, InUse, LambentError, PlatformError, UnknownRequest
@@ -40,6 +40,9 @@ LOOK_S: Final = 1.0
 SURELY_OVER_S: Final = 22_500.0
 """After that an event counts as over, also if nobody has said so as its frontend is gone for good: no event
 grows older than 6 hours in a queue, and no attempt takes longer than 15 minutes."""
+
+MOST_REPLACED: Final = 20
+"""Frontends, with the last event of each that gave way, which are remembered of a schedule."""
 
 _AGAIN_S: Final = 1.0
 """After a turn that failed, or that another frontend had, if no news come first."""
@@ -195,7 +198,6 @@ class Clock:
             await self._put(name, defined, own, claim, revision)
 
     def _firing(self, defined: Defined, due: Due, decision: Decision, before: Progress | None) -> Progress:
-        replaced = before if decision.turn is Turn.REPLACE else None
         return Progress(
             decided_until=decision.decided_until,
             due=due.at,
@@ -205,9 +207,17 @@ class Clock:
             frontend=self._frontend,
             queued=False,
             running=True,
-            replaces=replaced.request_id if replaced else "",
-            replaced_function=replaced.function if replaced else "",
+            replaced=self._replaced(before, also_last=decision.turn is Turn.REPLACE) if before else [],
         )
+
+    def _replaced(self, before: Progress, *, also_last: bool) -> list[Replaced]:
+        """What a frontend replaced earlier it has cancelled by the time that it has another event."""
+        young = [it for it in before.replaced if self._now() - it[3] < SURELY_OVER_S]
+        if not also_last:
+            return young
+        name = before.frontend.rpartition(".")[0]
+        last = name, before.request_id, before.function, before.fired_at
+        return [*(it for it in young if it[0] != name), last][-MOST_REPLACED:]
 
     async def _take_over(
         self, name: str, known: Known, defined: Defined, own: _Own, progress: Progress
@@ -267,10 +277,10 @@ class Clock:
         return "succeeded" if ending.state is State.SUCCEEDED else f"failed: {ending.condition}"
 
     async def _cancel_replaced(self, progress: Progress) -> None:
-        """If it is in this frontend's queue, and is not over."""
-        if progress.replaces:
+        """Those that are in this frontend's queue, and are not over."""
+        for _, request_id, function, _ in progress.replaced:
             with contextlib.suppress(UnknownRequest, InUse):
-                await self._queue.cancel(_name(progress.replaced_function), RequestId(progress.replaces))
+                await self._queue.cancel(_name(function), RequestId(request_id))
 
     # One way to write
 

@@ -1,6 +1,6 @@
 """Schedules, and how far they have come, as etcd has them."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -9,6 +9,10 @@ import msgpack
 from lambent_frontend.schedules.schedule import Schedule
 
 Record = TypeVar("Record", Schedule, "Progress")
+
+
+Replaced = tuple[str, str, str, float]
+"""The name of the frontend that has it, its request id, its function as it is invoked, and when it fired."""
 
 
 class Unreadable(Exception):
@@ -37,9 +41,9 @@ class Progress:
     """The event waits or runs, as far as is known here."""
     outcome: str = ""
     """How it ended."""
-    replaces: str = ""
-    replaced_function: str = ""
-    """The event that gave way to this one, if that still ran: whoever has it cancels it."""
+    replaced: list[Replaced] = field(default_factory=list)
+    """Events that gave way and may not be cancelled yet, the last of each frontend, the oldest first: whoever
+    has one cancels it."""
 
     def encode(self) -> bytes:
         return bytes(msgpack.packb(asdict(self)))

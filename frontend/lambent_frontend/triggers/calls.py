@@ -34,6 +34,8 @@ class Ended:
     version: str = ""
     """That which ran."""
     function_error: bool = False
+    gone: bool = False
+    """There is no such function, version or alias."""
 
 
 async def call_with(invoker: Invoker, trigger: Trigger, batch: Batch, event: bytes) -> Ended:
@@ -45,7 +47,8 @@ async def call_with(invoker: Invoker, trigger: Trigger, batch: Batch, event: byt
     except PayloadTooLarge as error:
         return Ended(request_id, Outcome.TOO_LARGE, problem=error.message)
     except _NEVER_RAN as error:
-        return Ended(request_id, Outcome.NEVER_RAN, problem=error.message)
+        gone = isinstance(error, UnknownFunction)
+        return Ended(request_id, Outcome.NEVER_RAN, problem=error.message, gone=gone)
     except LambentError as error:
         return Ended(request_id, Outcome.FAILED, problem=error.message)
     version = call.definition.version

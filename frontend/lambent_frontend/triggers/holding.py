@@ -10,7 +10,7 @@ import structlog
 
 from lambent_chassis.clock import monotonic_s, unix_s
 from lambent_frontend.triggers.core.states import DELETING
-from lambent_frontend.triggers.poller import Poller
+from lambent_frontend.triggers.poller import WORKED_S, Poller, first_of
 from lambent_frontend.triggers.sources.base import QueueSource, SourceFailed, StreamSource
 from lambent_frontend.triggers.store import Claim, NotOurs, TriggerStore
 from lambent_proto.errors import LambentError, NotReady
@@ -23,6 +23,8 @@ LONGEST_PAUSE_S: Final = 30.0
 """Between two attempts with a source that fails."""
 CLOSE_S: Final = 5.0
 """How long a source is waited for that is closed. One that hangs shall not hold up all the others."""
+FORGET_S: Final = 10.0
+"""The same of one that is told of a trigger that is being deleted."""
 
 _log = structlog.get_logger()
 
@@ -78,7 +80,9 @@ class Holding:
         pause_s = FIRST_PAUSE_S
         while not self._giving_up and (known := self._known) is not None:
             self._changed.clear()
+            began = monotonic_s()
             if known.trigger.pending == DELETING:
+                await self._forget(known.trigger)
                 await self._store.remove(self._claim, known.trigger, known.mod_revision)
                 await self._changed.wait()
             elif not known.trigger.enabled:
@@ -87,9 +91,24 @@ class Holding:
             elif await self._poll(known):
                 pause_s = FIRST_PAUSE_S
             else:
+                if monotonic_s() >= began + WORKED_S:
+                    pause_s = FIRST_PAUSE_S
                 await self._pause(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         await self._store.release(self._claim)
+
+    async def _forget(self, trigger: Trigger) -> None:
+        """A source that cannot be reached now keeps what it has: a trigger can be deleted all the same."""
+        try:
+            async with asyncio.timeout(FORGET_S):
+                source = await self._source_of(trigger)
+                try:
+                    await source.open()
+                    await source.forget()
+                finally:
+                    await source.close()
+        except Exception as error:  # noqa: BLE001 - a library's own, of whatever kind
+            _log.warning("trigger_source_keeps_its_place", trigger=trigger.id, error=repr(error)[:1000])
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -97,7 +116,7 @@ class Holding:
                 await self._changed.wait()
 
     async def _poll(self, known: Known) -> bool:
-        """False if the source failed; that it worked for a while before makes no difference."""
+        """False if the source failed, however long it worked before."""
         try:
             source = await self._source_of(known.trigger)
         except Exception as error:  # noqa: BLE001 - a library's own, of whatever kind
@@ -117,7 +136,7 @@ class Holding:
         except* (LambentError, NotOurs):
             raise
         except* Exception as errors:  # noqa: BLE001 - as above
-            await self._failed(known, _first(errors))
+            await self._failed(known, first_of(errors))
         finally:
             self._poller = None
             await self._close(known, source)
@@ -160,10 +179,3 @@ class Holding:
         self._status = replace(self._status, at=unix_s())
         await self._store.say(self._claim, self._status)
         self._said = self._status
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    first: BaseException = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first

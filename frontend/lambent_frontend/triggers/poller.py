@@ -8,20 +8,25 @@ from typing import Final
 
 import structlog
 
+from lambent_chassis.clock import monotonic_s
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.triggers.calls import Ended, call_with
 from lambent_frontend.triggers.core import queue, stream
 from lambent_frontend.triggers.core.batches import Limits
-from lambent_frontend.triggers.core.messages import Batch, Discard
+from lambent_frontend.triggers.core.messages import Batch, Discard, pause_s
 from lambent_frontend.triggers.core.pattern import parse_all
 from lambent_frontend.triggers.destinations import Destinations
 from lambent_frontend.triggers.given_up import record_of
 from lambent_frontend.triggers.lines import Line
 from lambent_frontend.triggers.sources.base import Item, QueueSource, StreamSource
+from lambent_frontend.triggers.store import NotOurs
+from lambent_proto.errors import LambentError
 from lambent_proto.triggers import Trigger
 
 LINES_EVERY_S: Final = 5.0
 """How often a stream is asked for its shards."""
+WORKED_S: Final = 10.0
+"""A line, or a source, that worked for so long before it failed is tried again after the first pause."""
 MOST_AT_ONCE: Final = 1000
 """Batches at one time of a queue whose trigger sets no limit, Lambda's."""
 
@@ -53,12 +58,14 @@ class Poller:
         self._held = held
         self._filters = parse_all(trigger.filters)
         self._lines: dict[str, Line] = {}
+        self._before = 0
+        """Records that lines were done with which have failed since."""
         self._stop = asyncio.Event()
 
     @property
     def records(self) -> int:
         """Done with so far."""
-        return sum(line.done for line in self._lines.values())
+        return self._before + sum(line.done for line in self._lines.values())
 
     async def lag(self) -> int | None:
         return await self._source.lag()
@@ -75,14 +82,44 @@ class Poller:
             while not self._stop.is_set():
                 for name in await self._names():
                     if name not in self._lines and not self._stop.is_set():
-                        line = self._lines[name] = self._line(name)
-                        tasks.create_task(line.run())
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LINES_EVERY_S):
-                        await self._stop.wait()
+                        self._lines[name] = self._line(name)
+                        tasks.create_task(self._keep(name))
+                await self._pause(LINES_EVERY_S)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _names(self) -> Sequence[str]:
         return await self._source.lines() if isinstance(self._source, StreamSource) else [""]
+
+    async def _keep(self, name: str) -> None:
+        """A line that fails is begun anew where that can be, while the others go on."""
+        failures, began = 0, monotonic_s()
+        while (error := await self._failed(name)) is not None:
+            failures = failures + 1 if monotonic_s() < began + WORKED_S else 1
+            self.course.error = f"{name}: {error}"
+            _log.warning("trigger_line_failed", trigger=self._trigger.id, line=name, error=str(error)[:1000])
+            await self._pause(pause_s(failures))
+            if self._stop.is_set():
+                return
+            began = monotonic_s()
+            self._before += self._lines[name].done
+            self._lines[name] = self._line(name)
+
+    async def _failed(self, name: str) -> BaseException | None:
+        """None if the line is over. Raises what ends all of them."""
+        error: BaseException | None = None
+        try:
+            await self._lines[name].run()
+        except* (LambentError, NotOurs):
+            raise
+        except* Exception as errors:
+            if not (isinstance(self._source, StreamSource) and self._source.rewind(name)):
+                raise
+            error = first_of(errors)
+        return error
 
     def _line(self, name: str) -> Line:
         return Line(
@@ -108,7 +145,8 @@ class Poller:
 
     async def _call(self, batch: Batch, event: bytes) -> Ended:
         ended = await call_with(self._invoker, self._trigger, batch, event)
-        self.course.result = "PROBLEM: Function call failed" if ended.problem else "OK"
+        failed = "PROBLEM: the function is gone" if ended.gone else "PROBLEM: Function call failed"
+        self.course.result = failed if ended.problem else "OK"
         self.course.error = ended.problem
         return ended
 
@@ -123,3 +161,10 @@ class Poller:
         )
         if self._trigger.on_failure:
             self.course.error = await self._destinations.tell(self._trigger.on_failure, told)
+
+
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first: BaseException = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -73,7 +73,8 @@ class Acts:
         number = self._next()
         name = InstanceId(f"{self.prefix}{self.serial:x}")
         instance = Instance(name, version.key, node, version.memory_mb, number, state, frontend)
-        instance.provisioned = provisioned
+        if provisioned:
+            instance.provisioned = True
         self.books.add(instance, version)
         version.function.rate.started()
         return instance

@@ -293,9 +293,10 @@ class Books:
             if instance.provisioned:
                 version.marked[instance.id] = instance
         if state is LEASED:
-            if instance.frontend is not None:
-                self.wanted(version, instance.frontend).held += 1
-                self.frontend(instance.frontend).held[instance.id] = instance
+            if (holder := instance.frontend) is not None:
+                wanted = version.wanted.get(holder) or self.wanted(version, holder)
+                wanted.held += 1
+                self.frontend(holder).held[instance.id] = instance
         elif state is IDLE:
             if instance.ready:
                 self.idle_mb += instance.memory_mb

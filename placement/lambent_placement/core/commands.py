@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
 from lambent_proto.messages import message
@@ -38,9 +38,11 @@ class Unmet(Enum):
     STARTS_FAIL = "starts_fail"
 
 
-@message
-class Candidate:
-    """A node that a new instance could go to, and what spoke for it: `where` has the points."""
+class Candidate(NamedTuple):
+    """A node that a new instance could go to, and what spoke for it: `where` has the points.
+
+    A tuple, since each start makes a few of them, which are read when somebody asks for the explanation.
+    """
 
     node: NodeId
     points: float

@@ -177,15 +177,16 @@ class Scheduler:
         frontend = self.books.frontends.get(event.frontend)
         if frontend is None or not frontend.attached:
             return []
-        version = self.books.version(event.wish.version)
-        self._note(version, event.frontend, event.wish, event.at)
-        return self.supply.serve(version, event.at)
+        at = event.at
+        return self.supply.serve(self._note(event.frontend, event.wish, at), at)
 
-    def _note(self, version: Version, frontend: FrontendId, wish: Wish, at: float) -> None:
-        wanted = self.books.wanted(version, frontend)
+    def _note(self, frontend: FrontendId, wish: Wish, at: float) -> Version:
+        version = self.books.version(wish.version)
+        wanted = version.wanted.get(frontend) or self.books.wanted(version, frontend)
         wanted.wanted = wish.wanted
         wanted.oldest_at = at - wish.oldest_wait_s
         wanted.keys = wish.keys
+        return version
 
     def _keys_served(self, event: KeysServed) -> list[Command]:
         """A hint, and taken as such: nothing is done for it."""
@@ -211,7 +212,7 @@ class Scheduler:
         for instance_id, number in event.leases:
             commands += self._claim(frontend, instance_id, number)
         for wish in event.wishes:
-            self._note(self.books.version(wish.version), frontend.id, wish, event.at)
+            self._note(frontend.id, wish, event.at)
             self.books.needy[wish.version] = None
         return commands + self.acts.void_claims() + self.supply.serve_needy(event.at)
 

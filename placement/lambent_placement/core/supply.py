@@ -137,12 +137,13 @@ class Supply:
         for frontend in needy:
             wanted = version.wanted[frontend.id]
             while wanted.wanted > wanted.held and left > self._coming(version, at):
+                held = wanted.held
                 done, unmet, detail = self._start(version, frontend, at)
                 commands += done
                 if unmet is not MET:
                     commands += self._tell(version, frontend, wanted, unmet, detail)
                     break
-                left = self._missing(version, needy)
+                left -= wanted.held - held  # none, if room is made first
         if not left:
             return commands
         if self.books.pool.refused:

@@ -114,6 +114,25 @@ async def test_the_event_of_rabbitmq(rabbit_queue: Broker, function: Function) -
     assert record["basicProperties"]["deliveryMode"] == 1
 
 
+async def test_what_was_made_for_a_trigger_that_is_deleted_goes_with_it(
+    redis_stream: Broker, jetstream: Broker
+) -> None:
+    """The group of Redis and the consumer of NATS."""
+    import nats
+    from redis.asyncio import Redis
+
+    for broker in (redis_stream, jetstream):
+        source: Any = await source_of(broker.trigger, broker.urls, AsyncMock(), AsyncMock())
+        await source.open()
+        await source.forget()
+        await source.close()
+    async with Redis.from_url(redis_stream.urls["jobs"]) as redis:
+        assert await redis.xinfo_groups(redis_stream.trigger.id) == []
+    connection = await nats.connect(jetstream.urls["bus"])
+    assert await connection.jetstream().consumers_info(jetstream.trigger.id) == []
+    await connection.close()
+
+
 @pytest.mark.parametrize("queue", ["jetstream", "rabbit_queue"], indirect=True)
 async def test_no_connection_is_left_of_a_source_that_is_not_there(queue: Broker) -> None:
     """It is tried again and again: the broker would have one more each time."""

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -521,10 +522,34 @@ async def test_replace_cancels_what_still_runs_elsewhere(scene: Scene) -> None:
     scene.now += TAKEN_OVER_S + 1
     first.gate.open.set()
     after = await scene.fired(MADE + 120)
-    assert after.replaces == before.request_id
+    assert [it[1] for it in after.replaced] == [before.request_id]
     await first.dispatcher.until(lambda: before.request_id in first.dispatcher.abandoned)
     states = {it.id: it.state.value for it in await first.events("held")}
     assert states[RequestId(before.request_id)] == "cancelled"
+
+
+async def test_replace_cancels_what_a_frontend_had_that_was_away_for_several_times(scene: Scene) -> None:
+    """Also where the event that took its place has given way itself."""
+    (first,) = scene.start("a")
+    await scene.create(function="held", overlap="replace")
+    scene.now = MADE + 61
+    before = await scene.fired(MADE + 60)
+    await first.dispatcher.until(lambda: len(first.dispatcher.held) == 1)
+    await first.kill()
+    (second,) = scene.start("b")
+    for due in (MADE + 120, MADE + 180, MADE + 240):
+        scene.now = due + 1
+        last = await scene.fired(due)
+        began = partial(second.dispatcher.held.__contains__, RequestId(last.request_id))
+        await second.dispatcher.until(began)
+    assert [it[0] for it in last.replaced] == ["a", "b"]
+    (first,) = scene.start("a")
+    async with asyncio.timeout(WITHIN_S):
+        while {it.state.value for it in await first.events("held")} != {"cancelled"}:
+            first.wake()
+    states = Counter(it.state.value for it in await second.events("held"))
+    assert states == {"cancelled": 2, "queued": 1}
+    assert [it.id for it in await first.events("held")] == [before.request_id]
 
 
 async def test_allow_runs_beside(scene: Scene) -> None:

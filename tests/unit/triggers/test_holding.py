@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lambent_frontend.triggers import holding
+from lambent_frontend.triggers.core.states import DELETING
 from lambent_frontend.triggers.holding import Holding, Known
 from lambent_frontend.triggers.sources.base import SourceFailed
 from lambent_frontend.triggers.store import Claim
@@ -25,9 +26,14 @@ class Store:
     def __init__(self) -> None:
         self.said: asyncio.Queue[TriggerStatus] = asyncio.Queue()
         self.released = False
+        self.removed = asyncio.Event()
 
     async def say(self, claim: Claim, status: TriggerStatus) -> None:
         self.said.put_nowait(status)
+
+    async def remove(self, claim: Claim, trigger: Trigger, mod_revision: int) -> bool:
+        self.removed.set()
+        return True
 
     async def release(self, claim: Claim) -> None:
         self.released = True
@@ -35,13 +41,23 @@ class Store:
 
 class Source:
     def __init__(self) -> None:
+        self.opened = 0
+        self.often = asyncio.Event()
+        """It was opened thirty times."""
         self.closed = 0
         self.fails = False
         self.hangs = False
+        self.forgot = False
 
     async def open(self) -> None:
+        self.opened += 1
+        if self.opened == 30:
+            self.often.set()
         if self.fails:
             raise SourceFailed("there is no such stream")
+
+    async def forget(self) -> None:
+        self.forgot = True
 
     async def close(self) -> None:
         self.closed += 1
@@ -112,3 +128,35 @@ async def test_a_poller_that_cannot_be_made() -> None:
     held.give_up()
     await running
     assert source.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("fails", "hangs"), [(False, False), (True, False), (False, True)], ids=["there", "gone", "hangs"]
+)
+async def test_a_trigger_that_is_deleted(fails: bool, hangs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its source is told first, if it can be; where not, it is deleted all the same."""
+    monkeypatch.setattr(holding, "FORGET_S", 0.01)
+    store, source = Store(), Source()
+    source.fails, source.hangs = fails, hangs
+    held = _holding(store, source)
+    held.set(replace(KNOWN, trigger=replace(KNOWN.trigger, pending=DELETING)))
+    running = asyncio.create_task(held.run())
+    await store.removed.wait()
+    assert source.forgot == (not fails)
+    held.set(None)
+    await running
+
+
+async def test_a_source_that_worked_for_a_while_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it has failed before: its pauses do not grow for ever."""
+    monkeypatch.setattr(holding, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(holding, "LONGEST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(holding, "WORKED_S", 0.0)
+    store, source = Store(), Source()
+    source.fails = True
+    held = _holding(store, source)
+    held.set(KNOWN)
+    running = asyncio.create_task(held.run())
+    await source.often.wait()
+    held.give_up()
+    await running

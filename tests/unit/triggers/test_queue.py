@@ -197,3 +197,23 @@ def test_halves_of_one_key_go_one_after_the_other() -> None:
     read(engine, records("ab", key="k"))
     assert called(engine.handle(Called(1, Outcome.TOO_LARGE, 0, 0))) == ["a"]
     assert called(engine.handle(Called(2, Outcome.ENDED, 0, 0))) == ["b"]
+
+
+def test_nobody_looks_again_while_all_calls_are_in_use() -> None:
+    """What waits is begun when one of them ends; a time that has passed is nothing to wait for."""
+    engine = queue(records=1, most_at_once=1)
+    assert called(read(engine, records("ab"), 5.0)) == ["a"]
+    assert engine.next_at is None
+    assert called(engine.handle(Called(1, Outcome.ENDED, 9.0, 0))) == ["b"]
+
+
+def test_nobody_looks_again_while_what_waits_has_its_key_in_use() -> None:
+    """But for what waits for its window beside it."""
+    engine = queue(records=2, window_s=1.0)
+    assert called(read(engine, records("abc", key="k"), 5.0)) == ["ab"]
+    read(engine, records("d", key="l"), 5.5)
+    assert engine.next_at == 6.0
+    assert called(engine.handle(Tick(6.0, 0))) == []
+    assert engine.next_at == 6.5
+    assert called(engine.handle(Tick(6.5, 0))) == ["d"]
+    assert engine.next_at is None

@@ -11,9 +11,11 @@ that wait behind it go back too, so that they come again after it.
 What could not be called with stays: it was not tried, and the queue shall not count it as if it had been.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from lambent_frontend.triggers.core.batches import Limits, take
@@ -89,6 +91,8 @@ class Queue:
     _raised_at: float = 0.0
     _was_full: bool = False
     """All calls that are allowed were in use at some time since then: short calls leave gaps."""
+    _looked_at: float = -math.inf
+    """When all was begun that could be: what was due by then waits for another to end."""
     _stopped: bool = False
 
     @property
@@ -106,9 +110,10 @@ class Queue:
     @property
     def next_at(self) -> float | None:
         """When a Tick is due at the latest; None: not before something else happens."""
-        times = [it.at for it in self._resting]
-        if self._waiting:
-            times.append(self._waiting[0].since + self.rules.limits.window_s)
+        times = [it.at for it in self._resting if it.at > self._looked_at]
+        window_s = self.rules.limits.window_s
+        dues = (it.since + window_s for it in self._waiting)
+        times += islice((due for due in dues if due > self._looked_at), 1)
         if len(self._under_way) >= self._most < self.rules.most_at_once:
             times.append(self._raised_at + 1.0)
         return min(times, default=None)
@@ -152,6 +157,7 @@ class Queue:
         while len(self._under_way) + len(self._resting) < self._most and (batch := self._next(now)):
             commands.append(Call(batch))
         self._was_full |= len(self._under_way) >= self.allowed
+        self._looked_at = now
         return commands
 
     def _rested(self, now: float) -> list[Batch]:

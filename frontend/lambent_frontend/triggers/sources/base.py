@@ -50,6 +50,10 @@ class Source(ABC):
         """However far it was opened."""
         await self._closing.aclose()
 
+    async def forget(self) -> None:
+        """Takes away what the open source keeps for this trigger alone, which is being deleted."""
+        return
+
     @abstractmethod
     async def read(self, line: str, most: int) -> list[Item]:
         """At most so many; waits a few seconds for the first. Raises LineEnded."""
@@ -89,6 +93,11 @@ class StreamSource(Source):
     @abstractmethod
     async def lines(self) -> Sequence[str]:
         """The shards or partitions that may be read now; not those that ended and were done with."""
+
+    def rewind(self, line: str) -> bool:
+        """The line is to be read anew behind its last checkpoint. False if this source cannot do that while
+        others of its lines go on."""
+        return False
 
     @abstractmethod
     async def checkpoint(self, line: str, place: str) -> None:

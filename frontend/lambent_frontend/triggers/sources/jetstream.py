@@ -60,6 +60,9 @@ class JetStream(QueueSource):
         self._keeping = asyncio.create_task(self._keep())
         self._closing.callback(self._keeping.cancel)
 
+    async def forget(self) -> None:
+        await self._connection.jetstream().delete_consumer(self._stream, self.trigger.group)
+
     async def _keep(self) -> None:
         """Says of all that is in hand that it is."""
         while True:

@@ -30,7 +30,8 @@ Place = Callable[[str, str], Awaitable[None]]
 
 
 class Kinesis(StreamSource):
-    """A shard that came of others is read once those have ended and are done with, from its beginning."""
+    """A shard that came of others is read once those have ended and are done with. Each begins where the
+    trigger says, so that one which came later has all its records read."""
 
     def __init__(self, trigger: Trigger, url: str, places: Mapping[str, str], place: Place) -> None:
         """`places` are those that were kept before, by shard."""
@@ -41,13 +42,16 @@ class Kinesis(StreamSource):
         self._iterators: dict[str, str] = {}
         self._last: dict[str, str] = {}
         """The last record of each shard that was read."""
-        self._children: set[str] = set()
         self._over: set[str] = set()
 
     async def open(self) -> None:
         self._aws = Aws("kinesis", self._named.region, self.url, THREADS)
         self._closing.callback(self._aws.close)
         await self.lines()
+        await self.begin()
+
+    async def begin(self) -> None:
+        """Of a trigger that begins at LATEST: notes when that was."""
         if self.trigger.starting_position == "LATEST" and SINCE not in self._places:
             await self.checkpoint(SINCE, str(unix_s()))
 
@@ -66,8 +70,6 @@ class Kinesis(StreamSource):
             name = shard["ShardId"]
             named = (shard.get("ParentShardId", ""), shard.get("AdjacentParentShardId", ""))
             parents = there.intersection(named)
-            if parents:
-                self._children.add(name)
             if self._places.get(name) != END and all(self._places.get(it) == END for it in parents):
                 ready.append(name)
         return ready
@@ -104,8 +106,6 @@ class Kinesis(StreamSource):
         where: dict[str, Any]
         if at := self._last.get(line) or self._places.get(line):
             where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": at}
-        elif line in self._children:
-            where = {"ShardIteratorType": "TRIM_HORIZON"}
         elif self.trigger.starting_position == "LATEST":
             where = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": float(self._places[SINCE])}
         else:
@@ -149,6 +149,12 @@ class Kinesis(StreamSource):
     async def checkpoint(self, line: str, place: str) -> None:
         await self._place(line, place)
         self._places[line] = place
+
+    def rewind(self, line: str) -> bool:
+        self._iterators.pop(line, None)
+        self._last.pop(line, None)
+        self._over.discard(line)
+        return True
 
     async def ended(self, line: str) -> None:
         await self.checkpoint(line, END)

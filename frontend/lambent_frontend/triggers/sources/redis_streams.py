@@ -57,6 +57,9 @@ class RedisStream(QueueSource):
                 raise
         await self._find_pending()
 
+    async def forget(self) -> None:
+        await self._redis.xgroup_destroy(self._stream, self.trigger.group)
+
     async def _find_pending(self) -> None:
         """What was given out and never done with: by a frontend that is gone."""
         first = "-"

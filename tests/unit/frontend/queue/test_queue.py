@@ -12,7 +12,7 @@ import pytest
 from lambent_frontend.calling import Called, Calling
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.core.verdict import Condition, Policy
-from lambent_frontend.queue.destinations import Refused
+from lambent_frontend.queue.destinations import MOST_TURNS, Destinations, Refused, lane_of_record
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Known, Queue
 from lambent_frontend.queue.records import Record
@@ -50,6 +50,8 @@ class Scene:
         self.policy_ = Policy()
         self.targets_: dict[Condition, tuple[str, ...]] = {}
         self.delivered: list[tuple[str, Record]] = []
+        self.destinations: Destinations | None = None
+        """What delivers; None: every record is taken, and kept in `delivered`."""
         self.refuses = 0
         """So many deliveries are refused."""
         self.deliveries = 0
@@ -99,6 +101,8 @@ class Scene:
         self._tried.set()
         if self.hanging is not None and "hangs" in lane:
             await self.hanging.wait()
+        if self.destinations is not None:
+            await self.destinations.deliver(lane, record)
         if self.refuses:
             self.refuses -= 1
             raise Refused("not now")
@@ -151,11 +155,13 @@ class Scene:
 class Functions(AnyFunction):
     def __init__(self) -> None:
         self.off: set[str] = set()
+        self.made = "r1"
 
     def get(self, name: FunctionName) -> Any:
         from dataclasses import replace
 
         found = super().get(name)
+        found = replace(found, made=self.made) if found else None
         return replace(found, concurrency=0) if found and name in self.off else found
 
 
@@ -497,3 +503,31 @@ async def test_a_key_that_is_free_again_is_for_who_takes_it_next(
     first, second = await asyncio.gather(*calls, later)
     assert first.answer == second.answer == answer(b"1")
     assert len(scene.dispatcher.calls) == 2
+
+
+async def test_a_function_that_is_its_own_destination_does_not_go_round_for_ever(scene: Scene) -> None:
+    """The last event of the row is dead, and says why; it is not tried again."""
+    scene.destinations = Destinations({}, [], {})
+    scene.destinations.put_record = scene.queue.put_record
+    scene.policy_ = Policy(retries=0)
+    itself = lane_of_record("arn:aws:lambda:us-east-1:000000000000:function:failing")
+    scene.targets_[Condition.RETRIES_EXHAUSTED] = (itself,)
+    first = await scene.begin("failing")
+    await scene.called(MOST_TURNS)
+    last = scene.dispatcher.calls[-1].request_id
+    ending = (await scene.until("failing", last, "dead")).event.ending
+    assert ending is not None
+    assert "16th in a row" in ending.message
+    assert (await scene.until("failing", first, "failed")).event.asked.turn == 0
+    assert len(scene.dispatcher.calls) == scene.deliveries == MOST_TURNS
+
+
+async def test_a_key_is_of_one_function_and_not_of_the_next_of_its_name(scene: Scene) -> None:
+    """A new function does not get the old one's answer, nor hears that the key came with another call."""
+    before = await scene.call("echo", b"1", key="k", kind=0)
+    scene.functions.made = "r2"
+    after = await scene.call("echo", b"2", key="k", kind=0)
+    assert after.answer is not None
+    assert (after.answer.payload, after.request_id != before.request_id) == (b"2", True)
+    with pytest.raises(InvalidRequest, match="idempotency key 'k' came"):
+        await scene.call("echo", b"3", key="k", kind=0)

@@ -1,0 +1,28 @@
+"""A few hundred of the events that `make chaos` sends by the ten thousand."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.brokers.processes import NotInstalled
+from tests.chaos.hosts import CannotMakeHosts
+from tests.chaos.loss import run
+from tests.integration.etcd.cluster import NoSoundEtcd
+
+pytestmark = pytest.mark.chaos
+
+TARGETS = ("frontend-1", "redis", "worker-1", "nats", "placement-1", "rabbitmq")
+
+
+@pytest.mark.timeout(300)
+async def test_nothing_that_was_taken_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a kill of any part, or of any broker that has its messages on disk; poison is given up."""
+    try:
+        report = await run(tmp_path, 300, print, TARGETS)
+    except (CannotMakeHosts, NoSoundEtcd, NotInstalled) as reason:
+        pytest.skip(str(reason))
+    with capsys.disabled():
+        print(f"\n{report.table()}")  # noqa: T201 - the repeated ones are to be seen
+    assert report.broken == []
+    assert tuple(report.kills) == TARGETS
+    assert all(it.given_up for it in report.accounts)
