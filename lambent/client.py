@@ -11,24 +11,25 @@ Errors are those of `lambent_proto.errors`; a function that fails is an answer w
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import grpc
 import grpc.aio
 
 from lambent.answer_stream import AnswerStream
 from lambent.async_invocations import AsyncInvocations
-from lambent.invocation_stream import InvocationStream
-from lambent.messages import Invocation, Priority, configuration_of, fill_request, invocation_of
+from lambent.fleet import FleetCalls
+from lambent.functions import FunctionCalls
+from lambent.invocation_stream import GRACE_S, InvocationStream
+from lambent.layers import LayerCalls
+from lambent.messages import Invocation, Priority, encoded, fill_request, invocation_of
 from lambent.rpc import (
     ASK_WITHIN_S,
-    UPLOAD_WITHIN_S,
     answer,
     checked_token,
-    parts_of,
     pauses,
     with_access_key,
 )
@@ -39,18 +40,13 @@ from lambent.versions import Versions
 from lambent_chassis import grpc_options
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.errors import NotReady
-from lambent_proto.status import from_rpc
 from lambent_proto.v1 import (
     async_invocations_pb2_grpc,
-    fleet_pb2,
     fleet_pb2_grpc,
-    functions_pb2,
     functions_pb2_grpc,
     invoke_pb2,
     invoke_pb2_grpc,
-    layers_pb2,
     layers_pb2_grpc,
-    limits_pb2,
     limits_pb2_grpc,
     policies_pb2_grpc,
     schedules_pb2_grpc,
@@ -61,8 +57,11 @@ from lambent_proto.v1 import (
 
 DEFAULT_ENDPOINT: Final = "127.0.0.1:50051"
 
+MAX_SHARED_BYTES: Final = 256 * 1024
+"""Events above it go by themselves: a stream takes 64 MB at one time, and then nothing."""
 
-class Client:
+
+class Client(FunctionCalls, LayerCalls, FleetCalls):
     def __init__(
         self,
         endpoint: str | None = None,
@@ -131,7 +130,8 @@ class Client:
     ) -> Invocation:
         """Runs one event. `payload` goes as it is if it is bytes, else as JSON; empty bytes mean `{}`.
 
-        Calls that are under way at one time share messages of one stream, which costs both sides a fraction.
+        Calls that are under way at one time share messages of one stream, which costs both sides a fraction;
+        large events go beside it, so that small ones need not wait for them.
         `timeout_s` is the longest to wait and run; by default the fleet's waiting time plus the function's
         timeout. Of calls that wait for the same function those of a higher `priority` are served first, and
         in one class the tenants take turns. Calls with one `sticky_key` go to the instance that served it
@@ -139,14 +139,14 @@ class Client:
         the first is run, and all get its answer. `async_invocations.begin` is for what nobody waits for.
         Raises a LambentError.
         """
+        payload = encoded(payload)
+        alone = idempotency_key or len(payload) > MAX_SHARED_BYTES
         ends_at = None if timeout_s is None else monotonic_s() + timeout_s
         left_s = timeout_s
         for pause_s in (*pauses(self._retries), None):
             try:
                 invoke = (
-                    partial(self._invoke_once, idempotency_key)
-                    if idempotency_key
-                    else self._stream_for_all().invoke
+                    partial(self._invoke_once, idempotency_key) if alone else self._stream_for_all().invoke
                 )
                 return await invoke(
                     name,
@@ -177,7 +177,15 @@ class Client:
     ) -> Invocation:
         request = invoke_pb2.InvokeRequest(idempotency_key=idempotency_key)
         fill_request(request, name, payload, timeout_s=timeout_s, **said)
-        return invocation_of(await answer(self._invocations.Invoke(request, timeout=timeout_s)))
+        within_s = None if timeout_s is None else timeout_s + GRACE_S
+        return invocation_of(await answer(self._invocations.Invoke(request, timeout=within_s)))
+
+    async def dry_run(self, name: str) -> str:
+        """The version that an invocation would run, without running it. Raises what would refuse it."""
+        request = invoke_pb2.InvokeRequest(
+            function_name=name, invocation_type=invoke_pb2.INVOCATION_TYPE_DRY_RUN
+        )
+        return (await answer(self._invocations.Invoke(request, timeout=ASK_WITHIN_S))).executed_version
 
     def invoke_with_response_stream(
         self,
@@ -247,268 +255,6 @@ class Client:
     def stream(self) -> InvocationStream:
         """A stream of one's own: an async context manager whose end waits for all that was begun on it."""
         return InvocationStream(self._invocations)
-
-    async def create_function(
-        self,
-        name: str,
-        zip_file: bytes = b"",
-        *,
-        runtime: str,
-        handler: str,
-        memory_mb: int | None = None,
-        timeout_s: float | None = None,
-        environment: Mapping[str, str] | None = None,
-        description: str | None = None,
-        concurrency: int | None = None,
-        layers: Sequence[str] | None = None,
-        tmp_mb: int | None = None,
-        network: bool | None = None,
-        snapstart: bool | None = None,
-        require: Sequence[str] | None = None,
-        prefer: Sequence[str] | None = None,
-        apart: bool | None = None,
-        dead_letter: str | None = None,
-        role: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        publish: bool = False,
-        stored_zip: str = "",
-    ) -> functions_pb2.Function:
-        """Each of `layers` is NAME:VERSION or the ARN of a layer's version; later ones' files win.
-
-        `require` and `prefer` are labels of nodes, each KEY=VALUE. `dead_letter` is where events of
-        asynchronous calls go that were given up, an ARN or a URL. With `publish` the answer is the version
-        that is made of it in the same transaction. `stored_zip`, in the place of `zip_file`, is the name of
-        one in the package store, `uploads/NAME`.
-        """
-        configuration = configuration_of(
-            runtime=runtime,
-            handler=handler,
-            memory_mb=memory_mb,
-            timeout_s=timeout_s,
-            environment=environment,
-            description=description,
-            concurrency=concurrency,
-            layers=layers,
-            tmp_mb=tmp_mb,
-            network=network,
-            snapstart=snapstart,
-            require=require,
-            prefer=prefer,
-            apart=apart,
-            role=role,
-            dead_letter=dead_letter,
-        )
-        if tags:
-            configuration.tags.CopyFrom(functions_pb2.TagMap(tags=tags))
-        request = functions_pb2.CreateFunctionRequest(
-            name=name,
-            zip_file=zip_file,
-            stored_zip=stored_zip,
-            configuration=configuration,
-            publish=publish,
-        )
-        return await answer(self._functions.CreateFunction(request, timeout=UPLOAD_WITHIN_S))
-
-    async def update_function(
-        self,
-        name: str,
-        zip_file: bytes = b"",
-        *,
-        runtime: str | None = None,
-        handler: str | None = None,
-        memory_mb: int | None = None,
-        timeout_s: float | None = None,
-        environment: Mapping[str, str] | None = None,
-        description: str | None = None,
-        concurrency: int | Literal["default"] | None = None,
-        layers: Sequence[str] | None = None,
-        tmp_mb: int | None = None,
-        network: bool | None = None,
-        snapstart: bool | None = None,
-        require: Sequence[str] | None = None,
-        prefer: Sequence[str] | None = None,
-        apart: bool | None = None,
-        dead_letter: str | None = None,
-        role: str | None = None,
-        add_tags: Mapping[str, str] | None = None,
-        remove_tags: Sequence[str] = (),
-        revision_id: str = "",
-        publish: bool = False,
-        dry_run: bool = False,
-        stored_zip: str = "",
-    ) -> functions_pb2.Function:
-        """Changes what is given; with `revision_id` only if that is the current revision.
-
-        With `publish` the answer is the version that is made of it in the same transaction. A `dry_run`
-        checks all of it, answers what it would be, and changes nothing. `stored_zip` is as in
-        create_function.
-        """
-        configuration = configuration_of(
-            runtime=runtime,
-            handler=handler,
-            memory_mb=memory_mb,
-            timeout_s=timeout_s,
-            environment=environment,
-            description=description,
-            concurrency=concurrency,
-            layers=layers,
-            tmp_mb=tmp_mb,
-            network=network,
-            snapstart=snapstart,
-            require=require,
-            prefer=prefer,
-            apart=apart,
-            role=role,
-            dead_letter=dead_letter,
-        )
-        request = functions_pb2.UpdateFunctionRequest(
-            name=name,
-            zip_file=zip_file,
-            stored_zip=stored_zip,
-            configuration=configuration,
-            revision_id=revision_id,
-            publish=publish,
-            dry_run=dry_run,
-            add_tags=add_tags,
-            remove_tags=remove_tags,
-        )
-        return await answer(self._functions.UpdateFunction(request, timeout=UPLOAD_WITHIN_S))
-
-    async def get_function(self, name: str, qualifier: str = "") -> functions_pb2.Function:
-        """`qualifier` is a version or an alias; empty: `$LATEST`."""
-        request = functions_pb2.GetFunctionRequest(name=name, qualifier=qualifier)
-        return await answer(self._functions.GetFunction(request, timeout=ASK_WITHIN_S))
-
-    async def get_code(self, name: str, qualifier: str = "") -> AsyncIterator[bytes]:
-        """The ZIP of a function, in parts."""
-        request = functions_pb2.GetFunctionRequest(name=name, qualifier=qualifier)
-        async for part in parts_of(self._functions.GetCode(request, timeout=UPLOAD_WITHIN_S)):
-            yield part
-
-    async def list_functions(self, *, all_versions: bool = False) -> list[functions_pb2.Function]:
-        """All of them, by name; with `all_versions` of each also its versions, the oldest first."""
-        functions: list[functions_pb2.Function] = []
-        request = functions_pb2.ListFunctionsRequest(max_items=1000, all_versions=all_versions)
-        while True:
-            page = await answer(self._functions.ListFunctions(request, timeout=ASK_WITHIN_S))
-            functions += page.functions
-            if not page.next_marker:
-                return functions
-            request.marker = page.next_marker
-
-    async def delete_function(self, name: str) -> None:
-        request = functions_pb2.DeleteFunctionRequest(name=name)
-        await answer(self._functions.DeleteFunction(request, timeout=ASK_WITHIN_S))
-
-    async def publish_layer_version(
-        self,
-        name: str,
-        zip_file: bytes,
-        *,
-        description: str = "",
-        compatible_runtimes: Sequence[str] = (),
-        compatible_architectures: Sequence[str] = (),
-        license: str = "",  # noqa: A002 - the word of the service
-    ) -> layers_pb2.LayerVersion:
-        """Makes the layer's next version, which never changes. What is in the ZIP is found at `/opt`."""
-        request = layers_pb2.PublishLayerVersionRequest(
-            name=name,
-            zip_file=zip_file,
-            description=description,
-            compatible_runtimes=compatible_runtimes,
-            compatible_architectures=compatible_architectures,
-            license=license,
-        )
-        return await answer(self._layers.PublishLayerVersion(request, timeout=UPLOAD_WITHIN_S))
-
-    async def get_layer_version(self, name: str, version: int) -> layers_pb2.LayerVersion:
-        request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
-        return await answer(self._layers.GetLayerVersion(request, timeout=ASK_WITHIN_S))
-
-    async def get_layer_code(self, name: str, version: int) -> AsyncIterator[bytes]:
-        """The ZIP of a layer's version, in parts."""
-        request = layers_pb2.GetLayerVersionRequest(name=name, version=version)
-        async for part in parts_of(self._layers.GetLayerCode(request, timeout=UPLOAD_WITHIN_S)):
-            yield part
-
-    async def list_layers(self) -> list[layers_pb2.LayerVersion]:
-        """The newest version of each, by name."""
-        layers: list[layers_pb2.LayerVersion] = []
-        request = layers_pb2.ListLayersRequest(max_items=1000)
-        while True:
-            page = await answer(self._layers.ListLayers(request, timeout=ASK_WITHIN_S))
-            layers += page.layers
-            if not page.next_marker:
-                return layers
-            request.marker = page.next_marker
-
-    async def list_layer_versions(self, name: str) -> list[layers_pb2.LayerVersion]:
-        """All of one layer, the newest first."""
-        versions: list[layers_pb2.LayerVersion] = []
-        request = layers_pb2.ListLayerVersionsRequest(name=name, max_items=1000)
-        while True:
-            page = await answer(self._layers.ListLayerVersions(request, timeout=ASK_WITHIN_S))
-            versions += page.layer_versions
-            if not page.next_marker:
-                return versions
-            request.marker = page.next_marker
-
-    async def delete_layer_version(self, name: str, version: int) -> None:
-        """Functions that use it go on using it."""
-        request = layers_pb2.DeleteLayerVersionRequest(name=name, version=version)
-        await answer(self._layers.DeleteLayerVersion(request, timeout=ASK_WITHIN_S))
-
-    async def concurrency(self) -> limits_pb2.FleetConcurrency:
-        """How many instances may run at one time in the whole fleet."""
-        request = limits_pb2.GetConcurrencyRequest()
-        return await answer(self._limits.GetConcurrency(request, timeout=ASK_WITHIN_S))
-
-    async def set_concurrency(self, concurrency: int) -> limits_pb2.FleetConcurrency:
-        request = limits_pb2.SetConcurrencyRequest(concurrency=concurrency)
-        return await answer(self._limits.SetConcurrency(request, timeout=ASK_WITHIN_S))
-
-    async def nodes(self) -> fleet_pb2.ListNodesResponse:
-        return await answer(self._fleet.ListNodes(fleet_pb2.ListNodesRequest(), timeout=ASK_WITHIN_S))
-
-    async def drain(self, node: str, *, undo: bool = False) -> None:
-        """Has a node emptied; `nodes` says when it is. Raises UnknownNode."""
-        request = fleet_pb2.DrainNodeRequest(node=node, undo=undo)
-        await answer(self._fleet.DrainNode(request, timeout=ASK_WITHIN_S))
-
-    async def shadow(self, shard: int = 0) -> fleet_pb2.GetShadowResponse:
-        """What a second policy would have made of the same demand, beside the live one."""
-        return await answer(
-            self._fleet.GetShadow(fleet_pb2.GetShadowRequest(shard=shard), timeout=ASK_WITHIN_S)
-        )
-
-    async def instances(self, function_name: str = "") -> list[fleet_pb2.Instance]:
-        """Of one function or of all; `list_instances` says as well which shards are missing."""
-        return list((await self.list_instances(function_name)).instances)
-
-    async def list_instances(self, function_name: str = "") -> fleet_pb2.ListInstancesResponse:
-        request = fleet_pb2.ListInstancesRequest(function_name=function_name)
-        return await answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))
-
-    async def explain(self, request_id: str) -> fleet_pb2.ExplainResponse:
-        """What became of a call and why. Only the frontend that served it knows."""
-        request = fleet_pb2.ExplainRequest(request_id=request_id)
-        return await answer(self._fleet.Explain(request, timeout=ASK_WITHIN_S))
-
-    async def reasons(self) -> fleet_pb2.CountReasonsResponse:
-        """How often each start, wait and refusal had which reason, at the frontend that is asked."""
-        return await answer(self._fleet.CountReasons(fleet_pb2.CountReasonsRequest(), timeout=ASK_WITHIN_S))
-
-    async def logs(self, function_name: str, *, follow: bool = False) -> AsyncIterator[fleet_pb2.LogLine]:
-        """The log over all nodes, oldest line first; to follow, it goes on until nobody iterates any more."""
-        call = self._fleet.ReadLogs(fleet_pb2.ReadLogsRequest(function_name=function_name, follow=follow))
-        try:
-            async for batch in call:
-                for line in batch.lines:
-                    yield line
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error) from error
-        finally:
-            call.cancel()
 
 
 async def _each(payloads: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:

@@ -47,6 +47,11 @@ def invocation_of(response: invoke_pb2.InvokeResponse) -> Invocation:
     )
 
 
+def encoded(payload: bytes | object) -> bytes:
+    """Raises TypeError or ValueError if JSON has no form for it."""
+    return payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+
+
 def fill_request(
     request: invoke_pb2.InvokeRequest,
     name: str,
@@ -62,7 +67,7 @@ def fill_request(
     """Bytes go as they are, anything else as JSON. TypeError or ValueError if JSON has no form for it, and
     ValueError for a priority that is none."""
     request.function_name = name
-    request.payload = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    request.payload = encoded(payload)
     if tail:
         request.log_type = invoke_pb2.LOG_TYPE_TAIL
     if timeout_s is not None:

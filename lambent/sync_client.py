@@ -99,6 +99,7 @@ class SyncClient:
         await self._client.__aexit__(None, None, None)
 
     invoke = _waiting_for(Client.invoke)
+    dry_run = _waiting_for(Client.dry_run)
     create_function = _waiting_for(Client.create_function)
     update_function = _waiting_for(Client.update_function)
     get_function = _waiting_for(Client.get_function)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lambent.client import Client
 from lambent.invocation_stream import InvocationStream
+from lambent.loadtest.engine import when_due
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.errors import LambentError
 
@@ -47,11 +48,9 @@ async def make(endpoint: str, calls: Sequence[Due], within_s: float = WITHIN_S) 
     gathered = Gathered()
     async with Client(endpoint) as client, client.stream() as stream, asyncio.TaskGroup() as tasks:
         began = monotonic_s()
-        for due in calls:
-            wait_s = began + due.at - monotonic_s()
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
-            tasks.create_task(_call(stream, due, began, within_s, gathered))
+        await when_due(
+            calls, began, lambda due: tasks.create_task(_call(stream, due, began, within_s, gathered))
+        )
     return gathered
 
 

@@ -3,6 +3,10 @@
 import gc
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes is never asserted
+settings.load_profile("any machine")
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,7 +1,9 @@
 """How a change goes into etcd: in one transaction, and what its caller is told when the answer is lost."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Protocol
 
 from lambent_chassis.etcd import (
     Compare,
@@ -14,6 +16,10 @@ from lambent_chassis.etcd import (
 )
 from lambent_proto.errors import NotReady, Unconfirmed
 
+_TRIES: Final = 12
+_PAUSE_S: Final = 0.01
+_LONGEST_PAUSE_S: Final = 0.25
+
 
 class Store(Protocol):
     """What is needed of `lambent_chassis.etcd.Etcd`."""
@@ -23,6 +29,18 @@ class Store(Protocol):
     async def transaction(
         self, compare: Sequence[Compare], success: Sequence[Put | Delete]
     ) -> TransactionResult: ...
+
+
+async def tries() -> AsyncIterator[None]:
+    """How often a change is made anew because somebody else changed the same in between, and when.
+
+    Pauses grow and are of no fixed length, so that several who change one thing at one time do not meet
+    again: of fifty all come through. It is over within two seconds.
+    """
+    yield
+    for tried in range(_TRIES - 1):
+        await asyncio.sleep(random.uniform(0, min(_PAUSE_S * 2**tried, _LONGEST_PAUSE_S)))
+        yield
 
 
 async def commit(

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from lambent_chassis import clock
+from lambent_frontend import commits
 from lambent_frontend.catalogue import Catalogue, Deployed
 from lambent_frontend.registry import Registry
 from lambent_proto.definition import LATEST
-from lambent_proto.errors import InvalidRequest, NotConfigured, NotReady, UnknownFunction
+from lambent_proto.errors import Contended, InvalidRequest, NotConfigured, UnknownFunction
 from lambent_proto.event_invoke import EventInvoke
 from lambent_proto.ids import FunctionName
 from lambent_proto.v1 import async_invocations_pb2 as pb
@@ -19,9 +20,6 @@ MIN_AGE_S: Final = 60
 MAX_AGE_S: Final = 21_600
 """Of an event: Lambda's range."""
 MOST_DELAYS: Final = 100
-
-_ATTEMPTS: Final = 5
-"""How often a change starts anew because somebody else changed something in between."""
 
 
 class EventInvokes:
@@ -57,7 +55,7 @@ class EventInvokes:
 
     async def delete(self, request: pb.DeleteEventInvokeConfigRequest) -> pb.DeleteEventInvokeConfigResponse:
         name, qualifier = FunctionName(request.function_name), request.qualifier or LATEST
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             self._deployed(name, qualifier)
             known = (await self._registry.parts(name)).event_invoke.get(qualifier)
             if known is None:
@@ -75,7 +73,7 @@ class EventInvokes:
         self, function: str, qualifier: str, changed: Callable[[EventInvoke | None], EventInvoke]
     ) -> pb.EventInvokeConfig:
         name, qualifier = FunctionName(function), qualifier or LATEST
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             stored = await self._registry.read(name)
             if stored is None:
                 raise UnknownFunction(f"there is no function {name!r}")
@@ -146,7 +144,7 @@ def _not_configured(name: str, qualifier: str) -> NotConfigured:
     return NotConfigured(f"nothing is configured for the asynchronous calls of {of!r}")
 
 
-def _contended(name: str) -> NotReady:
-    return NotReady(
+def _contended(name: str) -> Contended:
+    return Contended(
         f"function {name!r} is being changed by others over and over: nothing was changed, try again"
     )

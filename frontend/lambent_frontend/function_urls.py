@@ -8,17 +8,15 @@ from dataclasses import replace
 from typing import Final
 
 from lambent_chassis import clock
+from lambent_frontend import commits
 from lambent_frontend.catalogue import Catalogue, Deployed
 from lambent_frontend.registry import Beside, Registry
 from lambent_frontend.rules import page_size
 from lambent_proto import keys
-from lambent_proto.errors import InvalidRequest, NotReady, UnknownFunction, UnknownUrl, UrlExists
+from lambent_proto.errors import Contended, InvalidRequest, UnknownFunction, UnknownUrl, UrlExists
 from lambent_proto.ids import LATEST, FunctionName
 from lambent_proto.urls import AUTH_TYPES, BUFFERED, INVOKE_MODES, Cors, FunctionUrl
 from lambent_proto.v1 import urls_pb2
-
-_ATTEMPTS: Final = 5
-"""How often a change starts anew because somebody else changed the URL in between."""
 
 _MOST: Final = {"allow_headers": 100, "allow_methods": 6, "allow_origins": 100, "expose_headers": 100}
 _LONGEST: Final = {"allow_headers": 1024, "allow_methods": 6, "allow_origins": 253, "expose_headers": 1024}
@@ -46,7 +44,7 @@ class FunctionUrls:
             modified_at=now,
             revision=uuid.uuid4().hex,
         )
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             beside = await self._beside(name, qualifier)
             if beside.known is not None:
                 raise UrlExists("FunctionUrlConfig exists for this Lambda function")
@@ -63,7 +61,7 @@ class FunctionUrls:
 
     async def update(self, request: urls_pb2.UpdateFunctionUrlRequest) -> urls_pb2.FunctionUrl:
         name, qualifier = FunctionName(request.function_name), request.qualifier
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             beside = await self._beside(name, qualifier)
             if beside.known is None:
                 raise _no_url()
@@ -84,7 +82,7 @@ class FunctionUrls:
 
     async def delete(self, request: urls_pb2.DeleteFunctionUrlRequest) -> urls_pb2.DeleteFunctionUrlResponse:
         name = FunctionName(request.function_name)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             beside = await self._beside(name, request.qualifier)
             if beside.known is None:
                 raise _no_url()
@@ -174,7 +172,7 @@ def _no_url() -> UnknownUrl:
     return UnknownUrl("The resource you requested does not exist.")
 
 
-def _contended(name: str) -> NotReady:
-    return NotReady(
+def _contended(name: str) -> Contended:
+    return Contended(
         f"the URL of {name!r} is being changed by others over and over: nothing was changed, try again"
     )

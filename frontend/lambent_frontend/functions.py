@@ -6,9 +6,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 from lambent_chassis import clock
+from lambent_frontend import commits
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.limits import Limits
@@ -25,17 +26,14 @@ from lambent_frontend.rules import (
 )
 from lambent_proto.definition import Definition
 from lambent_proto.errors import (
+    Contended,
     FunctionExists,
     InvalidRequest,
-    NotReady,
     RevisionMismatch,
     UnknownFunction,
 )
 from lambent_proto.ids import FunctionName
 from lambent_proto.v1 import functions_pb2
-
-_ATTEMPTS: Final = 5
-"""How often a change starts anew because somebody else changed the function in between."""
 
 
 class Functions:
@@ -74,7 +72,7 @@ class Functions:
         check_whole(definition)
         await self._limits.check(definition)
         await self._packages.put(package, definition.code_sha256)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             publication = None
             if request.publish:
                 last = await self._registry.last_number(name)
@@ -93,7 +91,7 @@ class Functions:
         package = await self._package(request)
         if package:
             changes |= asdict(await self._packages.check(package))
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             last = await self._registry.last_number(name) if request.publish else None
             stored = await self._stored(name, request.revision_id)
             definition = changed(stored.definition, changes | _retagged(stored.definition, request))
@@ -160,7 +158,7 @@ class Functions:
         self, request: functions_pb2.DeleteFunctionRequest
     ) -> functions_pb2.DeleteFunctionResponse:
         name = FunctionName(request.name)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             if await self._registry.delete(await self._stored(name, "")):
                 return functions_pb2.DeleteFunctionResponse()
         raise _contended(name)
@@ -275,7 +273,7 @@ def _unknown(name: str) -> UnknownFunction:
     return UnknownFunction(f"there is no function {name!r}")
 
 
-def _contended(name: str) -> NotReady:
-    return NotReady(
+def _contended(name: str) -> Contended:
+    return Contended(
         f"function {name!r} is being changed by others over and over: nothing was changed, try again"
     )

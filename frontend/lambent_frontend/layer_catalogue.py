@@ -5,7 +5,7 @@ the transaction that writes the version.
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from lambent_chassis.etcd import (
     Compare,
@@ -18,10 +18,7 @@ from lambent_chassis.etcd import (
 from lambent_frontend import commits
 from lambent_proto import keys
 from lambent_proto.definition import PublishedLayer
-from lambent_proto.errors import NotReady, UnknownLayer
-
-_ATTEMPTS: Final = 10
-"""How often a version tries for the next number because somebody else took the one before it."""
+from lambent_proto.errors import Contended, NotReady, UnknownLayer
 
 
 class Store(commits.Store, Protocol):
@@ -51,7 +48,7 @@ class LayerCatalogue:
     async def publish(self, name: str, numbered: Callable[[int], PublishedLayer]) -> PublishedLayer:
         """Writes `numbered(N)` under the layer's next number N."""
         counter = keys.layer(name)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             last = await self._get(counter)
             number = int(last.value) + 1 if last else 1
             published = numbered(number)
@@ -59,7 +56,7 @@ class LayerCatalogue:
             version = Put(keys.layer_version(name, number), published.encode())
             if await self._written(name, fence, version, Put(counter, b"%d" % number)):
                 return published
-        raise NotReady(f"others publish layer {name!r} over and over: nothing was changed, try again")
+        raise Contended(f"others publish layer {name!r} over and over: nothing was changed, try again")
 
     async def delete(self, name: str, version: int) -> None:
         """Raises UnknownLayer."""

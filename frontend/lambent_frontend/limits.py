@@ -11,7 +11,7 @@ from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.commits import Store, commit
 from lambent_proto import concurrency, keys
 from lambent_proto.definition import Definition
-from lambent_proto.errors import InvalidRequest, NotReady
+from lambent_proto.errors import Contended, InvalidRequest, NotReady
 from lambent_proto.ids import FunctionName
 from lambent_proto.v1 import limits_pb2
 
@@ -78,7 +78,7 @@ class Limits:
         # By compare and swap: a change that was held up must not undo a later one.
         change = Put(key, concurrency.encode(wanted))
         if await commit(self._store, [fence], [change], "the fleet's concurrency") is None:
-            raise NotReady(
+            raise Contended(
                 "the concurrency was changed by somebody else meanwhile: look at it and decide again"
             )
         return self._described(wanted)

@@ -2,16 +2,15 @@
 
 import uuid
 from dataclasses import replace
-from typing import Final
 
-from lambent_frontend import policy
+from lambent_frontend import commits, policy
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.http.names import function_arn
 from lambent_frontend.registry import Beside, Registry
 from lambent_proto import keys
 from lambent_proto.errors import (
+    Contended,
     InvalidRequest,
-    NotReady,
     PolicyTooLong,
     RevisionMismatch,
     StatementExists,
@@ -21,9 +20,6 @@ from lambent_proto.errors import (
 from lambent_proto.ids import LATEST, FunctionName
 from lambent_proto.policies import Policy, Statement
 from lambent_proto.v1 import policies_pb2
-
-_ATTEMPTS: Final = 5
-"""How often a change starts anew because somebody else changed the policy in between."""
 
 
 class Policies:
@@ -37,7 +33,7 @@ class Policies:
         name, qualifier = FunctionName(request.function_name), request.qualifier
         statement, arn = _statement(request), function_arn(name, qualifier)
         policy.check(statement)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             beside, before = await self._stored(name, qualifier, request.revision_id)
             if any(it.sid == statement.sid for it in before.statements):
                 raise StatementExists(
@@ -68,7 +64,7 @@ class Policies:
         self, request: policies_pb2.RemovePermissionRequest
     ) -> policies_pb2.RemovePermissionResponse:
         name, qualifier = FunctionName(request.function_name), request.qualifier
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             beside, before = await self._stored(name, qualifier, request.revision_id)
             left = tuple(it for it in before.statements if it.sid != request.statement_id)
             if beside.known is None:
@@ -122,7 +118,7 @@ def _unknown(name: str, qualifier: str) -> UnknownFunction:
     return UnknownFunction(f"function {name!r}: there is {what}")
 
 
-def _contended(name: str) -> NotReady:
-    return NotReady(
+def _contended(name: str) -> Contended:
+    return Contended(
         f"the policy of {name!r} is being changed by others over and over: nothing was changed, try again"
     )

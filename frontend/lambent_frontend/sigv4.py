@@ -5,6 +5,7 @@ body; a body that is left out of the signature is refused. Who overhears a signe
 for as long as its time is good, here as at AWS: only TLS prevents that.
 """
 
+import functools
 import hashlib
 import hmac
 import posixpath
@@ -76,15 +77,18 @@ def verify(request: SignedRequest, secret_of: Callable[[str], str | None], now: 
     return claim.key_id
 
 
-def verify_head(request: SignedRequest, secret_of: Callable[[str], str | None], now: float) -> str:
-    """The same as far as it can be told before the body is there.
+def verify_head(
+    request: SignedRequest, secret_of: Callable[[str], str | None], now: float
+) -> tuple[str, bool]:
+    """The same as far as it can be told before the body is there, and whether that is the signature itself.
 
-    The signature itself is looked at only where the head says which hash the body has.
+    It is where the head says which hash the body has.
     """
     claim, time, secret = _claimed(request, secret_of, now)
-    if body_sha256 := request.headers.get(_BODY_SHA256):
+    body_sha256 = request.headers.get(_BODY_SHA256)
+    if body_sha256:
         _check(request, claim, time, secret, body_sha256)
-    return claim.key_id
+    return claim.key_id, bool(body_sha256)
 
 
 def _claimed(
@@ -102,7 +106,7 @@ def _claimed(
 def _check(request: SignedRequest, claim: _Claim, time: str, secret: str, body_sha256: str) -> None:
     canonical = _canonical(request, claim, body_sha256).encode(errors="surrogateescape")
     to_sign = "\n".join((ALGORITHM, time, claim.scope, _sha256(canonical)))
-    expected = hmac.new(_signing_key(secret, claim), to_sign.encode(), hashlib.sha256).hexdigest()
+    expected = hmac.digest(_signing_key(secret, claim.date, claim.region), to_sign.encode(), "sha256").hex()
     if not hmac.compare_digest(expected, claim.signature):
         raise BadSignature(
             "The request signature we calculated does not match the signature you provided. Check your AWS "
@@ -147,7 +151,7 @@ def _time(request: SignedRequest, claim: _Claim, now: float) -> str:
             "X-Amz-Date must be there, as YYYYMMDDTHHMMSSZ, and be one of SignedHeaders"
         )
     try:
-        at = datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        at = _unix_s(time)
     except ValueError:
         raise IncompleteSignature(f"X-Amz-Date {time} is no time that there is") from None
     if claim.date != time[:8]:
@@ -155,14 +159,17 @@ def _time(request: SignedRequest, claim: _Claim, now: float) -> str:
             f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
             f"'{claim.date}' != '{time[:8]}', from '{time}'."
         )
-    here = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    if at.timestamp() < now - GOOD_FOR_S:
-        raise BadSignature(f"Signature expired: {time} is more than {GOOD_FOR_S // 60} min. before {here}.")
-    if at.timestamp() > now + GOOD_FOR_S:
-        raise BadSignature(
-            f"Signature not yet current: {time} is more than {GOOD_FOR_S // 60} min. after {here}."
-        )
+    if abs(at - now) > GOOD_FOR_S:
+        here = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+        what, where = ("expired", "before") if at < now else ("not yet current", "after")
+        raise BadSignature(f"Signature {what}: {time} is more than {GOOD_FOR_S // 60} min. {where} {here}.")
     return time
+
+
+@functools.lru_cache(maxsize=64)  # of requests that come together, where it is among the dearest steps
+def _unix_s(time: str) -> float:
+    """Raises ValueError."""
+    return datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def _canonical(request: SignedRequest, claim: _Claim, body_sha256: str) -> str:
@@ -179,15 +186,19 @@ def _canonical(request: SignedRequest, claim: _Claim, body_sha256: str) -> str:
     return "\n".join(
         (
             request.method,
-            quote(
-                _plain(request.path), safe="/" + _UNRESERVED
-            ),  # once more: Lambda's paths are encoded twice
+            _canonical_path(request.path),
             _canonical_query(request.query),
             "".join(headers),
             ";".join(sorted(claim.signed)),
             body_sha256,
         )
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _canonical_path(path: str) -> str:
+    """Encoded once more: Lambda's paths are encoded twice."""
+    return quote(_plain(path), safe="/" + _UNRESERVED)
 
 
 def _plain(path: str) -> str:
@@ -218,10 +229,11 @@ def _body_sha256(request: SignedRequest) -> str:
     return actual
 
 
-def _signing_key(secret: str, claim: _Claim) -> bytes:
+@functools.lru_cache(maxsize=256)  # the same for all requests of a key on one day
+def _signing_key(secret: str, date: str, region: str) -> bytes:
     key = f"AWS4{secret}".encode()
-    for part in (claim.date, claim.region, SERVICE, "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    for part in (date, region, SERVICE, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
     return key
 
 

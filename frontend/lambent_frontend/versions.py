@@ -4,9 +4,9 @@ import base64
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final
 
 from lambent_chassis import clock
+from lambent_frontend import commits
 from lambent_frontend.catalogue import Catalogue, Deployed
 from lambent_frontend.functions import described
 from lambent_frontend.limits import Limits
@@ -16,12 +16,13 @@ from lambent_frontend.rules import check_alias_name, check_description, checked_
 from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import (
     AliasExists,
+    Contended,
     InUse,
     InvalidRequest,
     LambentError,
     NotProvisioned,
-    NotReady,
     RevisionMismatch,
+    UnknownAlias,
     UnknownFunction,
 )
 from lambent_proto.ids import FunctionName
@@ -30,9 +31,6 @@ from lambent_proto.v1 import functions_pb2, versions_pb2
 from lambent_proto.versions import PROVISIONED_MOST, Alias
 
 Describe = Callable[[FunctionName], Awaitable[control_pb2.DescribeResponse]]
-
-_ATTEMPTS: Final = 5
-"""How often a change starts anew because somebody else changed the function in between."""
 
 
 class Versions:
@@ -49,7 +47,7 @@ class Versions:
     async def publish_version(self, request: versions_pb2.PublishVersionRequest) -> functions_pb2.Function:
         name = FunctionName(request.function_name)
         check_description(request.description)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             last, stored = await self._registry.last_number(name), await self._stored(name)
             latest = stored.definition
             _check_guards(latest, request)
@@ -77,7 +75,7 @@ class Versions:
         name, number = FunctionName(request.function_name), request.version
         if number in ("", LATEST):
             raise InvalidRequest("$LATEST version cannot be deleted without deleting the function.")
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             parts = await self._parts(name)
             if number not in parts.versions:
                 raise _no_version(name, number)
@@ -103,7 +101,7 @@ class Versions:
             description=request.description,
             revision=uuid.uuid4().hex,
         )
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             parts = await self._parts(name)
             if request.name in parts.aliases:
                 raise AliasExists(f"{name!r} has an alias {request.name!r} already: update it")
@@ -114,7 +112,7 @@ class Versions:
 
     async def update_alias(self, request: versions_pb2.UpdateAliasRequest) -> versions_pb2.Alias:
         name = FunctionName(request.function_name)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             parts = await self._parts(name)
             before = _known_alias(name, request.name, parts)
             if request.revision_id and request.revision_id != before.revision:
@@ -149,7 +147,7 @@ class Versions:
         self, request: versions_pb2.DeleteAliasRequest
     ) -> versions_pb2.DeleteAliasResponse:
         name = FunctionName(request.function_name)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             parts = await self._parts(name)
             _known_alias(name, request.name, parts)
             if await self._registry.delete_alias(name, request.name, parts):
@@ -162,7 +160,7 @@ class Versions:
         name, qualifier = FunctionName(request.function_name), request.qualifier
         if not 1 <= request.count <= PROVISIONED_MOST:
             raise InvalidRequest(f"the count is {request.count}; allowed: 1 to {PROVISIONED_MOST:,}")
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             stored, parts = await self._stored(name), await self._registry.parts(name)
             _check_ready(name, qualifier, parts.alias(qualifier), parts)
             await self._limits.check_provisioned(
@@ -190,7 +188,7 @@ class Versions:
         self, request: versions_pb2.DeleteProvisionedRequest
     ) -> versions_pb2.DeleteProvisionedResponse:
         name = FunctionName(request.function_name)
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             known = (await self._parts(name)).provisioned.get(request.qualifier)
             if known is None:
                 raise _not_provisioned()
@@ -338,15 +336,15 @@ def _no_version(name: str, number: str) -> UnknownFunction:
     return UnknownFunction(f"function {name!r} has no version {number!r}: publish one first")
 
 
-def _no_alias(name: str, alias: str) -> UnknownFunction:
-    return UnknownFunction(f"function {name!r} has no alias {alias!r}")
+def _no_alias(name: str, alias: str) -> UnknownAlias:
+    return UnknownAlias(f"function {name!r} has no alias {alias!r}")
 
 
 def _not_provisioned() -> NotProvisioned:
     return NotProvisioned("No Provisioned Concurrency Config found for this function")
 
 
-def _contended(name: str) -> NotReady:
-    return NotReady(
+def _contended(name: str) -> Contended:
+    return Contended(
         f"function {name!r} is being changed by others over and over: nothing was changed, try again"
     )

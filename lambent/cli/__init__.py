@@ -17,6 +17,7 @@ from lambent.cli.function import function
 from lambent.cli.invoke import invoke
 from lambent.cli.key import key
 from lambent.cli.layer import layer
+from lambent.cli.loadtest import loadtest
 from lambent.cli.logs import logs
 from lambent.cli.parts import frontend, placement, worker
 from lambent.cli.runtimes import runtimes
@@ -66,6 +67,7 @@ for command in (
     reasons,
     shadow,
     simulate,
+    loadtest,
 ):
     lambent.add_command(command)
 for part in (frontend, placement, worker):
@@ -74,7 +76,10 @@ worker.add_command(doctor)
 
 
 def main() -> NoReturn:
-    """Exit codes: 0, 1 for a function's error, 2 for wrong usage, 3 for an error of the service."""
+    """Exit codes: 0, 1 for a function's error, 2 for wrong usage, 3 for an error of the service.
+
+    And of `loadtest` 4 for a run that is void.
+    """
     sys.exit(_run())
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):\d{1,5}")
 
 
-def _endpoint(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def checked_endpoint(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and not _ENDPOINT.fullmatch(value):
         raise click.BadParameter(f"{value!r} is not HOST:PORT, such as 127.0.0.1:50051")
     return value
@@ -28,7 +28,7 @@ def with_client(command: "Callable[..., Awaitable[int | None]]") -> Callable[...
         envvar="LAMBENT_ENDPOINT",
         show_envvar=True,
         metavar="HOST:PORT",
-        callback=_endpoint,
+        callback=checked_endpoint,
         help="The fleet's frontend; by default 127.0.0.1:50051.",
     )
     @functools.wraps(command)

@@ -7,6 +7,7 @@ from typing import Final
 from lambent_proto.errors import (
     AccessDenied,
     BrokenPackage,
+    Contended,
     DeadlinePassed,
     Internal,
     LambentError,
@@ -29,6 +30,7 @@ SERVICE: Final = 3
 _WHAT_TO_DO: Final[dict[type[LambentError], str]] = {
     AccessDenied: "Nothing was done: ask whoever operates the fleet.",
     BrokenPackage: "Nothing was deployed: correct the package and send it again.",
+    Contended: "Try again.",
     DeadlinePassed: "The function may still finish it: decide before calling again.",
     Internal: "That is Lambent's fault: look at the log of the frontend.",
     LostWithWorker: "It may have run: decide before calling again.",

@@ -46,6 +46,7 @@ FUNCTION_FAILED: Final = 1
     metavar="KEY",
     help="Calls with one key are run once, and answered alike.",
 )
+@click.option("--dry-run", is_flag=True, help="Run nothing: check, and print the version that would run.")
 @click.option("--stream", is_flag=True, help="Print the answer in parts, as the function writes them.")
 @click.option("--tail", is_flag=True, help="Print the end of its log to standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on standard error how, why and where it started.")
@@ -64,6 +65,7 @@ async def invoke(
     sticky_key: str,
     as_event: bool,
     idempotency_key: str,
+    dry_run: bool,
     stream: bool,
     tail: bool,
     verbose: bool,
@@ -83,6 +85,13 @@ async def invoke(
     )
     payload = _payload(stdin, data, file)
     target = f"{name}:{qualifier}" if qualifier else name
+    if dry_run:
+        if as_event or stream or idempotency_key:
+            raise click.UsageError(
+                "--dry-run runs nothing: leave --async, --stream and --idempotency-key out."
+            )
+        await _check(client, target, as_json)
+        return 0
     if as_event:
         rights = {"priority": priority, "tenant": tenant, "sticky_key": sticky_key}
         await _begin(client, target, payload, as_json, idempotency_key=idempotency_key, **rights)
@@ -124,6 +133,16 @@ def _check_together(*, stream: bool, as_event: bool, as_json: bool, waits: bool,
         raise click.UsageError("--stream prints the answer as it comes, and --json what is known at its end.")
     if stream and key:
         raise click.UsageError("A streamed answer is not kept: --idempotency-key does not go with --stream.")
+
+
+async def _check(client: "Client", target: str, as_json: bool) -> None:
+    version = await client.dry_run(target)
+    if as_json:
+        from lambent.cli.output import print_json
+
+        print_json({"executed_version": version})
+    else:
+        click.echo(version)
 
 
 async def _begin(client: "Client", target: str, payload: bytes, as_json: bool, **said: Any) -> None:

@@ -6,10 +6,7 @@ from typing import Final
 
 from lambent.simulate.figures import Figures
 from lambent.simulate.over_time import OverTime
-from lambent.simulate.plots import STYLE, Panel, side_by_side
-
-_BAR: Final = 26
-_LEFT, _WIDTH = 130, 520
+from lambent.simulate.plots import STYLE, Panel, bars, side_by_side
 
 COLUMNS: Final[Sequence[tuple[str, Callable[[Figures], float | None]]]] = (
     ("cold calls, %", lambda it: 100 - it.warm_percent),
@@ -31,7 +28,7 @@ OVER_TIME: Final[Sequence[tuple[str, Sequence[str], Callable[[OverTime], list[li
 def page(title: str, figures: Sequence[Figures]) -> str:
     heads = "".join(f"<th>{escape(name)}</th>" for name, _ in COLUMNS)
     rows = "".join(_row(it) for it in figures)
-    plots = "".join(f"<h2>{escape(name)}</h2>{_plot(_known(figures, of))}" for name, of in COLUMNS)
+    plots = "".join(f"<h2>{escape(name)}</h2>{bars(_known(figures, of))}" for name, of in COLUMNS)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1>"
@@ -60,15 +57,3 @@ def _cell(value: float | None) -> str:
 
 def _known(figures: Sequence[Figures], of: Callable[[Figures], float | None]) -> list[tuple[str, float]]:
     return [(it.policy, value) for it in figures if (value := of(it)) is not None]
-
-
-def _plot(values: Sequence[tuple[str, float]]) -> str:
-    most = max((value for _, value in values), default=0.0) or 1.0
-    bars = "".join(
-        f"<text x=0 y={_BAR * n + 17}>{escape(name)}</text>"
-        f"<rect x={_LEFT} y={_BAR * n + 4} width={max(1.0, _WIDTH * value / most):.1f} height={_BAR - 8} />"
-        f"<text x={_LEFT + max(1.0, _WIDTH * value / most) + 6:.1f} y={_BAR * n + 17}>{value:,.3g}</text>"
-        for n, (name, value) in enumerate(values)
-    )
-    height = _BAR * len(values)
-    return f"<svg viewBox='0 0 {_LEFT + _WIDTH + 90} {height}' width=100% role=img>{bars}</svg>"

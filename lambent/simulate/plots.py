@@ -23,6 +23,9 @@ figure { margin: 0; } figcaption b { font-weight: 600; }
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .8em; }
 """
 
+_BAR: Final = 26
+_NAME, _LONGEST = 130, 520
+
 _LEFT, _TOP, _WIDTH, _HEIGHT, _BELOW = 44, 6, 300, 130, 20
 
 _ROUND: Final[tuple[float, ...]] = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10)
@@ -61,6 +64,19 @@ def side_by_side(panels: Sequence[Panel], names: Sequence[str] = ()) -> str:
     )
     drawn = "".join(_figure(panel, top, end_s) for panel in panels)
     return (f"<p>{keys}</p>" if keys else "") + f"<div class=side>{drawn}</div>"
+
+
+def bars(values: Sequence[tuple[str, float]]) -> str:
+    """One for each, to one scale."""
+    most = max((value for _, value in values), default=0.0) or 1.0
+    bars = "".join(
+        f"<text x=0 y={_BAR * n + 17}>{escape(name)}</text>"
+        f"<rect x={_NAME} y={_BAR * n + 4} width={max(1.0, _LONGEST * value / most):.1f} height={_BAR - 8} />"
+        f"<text x={_NAME + max(1.0, _LONGEST * value / most) + 6:.1f} y={_BAR * n + 17}>{value:,.3g}</text>"
+        for n, (name, value) in enumerate(values)
+    )
+    height = _BAR * len(values)
+    return f"<svg viewBox='0 0 {_NAME + _LONGEST + 90} {height}' width=100% role=img>{bars}</svg>"
 
 
 def round_up(value: float) -> float:

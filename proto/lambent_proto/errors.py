@@ -6,6 +6,7 @@
     │   ├── PayloadTooLarge
     │   ├── BrokenPackage
     │   ├── UnknownFunction
+    │   ├── UnknownAlias
     │   ├── UnknownLayer
     │   ├── UnknownNode
     │   ├── UnknownRequest
@@ -36,6 +37,7 @@
         ├── DeadlinePassed
         ├── LostWithWorker
         ├── NotReady
+        ├── Contended
         ├── Unconfirmed
         └── Internal
 
@@ -87,6 +89,13 @@ class BrokenPackage(CallerError):
 
 class UnknownFunction(CallerError):
     reason = "UNKNOWN_FUNCTION"
+    status = "NOT_FOUND"
+
+
+class UnknownAlias(CallerError):
+    """The function that was asked for has no alias of that name. Nothing was done."""
+
+    reason = "UNKNOWN_ALIAS"
     status = "NOT_FOUND"
 
 
@@ -284,6 +293,13 @@ class NotReady(PlatformError):
 
     reason = "NOT_READY"
     status = "UNAVAILABLE"
+
+
+class Contended(PlatformError):
+    """Others change the same thing over and over. Nothing was changed."""
+
+    reason = "CONTENDED"
+    status = "ABORTED"
 
 
 class Unconfirmed(PlatformError):

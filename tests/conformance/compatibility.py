@@ -35,7 +35,7 @@ DIFFERS: Final = {
     "CreateFunction": (_WHOLE, "test_a_created_function", "test_what_is_not_created"),
     "UpdateFunctionConfiguration": ("in what is not there, as CreateFunction", "test_what_is_not_updated"),
     "UpdateFunctionCode": (
-        "`ZipFile` alone; `Successful` at once",
+        "code as CreateFunction takes it; `Successful` at once",
         "test_new_code",
         "test_what_is_not_updated",
     ),
@@ -86,8 +86,6 @@ DIFFERS: Final = {
     "GetRuntimeManagementConfig": ("always `Auto`", "test_what_is_always_so"),
     "GetFunctionRecursionConfig": ("always `Allow`: nobody looks for loops", "test_what_is_always_so"),
     "GetAccountSettings": ("`TotalCodeSize` is Lambda's and limits nothing", "test_reserved_concurrency"),
-    "GetAlias": ("an alias that is not there is `Function not found: ARN`", "test_aliases"),
-    "UpdateAlias": ("an alias that is not there is `Function not found: ARN`", "test_aliases"),
     "DeleteAlias": ("one that is not there is a 404", "test_aliases"),
 }
 """How, and which tests show it."""

@@ -92,15 +92,25 @@ def test_published_at_once(aws: Any, name: str) -> None:
     ("fields", "code", "words"),
     [
         ({"Runtime": "cobol85"}, "InvalidParameterValueException", "cobol85"),
-        ({"Handler": "a b"}, "InvalidParameterValueException", "handler"),
-        ({"MemorySize": 20_000}, "InvalidParameterValueException", "memory_mb is 20000"),
-        ({"MemorySize": 2**40}, "ValidationException", "MemorySize"),
-        ({"Timeout": 901}, "InvalidParameterValueException", "timeout_s is 901"),
-        ({"EphemeralStorage": {"Size": 20_000}}, "InvalidParameterValueException", "tmp_mb is 20000"),
+        ({"Handler": "a b"}, "ValidationException", r"'a b' at 'handler' .* pattern: \[\^\\s\]\+"),
+        ({"MemorySize": 20_000}, "ValidationException", "'memorySize' .* value less than or equal to 10240"),
+        ({"MemorySize": 2**40}, "ValidationException", "memorySize"),
+        ({"Timeout": 901}, "ValidationException", "'901' at 'timeout' .* value less than or equal to 900"),
+        (
+            {"EphemeralStorage": {"Size": 20_000}},
+            "ValidationException",
+            "'20000' at 'ephemeralStorage.size' .* value less than or equal to 10240",
+        ),
+        (
+            {"Description": "d" * 257},
+            "ValidationException",
+            "'description' .* less than or equal to 256",
+        ),
+        ({"LoggingConfig": {"LogGroup": "/mine"}}, "NotImplementedException", "LoggingConfig"),
         ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "InvalidParameterValueException", "AWS_REGION"),
         ({"Code": {"ZipFile": b"no zip"}}, "InvalidParameterValueException", "Could not unzip"),
         ({"Code": {}}, "InvalidParameterValueException", "zip_file"),
-        ({"FunctionName": "a/../b"}, "InvalidParameterValueException", "not the name"),
+        ({"FunctionName": "a/../b"}, "ValidationException", "'a/../b' at 'functionName'"),
         ({"Layers": [f"{ARN[:-9]}layer:none:1"]}, "InvalidParameterValueException", "does not exist"),
         (
             {"Layers": [f"{ARN[:-9]}layer:l:{n}" for n in range(6)]},
@@ -152,7 +162,14 @@ def test_new_code(aws: Any, name: str) -> None:
 def test_a_new_configuration(aws: Any, name: str) -> None:
     """What is not given stays; what is given empty is emptied; another configuration is another revision."""
     made = create(aws, name, Environment={"Variables": {"AA": "1"}}, Description="d")
-    new = aws.update_function_configuration(FunctionName=name, Timeout=9, RevisionId=made["RevisionId"])
+    told = aws.get_function_configuration(FunctionName=name)  # tools send back what they have read
+    new = aws.update_function_configuration(
+        FunctionName=name,
+        Timeout=9,
+        LoggingConfig=told["LoggingConfig"],
+        TracingConfig=told["TracingConfig"],
+        RevisionId=made["RevisionId"],
+    )
     assert (new["Timeout"], new["Description"]) == (9, "d")
     assert new["Environment"] == {"Variables": {"AA": "1"}}
     assert new["RevisionId"] != made["RevisionId"]

@@ -63,7 +63,8 @@ def test_aliases(aws: Any, published: str) -> None:
         aws.delete_function(FunctionName=published, Qualifier="2")
     aws.delete_alias(FunctionName=published, Name="live")
     for call in (aws.get_alias, aws.delete_alias, aws.update_alias):
-        with pytest.raises(aws.exceptions.ResourceNotFoundException, match=f"{published}:live"):
+        words = f"Cannot find alias arn: {ARN}{published}:live"
+        with pytest.raises(aws.exceptions.ResourceNotFoundException, match=words):
             call(FunctionName=published, Name="live")
 
 

@@ -197,6 +197,14 @@ def test_invoke(fleet: Fleet, tmp_path: Path, arguments: list[str], stdin: bytes
     assert done.stderr == b""
 
 
+def test_a_dry_run(fleet: Fleet) -> None:
+    done = fleet.lambent("invoke", "echo", "--dry-run")
+    assert (done.returncode, done.stdout) == (0, b"$LATEST\n")
+    assert said(fleet.lambent("invoke", "echo", "--dry-run", "--json")) == {"executed_version": "$LATEST"}
+    assert "no function" in failure(fleet.lambent("invoke", "nobody", "--dry-run"), 3)
+    assert "--dry-run runs nothing" in failure(fleet.lambent("invoke", "echo", "--dry-run", "--async"), 2)
+
+
 def test_invoke_says_more(fleet: Fleet) -> None:
     """--tail and -v speak on standard error; --json has everything in one object."""
     done = fleet.lambent("invoke", "echo", "-d", "1", "--tail", "-v")

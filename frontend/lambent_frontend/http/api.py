@@ -47,7 +47,10 @@ class Api:
             said += f" for the {_WITH_EVENT.get(operation, operation)} operation"
         return Refused(413, "RequestEntityTooLargeException", said)
 
-    def whose(self, request: Request) -> str:
+    def share(self, request: Request) -> str:
+        return ""
+
+    def whose(self, request: Request) -> Mapping[str, int]:
         try:
             _check_no_page(request)
             return self._gate.look(request)

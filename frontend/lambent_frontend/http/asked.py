@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from lambent_frontend.http.errors import Refused, invalid
+from lambent_frontend.http.errors import Refused, constraint, invalid
 from lambent_frontend.http.messages import Request
 from lambent_frontend.http.names import Named, function_arn, function_named
 from lambent_frontend.rules import DEFAULT_PAGE, MAX_PAGE
@@ -30,7 +30,9 @@ class Asked:
     """Whether the caller may do this to what is named. Raises AccessDenied."""
 
     def function(self) -> Named:
-        """The function of the path, and what of it the path or `Qualifier` names. Raises InvalidRequest."""
+        """The function of the path, and what of it the path or `Qualifier` names. Raises InvalidRequest or
+        Refused.
+        """
         return function_named(self.path["FunctionName"], self.query.get("Qualifier", ""))
 
     def arn(self) -> str:
@@ -39,7 +41,7 @@ class Asked:
             return self.subject
         try:
             return function_arn(*self.function())
-        except (InvalidRequest, KeyError):
+        except (InvalidRequest, Refused, KeyError):
             return function_arn(self.path.get("FunctionName", "")[:170])
 
     def all_of(self, name: str) -> list[str]:
@@ -57,14 +59,6 @@ class Asked:
         if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 9 and 1 <= int(text) <= MAX_PAGE):
             raise constraint(text, "maxItems", f"Member must have a value of 1 to {MAX_PAGE}")
         return min(int(text), DEFAULT_PAGE)
-
-
-def constraint(value: object, where: str, rule: str) -> Refused:
-    """As AWS words what its model does not allow."""
-    said = (
-        f"1 validation error detected: Value '{str(value)[:120]}' at '{where}' failed to satisfy constraint: "
-    )
-    return Refused(400, "ValidationException", said + rule)
 
 
 def choice(value: str, where: str, allowed: tuple[str, ...]) -> str:

@@ -8,13 +8,24 @@ an empty VpcConfig: nobody shall believe in a protection that is not there.
 import base64
 import binascii
 import platform
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.errors import Refused, invalid, not_there
-from lambent_frontend.rules import MAX_ZIP_BYTES
+from lambent_frontend.http.names import function_named, log_group
+from lambent_frontend.rules import (
+    MAX_DESCRIPTION,
+    MAX_HANDLER,
+    MAX_TIMEOUT_S,
+    MAX_TMP_MB,
+    MAX_ZIP_BYTES,
+    MIN_TMP_MB,
+)
+from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
 
 ARCHITECTURE: Final = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 """By Lambda's name. Of the frontend's host, for want of another: a fleet is of one kind."""
@@ -32,7 +43,7 @@ class EnvironmentValue(Body):
 
 
 class StorageValue(Body):
-    Size: Int32
+    Size: Annotated[int, Field(ge=MIN_TMP_MB, le=MAX_TMP_MB)]
 
 
 class SnapStartValue(Body):
@@ -48,10 +59,10 @@ class Configuration(Body):
 
     Runtime: str | None = None
     Role: str | None = None
-    Handler: str | None = None
-    Description: str | None = None
-    Timeout: Int32 | None = None
-    MemorySize: Int32 | None = None
+    Handler: Annotated[str, Field(max_length=MAX_HANDLER, pattern=r"^[^\s]+$")] | None = None
+    Description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] | None = None
+    Timeout: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_S)] | None = None
+    MemorySize: Annotated[int, Field(ge=MIN_MEMORY_MB, le=MAX_MEMORY_MB)] | None = None
     Environment: EnvironmentValue | None = None
     Layers: list[str] | None = None
     EphemeralStorage: StorageValue | None = None
@@ -298,8 +309,20 @@ def read(asked: Asked, model: type[B]) -> B:
         body = model.model_validate_json(asked.request.body or b"{}")
     except ValidationError as error:
         raise _faulty(error) from None
-    _check_all_there(asked.operation, body)
+    _check_all_there(asked.operation, _without_own_log_group(asked, body))
     return body
+
+
+def _without_own_log_group(asked: Asked, body: B) -> B:
+    """Who sends back what GetFunction says of the log, as Terraform does, asks for no more than there is."""
+    logging = getattr(body, "LoggingConfig", None)
+    if not isinstance(logging, dict) or "LogGroup" not in logging:
+        return body
+    name = getattr(body, "FunctionName", None) or asked.path.get("FunctionName", "")
+    if logging["LogGroup"] != log_group(function_named(name).name):
+        return body
+    less = {key: value for key, value in logging.items() if key != "LogGroup"}
+    return body.model_copy(update={"LoggingConfig": less})
 
 
 def package(zip_file: str | None, operation: str) -> bytes:
@@ -352,14 +375,35 @@ def _says_something(name: str, value: Any) -> bool:
 
 
 def _faulty(error: ValidationError) -> Refused:
-    faults = error.errors(include_url=False, include_context=False)
+    faults = error.errors(include_url=False)
     if faults[0]["type"] == "json_invalid":
         said = f"Could not parse request body into json: {faults[0]['msg']}"
         return Refused(400, "InvalidRequestContentException", said)
     many = "error" if len(faults) == 1 else "errors"
     told = "; ".join(
-        f"Value '{str(it['input'])[:80]}' at '{'.'.join(map(str, it['loc']))[:120]}' failed to satisfy "
-        f"constraint: {it['msg']}"
+        f"Value '{str(it['input'])[:80]}' at '{_where(it['loc'])}' failed to satisfy constraint: {_rule(it)}"
         for it in faults[:5]
     )
     return Refused(400, "ValidationException", f"{len(faults)} validation {many} detected: {told}")
+
+
+def _where(path: Sequence[int | str]) -> str:
+    """As AWS writes it: `ephemeralStorage.size`. What stands for a type of several is left out."""
+    names = [str(it) for it in path if not str(it).startswith("constrained-")]
+    return ".".join([it[:1].lower() + it[1:] for it in names])[:120]
+
+
+def _rule(fault: ErrorDetails) -> str:
+    """In AWS's words where it has some."""
+    bounds = fault.get("ctx", {})
+    match fault["type"]:
+        case "greater_than_equal":
+            return f"Member must have value greater than or equal to {bounds['ge']}"
+        case "less_than_equal":
+            return f"Member must have value less than or equal to {bounds['le']}"
+        case "string_too_long":
+            return f"Member must have length less than or equal to {bounds['max_length']}"
+        case "string_pattern_mismatch":
+            return f"Member must satisfy regular expression pattern: {bounds['pattern'].strip('^$')}"
+        case _:
+            return fault["msg"]

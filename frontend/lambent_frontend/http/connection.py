@@ -10,6 +10,7 @@ and its answer given up.
 import asyncio
 import contextlib
 from collections import Counter, deque
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
@@ -19,6 +20,7 @@ import structlog
 from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.messages import CutOff, Request, Response
+from lambent_frontend.wire import new_request_id
 from lambent_proto.errors import Internal, LostWithWorker
 
 _log = structlog.get_logger()
@@ -42,11 +44,15 @@ class Answering(Protocol):
     def too_large(self, request: Request) -> Refused:
         """What one with a larger body is told."""
 
-    def whose(self, request: Request) -> str:
-        """Whom its body counts for, such as an access key; empty where nobody is asked. Raises Refused.
+    def whose(self, request: Request) -> Mapping[str, int]:
+        """What its body counts for while it comes, such as an access key, and how many bytes of that may come
+        at one time. Empty where nobody is asked. Raises Refused.
 
         Asked before there is room for a larger body, and so by the head alone.
         """
+
+    def share(self, request: Request) -> str:
+        """Whose room it takes until it is answered: empty for that of all, see limits.SHARE."""
 
     async def answer(self, request: Request) -> Response: ...
 
@@ -59,6 +65,8 @@ class Server(Protocol):
     """Bytes that have come over all connections."""
     held: int
     """Bytes of bodies that are being read and answered."""
+    held_of: Counter[str]
+    """Of these, by `Answering.share`."""
     coming: Counter[str]
     """Bytes of bodies that are not whole yet, by whom they count for."""
     date: str
@@ -96,7 +104,10 @@ class Connection(asyncio.Protocol):
         self._ending = False
         """The last answer was written."""
         self._dropped = 0
-        self._whose, self._size = "", 0
+        self._share = ""
+        """That of what has come so far: a connection stays with what it was once used for."""
+        self._whose: Mapping[str, int] = {}
+        self._size = 0
         self._since = self._loop.time()
         """When what is waited for began: the request's head, its body, the next request, the end."""
         self._forget()
@@ -136,9 +147,7 @@ class Connection(asyncio.Protocol):
         self._fresh = False
         self._unparsed += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # refused when its head was whole
+            self._feed(data)
         except httptools.HttpParserError as error:
             self._begun = False
             self._refuse(_unread(error))
@@ -148,6 +157,27 @@ class Connection(asyncio.Protocol):
             self._refuse(_large_head())
         if self._task is not None and (self._waiting or self._begun):
             self._pause()
+
+    def _feed(self, data: bytes) -> None:
+        """Raises HttpParserError. What offers another protocol is read anew as if it did not: RFC 9110, 7.8.
+
+        Java's client offers HTTP/2 with each first request, curl if told to.
+        """
+        while data:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if self._deaf:
+                    return
+                data = self._without_offer() + data[offer.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+
+    def _without_offer(self) -> bytes:
+        """The head that has just come."""
+        kept = [b"%b: %b" % field for field in self._fields if field[0] != b"upgrade"]
+        first = b"%b %b HTTP/1.1" % (self._parser.get_method(), self._url)
+        return b"\r\n".join([first, *kept, b"", b""])
 
     def connection_lost(self, _: Exception | None) -> None:
         self._deaf = self._ending = True
@@ -195,15 +225,17 @@ class Connection(asyncio.Protocol):
         if len(self._url) + sum([len(name) + len(value) for name, value in self._fields]) > limits.HEAD:
             self._refuse(_large_head())
             return
-        if self._parser.should_upgrade():
-            said = "the request offers another protocol than HTTP/1.1: send it without"
-            self._refuse(Refused(400, "BadRequestException", said))
+        if self._parser.get_method() == b"CONNECT":
+            self._refuse(Refused(400, "BadRequestException", "this is no proxy: send requests themselves"))
             return
+        if self._parser.should_upgrade():
+            return  # it is read anew
         path, _, query = self._url.decode("latin-1").partition("?")
         method = self._parser.get_method().decode("latin-1")
         headers = dict(self._fields)
         request = Request(method, path, query, headers, fields=self._fields, source=self._source)
         self._request = request
+        self._belongs_to(self._server.api.share(request))
         self._most = self._server.api.most_body(request)
         self._since = self._loop.time()
         length = headers.get(b"content-length", b"0")
@@ -215,7 +247,7 @@ class Connection(asyncio.Protocol):
                 return
         if int(length) > self._most:
             self._refuse_body()
-        elif self._server.held > limits.HELD:  # by answers that nobody reads: a small event makes a large one
+        elif not self._has_room(0):  # by answers that nobody reads: a small event makes a large one
             self._refuse(_held_too_much())
         elif headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
             self._transport.write(_GOES_ON)
@@ -225,13 +257,13 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._size += len(data)
-        if self._whose:
-            self._server.coming[self._whose] += len(data)
+        for whom in self._whose:
+            self._server.coming[whom] += len(data)
         if self._size > self._most:
             self._refuse_body()
-        elif self._server.held + len(data) > limits.HELD:
+        elif not self._has_room(len(data)):
             self._refuse(_held_too_much())
-        elif self._server.coming[self._whose] > limits.COMING:
+        elif any(self._server.coming[whom] > most for whom, most in self._whose.items()):
             said = "as many bytes as may are coming from the same caller: try again once others are there"
             self._refuse(Refused(503, "ServiceException", said))
         else:
@@ -244,6 +276,8 @@ class Connection(asyncio.Protocol):
                 self._body += data
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade() and not self._deaf:
+            return
         request, body = self._request, self._body
         keep_alive = bool(self._parser.should_keep_alive())
         self._forget()
@@ -355,7 +389,8 @@ class Connection(asyncio.Protocol):
 
     def _write(self, answer: Response, request_id: str, *, keep_alive: bool, bodiless: bool) -> None:
         # A 204 has no length: RFC 9110, 8.6.
-        size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {len(answer.body)}\r\n"
+        length = answer.size if bodiless and answer.size is not None else len(answer.body)
+        size = "" if answer.status == HTTPStatus.NO_CONTENT else f"Content-Length: {length}\r\n"
         keep_alive = keep_alive and not self._server.stopping
         body = b"" if bodiless else answer.body
         self._write_head(answer, request_id, size, keep_alive=keep_alive, body=body)
@@ -378,7 +413,7 @@ class Connection(asyncio.Protocol):
             f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}\r\nDate: {self._server.date}\r\n"
             f"{asked}{more}{kind}{size}{end}\r\n"
         )
-        self._transport.write(head.encode("latin-1") + body)
+        self._transport.write(_encoded(head) + body)
 
     # The end
 
@@ -390,7 +425,10 @@ class Connection(asyncio.Protocol):
         self._since = self._loop.time()
         self._no_longer_comes()
         self._body = b""
-        self._waiting.append(errors.response(refused))
+        answer = errors.response(refused)
+        request_id = self._request.id if self._request is not None else new_request_id()
+        answer.headers = {"x-amzn-RequestId": request_id, **answer.headers}
+        self._waiting.append(answer)
         self._next()
 
     def _refuse_body(self) -> None:
@@ -423,12 +461,27 @@ class Connection(asyncio.Protocol):
     def _hold(self, size: int) -> None:
         self._held += size
         self._server.held += size
+        self._server.held_of[self._share] += size
+
+    def _has_room(self, size: int) -> bool:
+        """For so many bytes more."""
+        if self._share and self._server.held_of[self._share] + size > limits.SHARE:
+            return False
+        return self._server.held + size <= limits.HELD
+
+    def _belongs_to(self, share: str) -> None:
+        if share and share != self._share:
+            self._server.held_of[self._share] -= self._held
+            self._server.held_of[share] += self._held
+            self._share = share
 
     def _no_longer_comes(self) -> None:
         """The body is whole, or given up."""
-        if self._whose:
-            self._server.coming[self._whose] -= self._size
-            self._whose = ""
+        for whom in self._whose:
+            self._server.coming[whom] -= self._size
+            if not self._server.coming[whom]:
+                del self._server.coming[whom]  # addresses and keys come and go
+        self._whose = {}
 
     def check(self, now: float) -> None:
         """Ends what has taken too long; `now` is the loop's time. Called about once a second."""
@@ -463,6 +516,18 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+
+def _encoded(head: str) -> bytes:
+    """Lines that latin-1 has not go as UTF-8, such as an origin of a function URL's settings."""
+    try:
+        return head.encode("latin-1")
+    except UnicodeEncodeError:
+        lines = [
+            line if line.isascii() else line.encode(errors="replace").decode("latin-1")
+            for line in head.split("\r\n")
+        ]
+        return "\r\n".join(lines).encode("latin-1")
 
 
 def _unread(error: httptools.HttpParserError) -> Refused:

@@ -1,5 +1,7 @@
 """Who answers a request: a function's URL, if its host or its path names one, or else Lambda's API."""
 
+from collections.abc import Mapping
+
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.messages import Request, Response
@@ -19,7 +21,10 @@ class Doors:
     def too_large(self, request: Request) -> Refused:
         return self._api.too_large(request) if self._named(request) is None else self._urls.too_large()
 
-    def whose(self, request: Request) -> str:
+    def share(self, request: Request) -> str:
+        return "" if self._named(request) is None else self._urls.share
+
+    def whose(self, request: Request) -> Mapping[str, int]:
         named = self._named(request)
         return self._api.whose(request) if named is None else self._urls.whose(named)
 

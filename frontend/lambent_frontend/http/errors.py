@@ -71,6 +71,14 @@ def invalid(message: str) -> Refused:
     return Refused(400, "InvalidParameterValueException", message)
 
 
+def constraint(value: object, where: str, rule: str) -> Refused:
+    """As AWS words what its model does not allow."""
+    said = (
+        f"1 validation error detected: Value '{str(value)[:170]}' at '{where}' failed to satisfy constraint: "
+    )
+    return Refused(400, "ValidationException", said + rule)
+
+
 def not_there(operation: str, why: str = "") -> Refused:
     """For operations, and parts of them, that Lambda has and Lambent has not. No client of AWS retries it."""
     return Refused(
@@ -90,6 +98,10 @@ def _worded(status: int, name: str, message: str) -> Callable[[LambentError, str
 
 def _unknown_function(error: LambentError, arn: str) -> Refused:
     return Refused(404, "ResourceNotFoundException", f"Function not found: {arn}", detail=error.message)
+
+
+def _unknown_alias(error: LambentError, arn: str) -> Refused:
+    return Refused(404, "ResourceNotFoundException", f"Cannot find alias arn: {arn}", detail=error.message)
 
 
 def _function_exists(error: LambentError, arn: str) -> Refused:
@@ -124,6 +136,7 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.PayloadTooLarge: _plain(413, "RequestEntityTooLargeException"),
     errors.BrokenPackage: _worded(400, "InvalidParameterValueException", _BROKEN),
     errors.UnknownFunction: _unknown_function,
+    errors.UnknownAlias: _unknown_alias,
     errors.UnknownLayer: _worded(
         404, "ResourceNotFoundException", "The resource you requested does not exist."
     ),
@@ -157,6 +170,7 @@ _TABLE: Final[Mapping[type[LambentError], Callable[[LambentError, str], Refused]
     errors.DeadlinePassed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.LostWithWorker: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.NotReady: _plain(503, "ServiceException"),
+    errors.Contended: _plain(409, "ResourceConflictException"),
     errors.Unconfirmed: _plain(UNKNOWN_OUTCOME, "ServiceException"),
     errors.Internal: _plain(UNKNOWN_OUTCOME, "ServiceException"),
 }

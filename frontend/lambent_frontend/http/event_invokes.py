@@ -6,7 +6,8 @@ from typing import Any
 from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
-from lambent_frontend.http.asked import Asked, constraint
+from lambent_frontend.http.asked import Asked
+from lambent_frontend.http.errors import constraint
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import function_arn
 from lambent_frontend.needs import sending_to

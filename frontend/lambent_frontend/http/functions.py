@@ -8,9 +8,9 @@ from lambent_frontend import needs
 from lambent_frontend.functions import Functions
 from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
-from lambent_frontend.http.asked import Asked, choice, constraint
+from lambent_frontend.http.asked import Asked, choice
 from lambent_frontend.http.downloads import Location
-from lambent_frontend.http.errors import invalid
+from lambent_frontend.http.errors import constraint, invalid
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import Named, function_arn, function_named
 from lambent_frontend.needs import Need

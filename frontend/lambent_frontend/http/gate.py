@@ -2,7 +2,7 @@
 
 import functools
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from lambent_chassis import clock
 from lambent_frontend.access import AccessKeys, permit
 from lambent_frontend.guard import MAX_LOGGED
+from lambent_frontend.http import limits
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.messages import Request
@@ -33,10 +34,11 @@ _log = structlog.get_logger()
 
 
 class Gate(Protocol):
-    def look(self, request: Request) -> str:
-        """Whose request this is, by its head alone: a key's id, empty where nobody is asked.
+    def look(self, request: Request) -> Mapping[str, int]:
+        """What a body counts for while it comes, and the most bytes of that, by its head alone.
 
-        Raises what can be told by then.
+        That is a key's id, and where the head does not prove that its sender has the key the two of id and
+        address as well. Empty where nobody is asked. Raises what can be told by then.
         """
 
     def admit(self, asked: Asked) -> None:
@@ -57,7 +59,7 @@ class Open:
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = frozenset(name.lower().rstrip(".") for name in names)
 
-    def look(self, request: Request) -> str:
+    def look(self, request: Request) -> Mapping[str, int]:
         host = request.header(b"host")
         if not (is_of_no_page(host) or _name(host) in self._names):
             said = (
@@ -65,7 +67,7 @@ class Open:
                 "access key: ask for its address, or add the name to its http_names"
             )
             raise Refused(403, "AccessDeniedException", said)
-        return ""
+        return {}
 
     def admit(self, asked: Asked) -> None:
         self.look(asked.request)
@@ -78,11 +80,13 @@ class Locked:
     def __init__(self, keys: AccessKeys) -> None:
         self._keys = keys
 
-    def look(self, request: Request) -> str:
+    def look(self, request: Request) -> Mapping[str, int]:
         authorization = request.header(b"authorization")
         if not is_signed(authorization):
-            return self._keys.bearer(authorization).id
-        return verify_head(_as_signed(request), self._keys.secret, clock.unix_s())
+            return {self._keys.bearer(authorization).id: limits.COMING}
+        key_id, proved = verify_head(_as_signed(request), self._keys.secret, clock.unix_s())
+        more = {} if proved else {f"{key_id} {request.source}": limits.UNPROVED}
+        return {key_id: limits.COMING, **more}
 
     def admit(self, asked: Asked) -> None:
         key = asked.caller = self._key(asked.request)
@@ -131,7 +135,7 @@ def _text(header: bytes) -> str:
 
 
 def _resource(asked: Asked) -> str:
-    """What a rule has to be about. Raises InvalidRequest."""
+    """What a rule has to be about. Raises InvalidRequest or Refused."""
     if "FunctionName" in asked.path:
         return asked.function().name
     if "Resource" in asked.path:
@@ -149,7 +153,7 @@ def _noted(asked: Asked) -> str:
         return asked.subject.partition(":function:")[2].partition(":")[0]
     try:
         return _resource(asked)
-    except InvalidRequest:
+    except (InvalidRequest, Refused):
         return next(iter(asked.path.values()), "")[:MAX_LOGGED]
 
 

@@ -21,11 +21,18 @@ HELD: Final = 512 * 1024 * 1024
 """Of all bodies that are being read and answered, and of answers that are not read. A connection that would
 go over it is told to come again."""
 
+SHARE: Final = HELD // 2
+"""Of that, what all function URLs together may take, so that strangers leave room to the API."""
+
 UNASKED: Final = 16 * 1024
 """Of a body that is taken before it is known whose it is: of all connections together far less than HELD."""
 
 COMING: Final = HELD // 2
 """Of the bodies that are still coming of one access key, so that its slow ones leave room to others."""
+
+UNPROVED: Final = COMING * 3 // 4
+"""The same of one access key and one address, where the head does not prove that its sender has the key:
+AWS's clients sign their body's hash and do not send it. Who knows but a key's id leaves a quarter."""
 
 HEAD_S: Final = 20.0
 """From the first byte of a request, or from the beginning of a connection, to the end of the headers."""

@@ -51,4 +51,4 @@ class Response:
     """The body where it comes in parts, `body` being empty: none of them empty, taken as fast as the client
     reads, and closed if it leaves. It begins to run once the head is written; raising cuts the answer off."""
     size: int | None = None
-    """Bytes of all parts together, where that is known."""
+    """Bytes of all parts together, where that is known; or of the body that an answer to HEAD stands for."""

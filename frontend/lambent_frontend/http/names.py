@@ -9,6 +9,7 @@ may be any: a fleet has neither.
 import re
 from typing import Final, NamedTuple
 
+from lambent_frontend.http.errors import constraint
 from lambent_frontend.rules import ARN, LAYER_NAME, LAYER_VERSION
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import ACCOUNT, REGION, FunctionName
@@ -16,6 +17,10 @@ from lambent_proto.ids import ACCOUNT, REGION, FunctionName
 _FUNCTION: Final = re.compile(
     rf"(?:{ARN}function:|\d{{12}}:function:|function:)?"
     r"([a-zA-Z0-9-_]{1,64})(?::(\$LATEST|[a-zA-Z0-9-_]{1,128}))?"
+)
+_NAME_RULE: Final = (
+    "Member must satisfy regular expression pattern: "
+    r"(arn:aws:lambda:[a-z0-9-]+:\d{12}:)?(\d{12}:)?(function:)?[a-zA-Z0-9-_]{1,64}(:(\$LATEST|[a-zA-Z0-9-_]{1,128}))?"
 )
 _QUALIFIER: Final = re.compile(r"\$LATEST|[a-zA-Z0-9-_]{1,128}")
 _LAYER_VERSION: Final = re.compile(rf"{ARN}layer:{LAYER_VERSION}")
@@ -35,14 +40,10 @@ class Named(NamedTuple):
 
 
 def function_named(text: str, qualifier: str = "") -> Named:
-    """What a request's path and its `Qualifier` name together. Raises InvalidRequest."""
+    """What a request's path and its `Qualifier` name together. Raises InvalidRequest or Refused."""
     found = _FUNCTION.fullmatch(text)
     if found is None:
-        raise InvalidRequest(
-            f"{text[:170]!r} is not the name of a function: 1 to 64 of the characters a-z, A-Z, 0-9, - and "
-            f"_, "
-            "maybe with :QUALIFIER, or its ARN"
-        )
+        raise constraint(text, "functionName", _NAME_RULE)
     if qualifier and not _QUALIFIER.fullmatch(qualifier):
         raise InvalidRequest(
             f"the qualifier {qualifier[:140]!r} is neither a version nor the name of an alias"
@@ -78,6 +79,10 @@ def function_arn(name: str, qualifier: str = "") -> str:
 
 def trigger_arn(trigger_id: str) -> str:
     return f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:{trigger_id}"
+
+
+def log_group(name: str) -> str:
+    return f"/aws/lambda/{name}"
 
 
 def layer_arn(name: str) -> str:

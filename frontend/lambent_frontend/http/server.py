@@ -25,6 +25,7 @@ class HttpServer:
     def __init__(self, api: Answering) -> None:
         self.api = api
         self.held = 0
+        self.held_of: Counter[str] = Counter()
         self.coming: Counter[str] = Counter()
         self.read = 0
         """Bytes that have come over all connections."""

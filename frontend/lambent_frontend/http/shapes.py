@@ -43,7 +43,7 @@ def configuration(function: functions_pb2.Function, qualifier: str = "") -> dict
             "ApplyOn": "PublishedVersions" if function.snapstart else "None",
             "OptimizationStatus": "On" if function.snapstart else "Off",
         },
-        "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{function.name}"},
+        "LoggingConfig": {"LogFormat": "Text", "LogGroup": names.log_group(function.name)},
     }
     if function.dead_letter:
         shape["DeadLetterConfig"] = {"TargetArn": function.dead_letter}

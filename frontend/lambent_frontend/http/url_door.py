@@ -12,7 +12,7 @@ import structlog
 from lambent_chassis import clock
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.catalogue import Catalogue
-from lambent_frontend.http import errors
+from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
 from lambent_frontend.http.limits import INVOKE_BODY
 from lambent_frontend.http.messages import JSON, Request, Response
@@ -54,6 +54,8 @@ class UrlDoor:
     """`keys` is None where nobody is asked who they are."""
 
     most_body: Final = INVOKE_BODY
+    share: Final = "function URLs"
+    """Of all together, so that strangers leave room to the API."""
 
     def __init__(self, hosts: Hosts, catalogue: Catalogue, invoker: Invoker, keys: AccessKeys | None) -> None:
         self._hosts = hosts
@@ -65,11 +67,11 @@ class UrlDoor:
         said = f"Request must be smaller than {INVOKE_BODY} bytes for the InvokeFunction operation"
         return Refused(413, "RequestEntityTooLargeException", said)
 
-    def whose(self, named: Named) -> str:
-        """All URLs together, so that strangers leave room to the API. Raises Refused if there is none."""
+    def whose(self, named: Named) -> Mapping[str, int]:
+        """Raises Refused if there is none."""
         if self._catalogue.of_url(named.id) is None:
             raise Refused(403, "AccessDeniedException", "there is no such function URL")
-        return "function URLs"
+        return {self.share: limits.COMING}
 
     async def answer(self, request: Request, named: Named) -> Response:
         found = self._catalogue.of_url(named.id)
@@ -141,15 +143,19 @@ class UrlDoor:
             if in_parts:
                 return await streamed(self._invoker, call) or _failed()
             answer = await self._invoker.run(call)
-            return _failed() if answer.failed else _response(interpreted(answer.payload))
+            if answer.failed:
+                return _failed()
+            return _response(interpreted(answer.payload), bodiless=asked.method == "HEAD")
         except Malformed as why:
             _log.info("url_answer_malformed", function=function, request=asked.request_id, reason=str(why))
             return _failed()
 
 
-def _response(told: UrlAnswer) -> Response:
+def _response(told: UrlAnswer, *, bodiless: bool) -> Response:
+    """To HEAD with the length that a GET's answer has: its body's, or what the function says in its place."""
     content_type = told.headers.pop("content-type")
-    return Response(told.status, told.body, told.headers, content_type, told.cookies)
+    size = told.length if bodiless and not told.body else None
+    return Response(told.status, told.body, told.headers, content_type, told.cookies, size=size)
 
 
 def _error(error: LambentError) -> Response:

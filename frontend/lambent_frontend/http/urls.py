@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lambent_frontend.function_urls import FunctionUrls
 from lambent_frontend.http import bodies, shapes
 from lambent_frontend.http.api import Operation
-from lambent_frontend.http.asked import Asked, choice, constraint
-from lambent_frontend.http.errors import Refused
+from lambent_frontend.http.asked import Asked, choice
+from lambent_frontend.http.errors import Refused, constraint
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import Named, function_arn
 from lambent_proto.errors import UrlExists

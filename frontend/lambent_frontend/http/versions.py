@@ -9,7 +9,7 @@ from lambent_frontend.http.errors import invalid
 from lambent_frontend.http.messages import Response
 from lambent_frontend.http.names import function_arn
 from lambent_frontend.versions import Versions
-from lambent_proto.errors import RevisionMismatch
+from lambent_proto.errors import RevisionMismatch, UnknownFunction
 from lambent_proto.v1 import versions_pb2
 
 
@@ -69,7 +69,11 @@ class VersionOperations:
             description=body.Description or "",
             weights=_weights(body.RoutingConfig),
         )
-        return shapes.answer(201, shapes.alias(await self._versions.create_alias(request)))
+        try:
+            return shapes.answer(201, shapes.alias(await self._versions.create_alias(request)))
+        except UnknownFunction:
+            asked.subject = function_arn(name, body.FunctionVersion[:128])
+            raise
 
     async def update_alias(self, asked: Asked) -> Response:
         body = bodies.read(asked, bodies.UpdateAlias)
@@ -82,7 +86,11 @@ class VersionOperations:
             weights=_weights(body.RoutingConfig),
             revision_id=body.RevisionId or "",
         )
-        return shapes.answer(200, shapes.alias(await self._versions.update_alias(request)))
+        try:
+            return shapes.answer(200, shapes.alias(await self._versions.update_alias(request)))
+        except UnknownFunction:
+            asked.subject = function_arn(name, (body.FunctionVersion or "")[:128])
+            raise
 
     async def get_alias(self, asked: Asked) -> Response:
         name, alias = _alias(asked)

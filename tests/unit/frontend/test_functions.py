@@ -25,6 +25,7 @@ from lambent_frontend.registry import Registry
 from lambent_proto import keys
 from lambent_proto.errors import (
     BrokenPackage,
+    Contended,
     FunctionExists,
     InvalidRequest,
     LambentError,
@@ -232,6 +233,27 @@ async def test_updates_at_once_lose_nothing(client: Client) -> None:
     function = await client.get_function("f")
     assert (function.timeout_s, function.memory_mb, function.description) == (9, 512, "d")
     assert dict(function.environment) == {"KEY": "v"}
+
+
+async def test_of_many_changes_at_once_none_is_refused(client: Client) -> None:
+    """Each is made anew until it comes through, at times that no two share for long."""
+    await created(client)
+    numbers = [str(number) for number in range(40)]
+    await asyncio.gather(*(client.update_function("f", add_tags={it: it}) for it in numbers))
+    assert set((await client.get_function("f")).tags) == set(numbers)
+
+
+async def test_what_others_change_without_end_is_refused_in_the_end(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(client)
+
+    async def never(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Registry, "replace", never)
+    with pytest.raises(Contended, match="nothing was changed"):
+        await client.update_function("f", timeout_s=9)
 
 
 async def test_a_deleted_function_is_gone(client: Client) -> None:

@@ -3,7 +3,7 @@ long."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import pytest
 
@@ -125,9 +125,6 @@ async def test_what_comes_behind_the_body_is_no_header(
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, id="no size of a chunk"
         ),
         pytest.param(b"CONNECT a:1 HTTP/1.1\r\n\r\n", 400, id="a tunnel"),
-        pytest.param(
-            b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 400, id="another protocol"
-        ),
         pytest.param(b"GET /" + b"a" * limits.HEAD + b" HTTP/1.1\r\n\r\n", 431, id="a long path"),
         pytest.param(b"GET / HTTP/1.1\r\nA: " + b"a" * limits.HEAD + b"\r\n\r\n", 431, id="a large header"),
         pytest.param(b"GET / HTTP/1.1\r\nA: " + b"a" * 8 * limits.HEAD, 431, id="one without an end"),
@@ -161,6 +158,7 @@ async def test_what_is_no_request(
     answer = await client.answer()
     assert (answer.status, answer.headers["connection"]) == (status, "close"), answer.body
     assert answer.error.endswith("Exception")
+    assert len(answer.headers["x-amzn-requestid"]) == 36
     assert answer.json()["Type"] == "User"
     client.writer.write_eof()
     assert await client.ended() == b""
@@ -268,13 +266,61 @@ async def test_a_taken_port_is_an_error(listens: tuple[HttpServer, int]) -> None
         await server.start("127.0.0.1", listens[1])
 
 
+async def test_an_offer_of_another_protocol_is_ignored(client: Client) -> None:
+    """With a body and without one, whatever else is in the head, and again on the same connection."""
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    post = f"POST {ECHO} HTTP/1.1\r\nHost: here\r\n{offer}Content-Length: 5\r\n\r\n".encode()
+    client.send(post + b"12345" + f"GET /nowhere HTTP/1.1\r\n{offer}\r\n".encode() + post + b"1")
+    assert (await client.answer()).body == b"12345"
+    assert (await client.answer()).status == 404
+    client.send(b"2345")
+    assert (await client.answer()).body == b"12345"
+    chunked = f"POST {ECHO} HTTP/1.1\r\n{offer}Transfer-Encoding: chunked\r\n\r\n1\r\n7\r\n0\r\n\r\n"
+    client.send(chunked.encode())
+    assert (await client.answer()).body == b"7"
+    large = f"POST {ECHO} HTTP/1.1\r\n{offer}Content-Length: {limits.INVOKE_BODY + 1}\r\n\r\n"
+    client.send(large.encode())
+    assert (await client.answer()).status == 413
+
+
+class Telling:
+    """An API whose answers have headers that latin-1 has not."""
+
+    def most_body(self, request: Request) -> int:
+        return 10
+
+    def share(self, request: Request) -> str:
+        return ""
+
+    async def answer(self, request: Request) -> Response:
+        headers = {"a": "1 \u20ac", "b": "\xfc"}
+        return (
+            Response(200, b"", headers, parts=_one_part()) if request.body else Response(200, b"1", headers)
+        )
+
+
+async def _one_part() -> AsyncGenerator[bytes, None]:
+    yield b"1"
+
+
+async def test_a_header_is_written_whatever_is_in_it() -> None:
+    """As UTF-8, where latin-1 does not have it."""
+    async with listening(Telling()) as (_, port), connected(port) as client:  # type: ignore[arg-type]
+        for body in (b"", b"1"):
+            client.request("POST", "/", body)
+            async with asyncio.timeout(WITHIN_S):
+                head = await client.reader.readuntil(b"\r\n\r\n")
+            assert b"\r\na: 1 \xe2\x82\xac\r\nb: \xc3\xbc\r\n" in head
+            assert await client.reader.readexactly(1) == b"1" if not body else True
+
+
 class Faulty:
     """An API with a bug."""
 
     def most_body(self, request: Request) -> int:
         return 10
 
-    def whose(self, request: Request) -> str:
+    def share(self, request: Request) -> str:
         return ""
 
     def too_large(self, request: Request) -> Exception:

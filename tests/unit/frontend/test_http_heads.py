@@ -186,3 +186,30 @@ async def test_slow_ones_of_one_key_leave_room_to_another(
         assert (await other.answer()).status == 201
     await until_held(server, 0)
     assert +server.coming == {}
+
+
+async def test_who_knows_no_more_than_a_key_s_id_leaves_room_to_its_owner(
+    listens: tuple[HttpServer, int], keys: tuple[AccessKey, AccessKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever shows that they have the secret, by a signed hash or a token, is not held up by others."""
+    server, port = listens
+    monkeypatch.setattr(limits, "COMING", 2 * SIZE)
+    monkeypatch.setattr(limits, "UNPROVED", SIZE)
+    proofs = (
+        signed(keys[0], body_sha256=hashlib.sha256(BODY).hexdigest()),
+        {"Authorization": f"Bearer {keys[0].id}.{keys[0].secret}"},
+    )
+    async with connected(port) as slow, connected(port) as second:
+        head(slow, signed(keys[0], secret="unknown"))
+        slow.send(BODY[:-1])
+        await until_held(server, SIZE - 1)
+        head(second, signed(keys[0], secret="unknown"))
+        second.send(BODY)
+        assert (await second.answer()).status == 503
+        for proof in proofs:
+            async with connected(port) as owner:
+                head(owner, proof)
+                owner.send(BODY)
+                assert (await owner.answer()).status == 201
+    await until_held(server, 0)
+    assert +server.coming == {}

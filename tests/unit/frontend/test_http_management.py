@@ -305,9 +305,9 @@ async def test_what_is_no_list(etcd: Etcd, tmp_path: Path, asked: dict[str, Any]
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ('{"FunctionName": "f", "Colour": "blue"}', "'Colour' failed to satisfy constraint"),
-        ('{"FunctionName": "f", "Code": {"Colour": "blue"}}', "'Code.Colour' failed to satisfy constraint"),
-        ('{"FunctionName": "f", "Code": {}, "Timeout": "nine"}', "'Timeout' failed to satisfy constraint"),
+        ('{"FunctionName": "f", "Colour": "blue"}', "'colour' failed to satisfy constraint"),
+        ('{"FunctionName": "f", "Code": {"Colour": "blue"}}', "'code.colour' failed to satisfy constraint"),
+        ('{"FunctionName": "f", "Code": {}, "Timeout": "nine"}', "'timeout' failed to satisfy constraint"),
         ("[]", "ValidationException"),
         ("{", "Could not parse request body into json"),
     ],

@@ -18,6 +18,7 @@ from lambent_chassis.etcd import Change, KeyValue, Snapshot
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.calls import Call
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.http import limits
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.doors import Doors
 from lambent_frontend.http.gate import Locked, Open
@@ -236,6 +237,41 @@ async def test_a_page_by_path_has_not_the_api_s_origin() -> None:
         said = by_path.headers["content-security-policy"]
         assert said == "default-src *, sandbox allow-forms allow-scripts"
         assert (await ask(port, HOST)).headers["content-security-policy"] == "default-src *"
+
+
+async def test_calls_of_urls_leave_room_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many strangers call, and however large: who is of the team is answered."""
+    monkeypatch.setattr(limits, "SHARE", 5)
+    async with served(Functions(), Known(key("*"))) as port:
+        async with connected(port) as client:
+            client.request("POST", f"/lambda-url/{OPEN}/", b"123456")
+            assert (await client.answer()).status == 503
+        async with connected(port) as client:
+            client.request("POST", f"/lambda-url/{OPEN}/", b"12345")
+            assert (await client.answer()).status == 200
+            client.request("POST", f"/lambda-url/{OPEN}/", b"12345")
+            assert (await client.answer()).status == 200
+        async with connected(port) as client:
+            client.request("POST", "/2015-03-31/functions", b"123456")
+            assert (await client.answer()).status == 403
+
+
+async def test_the_length_that_head_is_told() -> None:
+    """What the body of a GET would have: as the function says, which knows, or what its answer has."""
+    functions = Functions()
+    async with served(functions, None) as port, connected(port) as client:
+        for says, length in (
+            (b'{"statusCode": 200, "headers": {"Content-Length": "1234"}}', "1234"),
+            (b'{"statusCode": 200, "headers": {"Content-Length": "many"}}', "0"),
+            (b'{"statusCode": 200, "headers": {"Content-Length": 9}, "body": "12"}', "2"),
+            (b'"123"', "3"),
+        ):
+            functions.says = says
+            client.send(f"HEAD / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            assert (await client.answer(bodiless=True)).headers["content-length"] == length
+        functions.says = b'{"statusCode": 200, "headers": {"Content-Length": "1234"}, "body": "12"}'
+        client.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        assert (await client.answer()).body == b"12"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lambent_frontend.urls import cors
-from lambent_frontend.urls.answer import Malformed, interpreted
+from lambent_frontend.urls.answer import MOST_PARSED, Malformed, interpreted
 from lambent_frontend.urls.event import UrlRequest, event
 from lambent_frontend.urls.hosts import Hosts, is_base
 from lambent_proto.urls import Cors
@@ -251,6 +251,38 @@ def test_what_is_no_json_is_the_body(payload: bytes) -> None:
     answer = interpreted(payload)
     assert (answer.status, answer.body) == (200, payload)
     assert answer.headers == {"content-type": "application/octet-stream"}
+
+
+LARGE = MOST_PARSED + 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "content_type"),
+    [
+        (b" [" + b"1," * LARGE + b"1]\n", "application/json"),
+        (b'{"a": "' + b"1" * LARGE + b'"}', "application/json"),
+        (b'{"a": "statusCode", "b": "' + b"1" * LARGE + b'"}', "application/json"),
+        (b"1" * 1000 + b" " * LARGE, "application/json"),
+        (b"[" + b"1," * LARGE, "application/octet-stream"),
+        (b'{"a": "statusCode' + b"1" * LARGE + b"}", "application/octet-stream"),
+        (b"\xff" * LARGE, "application/octet-stream"),
+    ],
+)
+def test_a_large_answer_is_what_a_small_one_is(payload: bytes, content_type: str) -> None:
+    answer = interpreted(payload)
+    assert (answer.status, answer.headers, answer.body) == (200, {"content-type": content_type}, payload)
+
+
+@pytest.mark.parametrize("name", ["statusCode", "status\\u0043ode", "\\u0073tatusCode"])
+def test_a_large_answer_may_have_a_status(name: str) -> None:
+    body = "\u00e4" * LARGE
+    large = f'{{"{name}": 201, "b": [{{"c": 1.5}}], "headers": {{"A": "b"}}, "body": "{body}"}}'
+    answer = interpreted(large.encode())
+    assert (answer.status, answer.headers["a"], answer.body) == (201, "b", body.encode())
+
+
+def test_the_last_of_two_fields_counts() -> None:
+    assert interpreted(b'{"statusCode": 200, "statusCode": 404}').status == 404
 
 
 def test_what_was_streamed_may_have_a_head() -> None:

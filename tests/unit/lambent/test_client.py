@@ -176,6 +176,28 @@ async def test_large_payloads_over_a_stream(client: Client) -> None:
     assert [answer.payload for answer in answers] == payloads
 
 
+async def test_small_events_need_not_wait_for_large_ones(
+    client: Client, dispatcher: ScriptedDispatcher
+) -> None:
+    """Twenty of 6 MB run, which is more than a stream takes, and a small one is answered meanwhile."""
+    payloads = [bytes([n]) * 6_000_000 for n in range(20)]
+    large = [asyncio.create_task(client.invoke("held", payload)) for payload in payloads]
+    await dispatcher.until(lambda: len(dispatcher.held) == len(large))
+    async with asyncio.timeout(20):
+        assert (await client.invoke("echo", b"1")).payload == b"1"
+    for payload in payloads:
+        dispatcher.release(payload)
+    assert [done.payload for done in await asyncio.gather(*large)] == payloads
+
+
+async def test_a_dry_run(client: Client, dispatcher: ScriptedDispatcher) -> None:
+    """It says what would run, or why nothing would, and runs nothing."""
+    assert await client.dry_run("echo") == "$LATEST"
+    with pytest.raises(UnknownFunction):
+        await client.dry_run("unknown")
+    assert dispatcher.calls == []
+
+
 async def test_a_value_without_json_form_harms_nobody_else(client: Client) -> None:
     """It is refused here, and nothing half made is sent."""
     async with client.stream() as stream:

@@ -1,0 +1,1 @@
+"""What `lambent loadtest` is made of: when calls are due, what makes them, what they came to."""

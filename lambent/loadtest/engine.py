@@ -1,0 +1,128 @@
+"""Makes the calls of a load test, when they are due or one after the other, and sees what comes of them."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from lambent.loadtest.results import Results
+from lambent.loadtest.schedule import Send
+from lambent.loadtest.transports import Transport
+from lambent_chassis.clock import monotonic_s
+
+_AT_ONCE: Final = 32
+"""Calls that are overdue are begun so many at a time, and answers are read in between."""
+
+_PAUSE_S: Final = 0.001
+"""A caller in a closed loop whose call failed makes the next one so much later: no storm on what refuses."""
+
+
+class _Due(Protocol):
+    @property
+    def at(self) -> float: ...
+
+
+D = TypeVar("D", bound=_Due)
+
+
+async def when_due(calls: Iterable[D], began: float, begin: Callable[[D], object]) -> None:
+    """Begins each call when it is due, whatever has become of those before; `began` is by the clock."""
+    at_once = 0
+    for call in calls:
+        wait_s = began + call.at - monotonic_s()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+            at_once = 0
+        begin(call)
+        at_once += 1
+        if at_once == _AT_ONCE:
+            await asyncio.sleep(0)
+            at_once = 0
+
+
+@dataclass(slots=True)
+class Engine:
+    """One run. `in_flight` may be looked at while it goes on."""
+
+    transport: Transport
+    results: Results
+    drain_s: float
+    """How long answers are waited for once no more calls are made."""
+    in_flight: int = 0
+    _began: float = 0.0
+    _empty: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def open_loop(self, sends: Iterable[Send], seconds: float) -> None:
+        """Can be cancelled, and then waits for no answers."""
+
+        async def calls() -> None:
+            await when_due(sends, self._began, self._send)
+            await asyncio.sleep(seconds - self.now())
+
+        await self._measured(calls)
+
+    async def closed_loop(self, concurrency: int, seconds: float, targets: int) -> None:
+        """So many callers, each of which makes its next call when the last one has ended; as `open_loop`."""
+
+        def again(number: int) -> None:
+            if (now := self.now()) < seconds:
+                self._begin(Send(now, number % targets), now, partial(later, number))
+
+        def later(number: int, failed: bool) -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_PAUSE_S, again, number) if failed else loop.call_soon(again, number)
+
+        async def callers() -> None:
+            for number in range(concurrency):
+                again(number)
+            await asyncio.sleep(seconds)
+
+        await self._measured(callers)
+
+    def now(self) -> float:
+        return monotonic_s() - self._began
+
+    async def _measured(self, calls: Callable[[], Awaitable[None]]) -> None:
+        self._began, cpu_s = monotonic_s(), time.process_time()
+        ended = 0.0
+        try:
+            await calls()
+            ended = self.now()
+            await self._drained()
+        except asyncio.CancelledError:
+            self.results.interrupted = True
+            raise
+        finally:
+            results = self.results
+            results.wall_s, results.cpu_s = self.now(), time.process_time() - cpu_s
+            results.seconds = max(0.0, (ended or self.now()) - results.warm_up_s)
+
+    async def _drained(self) -> None:
+        deadline = monotonic_s() + self.drain_s
+        while self.in_flight and (left_s := deadline - monotonic_s()) > 0:
+            self._empty.clear()
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._empty.wait()
+            except TimeoutError:
+                return
+
+    def _send(self, send: Send) -> None:
+        self._begin(send, self.now(), None)
+
+    def _begin(self, send: Send, sent_at: float, then: Callable[[bool], None] | None) -> None:
+        self.results.was_sent(send.at, sent_at)
+        self.in_flight += 1
+        self.transport.begin(send.target, partial(self._ended, send.at, sent_at, then))
+
+    def _ended(
+        self, due: float, sent_at: float, then: Callable[[bool], None] | None, start: str, error: str
+    ) -> None:
+        self.in_flight -= 1
+        self.results.was_answered(due, sent_at, self.now(), start, error)
+        if then is not None:
+            then(bool(error))
+        if not self.in_flight:
+            self._empty.set()

@@ -1,0 +1,180 @@
+"""What a load test came to, and what is to be said of it."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from lambent.loadtest.histogram import Histogram
+
+LATE_SHARE: Final = 0.01
+"""More late sends than this, and the generator was measured and not the fleet."""
+
+LOST_SHARE: Final = 0.01
+"""More failures than this, and a rate does not hold."""
+
+STEP_S: Final = 1.0
+
+PERCENTILES: Final = (0.5, 0.9, 0.99, 0.999)
+
+
+@dataclass(slots=True)
+class Step:
+    """One second of it, the warm-up included."""
+
+    offered: int = 0
+    """Calls that were due."""
+    answered: int = 0
+    failed: int = 0
+    cold: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+    """Of the calls that were answered in it."""
+    leased: int | None = None
+    """Instances at its end, of the functions that are called; None where nobody could be asked."""
+    other: int | None = None
+
+
+@dataclass(slots=True)
+class Results:
+    warm_up_s: float
+    late_s: float
+    """A call that was sent so much after it was due was late."""
+    latency: Histogram = field(default_factory=Histogram)
+    """Of calls that succeeded, from when they were due; in a closed loop, from when they were sent."""
+    from_send: Histogram = field(default_factory=Histogram)
+    cold: Histogram = field(default_factory=Histogram)
+    warm: Histogram = field(default_factory=Histogram)
+    lateness: Histogram = field(default_factory=Histogram)
+    errors: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    late: int = 0
+    steps: list[Step] = field(default_factory=list)
+    seconds: float = 0.0
+    """That were counted."""
+    cpu_s: float = 0.0
+    """Of the generator, warm-up included."""
+    wall_s: float = 0.0
+    interrupted: bool = False
+
+    def was_sent(self, due: float, sent_at: float) -> None:
+        self.step(due).offered += 1
+        if due < self.warm_up_s:
+            return
+        self.sent += 1
+        self.lateness.record((sent_at - due) * 1e6)
+        self.late += sent_at - due > self.late_s
+
+    def was_answered(self, due: float, sent_at: float, at: float, start: str, error: str) -> None:
+        """`start` is of the call's explanation; `error` is its code, empty of a call that succeeded."""
+        step, took_us = self.step(at), (at - due) * 1e6
+        if error:
+            step.failed += 1
+        else:
+            step.answered += 1
+            step.cold += start == "cold"
+            step.latency.record(took_us)
+        if due < self.warm_up_s:
+            return
+        if error:
+            self.errors[error] += 1
+            return
+        self.latency.record(took_us)
+        self.from_send.record((at - sent_at) * 1e6)
+        (self.cold if start == "cold" else self.warm).record(took_us)
+
+    def step(self, at: float) -> Step:
+        number = int(at / STEP_S)
+        while len(self.steps) <= number:
+            self.steps.append(Step())
+        return self.steps[number]
+
+    @property
+    def void(self) -> bool:
+        return self.late > LATE_SHARE * self.sent
+
+    def holds(self, p99_ms: float) -> bool:
+        """Whether what was offered was served: not void, at most 1 % failed or left over, p99 not above."""
+        lost = self.sent - self.latency.total
+        slow = self.latency.at(0.99) / 1000 > p99_ms
+        return self.sent > 0 and not self.void and lost <= LOST_SHARE * self.sent and not slow
+
+    def figures(self) -> dict[str, float | int]:
+        """What the JSON, the CSV and thresholds name."""
+        ended = self.latency.total + sum(self.errors.values())
+        named = {f"p{100 * share:g}_ms": self.latency.at(share) / 1000 for share in PERCENTILES}
+        return {
+            "sent": self.sent,
+            "succeeded": self.latency.total,
+            "failed": sum(self.errors.values()),
+            "unanswered": self.sent - ended,
+            "errors_percent": _percent(self.sent - self.latency.total, self.sent),
+            "cold_percent": _percent(self.cold.total, self.latency.total),
+            "offered_per_s": self.sent / self.seconds if self.seconds else 0.0,
+            "succeeded_per_s": self.latency.total / self.seconds if self.seconds else 0.0,
+            "mean_ms": self.latency.mean_us() / 1000,
+            **named,
+            "max_ms": self.latency.most_us / 1000,
+            "cold_p50_ms": self.cold.at(0.5) / 1000,
+            "cold_p99_ms": self.cold.at(0.99) / 1000,
+            "warm_p50_ms": self.warm.at(0.5) / 1000,
+            "warm_p99_ms": self.warm.at(0.99) / 1000,
+            "late": self.late,
+            "late_percent": _percent(self.late, self.sent),
+            "late_p99_ms": self.lateness.at(0.99) / 1000,
+            "generator_cpu_percent": _percent(self.cpu_s, self.wall_s),
+            "seconds": self.seconds,
+        }
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100 * part / whole if whole else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What must not be: a figure above or below a value."""
+
+    said: str
+    figure: str
+    percentile: float | None
+    above: bool
+    value: float
+
+    def is_crossed(self, results: Results) -> bool:
+        if self.percentile is not None:
+            found = results.latency.at(self.percentile / 100) / 1000
+        else:
+            found = float(results.figures()[self.figure])
+        return found > self.value if self.above else found < self.value
+
+
+_THRESHOLD: Final = re.compile(
+    r"(p(?P<p>\d{1,2}(?:\.\d+)?)|mean|max|errors|cold|rate)([<>])(\d+(?:\.\d+)?)(\D*)"
+)
+_MS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_FIGURES: Final = {
+    "mean": "mean_ms",
+    "max": "max_ms",
+    "errors": "errors_percent",
+    "cold": "cold_percent",
+    "rate": "succeeded_per_s",
+}
+
+
+def threshold(said: str) -> Threshold:
+    """Of `p99>50ms`, `errors>1%`, `cold>10%` or `rate<500`. Raises ValueError."""
+    found = _THRESHOLD.fullmatch(said.replace(" ", ""))
+    if found is None:
+        raise ValueError(f"{said!r} is not such as p99>50ms, max>1s, errors>1%, cold>10% or rate<500")
+    name, percentile, sign, number, unit = found.groups()
+    is_time = percentile is not None or name in ("mean", "max")
+    units = _MS if is_time else {"rate": {"": 1.0}}.get(name, {"%": 1.0})
+    if unit not in units:
+        raise ValueError(f"{said!r}: the unit is one of {', '.join(map(repr, units))}")
+    return Threshold(
+        said,
+        _FIGURES.get(name, name),
+        float(percentile) if percentile else None,
+        sign == ">",
+        float(number) * units[unit],
+    )
