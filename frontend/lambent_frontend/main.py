@@ -152,6 +152,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             SchedulesService(Schedules(etcd, catalogue, permit_invocation, now=clock.unix_s)),
             TriggersService(triggers.shown),
             Guard(access_keys),
+            own=settings.grpc_server == "own",
         )
         downloads = Downloads(packages, await shared_secret(etcd))
         there = operations(

@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -28,6 +28,8 @@ def is_loopback(host: str) -> bool:
 class FrontendSettings(Settings):
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
+    grpc_server: Literal["grpcio", "own"] = "grpcio"
+    """Whose HTTP/2 answers gRPC: grpcio's, or Lambent's own, which takes a fraction of the CPU."""
     http_host: str = "127.0.0.1"
     http_port: Port = 9000
     """For Lambda's HTTP API."""
