@@ -247,7 +247,7 @@ def test_no_bytes_do_more_than_end_the_connection(sent: list[bytes]) -> None:
     assert us.open <= len(known)
 
 
-BIG: Final = st.binary(min_size=0, max_size=300_000)
+BIG: Final = st.builds(bytes, st.integers(0, 300_000))
 
 
 @settings(max_examples=40, deadline=None)

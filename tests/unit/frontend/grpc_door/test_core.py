@@ -226,6 +226,22 @@ def test_a_header_block_is_bounded() -> None:
     assert broken(frame(wire.HEADERS, 4, 1, bomb)) is Code.ENHANCE_YOUR_CALM
 
 
+def test_the_same_block_means_something_else_when_the_table_has_changed() -> None:
+    """What is kept of a block is forgotten with the table that it was read by."""
+    connection = begun()
+    again = frame(wire.HEADERS, 5, 0, answer_block(REQUEST) + b"\xbe")  # and what was added to it last
+    seen = []
+    for number, value in enumerate([b"one", None, None, b"two", None, None]):
+        block = b"" if value is None else b"\x40\x01x\x03" + value
+        sent = again[:5] + (2 * number + 1).to_bytes(4, "big") + again[9:]
+        if value is not None:
+            sent = frame(wire.HEADERS, 5, 2 * number + 1, answer_block(REQUEST) + block)
+        (event,) = connection.receive(sent, 0.0)
+        assert isinstance(event, Requested)
+        seen.append(event.meaning.rest[-1][1])
+    assert seen == [b"one"] * 3 + [b"two"] * 3
+
+
 def test_streams_are_bounded() -> None:
     """One more is refused, which its client may send again; when one ends there is room."""
     connection = begun()
@@ -269,8 +285,12 @@ def test_what_nobody_takes_any_more_is_given_back() -> None:
         data = frame(wire.DATA, 0, stream, b"x" * MAX_FRAME) * 8
         events = connection.receive(headers(stream) + data, 0.0)
         assert not any(isinstance(event, Broken) for event in events)
-        if number % 2:
+        if number % 4 == 1:
             connection.cancel(stream)
+        elif number % 4 == 2:
+            assert broken(rst_stream(stream, 8), connection) is None
+        elif number % 4 == 3:
+            assert broken(wire.window_update(stream, 0), connection) is None
         else:
             connection.respond(stream, answer_block([], 200), b"", answer_block([]))
         connection.take()

@@ -147,23 +147,26 @@ async def test_a_message_that_is_none_is_refused(channel: Any) -> None:
     assert (await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request())).payload == b"{}"
 
 
-async def test_a_slow_reader_makes_the_writer_wait(channel: Any, dispatcher: ScriptedDispatcher) -> None:
+async def test_a_slow_reader_makes_the_writer_wait(address: str, dispatcher: ScriptedDispatcher) -> None:
     """And others go on meanwhile; then all of it comes, in order."""
-    stub = invoke_pb2_grpc.InvocationsStub(channel)
-    call: Any = stub.InvokeWithResponseStream(request("held"))
-    await dispatcher.until(lambda: len(dispatcher.held) == 1)
-    dispatcher.begin()
-    parts = [bytes([number]) * 100_000 for number in range(200)]
-    dispatcher.write(*parts)
-    assert (await call.read()).HasField("begun")
-    for _ in range(20):
-        assert (await stub.Invoke(request())).payload == b"{}"
-    assert dispatcher.taken_bytes < 15_000_000
-    dispatcher.end()
-    seen = b""
-    while (message := await call.read()) is not grpc.aio.EOF and message.HasField("part"):
-        seen += message.part
-    assert seen == b"".join(parts)
+    # Else the client opens its windows by megabytes, as it finds the network fast.
+    options = (*grpc_options.CHANNEL, ("grpc.http2.bdp_probe", 0))
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        call: Any = stub.InvokeWithResponseStream(request("held"))
+        await dispatcher.until(lambda: len(dispatcher.held) == 1)
+        dispatcher.begin()
+        parts = [bytes([number]) * 100_000 for number in range(200)]
+        dispatcher.write(*parts)
+        assert (await call.read()).HasField("begun")
+        for _ in range(20):
+            assert (await stub.Invoke(request())).payload == b"{}"
+        assert dispatcher.taken_bytes < 15_000_000
+        dispatcher.end()
+        seen = b""
+        while (message := await call.read()) is not grpc.aio.EOF and message.HasField("part"):
+            seen += message.part
+        assert seen == b"".join(parts)
 
 
 async def test_a_thousand_calls_at_once(channel: Any, dispatcher: ScriptedDispatcher) -> None:
