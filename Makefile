@@ -48,9 +48,9 @@ bench-replay: setup
 bench-burst: setup
 	$(BIN)/python -m loadtest.burst $(if $(CALLS),--calls $(CALLS))
 
-# A queue of asynchronous calls, filled and drained: make bench-queue EVENTS=1000000
+# A queue of asynchronous calls, filled and drained: make bench-queue EVENTS=1000000 STORE=both
 bench-queue: setup
-	$(BIN)/python -m loadtest.queue $(if $(EVENTS),--events $(EVENTS))
+	$(BIN)/python -m loadtest.queue $(if $(EVENTS),--events $(EVENTS)) $(if $(STORE),--store $(STORE))
 
 # Ten thousand instances, and nothing left of them; as root.
 soak: setup

@@ -1,7 +1,7 @@
 """`make bench-queue`: a queue of many events, filled by many callers and drained, and what it costs.
 
-It is the queue that runs in production, on a real disk, with a dispatcher that answers at once. What a
-function takes is measured elsewhere.
+It is the queue that runs in production, on a real disk, in a file or in a nats-server of its own, with a
+dispatcher that answers at once. What a function takes is measured elsewhere.
 """
 
 import asyncio
@@ -10,10 +10,13 @@ import json
 import os
 import resource
 import shutil
+import socket
+import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -25,10 +28,11 @@ from lambent_chassis import clock
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.core.verdict import Condition, Policy
+from lambent_frontend.queue.jetstream import JetStreamStore
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.records import Record
 from lambent_frontend.queue.runner import Runner
-from lambent_frontend.queue.sqlite import FILE, SqliteStore
+from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Asked
 from lambent_frontend.wire import new_request_id
 from lambent_proto.definition import Definition
@@ -43,19 +47,24 @@ CALLERS: Final = 64
 
 @dataclass
 class Figures:
+    store: str
     events: int
     payload_bytes: int
     accepted_a_second: float
     commits: int
+    """Of SQLite's file; of the copy where JetStream is the store."""
     drained_a_second: float
     cpu_us_to_accept: float
     cpu_us_to_drain: float
     disk_bytes_an_event: float
-    """Of the file while all wait."""
+    """Of the store while all wait."""
+    copy_bytes_an_event: float
     memory_mb_before: float
     memory_mb_full: float
     """With all of them waiting."""
     memory_mb_most: float
+    server_memory_mb: float
+    """Of nats-server, with all of them waiting."""
     first_run_ms: float
     """From the start over the full file to the first event run."""
 
@@ -112,13 +121,18 @@ class Everything:
         return None
 
 
-async def measured(events: int, size: int, folder: Path) -> Figures:
+async def measured(events: int, size: int, folder: Path, url: str, server: int) -> Figures:
+    """`url` and process id are those of nats-server; empty: SQLite's file is measured."""
     before = _memory_mb()
     everything = Everything()
     invoker = Invoker(everything, everything, waiting_s=30)
 
-    def opened() -> tuple[SqliteStore, Queue, Runner]:
-        store = SqliteStore.open(folder, most_bytes=10**12, spare_bytes=64_000_000)
+    async def opened() -> tuple[SqliteStore | JetStreamStore, Queue]:
+        store: SqliteStore | JetStreamStore
+        if url:
+            store = await JetStreamStore.open([url], folder / "copy", "bench", most_bytes=20 * 10**9)
+        else:
+            store = SqliteStore.open(folder, most_bytes=10**12, spare_bytes=64_000_000)
         runner = Runner(
             store,
             invoker,
@@ -129,22 +143,20 @@ async def measured(events: int, size: int, folder: Path) -> Figures:
             now=clock.unix_s,
             most_in_lane=100,
         )
-        return store, Queue(store, invoker, runner, now=clock.unix_s, results_s=3600, given_up_s=3600), runner
+        if isinstance(store, JetStreamStore):
+            store.more = runner.more
+        return store, Queue(store, invoker, runner, now=clock.unix_s, results_s=3600, given_up_s=3600)
 
-    store, queue, _ = opened()
+    store, queue = await opened()
     began, cpu = time.monotonic(), time.process_time()
     await _fill(queue, events, b"1" * size)
     accepted_s, accepting_s = time.monotonic() - began, time.process_time() - cpu
-    commits, full = store.commits, _memory_mb()
+    commits, full, served = store.commits, _memory_mb(), _memory_mb(server) if url else 0.0
     await store.close()
-    disk = sum(
-        (folder / f"{FILE}{tail}").stat().st_size
-        for tail in ("", "-wal")
-        if (folder / f"{FILE}{tail}").exists()
-    )
-    store, queue, _ = opened()
+    disk, copied = _disk_bytes(folder / "nats" if url else folder), _disk_bytes(folder / "copy")
     everything.all_of = events
     began, cpu = time.monotonic(), time.process_time()
+    store, queue = await opened()
     running = asyncio.create_task(queue.run())
     await everything.first.wait()
     first_s = time.monotonic() - began
@@ -159,6 +171,7 @@ async def measured(events: int, size: int, folder: Path) -> Figures:
     await store.close()
     assert not left, f"not drained: {left}"
     return Figures(
+        store="jetstream" if url else "sqlite",
         events=events,
         payload_bytes=size,
         accepted_a_second=events / accepted_s,
@@ -167,11 +180,26 @@ async def measured(events: int, size: int, folder: Path) -> Figures:
         cpu_us_to_accept=accepting_s / events * 1e6,
         cpu_us_to_drain=draining_s / events * 1e6,
         disk_bytes_an_event=disk / events,
+        copy_bytes_an_event=copied / events,
         memory_mb_before=before,
         memory_mb_full=full,
         memory_mb_most=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        server_memory_mb=served,
         first_run_ms=first_s * 1000,
     )
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[str, int]]:
+    """A nats-server's URL and its process id."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            yield f"nats://127.0.0.1:{port}", server.pid
+        finally:
+            server.terminate()
 
 
 async def _fill(queue: Queue, events: int, payload: bytes) -> None:
@@ -188,8 +216,12 @@ async def _fill(queue: Queue, events: int, payload: bytes) -> None:
             callers.create_task(call())
 
 
-def _memory_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def _disk_bytes(folder: Path) -> int:
+    return sum(it.stat().st_size for it in folder.rglob("*") if it.is_file())
+
+
+def _memory_mb(process: int | str = "self") -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000
 
 
@@ -197,21 +229,29 @@ def _memory_mb() -> float:
 @click.option("--events", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--bytes", "size", type=click.IntRange(0, 1_048_576), default=100, show_default=True)
 @click.option(
+    "--store", type=click.Choice(["sqlite", "jetstream", "both"]), default="sqlite", show_default=True
+)
+@click.option(
     "--folder", type=click.Path(path_type=Path), help="On the disk to measure; else a temporary one."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=BUILD, show_default=True)
-def main(events: int, size: int, folder: Path | None, out: Path) -> None:
+def main(events: int, size: int, store: str, folder: Path | None, out: Path) -> None:
     """Fill a queue, start over it, and drain it."""
-    where = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        figures = uvloop.run(measured(events, size, where))
-    finally:
-        shutil.rmtree(where)
     out.mkdir(parents=True, exist_ok=True)
-    told = asdict(figures) | {"load_average": os.getloadavg()[0]}
-    (out / "queue.json").write_text(json.dumps(told, indent=2) + "\n")
-    for name, value in told.items():
-        click.echo(f"{name.replace('_', ' '):24} {value:,.1f}")
+    for each in ("sqlite", "jetstream") if store == "both" else (store,):
+        where = Path(tempfile.mkdtemp(dir=folder))
+        served = _served(where / "nats") if each == "jetstream" else contextlib.nullcontext(("", 0))
+        try:
+            with served as (url, server):
+                figures = uvloop.run(measured(events, size, where, url, server))
+        finally:
+            shutil.rmtree(where)
+        told = asdict(figures) | {"load_average": os.getloadavg()[0]}
+        name = "queue.json" if each == "sqlite" else "queue-jetstream.json"
+        (out / name).write_text(json.dumps(told, indent=2) + "\n")
+        for figure, value in told.items():
+            shown = value if isinstance(value, str) else f"{value:,.1f}"
+            click.echo(f"{figure.replace('_', ' '):24} {shown}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from lambent_chassis import clock
+from lambent_chassis.etcd import Etcd
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
@@ -40,6 +41,8 @@ from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations
+from lambent_frontend.queue.holders import Holders
+from lambent_frontend.queue.jetstream import JetStreamStore
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.rules import Rules
@@ -91,7 +94,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     drivers = [_driver(settings) for _ in range(settings.shards)]
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
-    store = _store(settings)
+    store = await _store(settings, frontend)
     async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
@@ -149,6 +152,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             SchedulesService(Schedules(etcd, catalogue, permit_invocation, now=clock.unix_s)),
             TriggersService(triggers.shown),
             Guard(access_keys),
+            own=settings.grpc_server == "own",
         )
         downloads = Downloads(packages, await shared_secret(etcd))
         there = operations(
@@ -175,7 +179,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             await server.set_ready(True)
             started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
             if queue is not None:
-                background.append(tasks.create_task(queue.run()))
+                background.append(tasks.create_task(_running(queue, etcd, frontend)))
             if schedules is not None:
                 background.append(tasks.create_task(schedules.run()))
             else:
@@ -201,12 +205,31 @@ async def run(settings: FrontendSettings, started: Started) -> None:
                 await store.close()
 
 
-def _store(settings: FrontendSettings) -> SqliteStore | None:
+async def _store(settings: FrontendSettings, frontend: FrontendId) -> SqliteStore | JetStreamStore | None:
     """Raises CannotOpen."""
     if settings.data is None:
         return None
-    bounds = settings.queue_mb * 1_000_000, settings.queue_spare_mb * 1_000_000
-    return SqliteStore.open(settings.data, most_bytes=bounds[0], spare_bytes=bounds[1])
+    most_bytes, spare_bytes = settings.queue_mb * 1_000_000, settings.queue_spare_mb * 1_000_000
+    if not settings.nats:
+        return SqliteStore.open(settings.data, most_bytes=most_bytes, spare_bytes=spare_bytes)
+    return await JetStreamStore.open(
+        settings.nats,
+        settings.data / "copy",
+        frontend,
+        most_bytes=most_bytes,
+        replicas=settings.nats_replicas,
+        credentials=settings.nats_credentials,
+        user=settings.nats_user,
+        password=settings.nats_password.get_secret_value(),
+    )
+
+
+async def _running(queue: Queue, etcd: Etcd, frontend: FrontendId) -> None:
+    """Until it is cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(queue.run())
+        if isinstance(queue.store, JetStreamStore):
+            tasks.create_task(Holders(etcd, queue.store, frontend).run())
 
 
 def _allowed(settings: FrontendSettings) -> Sequence[str]:
@@ -234,6 +257,8 @@ def _queue(
         now=clock.unix_s,
         most_in_lane=settings.queue_concurrency,
     )
+    if isinstance(store, JetStreamStore):
+        store.more = runner.more
     return Queue(
         store,
         invoker,

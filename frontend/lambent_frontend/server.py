@@ -1,12 +1,14 @@
 """The frontend's public gRPC server: its services, health and reflection."""
 
-from typing import Final
+import ssl
+from typing import Any, Final
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from lambent_chassis import grpc_options
+from lambent_frontend.grpc_door.server import OwnServer
 from lambent_frontend.guard import Guard
 from lambent_proto.v1 import (
     async_invocations_pb2,
@@ -52,7 +54,9 @@ SERVICES: Final = tuple(
 
 
 class PublicServer:
-    """Owns the grpc.aio server. Health answers for each service and, by the empty name, for the whole.
+    """Owns the gRPC server: grpc.aio's, or with `own` Lambent's. The same services are behind both.
+
+    Health answers for each service and, by the empty name, for the whole.
 
     Where callers are asked who they are health alone answers everybody; there is no reflection then.
     """
@@ -71,8 +75,10 @@ class PublicServer:
         schedules: schedules_pb2_grpc.SchedulesServicer,
         triggers: triggers_pb2_grpc.TriggersServicer,
         guard: Guard,
+        *,
+        own: bool = False,
     ) -> None:
-        self._server = grpc.aio.server(options=grpc_options.SERVER)
+        self._server = _server(own=own)
         for add, servicer, file, name in (
             (invoke_pb2_grpc.add_InvocationsServicer_to_server, invocations, invoke_pb2, "Invocations"),
             (functions_pb2_grpc.add_FunctionsServicer_to_server, functions, functions_pb2, "Functions"),
@@ -95,18 +101,23 @@ class PublicServer:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if not guard.asks:
-            reflection.enable_server_reflection(
-                (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            shown = reflection.aio.ReflectionServicer(
+                (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             )
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(shown, self._server)
 
-    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    async def start(
+        self, address: str, credentials: grpc.ServerCredentials | ssl.SSLContext | None = None
+    ) -> int:
         """Listens on `HOST:PORT`, port 0 taking a free one, and returns the port. Not ready until told.
+
+        `credentials` are grpc's, or for a server of Lambent's own an SSLContext.
 
         Raises OSError if it cannot listen there.
         """
         try:
             if credentials is None:
-                port = self._server.add_insecure_port(address)
+                port: int = self._server.add_insecure_port(address)
             else:
                 port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
@@ -126,3 +137,8 @@ class PublicServer:
         """Takes no new call, gives those under way `grace_s` seconds, then cancels them."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+
+
+def _server(*, own: bool) -> Any:
+    """The generated code takes either, and is typed for one."""
+    return OwnServer() if own else grpc.aio.server(options=grpc_options.SERVER)

@@ -2,9 +2,9 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
 from lambent_frontend.triggers.names import parse_sources
@@ -28,6 +28,8 @@ def is_loopback(host: str) -> bool:
 class FrontendSettings(Settings):
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
+    grpc_server: Literal["grpcio", "own"] = "grpcio"
+    """Whose HTTP/2 answers gRPC: grpcio's, or Lambent's own, which takes a fraction of the CPU."""
     http_host: str = "127.0.0.1"
     http_port: Port = 9000
     """For Lambda's HTTP API."""
@@ -57,6 +59,15 @@ class FrontendSettings(Settings):
     """How long an idle instance's lease is kept for the next call before it is given back."""
     data: Path | None = None
     """Folder of its own, for the queue of asynchronous calls. None: it takes none."""
+    nats: CommaSeparated = Field(default_factory=list)
+    """Servers with JetStream that keep the queue, `nats://HOST:PORT` or `tls://HOST:PORT`, the same for all
+    frontends: docs/async.md. None: a file in `data` keeps it, where there is only a copy otherwise."""
+    nats_credentials: Path | None = None
+    """Credentials file of a user of NATS; or `nats_user` and `nats_password`."""
+    nats_user: str = ""
+    nats_password: SecretStr = SecretStr("")
+    nats_replicas: int = Field(default=1, ge=1, le=5)
+    """On how many of the servers each event is."""
     queue_mb: int = Field(default=10_000, ge=1)
     """What the queue may grow to; what there is no room for is refused."""
     queue_spare_mb: int = Field(default=64, ge=1)
@@ -85,6 +96,22 @@ class FrontendSettings(Settings):
         if given and not is_base(given):
             raise ValueError(f"{given!r} is not like https://lambda-url.example.com, maybe with :PORT")
         return given
+
+    @field_validator("nats")
+    @classmethod
+    def _servers(cls, given: list[str]) -> list[str]:
+        for url in given:
+            if "@" in url:
+                raise ValueError("a user and a password are no part of it: set nats_user and nats_password")
+            if not url.startswith(("nats://", "tls://")):
+                raise ValueError(f"{url!r} is not like nats://HOST:PORT or tls://HOST:PORT")
+        return given
+
+    @model_validator(mode="after")
+    def _folder_for_the_copy(self) -> Self:
+        if self.nats and self.data is None:
+            raise ValueError("nats: it needs a folder, too, for a copy to be asked: set data")
+        return self
 
     @model_validator(mode="after")
     def _sources_that_can_be_read(self) -> Self:

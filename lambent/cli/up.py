@@ -113,6 +113,12 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     envvar="LAMBENT_RECORD",
     help="Write a line into it for each call, for `lambent simulate --trace FILE`.",
 )
+@click.option(
+    "--nats",
+    metavar="URL,...",
+    envvar="LAMBENT_NATS",
+    help="A NATS with JetStream to keep the queue of asynchronous calls; without it a file does.",
+)
 @isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
@@ -121,6 +127,7 @@ def up(
     keep_alive_s: float | None,
     max_waiting: int | None,
     record: Path | None,
+    nats: str | None,
     worker_memory: int | None,
     sandbox: str | None,
     require_isolation: str | None,
@@ -139,7 +146,11 @@ def up(
         concurrency=concurrency,
         placement={"keep_alive_s": keep_alive_s},
         worker={"sandbox": sandbox, "require_isolation": require_isolation},
-        frontend={"max_waiting": max_waiting, "record": str(record.absolute()) if record else None},
+        frontend={
+            "max_waiting": max_waiting,
+            "record": str(record.absolute()) if record else None,
+            "nats": [url.strip() for url in nats.split(",")] if nats else None,
+        },
         restart=not no_restart,
         **options,
     )

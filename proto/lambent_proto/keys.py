@@ -33,6 +33,10 @@ NODES: Final = "/lambent/node/"
 FRONTENDS: Final = "/lambent/frontend/"
 """One for each frontend, by its id, under its lease: the names of its folders for triggers, with commas."""
 
+QUEUE_CLAIMS: Final = "/lambent/queue-claim/"
+"""One for each queue of events in JetStream, by the id of the frontend that took them, under the lease of the
+one that runs them: that frontend's id."""
+
 CONCURRENCY: Final = "/lambent/concurrency"
 """How many instances may run at one time in the whole fleet; absent: the default. A decimal number."""
 
@@ -87,7 +91,7 @@ SHARDS: Final = "/lambent/shards"
 OTHER_SHARDS: Final = "/lambent/shard/"
 """Under `NUMBER/` what a shard after the first has for itself under leases: its nodes and its leader."""
 
-UNDER_LEASES: Final = (NODES, LEADER, FRONTENDS, TRIGGER_CLAIMS, OTHER_SHARDS)
+UNDER_LEASES: Final = (NODES, LEADER, FRONTENDS, TRIGGER_CLAIMS, QUEUE_CLAIMS, OTHER_SHARDS)
 """Prefixes of what is there while parts of the fleet run, and not much longer."""
 
 
@@ -161,6 +165,10 @@ def epoch(shard: int) -> str:
 
 def frontend(frontend_id: FrontendId) -> str:
     return FRONTENDS + frontend_id
+
+
+def queue_claim(queue: str) -> str:
+    return QUEUE_CLAIMS + queue
 
 
 def trigger(trigger_id: str) -> str:

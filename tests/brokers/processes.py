@@ -92,9 +92,9 @@ def a_redis(folder: Path, address: str = LOOPBACK) -> Broker:
     return Broker(f"redis://{address}:{port}/0", command, (address, port))
 
 
-def a_nats(folder: Path, address: str = LOOPBACK) -> Broker:
+def a_nats(folder: Path, address: str = LOOPBACK, port: int = 0) -> Broker:
     """With JetStream."""
-    port = free_port()
+    port = port or free_port()
     command = ["nats-server", "-js", "-a", address, "-p", str(port), "-sd", str(folder)]
     return Broker(f"nats://{address}:{port}", command, (address, port))
 
@@ -135,9 +135,9 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def nats(folder: Path) -> Iterator[str]:
-    """Its URL."""
-    with running(a_nats(folder)) as url:
+def nats(folder: Path, port: int = 0) -> Iterator[str]:
+    """Its URL; at a free port for 0."""
+    with running(a_nats(folder, port=port)) as url:
         yield url
 
 

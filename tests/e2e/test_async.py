@@ -73,7 +73,7 @@ async def left(client: Client, name: str) -> int | None:
         found = await client.async_invocations.ls(name, most=10_000)
     except LambentError:
         return None
-    return sum(it.state not in ("succeeded", "failed", "dead") for it in found)
+    return sum(it.state not in ("succeeded", "failed", "dead", "cancelled") for it in found)
 
 
 async def until_all_ended(client: Client, name: str) -> Counter[str]:

@@ -73,7 +73,10 @@ def test_settings_files(part: str, model: type[Settings], tmp_path: Path) -> Non
         re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE).replace("the host's name", "host")
     )
     shown, default = model.load(lifted), model.load(ROOT / "deploy" / f"{part}.toml")
-    examples = {"name", "etcd_ca", "etcd_cert", "etcd_key", "memory_mb", "record", "data", "destinations"}
+    examples = {"name", "etcd_ca", "etcd_cert", "etcd_key", "memory_mb", "record", "data", "destinations"} | {
+        "nats",
+        "nats_credentials",
+    }
     assert shown.model_dump(exclude=examples) == default.model_dump(exclude=examples)
 
 

@@ -58,6 +58,10 @@ def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer
     return Answer(payload, failed, tail, "warm", "idle", "n1", "i-1", 1.0, 0.0, 0.0, 2.0, "", "namespaces")
 
 
+OWN = False
+"""Whether `serving` is by Lambent's own gRPC server; the fixture `door` sets it."""
+
+
 class ScriptedDispatcher:
     """Answers `echo` at once, fails the event for `failing`, and holds what is for `held` until released.
 
@@ -281,6 +285,7 @@ async def serving(
         SchedulesService(schedules) if schedules else NoSchedules(),
         TriggersService(triggers) if triggers else NoTriggers(),
         guard or Guard(None),
+        own=OWN,
     )
     port = await server.start(address)
     await server.set_ready(True)

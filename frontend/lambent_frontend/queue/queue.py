@@ -56,7 +56,7 @@ class Queue:
         results_s: float,
         given_up_s: float,
     ) -> None:
-        self._store = store
+        self.store = store
         self._invoker = invoker
         self._runner = runner
         self._now = now
@@ -90,7 +90,7 @@ class Queue:
         request = invoke_pb2.InvokeRequest(function_name=function, payload=payload)
         call = self._invoker.checked(request, event)
         asked = asked_of(request)
-        if await self._store.get(asked.function, event) is None:
+        if await self.store.get(asked.function, event) is None:
             await self._put(asked, call.payload, event, None)
 
     def key_of(self, request: invoke_pb2.InvokeRequest, call: Call) -> Key | None:
@@ -111,7 +111,7 @@ class Queue:
 
     async def get(self, function: FunctionName, event: RequestId) -> Known:
         """Raises UnknownRequest."""
-        found = await self._store.get(function, event)
+        found = await self.store.get(function, event)
         if found is None:
             raise _unknown(function, event)
         return Known(*found, self._runner.attempt(event))
@@ -119,18 +119,18 @@ class Queue:
     async def list(
         self, function: FunctionName, state: State | None, after: int, most: int
     ) -> Sequence[Known]:
-        found = await self._store.list(function, state, after, most)
+        found = await self.store.list(function, state, after, most)
         return [Known(it, b"", self._runner.attempt(it.id)) for it in found]
 
     async def counts(self) -> Counts:
         """It looks at every event: for people, now and then."""
-        return await self._store.counts()
+        return await self.store.counts()
 
     async def cancel(self, function: FunctionName, event: RequestId) -> Known:
         """What runs just now is finished, and nobody hears of it. Raises UnknownRequest, and InUse for what
         is over.
         """
-        before = await self._store.cancel(function, event, self._now())
+        before = await self.store.cancel(function, event, self._now())
         if before is None:
             raise _unknown(function, event)
         if before.state not in (State.QUEUED, State.RETRYING, State.CANCELLED):
@@ -142,7 +142,7 @@ class Queue:
         """One that was given up has all attempts again. Raises UnknownRequest, and InUse for any other."""
         now = self._now()
         try:
-            before = await self._store.redrive(function, event, now)
+            before = await self.store.redrive(function, event, now)
         except asyncio.CancelledError:  # as in `_put`
             self._runner.more(function, now)
             raise
@@ -169,7 +169,7 @@ class Queue:
     async def _put(self, asked: Asked, payload: bytes, event: RequestId, key: Key | None) -> RequestId:
         now = self._now()
         try:
-            taken = await self._store.put(event, asked, payload, now, key)
+            taken = await self.store.put(event, asked, payload, now, key)
         except asyncio.CancelledError:  # it is on disk all the same, and its key may be asked for again
             self._runner.more(asked.function, now)
             raise
@@ -186,7 +186,7 @@ class Queue:
             now = self._now()
             bounds = now - self._results_s, now - self._given_up_s, MOST_RESULTS, now
             try:
-                while await self._store.forget(*bounds):
+                while await self.store.forget(*bounds):
                     pass
             except PlatformError as error:
                 _log.error("queue_store_failed", error=error.message, again_in_s=_SWEEP_S)
@@ -225,7 +225,7 @@ def asked_of(request: invoke_pb2.InvokeRequest) -> Asked:
 
 def _unknown(function: FunctionName, event: RequestId) -> UnknownRequest:
     return UnknownRequest(
-        f"no asynchronous call {event} of {function!r} is known here, or it is forgotten by now: each "
-        "frontend knows those that it took",
+        f"no asynchronous call {event} of {function!r} is known here, or it is forgotten by now: "
+        "without NATS each frontend knows those that it took",
         event,
     )

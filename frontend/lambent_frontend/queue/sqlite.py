@@ -143,7 +143,7 @@ class SqliteStore:
         def work(db: Connection) -> list[tuple[Event, bytes, bytes]]:
             marks = ",".join("?" * len(numbers))
             rows = db.execute(f"{_EVENT} WHERE number IN ({marks}) AND lane IS NOT NULL", numbers).fetchall()
-            return [(_event(row), *_bytes(db, row[0])) for row in rows]
+            return [(_event(row), *bytes_of(db, row[0])) for row in rows]
 
         return await self._thread.read(work)
 
@@ -211,7 +211,7 @@ class SqliteStore:
     async def get(self, function: FunctionName, event: RequestId) -> tuple[Event, bytes] | None:
         def work(db: Connection) -> tuple[Event, bytes] | None:
             found = _found(db, function, event)
-            return (found, _bytes(db, found.item.number)[1]) if found else None
+            return (found, bytes_of(db, found.item.number)[1]) if found else None
 
         return await self._thread.read(work)
 
@@ -347,7 +347,7 @@ def _found(db: Connection, function: FunctionName, event: RequestId) -> Event | 
     return _event(row) if row else None
 
 
-def _bytes(db: Connection, number: int) -> tuple[bytes, bytes]:
+def bytes_of(db: Connection, number: int) -> tuple[bytes, bytes]:
     """Payload and answer; empty where there is none."""
     payload, answer = (
         db.execute(f"SELECT {it} FROM {it} WHERE number = ?", (number,)).fetchone()

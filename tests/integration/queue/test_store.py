@@ -1,16 +1,18 @@
 """What a store of the queue must do: the same for each that there is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lambent_frontend.queue.core.verdict import Tally
+from lambent_frontend.queue.jetstream import JetStreamStore
 from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Asked, Ending, Key, State, Store
 from lambent_frontend.wire import new_request_id
 from lambent_proto.ids import FunctionName, RequestId
+from tests.brokers import processes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -25,10 +27,20 @@ async def sqlite(folder: Path) -> Store:
     return SqliteStore.open(folder, most_bytes=100_000_000, spare_bytes=1)
 
 
-@pytest.fixture(params=[sqlite])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+@pytest.fixture(params=["sqlite", "jetstream"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the store, each time the same one."""
-    return lambda: request.param(tmp_path / "queue")
+    if request.param == "sqlite":
+        yield lambda: sqlite(tmp_path / "queue")
+        return
+    with processes.nats(tmp_path / "nats") as url:
+
+        async def jetstream() -> Store:
+            store = await JetStreamStore.open([url], tmp_path / "copy", "here", most_bytes=100_000_000)
+            await store.hold("here")
+            return store
+
+        yield jetstream
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from lambent_chassis.etcd import Etcd, EtcdServer, find_etcd
 from lambent_proto import keys
+from tests.unit import scripted
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -23,3 +24,10 @@ async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
         for prefix in (*mine, keys.ALL_OF_SCHEDULES, "/lambent/trigger"):  # all that begins so
             await session.delete_prefix(prefix)
         yield session
+
+
+@pytest.fixture(params=["grpcio", "own"])
+def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whose gRPC server `serving` starts; for the tests that have to hold for both."""
+    monkeypatch.setattr(scripted, "OWN", request.param == "own")
+    return str(request.param)

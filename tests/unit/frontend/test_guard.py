@@ -30,6 +30,8 @@ from lambent_proto.v1 import (
 )
 from tests.unit.scripted import Known, ScriptedDispatcher, serving
 
+pytestmark = pytest.mark.usefixtures("door")
+
 FILES = (
     *(invoke_pb2, functions_pb2, versions_pb2, layers_pb2, fleet_pb2, limits_pb2, policies_pb2),
     *(urls_pb2, async_invocations_pb2, schedules_pb2, triggers_pb2),

@@ -19,6 +19,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
 from lambent_proto.errors import NotReady
+from tests.unit import scripted
 from tests.unit.scripted import (
     FRONTEND,
     AnyFunction,
@@ -35,6 +36,8 @@ from tests.unit.scripted import (
     ScriptedDispatcher,
     serving,
 )
+
+pytestmark = pytest.mark.usefixtures("door")
 
 
 def server() -> PublicServer:
@@ -58,6 +61,7 @@ def serving_all(invocations: Invocations, fleet: Fleet) -> PublicServer:
         NoSchedules(),
         NoTriggers(),
         Guard(None),
+        own=scripted.OWN,
     )
 
 

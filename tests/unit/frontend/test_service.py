@@ -23,6 +23,8 @@ from tests.unit.scripted import WAITING_S, ScriptedDispatcher, serving
 if TYPE_CHECKING:
     from lambent_proto.v1.invoke_pb2_grpc import InvocationsAsyncStub as Stub
 
+pytestmark = pytest.mark.usefixtures("door")
+
 
 @pytest.fixture
 def dispatcher() -> ScriptedDispatcher:

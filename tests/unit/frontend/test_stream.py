@@ -14,6 +14,8 @@ from lambent_frontend.wire import call_of
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit.scripted import AnyFunction, ScriptedDispatcher, serving
 
+pytestmark = pytest.mark.usefixtures("door")
+
 Call = grpc.aio.StreamStreamCall[invoke_pb2.InvokeStreamRequest, invoke_pb2.InvokeStreamResponse]
 
 

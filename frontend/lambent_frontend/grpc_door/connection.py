@@ -1,0 +1,235 @@
+"""A client's connection to the own gRPC server: a protocol of asyncio's around the core.
+
+What is said in one turn of the loop leaves in one write. Nothing is read from a client that does not read.
+"""
+
+import asyncio
+from typing import Any, Final, Protocol, cast
+
+import structlog
+
+from lambent_frontend.grpc_door.call import Call
+from lambent_frontend.grpc_door.core import calls
+from lambent_frontend.grpc_door.core.calls import Asked, Refusal
+from lambent_frontend.grpc_door.core.connection import Alive, Broken, Came, Connection, Gone, Requested
+
+GREETING_S: Final = 20.0
+"""Until a client has said that it speaks HTTP/2, and for the whole of a header block."""
+
+SEND_S: Final = 60.0
+"""How long a client may leave unread what fills its connection."""
+
+PING_EVERY_S: Final = 10.0
+PING_ANSWER_S: Final = 10.0
+"""A client that is gone without a word is noticed within both together, and a second."""
+
+_WRITE_BYTES: Final = 512 * 1024
+"""In the transport, above which nothing is written or read."""
+
+_PING: Final = b"lambent?"
+_FAREWELL: Final = b"lambent!"
+
+_log = structlog.get_logger()
+
+
+class Serving(Protocol):
+    handlers: dict[str, Any]
+    held: int
+    most_held: int
+    stopping: bool
+
+    def opened(self, connection: "ClientConnection") -> bool: ...
+    def closed(self, connection: "ClientConnection") -> None: ...
+    def idle(self) -> None: ...
+
+
+class ClientConnection(asyncio.Protocol):
+    def __init__(self, server: Serving) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._core: Connection[Asked] = Connection(calls.asked)
+        self._calls: dict[int, Call] = {}
+        self._transport: asyncio.Transport
+        self._flushing = False
+        self._writable = True
+        self._closing = False
+        self._since = self._heard = self._loop.time()
+        """When its present state began; when something came last."""
+        self._pinged: float | None = None
+        self.peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._transport.set_write_buffer_limits(_WRITE_BYTES)
+        host = transport.get_extra_info("peername")
+        if host:
+            self.peer = f"ipv6:[{host[0]}]:{host[1]}" if ":" in host[0] else f"ipv4:{host[0]}:{host[1]}"
+        if not self._server.opened(self) or not self._agreed():
+            self._transport.abort()
+            return
+        self._flush_soon()
+        if self._server.stopping:
+            self.take_leave()
+
+    def _agreed(self) -> bool:
+        """Over TLS HTTP/2 is what both have to name (RFC 9113, 3.2)."""
+        tls = self._transport.get_extra_info("ssl_object")
+        return tls is None or tls.selected_alpn_protocol() == "h2"
+
+    def data_received(self, data: bytes) -> None:
+        now = self._heard = self._loop.time()
+        for event in self._core.receive(data, now):
+            if isinstance(event, Came):
+                if call := self._calls.get(event.stream):
+                    call.came(event.data, ended=event.ended)
+            elif isinstance(event, Requested):
+                self._requested(event)
+            elif isinstance(event, Gone):
+                if call := self._calls.get(event.stream):
+                    call.gone()
+            elif isinstance(event, Alive):
+                self._alive(event.data)
+            elif isinstance(event, Broken):
+                self._broken(event)
+        self._flush_soon()
+
+    def _requested(self, event: Requested[Asked]) -> None:
+        stream, asked, ended = event
+        handler = self._server.handlers.get(asked.path)
+        refusal = asked.refusal
+        if refusal is None and handler is None:
+            refusal = Refusal(calls.UNIMPLEMENTED, f"there is no method {asked.path[:200]!r}")
+        if refusal is not None:
+            self._core.headers(stream, calls.only_block(refusal), ends=True)
+            return
+        call = self._calls[stream] = Call(self, stream, asked, handler, self._loop)
+        if ended:
+            call.came(b"", ended=True)
+
+    def _alive(self, data: bytes) -> None:
+        self._pinged = None
+        if data == _FAREWELL:
+            self._core.farewell()
+            self._close_if_done()
+
+    def _broken(self, event: Broken) -> None:
+        _log.info("client_refused", peer=self.peer, code=event.code.name, reason=event.said)
+        self._closing = True
+
+    # From calls
+
+    def respond(self, stream: int, head: bytes, data: bytes, trailers: bytes) -> None:
+        self._core.respond(stream, head, data, trailers)
+        self._flush_soon()
+
+    def headers(self, stream: int, block: bytes, *, ends: bool = False) -> None:
+        self._core.headers(stream, block, ends=ends)
+        self._flush_soon()
+
+    def data(self, stream: int, data: bytes) -> None:
+        self._core.data(stream, data)
+        self._flush_soon()
+
+    def end(self, stream: int, trailers: bytes) -> None:
+        self._core.end(stream, trailers)
+        self._flush_soon()
+
+    def took(self, stream: int, size: int) -> None:
+        self._core.took(stream, size)
+        self._flush_soon()
+
+    def waits(self, stream: int) -> int:
+        return self._core.waits(stream)
+
+    def hold(self, size: int) -> bool:
+        self._server.held += size
+        return self._server.held <= self._server.most_held
+
+    def over(self, stream: int) -> None:
+        self._calls.pop(stream, None)
+
+    # Writing
+
+    def _flush_soon(self) -> None:
+        if not self._flushing and self._core.more:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._transport.is_closing() or not self._writable:
+            return
+        data, emptied = self._core.take()
+        if data:
+            self._transport.write(data)
+        for stream in emptied:
+            if call := self._calls.get(stream):
+                call.room()
+        self._flush_soon()
+        self._close_if_done()
+        if self._server.stopping and not self._core.open:
+            self._server.idle()
+
+    def _close_if_done(self) -> None:
+        leaving = self._closing or (self._core.client_leaves and not self._core.open)
+        if leaving and not self._core.more:
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._since = self._loop.time()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._flush()
+
+    # The end
+
+    def connection_lost(self, error: Exception | None) -> None:
+        for call in list(self._calls.values()):
+            call.gone()
+        self._server.closed(self)
+
+    def check(self, now: float) -> None:
+        """Ends what has taken too long; `now` is the loop's time. Called about once a second."""
+        if not self._writable:
+            if now - self._since > SEND_S:
+                self._transport.abort()
+            return
+        if not self._core.settled or self._core.in_block:
+            if now - self._since > GREETING_S:
+                self._transport.abort()
+            return
+        self._since = now
+        if self._pinged is not None:
+            if now - self._pinged > PING_ANSWER_S and self._heard < self._pinged:
+                self._transport.abort()
+        elif now - self._heard > PING_EVERY_S:
+            self._pinged = now
+            self._core.ping(_PING)
+            self._flush_soon()
+
+    def take_leave(self) -> None:
+        """Its client is told to go elsewhere; what comes until it has heard that is still taken."""
+        self._core.take_leave()
+        self._core.ping(_FAREWELL)
+        self._flush_soon()
+
+    @property
+    def idle(self) -> bool:
+        return not self._core.open
+
+    def give_up(self) -> None:
+        """Ends all its calls, with a word."""
+        self._core.farewell()
+        for call in list(self._calls.values()):
+            call.give_up()
+        self._closing = True
+        self._flush_soon()
+        self._close_if_done()
+
+    def abort(self) -> None:
+        self._transport.abort()

@@ -1,0 +1,129 @@
+"""A gRPC server of our own: where it listens, its services, its connections, its end.
+
+It has the part of grpc.aio.Server that this frontend and the generated code use.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lambent_frontend.grpc_door.connection import ClientConnection
+
+CONNECTIONS: Final = 10_000
+"""At one time."""
+
+HELD: Final = 512 * 1024 * 1024
+"""Bytes of requests that no service has read, of all connections together."""
+
+_LOOK_S: Final = 1.0
+_BACKLOG: Final = 1024
+
+_LAST_WORD_S: Final = 1.0
+"""How long the answer to what is given up may take to leave."""
+
+
+class OwnServer:
+    """Use it once: add services and ports, start, stop."""
+
+    def __init__(self, *, most_held: int = HELD) -> None:
+        self.handlers: dict[str, Any] = {}
+        self.held = 0
+        self.most_held = most_held
+        self.stopping = False
+        self._connections: set[ClientConnection] = set()
+        self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+        self._servers: list[asyncio.Server] = []
+        self._looking: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """What generated `add_..._to_server` functions call, with all methods of a service."""
+        for name, handler in handlers.items():
+            self.handlers[f"/{service}/{name}"] = handler
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """The same functions call this too, with the same methods once more."""
+
+    def add_insecure_port(self, address: str) -> int:
+        """Binds `HOST:PORT`, port 0 taking a free one, and returns the port. Raises RuntimeError."""
+        return self._bind(address, None)
+
+    def add_secure_port(self, address: str, tls: ssl.SSLContext) -> int:
+        """The same for TLS, over which clients have to ask for `h2` by ALPN."""
+        tls.set_alpn_protocols(["h2"])
+        return self._bind(address, tls)
+
+    def _bind(self, address: str, tls: ssl.SSLContext | None) -> int:
+        host, _, port = address.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+            bound = socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
+        except (OSError, ValueError) as error:
+            raise RuntimeError(str(error)) from None
+        self._sockets.append((bound, tls))
+        return int(bound.getsockname()[1])
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for bound, tls in self._sockets:
+            self._servers.append(
+                await loop.create_server(
+                    lambda: ClientConnection(self), sock=bound, ssl=tls, backlog=_BACKLOG
+                )
+            )
+        self._looking = asyncio.create_task(self._look())
+
+    async def stop(self, grace: float | None) -> None:
+        """Takes no new connection, asks clients to leave, gives calls under way `grace` seconds, then up."""
+        self.stopping = True
+        for server in self._servers:
+            server.close()
+        for bound, _ in self._sockets:
+            bound.close()
+        for connection in list(self._connections):
+            connection.take_leave()
+        if grace:
+            await self._until_idle(grace)
+        for connection in list(self._connections):
+            connection.give_up()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                while self._connections:
+                    await self._change()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _until_idle(self, within_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while any(not connection.idle for connection in self._connections):
+                    await self._change()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def opened(self, connection: ClientConnection) -> bool:
+        self._connections.add(connection)
+        return len(self._connections) <= CONNECTIONS
+
+    def idle(self) -> None:
+        """A connection has no call under way any more."""
+        self._changed.set()
+
+    def closed(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        self._changed.set()
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = loop.time()
+            for connection in list(self._connections):
+                connection.check(now)

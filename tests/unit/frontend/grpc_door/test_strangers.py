@@ -1,0 +1,171 @@
+"""Clients of HTTP/2 that are neither ours nor grpcio's, at the own server."""
+
+import asyncio
+import json
+import re
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from lambent_frontend.grpc_door.server import OwnServer
+from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
+from tests.unit import scripted
+from tests.unit.scripted import ScriptedDispatcher, serving
+
+METHOD = "/lambent.v1.Invocations/Invoke"
+GRPC = ("-H", "te: trailers", "-H", "content-type: application/grpc")
+
+
+@pytest.fixture
+def dispatcher() -> ScriptedDispatcher:
+    return ScriptedDispatcher()
+
+
+@pytest.fixture
+async def address(dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    monkeypatch.setattr(scripted, "OWN", True)
+    async with serving(dispatcher) as address:
+        yield address
+
+
+@pytest.fixture
+def body(tmp_path: Path) -> Path:
+    """One message: an invocation of `echo`."""
+    message = invoke_pb2.InvokeRequest(function_name="echo", payload=b"{}").SerializeToString()
+    path = tmp_path / "body"
+    path.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+    return path
+
+
+async def said(*command: str) -> str:
+    """By a program that has to be here, and to end well."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+    )
+    async with asyncio.timeout(40):
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode(errors="replace")
+    return output.decode(errors="replace")
+
+
+async def test_node(address: str, dispatcher: ScriptedDispatcher) -> None:
+    """With windows of a thousand bytes: many calls at once, megabytes, errors, and a call that it cancels."""
+    script = Path(__file__).with_name("node_client.mjs")
+    seen = json.loads(await said("node", str(script), address))
+    assert {(it["status"], it["code"], it["reset"]) for it in seen["many"]} == {(200, "0", 0)}
+    assert seen["large"]["code"] == "0"
+    assert seen["large"]["bytes"] > 3_000_000
+    assert seen["unknown"]["code"] == str(grpc.StatusCode.NOT_FOUND.value[0])
+    assert seen["absent"]["code"] == str(grpc.StatusCode.UNIMPLEMENTED.value[0])
+    assert seen["cancelled"]["reset"] == 8
+    assert not dispatcher.held or len(dispatcher.abandoned) == len(dispatcher.held)
+
+
+async def test_curl(address: str, body: Path, tmp_path: Path) -> None:
+    """It is answered, trailers and all; what is no gRPC is told so."""
+    url = f"http://{address}{METHOD}"
+    curl = ("curl", "-sS", "--http2-prior-knowledge", "-D", "-", "-o", str(tmp_path / "out"))
+    heads = await said(*curl, *GRPC, "--data-binary", f"@{body}", url)
+    assert "grpc-status: 0" in heads
+    assert "lambent-request-id: " in heads
+    response = invoke_pb2.InvokeResponse.FromString((tmp_path / "out").read_bytes()[5:])
+    assert response.payload == b"{}"
+    assert (await said(*curl, url)).startswith("HTTP/2 405")
+    assert (await said(*curl, "-X", "POST", url)).startswith("HTTP/2 415")
+
+
+async def test_nghttp(address: str, body: Path) -> None:
+    """A client with priorities and padding, which checks what it gets by itself."""
+    said_ = await said(
+        "nghttp", "-v", "-m", "20", "-b", "8", *GRPC, "-d", str(body), f"http://{address}{METHOD}"
+    )
+    assert said_.count("grpc-status: 0") == 20
+    assert "INVALID" not in said_
+    assert "recv RST_STREAM" not in said_
+
+
+@pytest.mark.parametrize("window", [30, 4])
+async def test_h2load(address: str, body: Path, window: int) -> None:
+    """Thousands of calls over several connections, also through windows of 15 bytes, and none fails."""
+    out = await said(
+        *("h2load", "-n", "2000", "-c", "5", "-m", "50", "-w", str(window), "-W", str(window)),
+        *(*GRPC, "-d", str(body), f"http://{address}{METHOD}"),
+    )
+    found = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored", out)
+    assert found is not None, out
+    assert found.groups() == ("2000", "0", "0")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """Of `localhost`, and its key."""
+    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+    ]
+    names = ["-addext", "subjectAltName=DNS:localhost", "-out", str(paths[0]), "-keyout", str(paths[1])]
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    return paths
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_tls(certificate: tuple[Path, Path], mutual: bool) -> None:
+    """HTTP/2 agreed on by ALPN, and clients with certificates of their own; who agrees on nothing is left."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*certificate)
+    if mutual:
+        tls.load_verify_locations(certificate[0])
+        tls.verify_mode = ssl.CERT_REQUIRED
+    server = OwnServer()
+    server.add_registered_method_handlers(
+        "lambent.v1.Invocations",
+        {
+            "Invoke": grpc.unary_unary_rpc_method_handler(
+                echo,
+                invoke_pb2.InvokeRequest.FromString,
+                invoke_pb2.InvokeResponse.SerializeToString,
+            )
+        },
+    )
+    port = server.add_secure_port("127.0.0.1:0", tls)
+    await server.start()
+    chain, key = certificate[0].read_bytes(), certificate[1].read_bytes()
+    known = grpc.ssl_channel_credentials(chain, key, chain) if mutual else grpc.ssl_channel_credentials(chain)
+    request = invoke_pb2.InvokeRequest(payload=b"1" * 1_000_000)
+    async with grpc.aio.secure_channel(f"localhost:{port}", known) as channel:
+        assert (await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request)).payload == request.payload
+    plain = ssl.create_default_context(cafile=str(certificate[0]))
+    plain.load_cert_chain(*certificate)
+    reader, writer = await asyncio.open_connection("localhost", port, ssl=plain)
+    assert await reader.read() == b""
+    writer.close()
+    if mutual:
+        async with grpc.aio.secure_channel(
+            f"localhost:{port}", grpc.ssl_channel_credentials(chain)
+        ) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request)
+    await server.stop(0)
+
+
+async def echo(request: invoke_pb2.InvokeRequest, _: object) -> invoke_pb2.InvokeResponse:
+    return invoke_pb2.InvokeResponse(payload=request.payload)
