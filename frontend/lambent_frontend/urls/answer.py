@@ -30,7 +30,7 @@ other calls for a quarter of a second."""
 
 _BRACKETS: Final = ((b"{", b"}"), (b"[", b"]"))
 _NOT_IN_BODY: Final = (b"statusCode", b"\\u00", PRELUDE_END)
-"""The name of the status as it is written, or may be; and what no JSON has, but a prelude without a status."""
+"""The status as it is written, or may be; and what no JSON has, but a prelude without a status."""
 
 _FIELDS: Final = SchemaValidator(
     core_schema.typed_dict_schema(
