@@ -155,48 +155,55 @@ class BadMessage(Exception):
         self.refusal = Refusal(code, said)
 
 
+class Message(NamedTuple):
+    """As it came."""
+
+    flag: int
+    body: bytes
+
+
 class Messages:
     """Of one call, out of its data."""
 
-    __slots__ = ("_encoding", "_pieces", "_size", "_want")
+    __slots__ = ("_encoding", "_rest", "_want")
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
-        self._pieces: list[bytes] = []
-        self._size = 0
-        """Of all pieces."""
+        self._rest = bytearray()
+        """Of the message that is not whole. One piece: many small ones take many times their size."""
         self._want = 5
         """Of bytes, before anything can be done."""
 
     @property
     def halfway(self) -> bool:
         """Whether a message has begun and is not whole."""
-        return self._size > 0
+        return bool(self._rest)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[Message]:
         """The messages that are whole now. Raises BadMessage."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size < self._want:
-            return []
-        buffer = data if len(self._pieces) == 1 else b"".join(self._pieces)
-        found: list[bytes] = []
-        at, size = 0, len(buffer)
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._want:
+                return []
+            data = bytes(self._rest)
+        found: list[Message] = []
+        at, size = 0, len(data)
         while size - at >= 5:
-            length = int.from_bytes(buffer[at + 1 : at + 5], "big")
+            length = int.from_bytes(data[at + 1 : at + 5], "big")
             if length > MAX_MESSAGE_BYTES:
                 said = f"a message has {length} bytes, the limit is {MAX_MESSAGE_BYTES}"
                 raise BadMessage(RESOURCE_EXHAUSTED, said)
             if size - at - 5 < length:
                 break
-            found.append(self._message(buffer[at], buffer[at + 5 : at + 5 + length]))
+            found.append(Message(data[at], data[at + 5 : at + 5 + length]))
             at += 5 + length
-        rest = buffer[at:]
-        self._pieces, self._size = ([rest], len(rest)) if rest else ([], 0)
-        self._want = 5 if len(rest) < 5 else 5 + int.from_bytes(rest[1:5], "big")
+        self._rest = bytearray(data[at:])
+        self._want = 5 if len(self._rest) < 5 else 5 + int.from_bytes(self._rest[1:5], "big")
         return found
 
-    def _message(self, flag: int, body: bytes) -> bytes:
+    def unpacked(self, message: Message) -> bytes:
+        """When it is wanted, not before: a message may be a thousand times what came. Raises BadMessage."""
+        flag, body = message
         if flag == 0:
             return body
         if flag != 1 or self._encoding == "identity":
@@ -204,12 +211,12 @@ class Messages:
             raise BadMessage(INTERNAL, said)
         unpacker = zlib.decompressobj(_ENCODINGS[self._encoding])
         try:
-            message = unpacker.decompress(body, MAX_MESSAGE_BYTES + 1)
+            whole = unpacker.decompress(body, MAX_MESSAGE_BYTES + 1)
         except zlib.error as error:
             raise BadMessage(INTERNAL, f"a message is not {self._encoding}: {error}") from None
-        if len(message) > MAX_MESSAGE_BYTES:
+        if len(whole) > MAX_MESSAGE_BYTES:
             said = f"a message has over {MAX_MESSAGE_BYTES} bytes when it is unpacked"
             raise BadMessage(RESOURCE_EXHAUSTED, said)
         if not unpacker.eof:
             raise BadMessage(INTERNAL, f"a message ends in the middle of its {self._encoding}")
-        return message
+        return whole

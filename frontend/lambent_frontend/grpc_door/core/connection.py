@@ -359,6 +359,7 @@ class Connection(Generic[T]):
         elif name == wire.INITIAL_WINDOW_SIZE:
             if value > wire.MAX_WINDOW:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is over its limit")
+            self._idle.spend(self._now, 1 + len(self._streams) // floods.WINDOWS_A_FRAME)
             more, self._sending.first_window = value - self._sending.first_window, value
             for known in self._streams.values():
                 if known.lane.window + more > wire.MAX_WINDOW:
