@@ -184,7 +184,8 @@ class Call:
         if isinstance(error, grpc.aio.AbortError):
             self._end()
         elif task.cancelled():
-            self._refuse(Refusal(calls.CANCELLED, "the call was cancelled in the frontend"))
+            # Not CANCELLED, by which clients know what certainly never ran.
+            self._refuse(Refusal(calls.UNAVAILABLE, "it was cancelled in the frontend: it may have run"))
         else:
             _log.error("request_failed", method=self._asked.path, reason=repr(error), exc_info=error)
             self._trailing = ()

@@ -15,7 +15,7 @@ from lambent_frontend.grpc_door.core.blocks import Fields, answer_block
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
-OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED = range(5)
+OK, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED = 0, 2, 3, 4
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 8, 12, 13, 14
 
 Value = str | bytes
