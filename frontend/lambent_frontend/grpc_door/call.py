@@ -10,7 +10,15 @@ import grpc.aio
 import structlog
 
 from lambent_frontend.grpc_door.core import calls
-from lambent_frontend.grpc_door.core.calls import Asked, BadMessage, Messages, Metadata, Refusal, Value
+from lambent_frontend.grpc_door.core.calls import (
+    Asked,
+    BadMessage,
+    Message,
+    Messages,
+    Metadata,
+    Refusal,
+    Value,
+)
 
 QUEUED_BYTES: Final = 256 * 1024
 """Of messages that a service has not read, above which the client's window is not opened again; and of what
@@ -52,7 +60,7 @@ class Call:
             self._ends_at = loop.time() + asked.timeout_s
             self._deadline = loop.call_later(asked.timeout_s, self._late)
         self._parser = Messages(asked.encoding)
-        self._messages: deque[bytes] = deque()
+        self._messages: deque[Message] = deque()
         self._held = 0
         """Bytes that came and that the service has not read."""
         self._owed = 0
@@ -176,7 +184,8 @@ class Call:
         if isinstance(error, grpc.aio.AbortError):
             self._end()
         elif task.cancelled():
-            self._refuse(Refusal(calls.CANCELLED, "the call was cancelled in the frontend"))
+            # Not CANCELLED, by which clients know what certainly never ran.
+            self._refuse(Refusal(calls.UNAVAILABLE, "it was cancelled in the frontend: it may have run"))
         else:
             _log.error("request_failed", method=self._asked.path, reason=repr(error), exc_info=error)
             self._trailing = ()
@@ -197,7 +206,15 @@ class Call:
 
     def _next(self) -> Any:
         message = self._messages.popleft()
-        return self._handler.request_deserializer(message)
+        freed = 5 + len(message.body)
+        self._held -= freed
+        self._line.hold(-freed)
+        try:
+            unpacked = self._parser.unpacked(message)
+        except BadMessage as bad:
+            self._refuse(bad.refusal)
+            raise grpc.aio.AbortError from None
+        return self._handler.request_deserializer(unpacked)
 
     def _open_window(self, size: int) -> None:
         self._owed += size
@@ -218,11 +235,7 @@ class Call:
                 return grpc.aio.EOF
             self._reader = self._loop.create_future()
             await self._reader
-        size = len(self._messages[0])
         message = self._next()
-        freed = min(self._held, size + 5)
-        self._held -= freed
-        self._line.hold(-freed)
         self._open_window(0)
         return message
 

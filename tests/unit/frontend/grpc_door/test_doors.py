@@ -18,8 +18,9 @@ from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_proto.errors import Throttled
+from lambent_proto.errors import LostWithWorker, Throttled
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
+from lambent_proto.status import from_rpc
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
 from tests.unit.scripted import FRONTEND, AnyFunction, NoStore, ScriptedDispatcher, serving
@@ -74,6 +75,22 @@ async def test_a_cancelled_call_leaves_the_line(channel: Any, dispatcher: Script
     await asyncio.wait([reading])
     reading.cancel()
     assert (await stub.Invoke(request())).payload == b"{}"
+
+
+@pytest.mark.parametrize("door", ["own"], indirect=True)  # grpcio's never answers
+async def test_what_is_cancelled_in_the_frontend_may_have_run(
+    channel: Any, dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No client takes it for what never ran, which it would send again."""
+
+    def submit(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(dispatcher, "submit", submit)
+    stub = invoke_pb2_grpc.InvocationsStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stub.Invoke(request(), timeout=WITHIN_S)
+    assert isinstance(from_rpc(failed.value), LostWithWorker)
 
 
 async def test_a_client_that_is_gone_leaves_the_line(address: str, dispatcher: ScriptedDispatcher) -> None:
