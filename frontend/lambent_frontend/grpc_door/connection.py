@@ -94,6 +94,7 @@ class ClientConnection(asyncio.Protocol):
             elif isinstance(event, Broken):
                 self._broken(event)
         self._flush_soon()
+        self._say_if_idle()
 
     def _requested(self, event: Requested[Asked]) -> None:
         stream, asked, ended = event
@@ -168,6 +169,9 @@ class ClientConnection(asyncio.Protocol):
                 call.room()
         self._flush_soon()
         self._close_if_done()
+        self._say_if_idle()
+
+    def _say_if_idle(self) -> None:
         if self._server.stopping and not self._core.open:
             self._server.idle()
 

@@ -130,12 +130,14 @@ def _fields(metadata: Iterable[tuple[str, Value]]) -> list[tuple[bytes, bytes]]:
 
 
 def _percent(text: str) -> bytes:
-    """Of grpc-message: all but printable ASCII in percent signs, and those too."""
+    """Of grpc-message: all but printable ASCII in percent signs, and those too; spaces as well if
+    there is one at its ends, where a field's value has none (RFC 9113, 8.2.1)."""
+    least = 0x21 if text != text.strip(" ") else 0x20
     coded = text.encode()
-    if coded.isascii() and text.isprintable() and b"%" not in coded:
+    if least == 0x20 and coded.isascii() and text.isprintable() and b"%" not in coded:
         return coded
     return b"".join(
-        b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in coded
+        b"%c" % byte if least <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in coded
     )
 
 

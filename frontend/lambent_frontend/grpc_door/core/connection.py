@@ -200,7 +200,8 @@ class Connection(Generic[T]):
         for known in self._streams.values():
             self._sending.drop(known.lane)
         self._streams.clear()
-        self._sending.put(wire.goaway(self._last, fault.code, str(fault).encode()))
+        last = self._last if self._farewell is None else self._farewell  # it must not grow: RFC 9113, 6.8
+        self._sending.put(wire.goaway(last, fault.code, str(fault).encode()))
         self._events.append(Broken(fault.code, str(fault)))
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:

@@ -319,6 +319,9 @@ def test_leave_is_taken_in_two_steps() -> None:
     assert connection.receive(headers(5), 0.0) == []
     assert connection.receive(frame(wire.DATA, 1, 3, b"x"), 0.0) == [Came(3, b"x", True)]
     assert connection.open == 2
+    said = "a ping does not have 8 bytes"
+    assert broken(frame(wire.PING, 0, 0, b"1"), connection) is Code.FRAME_SIZE_ERROR
+    assert wire.goaway(3, Code.FRAME_SIZE_ERROR, said.encode()) in connection.take()[0]
 
 
 @pytest.mark.parametrize(
@@ -412,11 +415,12 @@ def test_what_waits_to_be_read_takes_what_came() -> None:
     assert most < 2_000_000
 
 
-@pytest.mark.parametrize("said", ["plain", "100 %", "zwei\nZeilen", "日本", "\x00\x7f", ""])
+@pytest.mark.parametrize("said", ["plain", "100 %", "zwei\nZeilen", "日本", "\x00\x7f", "", " at its ends "])
 def test_what_is_said_of_an_error_comes_back(said: str) -> None:
     """Percent signs for all but printable ASCII."""
     coded = calls._percent(said)
     assert all(0x20 <= byte <= 0x7E for byte in coded)
+    assert coded == coded.strip()
     assert calls.from_percent(coded) == said
 
 
