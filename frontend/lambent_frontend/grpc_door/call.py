@@ -19,6 +19,8 @@ from lambent_frontend.grpc_door.core.calls import (
     Refusal,
     Value,
 )
+from lambent_proto.errors import NotReady
+from lambent_proto.status import status_of
 
 QUEUED_BYTES: Final = 256 * 1024
 """Of messages that a service has not read, above which the client's window is not opened again; and of what
@@ -82,8 +84,7 @@ class Call:
         self._all_came = self._all_came or ended
         self._held += len(data)
         if not self._line.hold(len(data)):
-            said = "the frontend holds as many bytes of requests as it may: try again"
-            self._refuse(Refusal(calls.RESOURCE_EXHAUSTED, said))
+            self._refuse_for_room()
             return
         if data:
             try:
@@ -99,6 +100,15 @@ class Call:
         else:
             self._line.took(self._stream, len(data))
             self._unary()
+
+    def _refuse_for_room(self) -> None:
+        said = "the frontend holds as many bytes of requests as it may: try again"
+        if self._task is not None:
+            self._refuse(Refusal(calls.RESOURCE_EXHAUSTED, said))
+            return
+        # Nothing ran: clients are told so in the service's own words, by which they send it again.
+        code, said, self._trailing = status_of(NotReady(said))
+        self._refuse(Refusal(code.value[0], said))
 
     def _unary(self) -> None:
         if len(self._messages) > 1 or (self._all_came and not self._messages):
