@@ -64,7 +64,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(_WRITE_BYTES)
         host = transport.get_extra_info("peername")
         if host:
-            self.peer = f"ipv6:[{host[0]}]:{host[1]}" if ":" in host[0] else f"ipv4:{host[0]}:{host[1]}"
+            ip = host[0].removeprefix("::ffff:") if "." in host[0] else host[0]
+            self.peer = f"ipv6:[{ip}]:{host[1]}" if ":" in ip else f"ipv4:{ip}:{host[1]}"
         if not self._server.opened(self) or not self._agreed():
             self._transport.abort()
             return

@@ -48,7 +48,10 @@ class OwnServer:
         """The same functions call this too, with the same methods once more."""
 
     def add_insecure_port(self, address: str) -> int:
-        """Binds `HOST:PORT`, port 0 taking a free one, and returns the port. Raises RuntimeError."""
+        """Binds `HOST:PORT`, port 0 taking a free one, and returns the port. `[::]` is all of IPv4 too.
+
+        Raises RuntimeError.
+        """
         return self._bind(address, None)
 
     def add_secure_port(self, address: str, tls: ssl.SSLContext) -> int:
@@ -60,7 +63,10 @@ class OwnServer:
         host, _, port = address.rpartition(":")
         try:
             found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-            bound = socket.create_server(found[0][4][:2], family=found[0][0], backlog=_BACKLOG)
+            family, both = found[0][0], found[0][0] == socket.AF_INET6 and socket.has_dualstack_ipv6()
+            bound = socket.create_server(
+                found[0][4][:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
+            )
         except (OSError, ValueError) as error:
             raise RuntimeError(str(error)) from None
         self._sockets.append((bound, tls))

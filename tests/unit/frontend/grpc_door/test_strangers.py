@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -178,3 +179,27 @@ async def test_tls(certificate: tuple[Path, Path], mutual: bool) -> None:
 
 async def echo(request: invoke_pb2.InvokeRequest, _: object) -> invoke_pb2.InvokeResponse:
     return invoke_pb2.InvokeResponse(payload=request.payload)
+
+
+async def test_all_addresses_are_those_of_both_kinds() -> None:
+    """As behind grpcio's; and a caller is known by the address that it has."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    server = OwnServer()
+    method = grpc.unary_unary_rpc_method_handler(
+        who, invoke_pb2.InvokeRequest.FromString, invoke_pb2.InvokeResponse.SerializeToString
+    )
+    server.add_registered_method_handlers("lambent.v1.Invocations", {"Invoke": method})
+    port = server.add_insecure_port("[::]:0")
+    await server.start()
+    request = invoke_pb2.InvokeRequest()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            answer = await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request, timeout=20)
+    finally:
+        await server.stop(0)
+    assert answer.payload.startswith(b"ipv4:127.0.0.1:")
+
+
+async def who(_: object, context: grpc.aio.ServicerContext[object, object]) -> invoke_pb2.InvokeResponse:
+    return invoke_pb2.InvokeResponse(payload=context.peer().encode())
