@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from lambent.cli.connection import checked_endpoint
-from lambent.cli.failures import SERVICE, FailedCommand
+from lambent.cli.failures import SERVICE, USAGE, FailedCommand
 from lambent.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -42,7 +42,16 @@ def _thresholds(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -
 
 
 _above_zero = click.FloatRange(min=0, min_open=True)
-_written = click.Path(dir_okay=False, path_type=Path)
+
+
+def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Said before the run and not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+_written = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 @click.command()
@@ -102,8 +111,10 @@ _written = click.Path(dir_okay=False, path_type=Path)
     help="Exit with 1 if so. Of p50 to p99.99, mean, max, errors (%), cold (%) and rate. May be repeated.",
 )
 @click.option("--seed", type=int, default=42, show_default=True)
-@click.option("--csv", "csv_file", type=_written, metavar="FILE", help="Write a row for each second.")
-@click.option("--html", type=_written, metavar="FILE", help="Write a page with plots.")
+@click.option(
+    "--csv", "csv_file", type=_written, callback=_writable, metavar="FILE", help="Write a row a second."
+)
+@click.option("--html", type=_written, callback=_writable, metavar="FILE", help="Write a page with plots.")
 @click.option(
     "--endpoint",
     envvar="LAMBENT_ENDPOINT",
@@ -262,7 +273,10 @@ async def _run(calls: "Calls", asked: Asked, load: "Open | Closed") -> "Results"
 
 
 async def _knee(calls: "Calls", asked: Asked) -> "tuple[Results, list[Rate]]":
-    """The results at the highest rate that held, else at the lowest that was tried."""
+    """The results at the highest rate that held, else at the lowest that was tried.
+
+    A rate that Ctrl-C cut short was not tried; its results are told where there are no others.
+    """
     from lambent.loadtest.page import Rate
     from lambent.loadtest.schedule import Tried, next_rate
 
@@ -271,16 +285,20 @@ async def _knee(calls: "Calls", asked: Asked) -> "tuple[Results, list[Rate]]":
     first = asked.rate or _DEFAULT_RATE
     while (rate := next_rate(first, [it for it, _ in tried])) is not None:
         results = await _run(calls, asked, asked.at_rate(rate, len(calls.functions)))
+        if results.interrupted:
+            break
         held = results.holds(asked.knee_p99)
         tried.append((Tried(rate, held), results))
         found = results.figures()
-        rates.append(Rate(rate, found["succeeded_per_s"], found["p99_ms"], held))
+        rates.append(Rate(rate, found["succeeded_per_s"], found["p99_ms"], held, results.void))
         said = "held" if held else "too much" + (", and the generator was late" if results.void else "")
         click.echo(f"{rate:,.1f} calls a second: p99 {found['p99_ms']:.2f} ms, {said}", err=True)
-        if results.interrupted:
-            break
+    if not tried:
+        return results, rates
     by_rate = sorted(tried, key=lambda it: (it[0].held, it[0].rate if it[0].held else -it[0].rate))
-    return by_rate[-1][1], rates
+    best = by_rate[-1][1]
+    best.interrupted = results.interrupted
+    return best, rates
 
 
 class _Progress:
@@ -315,20 +333,34 @@ class _Progress:
 def _tell(results: "Results", rates: "list[Rate]", asked: Asked, as_json: bool, what: str) -> None:
     from dataclasses import asdict
 
-    from lambent.cli.output import print_json, print_table
+    from lambent.cli.output import print_json
     from lambent.loadtest import report
     from lambent.loadtest.page import page
 
     closed = asked.concurrency is not None
     facts = _facts(results, rates)
-    if asked.csv_file:
-        asked.csv_file.write_text(report.as_csv(results))
-    if asked.html:
-        said = [*facts, VOID_SAID] if results.void else facts
-        asked.html.write_text(page(f"Load test of {what}", said, results, closed=closed, rates=rates))
     if as_json:
         print_json({**report.as_json(results, closed=closed), "rates": [asdict(rate) for rate in rates]})
-        return
+    else:
+        _print(results, facts, closed)
+    if asked.csv_file:
+        _write(asked.csv_file, report.as_csv(results))
+    if asked.html:
+        said = [*facts, VOID_SAID] if results.void else facts
+        _write(asked.html, page(f"Load test of {what}", said, results, closed=closed, rates=rates))
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise FailedCommand(f"{file} cannot be written: {error.strerror}", USAGE) from error
+
+
+def _print(results: "Results", facts: list[str], closed: bool) -> None:
+    from lambent.cli.output import print_table
+    from lambent.loadtest import report
+
     for fact in facts:
         click.echo(fact)
     click.echo()
@@ -361,6 +393,9 @@ def _facts(results: "Results", rates: "list[Rate]") -> list[str]:
     if held:
         best = max(held, key=lambda rate: rate.offered)
         said.insert(0, f"The knee: {best.offered:,.1f} calls a second held; what is below is of that rate.")
+        broke = min((it for it in rates if not it.held), key=lambda it: it.offered, default=None)
+        if broke and broke.void:
+            said.insert(1, f"The generator was late at {broke.offered:,.1f}: the fleet may hold more.")
     elif rates:
         said.insert(0, "No rate held; what is below is of the lowest that was tried.")
     return said
@@ -372,10 +407,16 @@ def _judged(results: "Results", asked: Asked) -> int:
         return VOID
     if results.interrupted:
         return INTERRUPTED
-    if not results.latency.total and results.errors:
-        (code, count), *_ = results.errors.most_common(1)
-        raise FailedCommand(f"No call succeeded: {count:,} ended with {code}.", SERVICE)
+    if not results.latency.total:
+        raise FailedCommand(f"No call succeeded: {_why_none(results)}.", SERVICE)
     crossed = [it for it in asked.thresholds if it.is_crossed(results)]
     for it in crossed:
         click.echo(f"lambent: {it.said} is so", err=True)
     return CROSSED if crossed else 0
+
+
+def _why_none(results: "Results") -> str:
+    if results.errors:
+        (code, count), *_ = results.errors.most_common(1)
+        return f"{count:,} ended with {code}"
+    return f"{results.sent:,} were not answered" if results.sent else "none was due after the warm-up"

@@ -86,10 +86,9 @@ class Engine:
 
     async def _measured(self, calls: Callable[[], Awaitable[None]]) -> None:
         self._began, cpu_s = monotonic_s(), time.process_time()
-        ended = 0.0
         try:
             await calls()
-            ended = self.now()
+            self.results.end(self.now())
             await self._drained()
         except asyncio.CancelledError:
             self.results.interrupted = True
@@ -97,7 +96,8 @@ class Engine:
         finally:
             results = self.results
             results.wall_s, results.cpu_s = self.now(), time.process_time() - cpu_s
-            results.seconds = max(0.0, (ended or self.now()) - results.warm_up_s)
+            if not results.draining:
+                results.end(self.now())
 
     async def _drained(self) -> None:
         deadline = monotonic_s() + self.drain_s
@@ -110,7 +110,9 @@ class Engine:
                 return
 
     def _send(self, send: Send) -> None:
-        self._begin(send, self.now(), None)
+        now = self.now()
+        # Timers of the loop are of whole milliseconds and may be early: nothing was waited for until then.
+        self._begin(send if send.at <= now else Send(now, send.target), now, None)
 
     def _begin(self, send: Send, sent_at: float, then: Callable[[bool], None] | None) -> None:
         self.results.was_sent(send.at, sent_at)

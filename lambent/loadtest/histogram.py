@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final, Self
 
 _BITS: Final = 10
@@ -29,7 +30,8 @@ class Histogram:
 
     def at(self, share: float) -> int:
         """Microseconds that this share of all took at the most, rounded up to its bucket; 0 of nothing."""
-        wanted, seen = max(1, -(-share * self.total // 1)), 0
+        # 99.9 / 100 of a thousand is a little more than 999 in floating point.
+        wanted, seen = max(1, ceil(round(share * self.total, 6))), 0
         for lowest in sorted(self.counts):
             seen += self.counts[lowest]
             if seen >= wanted:

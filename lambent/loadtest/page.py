@@ -17,6 +17,8 @@ class Rate:
     succeeded: float
     p99_ms: float
     held: bool
+    void: bool = False
+    """It did not hold because the generator was late."""
 
 
 def page(title: str, facts: Sequence[str], results: Results, *, closed: bool, rates: Sequence[Rate]) -> str:
@@ -74,11 +76,20 @@ def _over_time(results: Results) -> str:
         ),
     ]
     if any(it.leased is not None for it in results.steps):
-        instances = panel("instances", lambda it: it.leased or 0, lambda it: it.other or 0)
+        known = [_known([it.leased for it in results.steps]), _known([it.other for it in results.steps])]
+        instances = Panel("instances", known, STEP_S, results.warm_up_s)
         plots.append(("instances", [instances], ("leased", "starting, idle or stopping")))
     return "<h2>over time</h2>" + "".join(
         f"<h3>{escape(what)}</h3>{side_by_side(panels, names)}" for what, panels, names in plots
     )
+
+
+def _known(counts: Sequence[int | None]) -> list[int]:
+    """A second in which nobody was asked has as many as the one before."""
+    known: list[int] = []
+    for count in counts:
+        known.append(count if count is not None else known[-1] if known else 0)
+    return known
 
 
 def _ms(share: float) -> Callable[[Step], float]:

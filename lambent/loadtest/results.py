@@ -51,6 +51,10 @@ class Results:
     steps: list[Step] = field(default_factory=list)
     seconds: float = 0.0
     """That were counted."""
+    finished: int = 0
+    """Calls that succeeded in them, whenever they were due."""
+    draining: bool = False
+    """No more calls are made."""
     cpu_s: float = 0.0
     """Of the generator, warm-up included."""
     wall_s: float = 0.0
@@ -73,6 +77,7 @@ class Results:
             step.answered += 1
             step.cold += start == "cold"
             step.latency.record(took_us)
+            self.finished += at >= self.warm_up_s and not self.draining
         if due < self.warm_up_s:
             return
         if error:
@@ -81,6 +86,10 @@ class Results:
         self.latency.record(took_us)
         self.from_send.record((at - sent_at) * 1e6)
         (self.cold if start == "cold" else self.warm).record(took_us)
+
+    def end(self, at: float) -> None:
+        """What is answered from here on has a latency, and counts for no rate."""
+        self.seconds, self.draining = max(0.0, at - self.warm_up_s), True
 
     def step(self, at: float) -> Step:
         number = int(at / STEP_S)
@@ -110,7 +119,7 @@ class Results:
             "errors_percent": _percent(self.sent - self.latency.total, self.sent),
             "cold_percent": _percent(self.cold.total, self.latency.total),
             "offered_per_s": self.sent / self.seconds if self.seconds else 0.0,
-            "succeeded_per_s": self.latency.total / self.seconds if self.seconds else 0.0,
+            "succeeded_per_s": self.finished / self.seconds if self.seconds else 0.0,
             "mean_ms": self.latency.mean_us() / 1000,
             **named,
             "max_ms": self.latency.most_us / 1000,

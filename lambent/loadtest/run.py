@@ -102,7 +102,7 @@ async def _instances(client: Client, functions: Sequence[str], engine: Engine) -
         except LambentError:
             continue
         states = [it.state == "leased" for it in listed.instances if it.function_name in called]
-        step = engine.results.step(engine.now())
+        step = engine.results.step(max(0.0, engine.now() - STEP_S))
         step.leased, step.other = sum(states), len(states) - sum(states)
 
 

@@ -115,6 +115,7 @@ class _Link:
         except grpc.aio.AioRpcError as error:
             over = from_rpc(error).reason
         self.over = self.over or over
+        self._more.set()  # or the writer waits for ever
         left, self._waiting = self._waiting, {}
         for done in left.values():
             done("", over)
@@ -206,7 +207,7 @@ class Http:
     async def _call(self, target: int, done: Done) -> None:
         writer: asyncio.StreamWriter | None = None
         try:
-            reader, writer = self._idle.pop() if self._idle else await self._connect()
+            reader, writer = self._kept() or await self._connect()
             writer.write(self._requests[target])
             status, headers = await _head(reader)
             await reader.readexactly(int(headers["content-length"]))
@@ -219,8 +220,20 @@ class Http:
             if writer is not None:
                 writer.close()
             raise
-        self._idle.append((reader, writer))
+        if headers.get("connection", "").lower() == "close":
+            writer.close()
+        else:
+            self._idle.append((reader, writer))
         done(*_answered(status, headers))
+
+    def _kept(self) -> _Connection | None:
+        """One that the server has not closed meanwhile, as it may with what has long been idle."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            writer.close()
+        return None
 
     async def _connect(self) -> _Connection:
         return await asyncio.open_connection(self._host.strip("[]"), int(self._port))

@@ -66,13 +66,18 @@ def side_by_side(panels: Sequence[Panel], names: Sequence[str] = ()) -> str:
     return (f"<p>{keys}</p>" if keys else "") + f"<div class=side>{drawn}</div>"
 
 
+def _said(value: float) -> str:
+    """Three digits, and of what is larger all that are before the point."""
+    return f"{value:,.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
 def bars(values: Sequence[tuple[str, float]]) -> str:
     """One for each, to one scale."""
     most = max((value for _, value in values), default=0.0) or 1.0
     bars = "".join(
         f"<text x=0 y={_BAR * n + 17}>{escape(name)}</text>"
         f"<rect x={_NAME} y={_BAR * n + 4} width={max(1.0, _LONGEST * value / most):.1f} height={_BAR - 8} />"
-        f"<text x={_NAME + max(1.0, _LONGEST * value / most) + 6:.1f} y={_BAR * n + 17}>{value:,.3g}</text>"
+        f"<text x={_NAME + max(1.0, _LONGEST * value / most) + 6:.1f} y={_BAR * n + 17}>{_said(value)}</text>"
         for n, (name, value) in enumerate(values)
     )
     height = _BAR * len(values)

@@ -60,6 +60,11 @@ def code_of(error: LambentError) -> grpc.StatusCode:
 
 async def abort(context: Context, error: LambentError) -> NoReturn:
     """Ends the call with the error."""
+    await context.abort(*status_of(error))
+
+
+def status_of(error: LambentError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """Code, message and trailing metadata."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     trailing: list[tuple[str, str | bytes]] = []
     if error.request_id:
@@ -72,8 +77,7 @@ async def abort(context: Context, error: LambentError) -> NoReturn:
     message = error.message.encode()[:_MAX_MESSAGE_BYTES].decode(errors="ignore")
     code = code_of(error)
     rich = status_pb2.Status(code=code.value[0], message=message, details=[detail])
-    trailing += rpc_status.to_status(rich).trailing_metadata
-    await context.abort(code, message, tuple(trailing))
+    return code, message, (*trailing, *rpc_status.to_status(rich).trailing_metadata)
 
 
 def errors_as_status(

@@ -66,7 +66,7 @@ async def test_it_counts_what_ran(
 async def test_a_function_that_fails_is_told_by_code(
     shared: Fleet, client: Client, name: str, evidence: Evidence, tmp_path: Path
 ) -> None:
-    """And so is one that is not there; thresholds make an exit code of it."""
+    """And so is one that is not there; that no call succeeded goes before what thresholds say."""
     await deploy(client, name, evidence, handler="fails")
     page = tmp_path / "page.html"
     arguments = (name, "nobody", "--rate", "40", "--constant", "--duration", "0.5", *NEVER_LATE)

@@ -144,6 +144,7 @@ def kinds(said: bytes) -> list[bytes]:
     while at < len(said):
         found.append(said[at + 3 : at + 4])
         at += 9 + int.from_bytes(said[at : at + 3], "big")
+    assert at == len(said)
     return found
 
 
@@ -243,7 +244,7 @@ def test_no_bytes_do_more_than_end_the_connection(sent: list[bytes]) -> None:
             us.respond(stream, answer_block([], 200), b"x" * 70_000, answer_block([(b"grpc-status", b"0")]))
             us.took(stream, 3)
         said, _ = us.take()
-        assert said == b"" or kinds(said)
+        kinds(said)
     assert us.open <= len(known)
 
 

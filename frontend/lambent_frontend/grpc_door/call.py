@@ -10,7 +10,17 @@ import grpc.aio
 import structlog
 
 from lambent_frontend.grpc_door.core import calls
-from lambent_frontend.grpc_door.core.calls import Asked, BadMessage, Messages, Metadata, Refusal, Value
+from lambent_frontend.grpc_door.core.calls import (
+    Asked,
+    BadMessage,
+    Message,
+    Messages,
+    Metadata,
+    Refusal,
+    Value,
+)
+from lambent_proto.errors import NotReady
+from lambent_proto.status import status_of
 
 QUEUED_BYTES: Final = 256 * 1024
 """Of messages that a service has not read, above which the client's window is not opened again; and of what
@@ -52,7 +62,7 @@ class Call:
             self._ends_at = loop.time() + asked.timeout_s
             self._deadline = loop.call_later(asked.timeout_s, self._late)
         self._parser = Messages(asked.encoding)
-        self._messages: deque[bytes] = deque()
+        self._messages: deque[Message] = deque()
         self._held = 0
         """Bytes that came and that the service has not read."""
         self._owed = 0
@@ -74,8 +84,7 @@ class Call:
         self._all_came = self._all_came or ended
         self._held += len(data)
         if not self._line.hold(len(data)):
-            said = "the frontend holds as many bytes of requests as it may: try again"
-            self._refuse(Refusal(calls.RESOURCE_EXHAUSTED, said))
+            self._refuse_for_room()
             return
         if data:
             try:
@@ -91,6 +100,15 @@ class Call:
         else:
             self._line.took(self._stream, len(data))
             self._unary()
+
+    def _refuse_for_room(self) -> None:
+        said = "the frontend holds as many bytes of requests as it may: try again"
+        if self._task is not None:
+            self._refuse(Refusal(calls.RESOURCE_EXHAUSTED, said))
+            return
+        # Nothing ran: clients are told so in the service's own words, by which they send it again.
+        code, said, self._trailing = status_of(NotReady(said))
+        self._refuse(Refusal(code.value[0], said))
 
     def _unary(self) -> None:
         if len(self._messages) > 1 or (self._all_came and not self._messages):
@@ -176,7 +194,8 @@ class Call:
         if isinstance(error, grpc.aio.AbortError):
             self._end()
         elif task.cancelled():
-            self._refuse(Refusal(calls.CANCELLED, "the call was cancelled in the frontend"))
+            # Not CANCELLED, by which clients know what certainly never ran.
+            self._refuse(Refusal(calls.UNAVAILABLE, "it was cancelled in the frontend: it may have run"))
         else:
             _log.error("request_failed", method=self._asked.path, reason=repr(error), exc_info=error)
             self._trailing = ()
@@ -197,7 +216,15 @@ class Call:
 
     def _next(self) -> Any:
         message = self._messages.popleft()
-        return self._handler.request_deserializer(message)
+        freed = 5 + len(message.body)
+        self._held -= freed
+        self._line.hold(-freed)
+        try:
+            unpacked = self._parser.unpacked(message)
+        except BadMessage as bad:
+            self._refuse(bad.refusal)
+            raise grpc.aio.AbortError from None
+        return self._handler.request_deserializer(unpacked)
 
     def _open_window(self, size: int) -> None:
         self._owed += size
@@ -218,11 +245,7 @@ class Call:
                 return grpc.aio.EOF
             self._reader = self._loop.create_future()
             await self._reader
-        size = len(self._messages[0])
         message = self._next()
-        freed = min(self._held, size + 5)
-        self._held -= freed
-        self._line.hold(-freed)
         self._open_window(0)
         return message
 

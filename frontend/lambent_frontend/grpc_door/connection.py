@@ -56,6 +56,7 @@ class ClientConnection(asyncio.Protocol):
         self._since = self._heard = self._loop.time()
         """When its present state began; when something came last."""
         self._pinged: float | None = None
+        """When, if nothing came since."""
         self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,6 +79,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = self._heard = self._loop.time()
+        self._pinged = None
         for event in self._core.receive(data, now):
             if isinstance(event, Came):
                 if call := self._calls.get(event.stream):
@@ -92,6 +94,7 @@ class ClientConnection(asyncio.Protocol):
             elif isinstance(event, Broken):
                 self._broken(event)
         self._flush_soon()
+        self._say_if_idle()
 
     def _requested(self, event: Requested[Asked]) -> None:
         stream, asked, ended = event
@@ -107,7 +110,6 @@ class ClientConnection(asyncio.Protocol):
             call.came(b"", ended=True)
 
     def _alive(self, data: bytes) -> None:
-        self._pinged = None
         if data == _FAREWELL:
             self._core.farewell()
             self._close_if_done()
@@ -167,6 +169,9 @@ class ClientConnection(asyncio.Protocol):
                 call.room()
         self._flush_soon()
         self._close_if_done()
+        self._say_if_idle()
+
+    def _say_if_idle(self) -> None:
         if self._server.stopping and not self._core.open:
             self._server.idle()
 
@@ -205,7 +210,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._since = now
         if self._pinged is not None:
-            if now - self._pinged > PING_ANSWER_S and self._heard < self._pinged:
+            if now - self._pinged > PING_ANSWER_S:
                 self._transport.abort()
         elif now - self._heard > PING_EVERY_S:
             self._pinged = now

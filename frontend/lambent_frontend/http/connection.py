@@ -176,7 +176,8 @@ class Connection(asyncio.Protocol):
     def _without_offer(self) -> bytes:
         """The head that has just come."""
         kept = [b"%b: %b" % field for field in self._fields if field[0] != b"upgrade"]
-        first = b"%b %b HTTP/1.1" % (self._parser.get_method(), self._url)
+        version = self._parser.get_http_version().encode()  # 1.0 takes no chunks, and ends with its answer
+        first = b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)
         return b"\r\n".join([first, *kept, b"", b""])
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -523,11 +524,9 @@ def _encoded(head: str) -> bytes:
     try:
         return head.encode("latin-1")
     except UnicodeEncodeError:
-        lines = [
-            line if line.isascii() else line.encode(errors="replace").decode("latin-1")
-            for line in head.split("\r\n")
-        ]
-        return "\r\n".join(lines).encode("latin-1")
+        if "\r\n" in head:
+            return b"\r\n".join(map(_encoded, head.split("\r\n")))
+        return head.encode(errors="replace")
 
 
 def _unread(error: httptools.HttpParserError) -> Refused:

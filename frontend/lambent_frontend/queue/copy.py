@@ -103,7 +103,8 @@ class KeyImage(NamedTuple):
     id: str
     digest: bytes
     until: float
-    answer: bytes | None = None
+    answer: bytes | int | None = None
+    """A number: of its pieces. In the copy it is whole."""
     version: int = 0
 
     def encode(self) -> bytes:
@@ -151,8 +152,10 @@ class Copy(SqliteStore):
             db.execute("INSERT OR REPLACE INTO piece VALUES (?, ?, ?, ?, ?)", row)
         elif kind == KEY:
             image = KeyImage.decode(body, sequence)
+            if isinstance(image.answer, int):
+                image = image._replace(answer=_whole(db, rest, "answer", image.answer))
             db.execute("INSERT OR REPLACE INTO key VALUES (?, ?, ?, ?, ?, ?)", image[:-1])
-            kept = rest, sequence, body, image.until
+            kept = rest, sequence, image.encode(), image.until
             db.execute("INSERT OR REPLACE INTO key_copy VALUES (?, ?, ?, ?)", kept)
         else:
             return self._event_applied(db, Image.decode(body, sequence))
@@ -174,8 +177,7 @@ class Copy(SqliteStore):
         )
         for what, value in (("payload", it.payload), ("answer", it.answer)):
             if isinstance(value, int):
-                ask = "SELECT bytes FROM piece WHERE id = ? AND what = ? ORDER BY place LIMIT ?"
-                value = b"".join(row[0] for row in db.execute(ask, (it.id, what, value)))
+                value = _whole(db, it.id, what, value)
             if value:
                 db.execute(f"INSERT OR REPLACE INTO {what} VALUES (?, ?)", (it.number, value))
             else:
@@ -269,19 +271,25 @@ def _oldest(db: Connection, ask: str, states: Sequence[State], before: float, mo
     return sorted(found)[:most]
 
 
+def _whole(db: Connection, of: str, what: str, pieces: int) -> bytes:
+    ask = "SELECT bytes FROM piece WHERE id = ? AND what = ? ORDER BY place LIMIT ?"
+    return b"".join(row[0] for row in db.execute(ask, (of, what, pieces)))
+
+
 def _delete(db: Connection, kind: str, rest: str) -> None:
     if kind == EVENT:
         row = db.execute("SELECT number FROM copy WHERE id = ?", (rest,)).fetchone()
         for table in ("event", "payload", "answer", "copy") if row else ():
             db.execute(f"DELETE FROM {table} WHERE number = ?", row)
+    elif kind == KEY:
+        row = db.execute("SELECT image FROM key_copy WHERE digest = ?", (rest,)).fetchone()
+        if row:
+            db.execute("DELETE FROM key WHERE function = ? AND key = ?", msgpack.unpackb(row[0])[:2])
+        db.execute("DELETE FROM key_copy WHERE digest = ?", (rest,))
+    if kind != PIECE:
         db.execute(  # they say nothing by themselves, and may go at once
             "INSERT OR REPLACE INTO gone "
             "SELECT 'piece.' || id || '.' || what || '.' || place, version, 0.0 FROM piece WHERE id = ?",
             (rest,),
         )
         db.execute("DELETE FROM piece WHERE id = ?", (rest,))
-    elif kind == KEY:
-        row = db.execute("SELECT image FROM key_copy WHERE digest = ?", (rest,)).fetchone()
-        if row:
-            db.execute("DELETE FROM key WHERE function = ? AND key = ?", msgpack.unpackb(row[0])[:2])
-        db.execute("DELETE FROM key_copy WHERE digest = ?", (rest,))

@@ -52,22 +52,29 @@ class Holders:
             await asyncio.sleep(PAUSE_S)
 
     async def _with_a_lease(self) -> None:
-        """Returns when it was lost, and nothing is held any more."""
+        """Returns when it was lost, or something failed, and nothing is held any more."""
         lease = await self._etcd.lease(LEASE_TTL_S)
         try:
-            while not lease.lost.is_set() and monotonic_s() < lease.valid_until:
-                await self._look(lease)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSE_S):
-                        await lease.lost.wait()
-            _log.warning("queues_given_up", queues=len(self._held), why="the lease on them has run out")
-            for queue in self._held:
-                await self._store.give_up(queue)
-            self._held.clear()
+            why = await self._looking(lease)
+            _log.warning("queues_given_up", queues=len(self._held), why=why)
+            while self._held:
+                await self._store.give_up(self._held.pop())
         finally:
             with contextlib.suppress(EtcdError, TimeoutError):
                 async with asyncio.timeout(REVOKE_S):
                     await lease.revoke()
+
+    async def _looking(self, lease: Lease) -> str:
+        """Why it ended. After a failure nobody knows what is claimed: a new lease claims it all anew."""
+        while not lease.lost.is_set() and monotonic_s() < lease.valid_until:
+            try:
+                await self._look(lease)
+            except (EtcdError, LambentError) as failed:
+                return str(failed)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_S):
+                    await lease.lost.wait()
+        return "the lease on them has run out"
 
     async def _look(self, lease: Lease) -> None:
         there = {self._frontend, *await self._store.queues()} - self._held

@@ -28,6 +28,7 @@ from lambent_frontend.queue.copy import (
 )
 from lambent_frontend.queue.core.lanes import Item
 from lambent_frontend.queue.core.verdict import Tally
+from lambent_frontend.queue.room import Room
 from lambent_frontend.queue.sqlite import CannotOpen
 from lambent_frontend.queue.store import GIVEN_UP, Asked, Counts, Ending, Event, Kept, Key, State, Taken
 from lambent_proto.errors import NotReady, QueueFull
@@ -65,8 +66,9 @@ class _Changed(Exception):
 class JetStreamStore:
     """`queue` is the name under which this frontend puts what it takes."""
 
-    def __init__(self, connection: Any, copy: Copy, queue: str) -> None:
+    def __init__(self, connection: Any, copy: Copy, queue: str, most_bytes: int) -> None:
         self._connection = connection
+        self._room = Room(most_bytes)
         self._stream = connection.jetstream(timeout=ANSWER_S)
         self._copy = copy
         self._queue = queue
@@ -131,7 +133,7 @@ class JetStreamStore:
                 name=STREAM,
                 subjects=[f"{PREFIX}.>"],
                 max_msgs_per_subject=1,
-                max_bytes=most_bytes,
+                max_bytes=-1,  # room.py says why
                 discard=DiscardPolicy.NEW,
                 storage=StorageType.FILE,
                 num_replicas=replicas,
@@ -139,7 +141,7 @@ class JetStreamStore:
             )
             await _settled(connection.jetstream(timeout=ANSWER_S), wanted)
             copy = Copy.fresh(folder)
-            store = cls(connection, copy, queue)
+            store = cls(connection, copy, queue, most_bytes)
             stores.append(store)
             store._following = asyncio.create_task(store._follow())
             await store._caught_up.wait()
@@ -148,12 +150,7 @@ class JetStreamStore:
             if copy is not None:
                 await copy.close()
             if isinstance(error, Exception) and not isinstance(error, CannotOpen):
-                no_room = (
-                    ": it has not room for `queue_mb`, which it sets aside" if "10047" in repr(error) else ""
-                )
-                raise CannotOpen(
-                    f"the queue's stream at NATS cannot be opened{no_room}: {error!r}"
-                ) from error
+                raise CannotOpen(f"the queue's stream at NATS cannot be opened: {error!r}") from error
             raise
         return store
 
@@ -193,11 +190,12 @@ class JetStreamStore:
             received=now,
             asked=asked.encode(),
         )
-        image.payload = await self._pieces(event, "payload", payload)
-        try:
-            number = await self._write(f"{EVENT}.{event}", image.encode(), 0)
-        except _Changed:
-            number = 0
+        async with self._room.taking(len(payload), self._used):
+            image.payload = await self._pieces(event, "payload", payload)
+            try:
+                number = await self._write(f"{EVENT}.{event}", image.encode(), 0)
+            except _Changed:
+                number = 0
         return Taken(number, before)
 
     async def _lost(self, known: Kept, key: Key) -> bool:
@@ -301,10 +299,12 @@ class JetStreamStore:
         while True:
             known = await self._copy.key(digest)
             if known is not None and known.until >= key.now:
+                assert not isinstance(known.answer, int)  # it is whole in the copy
                 return Kept(RequestId(known.id), known.digest, known.answer)
             version = known.version if known else 0
             try:
-                await self._write(f"{KEY}.{digest}", image.encode(), version)
+                async with self._room.taking(0, self._used):
+                    await self._write(f"{KEY}.{digest}", image.encode(), version)
             except _Changed as changed:
                 if await self._free_again(digest, changed, image):
                     return None
@@ -325,13 +325,14 @@ class JetStreamStore:
         digest = token_of(function, key)
         known = await self._copy.key(digest)
         if known is not None:
-            body = b"" if answer is None else known._replace(answer=answer).encode()
+            body = b""
+            if answer is not None:
+                body = known._replace(answer=await self._pieces(digest, "answer", answer)).encode()
             with contextlib.suppress(_Changed):
                 await self._write(f"{KEY}.{digest}", body, known.version)
 
     async def forget(self, ended_before: float, given_up_before: float, most_ended: int, now: float) -> bool:
-        counts = await self._state()
-        if counts.bytes > counts.most_bytes // 2:
+        if await self._used() > self._room.most_bytes // 2:
             ended_before = now
         events = await self._copy.forgettable(ended_before, given_up_before, most_ended)
         keys = await self._copy.old_keys(now)
@@ -360,8 +361,7 @@ class JetStreamStore:
 
     async def counts(self) -> Counts:
         known = await self._copy.counts()
-        state = await self._state()
-        return Counts(known.by_state, state.bytes, state.most_bytes)
+        return Counts(known.by_state, await self._used(), self._room.most_bytes)
 
     async def close(self) -> None:
         if self._following is not None:
@@ -415,14 +415,14 @@ class JetStreamStore:
             else:
                 return event, True
 
-    async def _pieces(self, event: str, what: str, value: bytes, *, again: bool = False) -> bytes | int:
-        """What the event's message has of it; `again`: its pieces are there."""
+    async def _pieces(self, of: str, what: str, value: bytes, *, again: bool = False) -> bytes | int:
+        """What the event's or key's message has of it; `again`: its pieces are there."""
         if len(value) <= PIECE_BYTES:
             return value
         starts = range(0, len(value), PIECE_BYTES)
         for place, start in enumerate(starts if not again else ()):
             piece = value[start : start + PIECE_BYTES]
-            await self._publish(f"{PIECE}.{event}.{what}.{place}", piece, {})
+            await self._publish(f"{PIECE}.{of}.{what}.{place}", piece, {})
         return len(starts)
 
     async def _write(self, subject: str, body: bytes, version: int) -> int:
@@ -430,6 +430,10 @@ class JetStreamStore:
         try:
             sequence = await self._publish(subject, body, {_EXPECTED: str(version)})
         except _Changed as changed:
+            if changed.args[0] < version:  # what the copy has is gone from the stream: by hand, or long ago
+                kind, _, rest = subject.partition(".")
+                await self._copy.apply([Arrived(version, kind, rest, b"")], clock.unix_s())
+                raise
             if not await self._ours(subject, body, changed.args[0]):
                 raise
             sequence = changed.args[0]
@@ -472,9 +476,11 @@ class JetStreamStore:
         except Exception as error:
             raise self._away(error) from error
 
-    async def _state(self) -> Counts:
-        info = await self._asked(self._stream.stream_info(STREAM))
-        return Counts({}, info.state.bytes, info.config.max_bytes)
+    async def _used(self) -> int:
+        """Bytes of the stream."""
+        if not self._connection.is_connected:
+            raise self._away("it is not connected")
+        return int((await self._asked(self._stream.stream_info(STREAM))).state.bytes)
 
     def _away(self, why: object) -> NotReady:
         said = str(why) or type(why).__name__

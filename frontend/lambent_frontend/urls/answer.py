@@ -29,8 +29,8 @@ MOST_PARSED: Final = 256 * 1024
 other calls for a quarter of a second."""
 
 _BRACKETS: Final = ((b"{", b"}"), (b"[", b"]"))
-_STATUS_CODE: Final = (b"statusCode", b"\\u00")
-"""As it is written, or may be."""
+_NOT_IN_BODY: Final = (b"statusCode", b"\\u00", PRELUDE_END)
+"""The status as it is written, or may be; and what no JSON has, but a prelude without a status."""
 
 _FIELDS: Final = SchemaValidator(
     core_schema.typed_dict_schema(
@@ -104,9 +104,9 @@ def prelude(begun: bytes) -> UrlAnswer:
 
 
 def _is_body(payload: bytes) -> bool:
-    """Whether it has the brackets of JSON, and `statusCode` nowhere."""
+    """Whether it has the brackets of JSON, and neither `statusCode` nor a prelude's end anywhere."""
     inside = payload.strip()
-    return (inside[:1], inside[-1:]) in _BRACKETS and not any(it in payload for it in _STATUS_CODE)
+    return (inside[:1], inside[-1:]) in _BRACKETS and not any(it in payload for it in _NOT_IN_BODY)
 
 
 def _parsed(payload: bytes) -> Any:

@@ -164,6 +164,23 @@ async def test_a_key_is_one_for_all_frontends(frontends: Frontends) -> None:
         assert len(await store.list(F, None, 0, 100)) == 1
 
 
+async def test_a_key_s_answer_is_known_however_long(frontends: Frontends) -> None:
+    """Longer than what a server takes in one message; and nothing is left of it when the key is forgotten."""
+    one, two = await frontends.start("one"), await frontends.start("two")
+    key, event, answer = Key("k", b"d", 10.0, 100.0), new_request_id(), b"7" * 1_200_000
+    assert await one.reserve(F, key, event) is None
+    await one.answered(F, key, answer)
+
+    async def told() -> bool:
+        before = await two.reserve(F, key, new_request_id())
+        return before is not None and before.answer == answer
+
+    await eventually(told, "the other one knows the answer")
+    await one.forget(30.0, 30.0, 100, 101.0)
+    await one.forget(30.0, 30.0, 100, 101.0)
+    assert (await one.counts()).bytes < 1000
+
+
 async def test_a_key_whose_event_never_came_has_it_put(frontends: Frontends) -> None:
     """Its frontend was killed after it had kept the key."""
     one, two = await frontends.start("one"), await frontends.start("two")
@@ -209,6 +226,42 @@ async def test_full_it_refuses_what_is_new_and_ends_what_it_has(frontends: Front
     for event in taken:
         assert await store.end(await number_of(store, event), DONE, Tally(10.0, 1), 20.0, b"1")
     await put(store, b"1" * 50_000)
+
+
+async def test_what_was_taken_grows_in_a_full_queue_and_none_is_lost(url: str, tmp_path: Path) -> None:
+    """Its end and its next attempt are longer than it was."""
+    store = await JetStreamStore.open([url], tmp_path / "one", "one", most_bytes=30_000)
+    taken: list[RequestId] = []
+    while len(taken) < 1000:
+        try:
+            taken.append(await put(store))
+        except QueueFull:
+            break
+    assert 20 < len(taken) < 1000
+    for event in taken[::2]:
+        assert await store.end(await number_of(store, event), DONE, Tally(10.0, 1), 20.0, b"1" * 500)
+    for event in taken[1::2]:
+        assert await store.again(await number_of(store, event), 70.0, Tally(10.0, 1), "no" * 100)
+    await store.close()
+    store = await JetStreamStore.open([url], tmp_path / "one", "one", most_bytes=30_000)
+    assert {it.id for it in await store.list(F, None, 0, 1000)} == set(taken)
+    await store.close()
+
+
+async def test_what_is_gone_from_the_stream_is_so_in_the_copy(url: str, frontends: Frontends) -> None:
+    """By somebody's hand, or while it was away: nothing waits for it for ever."""
+    import nats
+
+    store = await frontends.start("one")
+    event, key = await put(store), Key("k", b"d", 10.0, 11.0)
+    number = await number_of(store, event)
+    await store.reserve(F, key, event)
+    client = await nats.connect(url)
+    await client.jetstream().purge_stream("lambent-queue")
+    await client.close()
+    assert not await store.end(number, DONE, Tally(10.0, 1), 20.0)
+    assert await store.get(F, event) is None
+    assert await store.reserve(F, Key("k", b"d", 20.0, 100.0), event) is None
 
 
 async def test_away_it_refuses_and_loses_nothing(tmp_path: Path) -> None:

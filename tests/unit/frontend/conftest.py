@@ -21,7 +21,8 @@ async def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
     async with Etcd([etcd_server.endpoint]) as session:
         mine = [keys.FUNCTIONS, keys.VERSION_NUMBERS, keys.LAYERS, keys.LAYER_VERSIONS, keys.FRONTENDS]
-        for prefix in (*mine, keys.ALL_OF_SCHEDULES, "/lambent/trigger"):  # all that begins so
+        mine += [keys.ALL_OF_SCHEDULES, keys.QUEUE_CLAIMS]
+        for prefix in (*mine, "/lambent/trigger"):  # all that begins so
             await session.delete_prefix(prefix)
         yield session
 

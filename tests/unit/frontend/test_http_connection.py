@@ -283,8 +283,16 @@ async def test_an_offer_of_another_protocol_is_ignored(client: Client) -> None:
     assert (await client.answer()).status == 413
 
 
+async def test_an_offer_makes_no_later_version_of_1_0(client: Client) -> None:
+    """Whose clients may wait for the connection's end, and know no chunks."""
+    client.send(f"POST {ECHO} HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".encode())
+    answer = await client.answer()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert await client.ended() == b""
+
+
 class Telling:
-    """An API whose answers have headers that latin-1 has not."""
+    """An API whose answers have headers that latin-1 has not, and others that it has."""
 
     def most_body(self, request: Request) -> int:
         return 10
@@ -293,7 +301,7 @@ class Telling:
         return ""
 
     async def answer(self, request: Request) -> Response:
-        headers = {"a": "1 \u20ac", "b": "\xfc"}
+        headers = {"a": "1 \u20ac", "b": "\xc3\xbc"}  # as latin-1 carries what a function has said
         return (
             Response(200, b"", headers, parts=_one_part()) if request.body else Response(200, b"1", headers)
         )

@@ -294,6 +294,12 @@ def test_what_was_streamed_may_have_a_head() -> None:
         interpreted(b'{"statusCode": 99}' + bytes(8))
 
 
+def test_what_was_streamed_may_be_large_json_behind_a_head_without_a_status() -> None:
+    body = b'{"a": "' + b"1" * LARGE + b'"}'
+    answer = interpreted(b'{"headers": {"content-type": "text/plain"}}' + bytes(8) + body)
+    assert (answer.status, answer.headers, answer.body) == (200, {"content-type": "text/plain"}, body)
+
+
 # Hosts
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.up import up
 from lambent.up import Plan
 from lambent_frontend.calls import Counted, Explained
 from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
+from lambent_proto.errors import UnknownAlias
 from lambent_proto.ids import RequestId
 from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
 
@@ -174,6 +176,11 @@ async def test_a_refusal_is_explained() -> None:
     assert ["refused", "line_full"] in shown
     assert "limit_reached" in done.stdout
     assert "start" not in dict(shown)
+
+
+def test_who_names_no_alias_is_told_where_they_are() -> None:
+    with pytest.raises(FailedCommand, match="has no alias 'a'\n`lambent alias ls NAME`"), explained():
+        raise UnknownAlias("function 'f' has no alias 'a'")
 
 
 def test_the_runtimes_of_this_host() -> None:

@@ -44,6 +44,11 @@ def test_merged_is_as_if_recorded_in_one(first: list[int], second: list[int]) ->
     assert merged == of(first + second)
 
 
+def test_a_percentile_of_a_threshold_is_the_one_that_is_shown() -> None:
+    """99.9 / 100 is a little more than 0.999 in floating point, and one call more."""
+    assert of(list(range(1, 1001))).at(99.9 / 100) == 999
+
+
 def test_a_stall_counts_for_the_calls_that_it_kept_from_being_made() -> None:
     """A caller of a call each 10 ms that once waited 100 ms left out nine, which would have waited too."""
     measured = of([10_000] * 90 + [100_000])
@@ -208,6 +213,40 @@ async def test_what_is_never_answered_is_told() -> None:
     await engine.open_loop([Send(0.0, 0), Send(0.001, 0)], 0.01)
     assert engine.results.figures()["unanswered"] == 2
     assert not engine.results.holds(1000.0)
+
+
+async def test_what_is_answered_after_the_end_is_in_no_rate() -> None:
+    """A fleet that is too slow for what is offered would else be said to have kept up."""
+
+    class Slow(Instant):
+        def begin(self, target: int, done: Done) -> None:
+            asyncio.get_running_loop().call_later(0.1, done, "warm", "")
+
+    engine = Engine(Slow(), Results(0.0, 60.0), 60.0)
+    await engine.open_loop([Send(0.0, 0), Send(0.001, 0)], 0.002)
+    figures = engine.results.figures()
+    assert (figures["succeeded"], figures["succeeded_per_s"]) == (2, 0.0)
+    assert threshold("rate<1").is_crossed(engine.results)
+
+
+async def test_a_timer_that_is_early_takes_nothing_off_a_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda _: real(0))
+    engine = Engine(Instant(lambda: time.sleep(0.003)), Results(0.0, 60.0), 60.0)
+    await engine.open_loop([Send(60.0, 0)], 60.0)
+    assert engine.results.latency.most_us == engine.results.from_send.most_us >= 3000
+
+
+def test_a_second_in_which_nobody_was_asked_has_as_many_instances_as_before() -> None:
+    """A page of it is the same as one where somebody was asked and nothing had changed."""
+
+    def drawn(*leased: int | None) -> str:
+        results = filled(1000, 0)
+        for number, count in enumerate(leased):
+            results.step(number).leased = results.step(number).other = count
+        return page("of it", [], results, closed=False, rates=[])
+
+    assert drawn(3, None, 2) == drawn(3, 3, 2) != drawn(3, 0, 2)
 
 
 def test_the_page_stands_alone() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from lambent.simulate.over_time import OverTime, step_s
 from lambent.simulate.page import page
-from lambent.simulate.plots import Panel, round_up, side_by_side, span
+from lambent.simulate.plots import Panel, bars, round_up, side_by_side, span
 from lambent.simulate.policies import POLICIES, Plan, simulate
 from lambent.simulate.trace import Invocation, Trace, TracedFunction
 
@@ -33,6 +33,13 @@ def test_a_span_is_shared_out_over_the_steps(since: float, until: float, busy: l
     kept = OverTime(1.0, 0.0)
     kept.ran(since, until)
     assert kept.busy() == busy
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.01234, "0.0123"), (12.3456, "12.3"), (999.7, "1,000"), (12345.6, "12,346")]
+)
+def test_a_bar_says_its_value_as_a_person_would(value: float, said: str) -> None:
+    assert f">{said}</text>" in bars([("of it", value)])
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -86,6 +86,23 @@ def test_what_is_kept_is_bounded() -> None:
     assert len(segment) <= objects.SEGMENT * objects.MARK
 
 
+def test_a_reader_that_dies_while_it_keeps_many_segments_leaves_all_marks() -> None:
+    """Also where marks of nothing are taken out of all segments: what is there is not called with again."""
+    many, few = [some(str(n)) for n in range(10_000)], [some(str(n)) for n in range(0, 10_000, 4)]
+    seen = Objects()
+    for each in seen.seen(many, 0.0):
+        seen.done(each)
+    kept = seen.to_keep()
+    seen.seen(few, 1.0)
+    changed = seen.to_keep()
+    assert sum(map(len, changed.values())) == len(few) * objects.MARK
+    for number, marks in changed.items():
+        kept[number] = marks
+        other = Objects()
+        other.load(kept)
+        assert other.seen(few, 2.0) == []
+
+
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60), readers=st.booleans())
 def test_nothing_is_left_out_and_nothing_comes_twice(seed: int, steps: int, *, readers: bool) -> None:

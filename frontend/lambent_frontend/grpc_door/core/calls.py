@@ -15,7 +15,7 @@ from lambent_frontend.grpc_door.core.blocks import Fields, answer_block
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
-OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED = range(5)
+OK, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED = 0, 2, 3, 4
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 8, 12, 13, 14
 
 Value = str | bytes
@@ -130,12 +130,14 @@ def _fields(metadata: Iterable[tuple[str, Value]]) -> list[tuple[bytes, bytes]]:
 
 
 def _percent(text: str) -> bytes:
-    """Of grpc-message: all but printable ASCII in percent signs, and those too."""
+    """Of grpc-message: all but printable ASCII in percent signs, and those too; spaces as well if
+    there is one at its ends, where a field's value has none (RFC 9113, 8.2.1)."""
+    least = 0x21 if text != text.strip(" ") else 0x20
     coded = text.encode()
-    if coded.isascii() and text.isprintable() and b"%" not in coded:
+    if least == 0x20 and coded.isascii() and text.isprintable() and b"%" not in coded:
         return coded
     return b"".join(
-        b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in coded
+        b"%c" % byte if least <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in coded
     )
 
 
@@ -155,48 +157,55 @@ class BadMessage(Exception):
         self.refusal = Refusal(code, said)
 
 
+class Message(NamedTuple):
+    """As it came."""
+
+    flag: int
+    body: bytes
+
+
 class Messages:
     """Of one call, out of its data."""
 
-    __slots__ = ("_encoding", "_pieces", "_size", "_want")
+    __slots__ = ("_encoding", "_rest", "_want")
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
-        self._pieces: list[bytes] = []
-        self._size = 0
-        """Of all pieces."""
+        self._rest = bytearray()
+        """Of the message that is not whole. One piece: many small ones take many times their size."""
         self._want = 5
         """Of bytes, before anything can be done."""
 
     @property
     def halfway(self) -> bool:
         """Whether a message has begun and is not whole."""
-        return self._size > 0
+        return bool(self._rest)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[Message]:
         """The messages that are whole now. Raises BadMessage."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size < self._want:
-            return []
-        buffer = data if len(self._pieces) == 1 else b"".join(self._pieces)
-        found: list[bytes] = []
-        at, size = 0, len(buffer)
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._want:
+                return []
+            data = bytes(self._rest)
+        found: list[Message] = []
+        at, size = 0, len(data)
         while size - at >= 5:
-            length = int.from_bytes(buffer[at + 1 : at + 5], "big")
+            length = int.from_bytes(data[at + 1 : at + 5], "big")
             if length > MAX_MESSAGE_BYTES:
                 said = f"a message has {length} bytes, the limit is {MAX_MESSAGE_BYTES}"
                 raise BadMessage(RESOURCE_EXHAUSTED, said)
             if size - at - 5 < length:
                 break
-            found.append(self._message(buffer[at], buffer[at + 5 : at + 5 + length]))
+            found.append(Message(data[at], data[at + 5 : at + 5 + length]))
             at += 5 + length
-        rest = buffer[at:]
-        self._pieces, self._size = ([rest], len(rest)) if rest else ([], 0)
-        self._want = 5 if len(rest) < 5 else 5 + int.from_bytes(rest[1:5], "big")
+        self._rest = bytearray(data[at:])
+        self._want = 5 if len(self._rest) < 5 else 5 + int.from_bytes(self._rest[1:5], "big")
         return found
 
-    def _message(self, flag: int, body: bytes) -> bytes:
+    def unpacked(self, message: Message) -> bytes:
+        """When it is wanted, not before: a message may be a thousand times what came. Raises BadMessage."""
+        flag, body = message
         if flag == 0:
             return body
         if flag != 1 or self._encoding == "identity":
@@ -204,12 +213,12 @@ class Messages:
             raise BadMessage(INTERNAL, said)
         unpacker = zlib.decompressobj(_ENCODINGS[self._encoding])
         try:
-            message = unpacker.decompress(body, MAX_MESSAGE_BYTES + 1)
+            whole = unpacker.decompress(body, MAX_MESSAGE_BYTES + 1)
         except zlib.error as error:
             raise BadMessage(INTERNAL, f"a message is not {self._encoding}: {error}") from None
-        if len(message) > MAX_MESSAGE_BYTES:
+        if len(whole) > MAX_MESSAGE_BYTES:
             said = f"a message has over {MAX_MESSAGE_BYTES} bytes when it is unpacked"
             raise BadMessage(RESOURCE_EXHAUSTED, said)
         if not unpacker.eof:
             raise BadMessage(INTERNAL, f"a message ends in the middle of its {self._encoding}")
-        return message
+        return whole

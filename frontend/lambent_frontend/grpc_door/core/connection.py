@@ -200,7 +200,8 @@ class Connection(Generic[T]):
         for known in self._streams.values():
             self._sending.drop(known.lane)
         self._streams.clear()
-        self._sending.put(wire.goaway(self._last, fault.code, str(fault).encode()))
+        last = self._last if self._farewell is None else self._farewell  # it must not grow: RFC 9113, 6.8
+        self._sending.put(wire.goaway(last, fault.code, str(fault).encode()))
         self._events.append(Broken(fault.code, str(fault)))
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
@@ -359,6 +360,7 @@ class Connection(Generic[T]):
         elif name == wire.INITIAL_WINDOW_SIZE:
             if value > wire.MAX_WINDOW:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is over its limit")
+            self._idle.spend(self._now, 1 + len(self._streams) // floods.WINDOWS_A_FRAME)
             more, self._sending.first_window = value - self._sending.first_window, value
             for known in self._streams.values():
                 if known.lane.window + more > wire.MAX_WINDOW:
@@ -455,7 +457,7 @@ class Connection(Generic[T]):
             return
         self._sending.headers(stream, head, ends=False)
         self._sending.data(known.lane, data)
-        self._sending.end(known.lane, trailers)
+        self.end(stream, trailers)
 
     def headers(self, stream: int, block: bytes, *, ends: bool = False) -> None:
         known = self._streams.get(stream)

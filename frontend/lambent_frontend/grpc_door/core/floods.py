@@ -16,6 +16,10 @@ IDLE_FRAMES_PER_S: Final = 200.0
 FORGIVEN: Final = 8
 """Such frames that each message forgives: clients that measure the network ping for each round trip."""
 
+WINDOWS_A_FRAME: Final = 64
+"""Streams whose window one setting may change at the price of one such frame: a SETTINGS frame has room for
+thousands of settings, each of which changes all."""
+
 CONTINUATIONS: Final = 16
 """Of one header block (CVE-2024-27316)."""
 
@@ -30,14 +34,14 @@ class Budget:
         self._left = float(most)
         self._at: float | None = None
 
-    def spend(self, now: float) -> None:
-        """Raises ConnectionFault if nothing is left."""
+    def spend(self, now: float, number: int = 1) -> None:
+        """Raises ConnectionFault if less is left."""
         if self._at is not None:
             self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
-        if self._left < 1:
+        if self._left < number:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"too many {self._what}")
-        self._left -= 1
+        self._left -= number
 
     def give(self, number: int) -> None:
         self._left = min(self._most, self._left + number)

@@ -3,7 +3,7 @@
 A mark is a digest of an object's name and of the state that it is in, so an object that is overwritten is
 another one. Marks of what is there no more are dropped. So they are as many as there are objects, and nothing
 depends on a clock, or on the order in which objects come. For the next reader they are kept in segments: a
-new mark changes one of them, which is small; when most marks are of nothing any more, all are written anew.
+new mark changes one of them, which is small; when most marks are of nothing any more, these are taken out.
 
 An object may be seen before it is complete. Where that can be, it has to stay the same for `settle_s` first.
 """
@@ -18,7 +18,7 @@ MARK: Final = 20
 SEGMENT: Final = 1000
 """Marks of one segment: 20 kB."""
 SPARE: Final = 1000
-"""So many marks more than twice the needed ones are kept before all are written anew."""
+"""So many marks more than twice the needed ones are kept before those of nothing are taken out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Objects:
         self._settling = settling
         self._done &= marks
         if sum(map(len, self._segments)) > 2 * len(self._done) + SPARE:
-            self._rewrite()
+            self._thin_out()
         return fresh
 
     def done(self, each: Object) -> None:
@@ -100,14 +100,17 @@ class Objects:
         self._changed.clear()
         return changed
 
-    def _rewrite(self) -> None:
-        """Into the first segments; the others are empty from now on. Whoever reads them meanwhile may find
-        too few marks, and calls again."""
-        marks = sorted(self._done)
-        parts = [marks[at : at + SEGMENT] for at in range(0, len(marks), SEGMENT)]
-        self._segments = parts + [[] for _ in range(len(self._segments) - len(parts))]
+    def _thin_out(self) -> None:
+        """Each segment keeps its own marks that are needed still. So those that are kept for the next reader
+        have all of them at any moment, however few of the segments were written by then."""
+        left = set(self._done)
+        for n, marks in enumerate(self._segments):
+            needed = [it for it in dict.fromkeys(marks) if it in left]
+            left.difference_update(needed)
+            if len(needed) < len(marks):
+                self._segments[n] = needed
+                self._changed.add(n)
         self._open = 0
-        self._changed = set(range(len(self._segments)))
 
 
 def _marks(text: str) -> list[str]:

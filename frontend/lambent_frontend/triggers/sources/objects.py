@@ -37,6 +37,11 @@ REST: Final = 9.0
 SINCE: Final = "since"
 """Beside the segments of marks once those of what was there at first are all kept."""
 
+FIRST_S: Final = -62_135_596_800.0
+"""The year 1."""
+LAST_S: Final = 253_402_300_799.0
+"""The year 9999."""
+
 Place = Callable[[str, str], Awaitable[None]]
 
 
@@ -120,7 +125,7 @@ class ObjectSource(QueueSource):
                 await self._place(str(n), text)
 
     def _item(self, it: Object) -> Item:
-        name = f"{round(it.modified_at * 1000):014X}{it.mark[:8].upper()}"
+        name = f"{round(it.modified_at * 1000):014X}{it.mark.upper()}"
         self._in_hand[name] = it
         self._delivered[name] = self._delivered.get(name, 0) + 1
         return item_of(it, name, self.named.name, self.trigger.id, self._delivered[name])
@@ -178,4 +183,6 @@ def item_of(it: Object, name: str, bucket: str, trigger_id: str, deliveries: int
 
 
 def _moment(unix_s: float) -> str:
+    """Of a file's time, which may be any, the nearest that can be written so."""
+    unix_s = min(max(unix_s, FIRST_S), LAST_S)
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,6 +1,7 @@
 """The HTTP/2 core by rule: what ends a stream, what ends the connection, and what a client may not overdo."""
 
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from typing import Final
 
@@ -198,6 +199,16 @@ def test_a_flood_ends_the_connection(unit: Callable[[int], bytes]) -> None:
     assert number <= floods.IDLE_FRAMES
 
 
+def test_settings_that_change_many_windows_are_a_flood() -> None:
+    """One frame of them would be millions of changes; one by one a client may change its mind."""
+    connection = begun()
+    connection.receive(b"".join(headers(2 * number + 1) for number in range(1_000)), 0.0)
+    for size in range(10):
+        assert broken(settings_frame([Setting(4, size)]), connection) is None
+    many = settings_frame([Setting(4, size) for size in range(1_000)])
+    assert broken(many, connection) is Code.ENHANCE_YOUR_CALM
+
+
 def test_what_a_patient_client_does_is_no_flood() -> None:
     """A hundred pings and a hundred cancelled calls a second, for minutes; and pings with each answer."""
     connection = begun()
@@ -296,6 +307,21 @@ def test_what_nobody_takes_any_more_is_given_back() -> None:
         connection.take()
 
 
+def test_an_answer_without_data_ends_with_its_trailers() -> None:
+    """Alone, and while another's data waits."""
+    connection = begun()
+    connection.receive(b"".join(headers(stream, ended=True) for stream in (1, 3, 5)), 0.0)
+    connection.headers(1, answer_block([], 200))
+    connection.data(1, b"")
+    connection.end(1, answer_block([]))
+    connection.data(3, b"x")
+    connection.respond(5, answer_block([], 200), b"", answer_block([]))
+    said, _ = connection.take()
+    assert connection.open == 1
+    assert wire.frame_head(0, wire.DATA, 0, 1) not in said
+    assert wire.frame_head(0, wire.DATA, 0, 5) not in said
+
+
 def test_leave_is_taken_in_two_steps() -> None:
     """What comes until the client has heard is taken; what comes later is left for others to take."""
     connection = begun()
@@ -308,6 +334,9 @@ def test_leave_is_taken_in_two_steps() -> None:
     assert connection.receive(headers(5), 0.0) == []
     assert connection.receive(frame(wire.DATA, 1, 3, b"x"), 0.0) == [Came(3, b"x", True)]
     assert connection.open == 2
+    said = "a ping does not have 8 bytes"
+    assert broken(frame(wire.PING, 0, 0, b"1"), connection) is Code.FRAME_SIZE_ERROR
+    assert wire.goaway(3, Code.FRAME_SIZE_ERROR, said.encode()) in connection.take()[0]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +379,7 @@ def test_messages_come_out_however_they_are_cut(cut: int) -> None:
     data = framed(b"first") + b"\x01" + len(packed).to_bytes(4, "big") + packed + framed(b"") + framed(b"x")
     reader = Messages("gzip")
     found = [it for at in range(0, len(data), cut) for it in reader.feed(data[at : at + cut])]
-    assert found == [b"first", b"second" * 100, b"", b"x"]
+    assert [reader.unpacked(it) for it in found] == [b"first", b"second" * 100, b"", b"x"]
     assert not reader.halfway
 
 
@@ -367,7 +396,7 @@ def test_messages_come_out_however_they_are_cut(cut: int) -> None:
 def test_messages_that_cannot_be_read(encoding: str, data: bytes, code: int) -> None:
     """Too large, compressed without a word about it, or broken."""
     with pytest.raises(BadMessage) as bad:
-        Messages(encoding).feed(data)
+        read(Messages(encoding), data)
     assert bad.value.refusal.code == code
 
 
@@ -375,14 +404,38 @@ def test_a_message_that_unpacks_to_too_much_is_refused() -> None:
     """Without its ever being whole in memory."""
     packed = gzip.compress(bytes(calls.MAX_MESSAGE_BYTES + 1))
     with pytest.raises(BadMessage, match="unpacked"):
-        Messages("gzip").feed(b"\x01" + len(packed).to_bytes(4, "big") + packed)
+        read(Messages("gzip"), b"\x01" + len(packed).to_bytes(4, "big") + packed)
 
 
-@pytest.mark.parametrize("said", ["plain", "100 %", "zwei\nZeilen", "日本", "\x00\x7f", ""])
+def read(reader: Messages, data: bytes) -> list[bytes]:
+    return [reader.unpacked(it) for it in reader.feed(data)]
+
+
+def test_what_waits_to_be_read_takes_what_came() -> None:
+    """Neither many messages that unpack to much, nor one in very small pieces, take many times their size."""
+    packed = gzip.compress(bytes(8_000_000))
+    bomb = (b"\x01" + len(packed).to_bytes(4, "big") + packed) * 8
+    pieces = framed(b"x" * 500_000)
+    tracemalloc.start()
+    try:
+        found = Messages("gzip").feed(bomb)
+        reader = Messages("identity")
+        for at in range(0, 400_000, 2):
+            reader.feed(pieces[at : at + 2])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 8
+    assert reader.halfway
+    assert most < 2_000_000
+
+
+@pytest.mark.parametrize("said", ["plain", "100 %", "zwei\nZeilen", "日本", "\x00\x7f", "", " at its ends "])
 def test_what_is_said_of_an_error_comes_back(said: str) -> None:
     """Percent signs for all but printable ASCII."""
     coded = calls._percent(said)
     assert all(0x20 <= byte <= 0x7E for byte in coded)
+    assert coded == coded.strip()
     assert calls.from_percent(coded) == said
 
 

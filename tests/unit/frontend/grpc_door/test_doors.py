@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,12 +15,14 @@ from grpc_status import rpc_status
 from lambent_chassis import grpc_options
 from lambent_frontend.calling import Calling
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.grpc_door.server import OwnServer
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
-from lambent_proto.errors import Throttled
+from lambent_proto.errors import LostWithWorker, NotReady, Throttled
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
+from lambent_proto.status import from_rpc
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
 from tests.unit.scripted import FRONTEND, AnyFunction, NoStore, ScriptedDispatcher, serving
@@ -76,6 +79,22 @@ async def test_a_cancelled_call_leaves_the_line(channel: Any, dispatcher: Script
     assert (await stub.Invoke(request())).payload == b"{}"
 
 
+@pytest.mark.parametrize("door", ["own"], indirect=True)  # grpcio's never answers
+async def test_what_is_cancelled_in_the_frontend_may_have_run(
+    channel: Any, dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No client takes it for what never ran, which it would send again."""
+
+    def submit(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(dispatcher, "submit", submit)
+    stub = invoke_pb2_grpc.InvocationsStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stub.Invoke(request(), timeout=WITHIN_S)
+    assert isinstance(from_rpc(failed.value), LostWithWorker)
+
+
 async def test_a_client_that_is_gone_leaves_the_line(address: str, dispatcher: ScriptedDispatcher) -> None:
     """All that it had under way."""
     async with grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL) as channel:
@@ -94,6 +113,24 @@ async def test_six_megabytes_go_both_ways(channel: Any) -> None:
     payloads = [bytes([65 + number]) * (MAX_PAYLOAD_BYTES - 2) for number in range(4)]
     answers = await asyncio.gather(*(stub.Invoke(request(payload=b'"' + it + b'"')) for it in payloads))
     assert [answer.payload[1:-1] for answer in answers] == payloads
+
+
+@pytest.mark.parametrize("door", ["own"], indirect=True)
+async def test_what_there_is_no_room_for_may_be_sent_again(
+    door: str, dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never ran, and is not too large by itself."""
+    monkeypatch.setattr("lambent_frontend.server.OwnServer", partial(OwnServer, most_held=1000))
+    async with (
+        serving(dispatcher) as address,
+        grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL) as channel,
+    ):
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await stub.Invoke(request(payload=b"1" * 2000), timeout=WITHIN_S)
+        assert isinstance(from_rpc(failed.value), NotReady)
+        assert (await stub.Invoke(request(), timeout=WITHIN_S)).payload == b"{}"
+    assert len(dispatcher.calls) == 1
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])

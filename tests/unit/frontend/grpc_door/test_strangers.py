@@ -82,6 +82,15 @@ async def test_curl(address: str, body: Path, tmp_path: Path) -> None:
     assert (await said(*curl, "-X", "POST", url)).startswith("HTTP/2 415")
 
 
+async def test_curl_with_a_message_that_cannot_be_unpacked(address: str, tmp_path: Path) -> None:
+    """It is told so."""
+    path = tmp_path / "body"
+    path.write_bytes(b"\1" + (4).to_bytes(4, "big") + b"none")
+    packed = ("-H", "grpc-encoding: gzip", "--data-binary", f"@{path}")
+    curl = ("curl", "-sS", "--http2-prior-knowledge", "-D", "-", "-o", str(tmp_path / "out"))
+    assert "grpc-status: 13" in await said(*curl, *GRPC, *packed, f"http://{address}{METHOD}")
+
+
 async def test_nghttp(address: str, body: Path) -> None:
     """A client with priorities and padding, which checks what it gets by itself."""
     said_ = await said(
