@@ -457,7 +457,7 @@ class Connection(Generic[T]):
             return
         self._sending.headers(stream, head, ends=False)
         self._sending.data(known.lane, data)
-        self._sending.end(known.lane, trailers)
+        self.end(stream, trailers)
 
     def headers(self, stream: int, block: bytes, *, ends: bool = False) -> None:
         known = self._streams.get(stream)

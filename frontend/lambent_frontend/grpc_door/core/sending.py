@@ -84,9 +84,10 @@ class Sending:
         self.put(frame(CONTINUATION, END_HEADERS, stream, pieces[-1]))
 
     def data(self, lane: Lane, data: bytes) -> None:
-        lane.queued.append(memoryview(data))
-        lane.size += len(data)
-        self._waiting[lane] = None
+        if data:
+            lane.queued.append(memoryview(data))
+            lane.size += len(data)
+            self._waiting[lane] = None
 
     def end(self, lane: Lane, trailers: bytes) -> bool:
         """Whether that was at once, as nothing waits before it."""

@@ -307,6 +307,21 @@ def test_what_nobody_takes_any_more_is_given_back() -> None:
         connection.take()
 
 
+def test_an_answer_without_data_ends_with_its_trailers() -> None:
+    """Alone, and while another's data waits."""
+    connection = begun()
+    connection.receive(b"".join(headers(stream, ended=True) for stream in (1, 3, 5)), 0.0)
+    connection.headers(1, answer_block([], 200))
+    connection.data(1, b"")
+    connection.end(1, answer_block([]))
+    connection.data(3, b"x")
+    connection.respond(5, answer_block([], 200), b"", answer_block([]))
+    said, _ = connection.take()
+    assert connection.open == 1
+    assert wire.frame_head(0, wire.DATA, 0, 1) not in said
+    assert wire.frame_head(0, wire.DATA, 0, 5) not in said
+
+
 def test_leave_is_taken_in_two_steps() -> None:
     """What comes until the client has heard is taken; what comes later is left for others to take."""
     connection = begun()
