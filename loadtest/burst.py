@@ -181,8 +181,8 @@ def _write(burst: Burst, cpu_s: dict[str, float], plan: Setup, load_before: str,
 
 def over_time(burst: Burst) -> dict[str, list[float]]:
     """How many there are at the end of each step, up to the last answer."""
-    step_s = burst.answered[-1] / STEPS
-    ends = [step_s * number for number in range(1, STEPS + 1)]
+    whole_s = burst.answered[-1]
+    ends = [whole_s * number / STEPS for number in range(1, STEPS)] + [whole_s]  # not rounded to before it
     granted = [_last(burst.watched, at) for at in ends]
     up = [_until(burst.up, at) for at in ends]
     return {

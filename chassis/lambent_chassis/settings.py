@@ -7,6 +7,7 @@ together, and the process does not start.
 
 import difflib
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -166,7 +167,8 @@ def _fault(model: type[Settings], found: ErrorDetails) -> str:
         return f"{key}: must be given, as {key} in the file or as {variable(key)}"
     name = variable(key) if os.environ.get(variable(key)) else key
     secret = model.model_fields[key].annotation is SecretStr
-    given = "" if secret else f" (given: {found['input']!r})"
+    shown = re.sub(r"//[^\s',]*@", "//...@", repr(found["input"]))  # a URL's user and password
+    given = "" if secret else f" (given: {shown})"
     return f"{name}: {found['msg'][:1].lower()}{found['msg'][1:]}{given}"
 
 

@@ -229,6 +229,7 @@ async def _running(queue: Queue, etcd: Etcd, frontend: FrontendId) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(queue.run())
         if isinstance(queue.store, JetStreamStore):
+            tasks.create_task(queue.store.run())
             tasks.create_task(Holders(etcd, queue.store, frontend).run())
 
 

@@ -24,6 +24,9 @@ SERVICE: Final = "lambda"
 GOOD_FOR_S: Final = 300
 """How far a request's time may be from the clock here, in seconds, to either side: AWS's five minutes."""
 
+_REMEMBERED: Final = 512
+"""Characters of a path whose encoded form is remembered: longer ones come of nobody who has a function."""
+
 _BODY_SHA256: Final = "x-amz-content-sha256"
 _UNRESERVED: Final = "-_.~"
 _CREDENTIAL: Final = re.compile(
@@ -195,8 +198,12 @@ def _canonical(request: SignedRequest, claim: _Claim, body_sha256: str) -> str:
     )
 
 
-@functools.lru_cache(maxsize=256)
 def _canonical_path(path: str) -> str:
+    return _remembered(path) if len(path) <= _REMEMBERED else _remembered.__wrapped__(path)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(path: str) -> str:
     """Encoded once more: Lambda's paths are encoded twice."""
     return quote(_plain(path), safe="/" + _UNRESERVED)
 

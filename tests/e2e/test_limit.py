@@ -91,6 +91,12 @@ async def test_a_full_line(short: Client, name: str, evidence: Evidence) -> None
     long = [asyncio.create_task(one_call(short, name, f"long {n}", 2.0)) for n in range(LIMIT)]
     await eventually(lambda: len(evidence.runs()) == LIMIT, "all instances run")
     waiting = await fill_the_line(short, name)
+
+    async def placement_has_said_why() -> bool:
+        error = (await one_call(short, name, "surplus")).error
+        return isinstance(error, Throttled) and f"its limit of {LIMIT}" in error.message
+
+    await eventually(placement_has_said_why, "the frontend knows what placement lacks")
     surplus = await asyncio.gather(*(one_call(short, name, "surplus") for _ in range(8)))
     for outcome in surplus:
         error = outcome.error

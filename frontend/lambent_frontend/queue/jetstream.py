@@ -9,6 +9,7 @@ import contextlib
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -59,6 +60,10 @@ _FULL: Final = (10023, 10047, 10077)
 _log = structlog.get_logger()
 
 
+class CannotFollow(Exception):
+    """What the copy is a copy of is gone: the frontend has to be started again, with a new one."""
+
+
 class _Changed(Exception):
     """Somebody else changed it; the argument is the sequence of that."""
 
@@ -79,6 +84,8 @@ class JetStreamStore:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0
         self._following: asyncio.Task[None] | None = None
+        self._made: datetime | None = None
+        """When the stream was: another one's numbers say nothing of this one's messages."""
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         """Messages that the copy has not; None: the connection was away."""
         self.more: Callable[[str, float], None] = lambda lane, due: None
@@ -158,6 +165,11 @@ class JetStreamStore:
     def commits(self) -> int:
         """Of the copy, so far."""
         return self._copy.commits
+
+    async def run(self) -> None:
+        """Until it is closed. Raises CannotFollow."""
+        assert self._following is not None
+        await asyncio.shield(self._following)
 
     # Whose queues are run here
 
@@ -505,6 +517,8 @@ class JetStreamStore:
         while True:
             try:
                 await self._followed()
+            except CannotFollow:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again from where it was
                 _log.warning("queue_not_followed", reason=repr(error))
             await asyncio.sleep(PAUSE_S)
@@ -513,6 +527,12 @@ class JetStreamStore:
         """From the next message on, until one is missing or NATS is silent."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+        if self._connection.is_closed:
+            raise CannotFollow("NATS has refused the connection for good: are its credentials still valid?")
+        made = (await self._stream.stream_info(STREAM)).created
+        if self._made not in (None, made):
+            raise CannotFollow(f"the stream {STREAM} was made anew at {made}: what was queued before is gone")
+        self._made = made
         arrived = self._arrived = asyncio.Queue(4 * TOGETHER)
         inbox = self._connection.new_inbox()
         subscription = await self._connection.subscribe(inbox, cb=arrived.put)

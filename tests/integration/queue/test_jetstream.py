@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lambent_frontend.queue.core.verdict import Tally
-from lambent_frontend.queue.jetstream import JetStreamStore
+from lambent_frontend.queue.jetstream import STREAM, CannotFollow, JetStreamStore
 from lambent_frontend.queue.sqlite import CannotOpen
 from lambent_frontend.queue.store import Asked, Ending, Key, State
 from lambent_frontend.wire import new_request_id
@@ -296,3 +296,21 @@ async def test_away_it_refuses_and_loses_nothing(tmp_path: Path) -> None:
 async def test_without_a_server_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(CannotOpen, match=r"127\.0\.0\.1:1 cannot be reached"):
         await JetStreamStore.open(["nats://127.0.0.1:1"], tmp_path, "one", most_bytes=MOST_BYTES)
+
+
+async def test_a_stream_that_was_made_anew_is_not_followed(frontends: Frontends) -> None:
+    """As where NATS lost its disk: its numbers begin again, and nothing would seem to be new."""
+    one = await frontends.start("one")
+    for _ in range(3):
+        await put(one)
+    assert await one._stream.delete_stream(STREAM)
+    await put(await frontends.start("two"))
+    with pytest.raises(CannotFollow, match="made anew"):
+        await one.run()
+
+
+async def test_a_connection_that_nats_ended_for_good(frontends: Frontends) -> None:
+    store = await frontends.start("one")
+    await store._connection.close()
+    with pytest.raises(CannotFollow, match="for good"):
+        await store.run()

@@ -99,6 +99,13 @@ def test_no_password_in_messages(config: Path) -> None:
     assert "271828" not in said
 
 
+def test_nor_one_in_a_url(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMBENT_NATS", "nats://user:s3cret@10.0.0.8:4222,nats://user:s3c/ret@10.0.0.9:4222")
+    said = faults(config)
+    assert "s3c" not in said
+    assert "10.0.0.8:4222" in said
+
+
 def test_certificate_without_key(config: Path) -> None:
     """Half a client certificate is refused."""
     config.write_text(config.read_text() + 'etcd_cert = "/etc/lambent/cert.pem"\n')

@@ -45,3 +45,10 @@ def test_what_there_was_over_time(burst: Burst) -> None:
         )
         assert seen == (up, starting, done), seconds
     assert drawn["calls_answered"][at[3.0]] == 3
+
+
+@pytest.mark.parametrize("last_s", [number / 7 for number in range(1, 60)])
+def test_all_are_answered_at_the_end(last_s: float) -> None:
+    """However the last answer's time divides into steps."""
+    burst = burst_of(Gathered([answered("i-1", 0, last_s)]), Watched([], []))
+    assert over_time(burst)["calls_answered"][-1] == 1
