@@ -84,7 +84,10 @@ DIFFERS: Final = {
     ),
     "GetFunctionCodeSigningConfig": ("no function has one", "test_what_is_always_so"),
     "GetRuntimeManagementConfig": ("always `Auto`", "test_what_is_always_so"),
-    "GetFunctionRecursionConfig": ("always `Allow`: nobody looks for loops", "test_what_is_always_so"),
+    "GetFunctionRecursionConfig": (
+        "always `Allow`: rows of destinations end at the sixteenth event, other loops do not",
+        "test_what_is_always_so",
+    ),
     "GetAccountSettings": ("`TotalCodeSize` is Lambda's and limits nothing", "test_reserved_concurrency"),
     "DeleteAlias": ("one that is not there is a 404", "test_aliases"),
 }
