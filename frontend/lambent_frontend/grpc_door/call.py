@@ -75,8 +75,6 @@ class Call:
         self._trailing: Iterable[tuple[str, Value]] = ()
         self._code = calls.OK
         self._said = ""
-        if handler.request_streaming:
-            self._start()
 
     # From the connection
 
@@ -96,6 +94,9 @@ class Call:
             self._refuse(Refusal(calls.INTERNAL, "the request ends in the middle of a message"))
         elif self._handler.request_streaming:
             self._open_window(len(data))
+            if self._task is None:
+                # Not before: grpc.aio's client loses the status of a call that ends before it has written.
+                self._start()
             _wake(self._reader)
         else:
             self._line.took(self._stream, len(data))

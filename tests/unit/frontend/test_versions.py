@@ -29,6 +29,7 @@ from lambent_proto.errors import (
     NotProvisioned,
     NotReady,
     RevisionMismatch,
+    UnknownAlias,
     UnknownFunction,
 )
 from lambent_proto.ids import FunctionName
@@ -229,7 +230,7 @@ async def test_an_alias_points_to_what_is_published(client: Client) -> None:
     assert [it.name for it in await client.versions.list_aliases(F)] == ["dev", "live"]
     assert [it.name for it in await client.versions.list_aliases(F, "2")] == ["live"]
     await client.versions.delete_alias(F, "live")
-    with pytest.raises(UnknownFunction):
+    with pytest.raises(UnknownAlias):
         await client.versions.get_alias(F, "live")
 
 
