@@ -140,7 +140,7 @@ def test_a_pool_of_one_goes_round() -> None:
 
 
 def test_who_misses_nothing_is_asked_for_another_once() -> None:
-    """That it has nothing idle right now is no reason to take the wish back, and to utter it again at once."""
+    """That it has nothing idle right now is no reason to take the wish back, and to say it again at once."""
     fleet = Placed(4, b=None, c=None)
     fleet.ask(B, 4)
     assert Recall(F, B, 2) in fleet.ask(C, 2)
