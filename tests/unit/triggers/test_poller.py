@@ -81,7 +81,7 @@ class Slow(ScriptedDispatcher):
         super().submit(call, lambda _: None)
         self.under_way_now.append((call, done))
 
-    def end(self, line: str) -> None:
+    def succeed(self, line: str) -> None:
         """The first call of this line."""
         next(done for call, done in self.under_way_now if line.encode() in call.payload)(answer(b"null"))
 
@@ -97,7 +97,7 @@ async def test_a_line_that_fails_is_begun_anew_while_the_others_go_on(monkeypatc
     polled = polling(stream, slow)
     running = asyncio.create_task(polled.run())
     await slow.until(lambda: len(slow.calls) == 2)
-    slow.end("wild")
+    slow.succeed("wild")
     await slow.until(lambda: len(slow.calls) == 3)  # that of the line which failed, twice
     assert stream.done == ["wild"]
     assert stream.rewound == ["wild"]
@@ -117,9 +117,9 @@ async def test_a_line_that_fails_is_told_of_until_it_is_read_again(monkeypatch: 
     polled = polling(stream, slow)
     running = asyncio.create_task(polled.run())
     await slow.until(lambda: len(slow.calls) == 2)
-    slow.end("wild")
+    slow.succeed("wild")
     await eventually(lambda: polled.error == "wild: it hung up", "it is told", within_s=10)
-    slow.end("calm")
+    slow.succeed("calm")
     await eventually(lambda: stream.done == ["wild", "calm"], "the other one goes on", within_s=10)
     assert (polled.result, polled.error) == (
         "PROBLEM: a part of the event source cannot be used",
