@@ -78,7 +78,7 @@ class PublicServer:
         *,
         own: bool = False,
     ) -> None:
-        self._server = _server(own=own)
+        self._server = _server(guard, own=own)
         for add, servicer, file, name in (
             (invoke_pb2_grpc.add_InvocationsServicer_to_server, invocations, invoke_pb2, "Invocations"),
             (functions_pb2_grpc.add_FunctionsServicer_to_server, functions, functions_pb2, "Functions"),
@@ -139,6 +139,9 @@ class PublicServer:
         await self._server.stop(grace_s)
 
 
-def _server(*, own: bool) -> Any:
+def _server(guard: Guard, *, own: bool) -> Any:
     """The generated code takes either, and is typed for one."""
-    return OwnServer() if own else grpc.aio.server(options=grpc_options.SERVER)
+    if not own:
+        return grpc.aio.server(options=grpc_options.SERVER)
+    whose: Any = guard.caller
+    return OwnServer(whose=whose)
