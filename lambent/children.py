@@ -12,7 +12,9 @@ from typing import Any, Final, Protocol
 
 from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer
 
-READY_S: Final = 30.0
+READY_S: Final = 90.0
+"""One that ends is noticed at once, so that only one that hangs is waited for this long. On a host whose
+cores are all busy a worker that tries its sandbox out was seen to take more than 25."""
 
 STOP_S: Final = {"frontend": 15.0, "placement": 15.0, "worker": 45.0}
 """After this long SIGTERM is followed by SIGKILL; a frontend takes five seconds for its calls alone. A worker
