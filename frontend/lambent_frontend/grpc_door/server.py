@@ -28,10 +28,12 @@ _LAST_WORD_S: Final = 1.0
 class OwnServer:
     """Use it once: add services and ports, start, stop."""
 
-    def __init__(self, *, most_held: int = HELD) -> None:
+    def __init__(self, *, most_held: int = HELD, share_ports: bool = False) -> None:
+        """With `share_ports` other servers on this machine may listen on the same ports."""
         self.handlers: dict[str, Any] = {}
         self.held = 0
         self.most_held = most_held
+        self._share_ports = share_ports
         self.stopping = False
         self._connections: set[ClientConnection] = set()
         self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
@@ -65,7 +67,11 @@ class OwnServer:
             found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
             family, both = found[0][0], found[0][0] == socket.AF_INET6 and socket.has_dualstack_ipv6()
             bound = socket.create_server(
-                found[0][4][:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
+                found[0][4][:2],
+                family=family,
+                backlog=_BACKLOG,
+                reuse_port=self._share_ports,
+                dualstack_ipv6=both,
             )
         except (OSError, ValueError) as error:
             raise RuntimeError(str(error)) from None
