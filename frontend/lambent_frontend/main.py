@@ -153,6 +153,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             TriggersService(triggers.shown),
             Guard(access_keys),
             own=settings.grpc_server == "own",
+            share_ports=settings.share_ports,
         )
         downloads = Downloads(packages, await shared_secret(etcd))
         there = operations(
@@ -170,7 +171,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         )
         gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
         api = Api(there, gate, downloads)
-        http = HttpServer(Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts))
+        doors = Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts)
+        http = HttpServer(doors, share_ports=settings.share_ports)
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
         http_port = await http.start(settings.http_host, settings.http_port)
         hosts.listening(http_port)

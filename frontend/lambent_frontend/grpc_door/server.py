@@ -35,12 +35,20 @@ class OwnServer:
     """Use it once: add services and ports, start, stop.
 
     `whose` says for whom a call's bytes count, such as an access key's id, before they become many; empty
-    where nobody is asked. It may raise a LambentError, which is the call's answer.
+    where nobody is asked. It may raise a LambentError, which is the call's answer. With `share_ports` other
+    servers on this machine may listen on the same ports.
     """
 
-    def __init__(self, *, whose: Callable[[Call], str] = lambda _: "", most_held: int = HELD) -> None:
+    def __init__(
+        self,
+        *,
+        whose: Callable[[Call], str] = lambda _: "",
+        most_held: int = HELD,
+        share_ports: bool = False,
+    ) -> None:
         self.handlers: dict[str, Any] = {}
         self.whose = whose
+        self._share_ports = share_ports
         self.stopping = False
         self._most_held = most_held
         self._held = 0
@@ -78,7 +86,11 @@ class OwnServer:
             found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
             family, both = found[0][0], found[0][0] == socket.AF_INET6 and socket.has_dualstack_ipv6()
             bound = socket.create_server(
-                found[0][4][:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
+                found[0][4][:2],
+                family=family,
+                backlog=_BACKLOG,
+                reuse_port=self._share_ports,
+                dualstack_ipv6=both,
             )
         except (OSError, ValueError) as error:
             raise RuntimeError(str(error)) from None
