@@ -79,7 +79,7 @@ class PublicServer:
         own: bool = False,
         share_ports: bool = False,
     ) -> None:
-        self._server = _server(own=own, share_ports=share_ports)
+        self._server = _server(guard, own=own, share_ports=share_ports)
         for add, servicer, file, name in (
             (invoke_pb2_grpc.add_InvocationsServicer_to_server, invocations, invoke_pb2, "Invocations"),
             (functions_pb2_grpc.add_FunctionsServicer_to_server, functions, functions_pb2, "Functions"),
@@ -140,8 +140,9 @@ class PublicServer:
         await self._server.stop(grace_s)
 
 
-def _server(*, own: bool, share_ports: bool) -> Any:
+def _server(guard: Guard, *, own: bool, share_ports: bool) -> Any:
     """The generated code takes either, and is typed for one."""
     if own:
-        return OwnServer(share_ports=share_ports)
+        whose: Any = guard.caller
+        return OwnServer(whose=whose, share_ports=share_ports)
     return grpc.aio.server(options=grpc_options.SHARING if share_ports else grpc_options.SERVER)
