@@ -92,6 +92,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     drivers = [_driver(settings) for _ in range(settings.shards)]
+    peering = settings.peering()
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
     store = await _store(settings, frontend)
@@ -99,8 +100,9 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
         catalogue = Catalogue(etcd, dispatcher.function_changed)
-        workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
-        placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        of_shard = [(etcd, driver, frontend, shard, peering) for shard, driver in enumerate(drivers)]
+        workers = [Workers(*its) for its in of_shard]
+        placements = [PlacementStream(*its) for its in of_shard]
         sources = parse_sources(settings.sources)
         peers = Peers(etcd, frontend, dispatcher.frontends_counted, folders_of(sources))
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
@@ -128,7 +130,14 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             queue = _queue(store, invoker, catalogue, destinations, attempts, settings)
             destinations.put_record = queue.put_record
             schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
-        fleet = Fleet(lambda: [it.leader for it in placements], dispatcher, frontend, etcd, attempts=attempts)
+        fleet = Fleet(
+            lambda: [it.leader for it in placements],
+            dispatcher,
+            frontend,
+            etcd,
+            peering=peering,
+            attempts=attempts,
+        )
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
