@@ -1,8 +1,8 @@
 """How parts reach each other: plainly, or by TLS in both directions.
 
 With TLS each shows a certificate of its own, signed by the CA that all know. The files are read again when
-they have changed: what is connected stays, and new connections have the new certificates. While they cannot be
-used, as when a certificate is there and its key not yet, the old ones go on.
+they have changed: what is connected stays, and new connections have the new certificates. While they cannot
+be used, as when a certificate is there and its key not yet, the old ones go on.
 """
 
 import ssl
