@@ -132,7 +132,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
-        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base)
+        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base, settings.tls is not None)
         urls = FunctionUrls(catalogue, registry, hosts.address)
         once = None if store is None else Once(store, invoker)
         calling = Calling(invoker, queue, once, frontend)
@@ -155,7 +155,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             own=settings.grpc_server == "own",
             share_ports=settings.share_ports,
         )
-        downloads = Downloads(packages, await shared_secret(etcd))
+        downloads = Downloads(packages, await shared_secret(etcd), encrypted=settings.tls is not None)
         there = operations(
             calling,
             functions,
@@ -173,8 +173,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         api = Api(there, gate, downloads)
         doors = Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts)
         http = HttpServer(doors, share_ports=settings.share_ports)
-        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
-        http_port = await http.start(settings.http_host, settings.http_port)
+        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}", settings.tls)
+        http_port = await http.start(settings.http_host, settings.http_port, settings.tls)
         hosts.listening(http_port)
         keeping = tasks.create_task(triggers.run(invoker))
         try:

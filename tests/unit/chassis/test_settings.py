@@ -8,6 +8,7 @@ from lambent_chassis.settings import BadSettings
 from lambent_frontend.settings import FrontendSettings, is_loopback
 from lambent_placement.settings import PlacementSettings
 from lambent_worker.settings import WorkerSettings
+from tests import certificates
 
 
 @pytest.fixture
@@ -110,6 +111,26 @@ def test_certificate_without_key(config: Path) -> None:
     """Half a client certificate is refused."""
     config.write_text(config.read_text() + 'etcd_cert = "/etc/lambent/cert.pem"\n')
     assert "etcd_cert and etcd_key go together" in faults(config)
+
+
+def test_tls_of_the_public_ports(config: Path, tmp_path: Path) -> None:
+    """What cannot be used is refused at the start, by the names of the settings and files."""
+    cert, key = certificates.make(tmp_path)
+    given = config.read_text()
+
+    def told(**paths: Path) -> None:
+        config.write_text(given + "".join(f'{name} = "{path}"\n' for name, path in paths.items()))
+
+    told(tls_cert=cert)
+    assert "tls_cert and tls_key go together" in faults(config)
+    told(tls_client_ca=cert)
+    assert "set tls_cert and tls_key" in faults(config)
+    told(tls_cert=cert, tls_key=cert)
+    assert f"tls_key {cert}" in faults(config)
+    told(tls_cert=cert, tls_key=key, tls_client_ca=tmp_path / "nowhere")
+    assert f"tls_client_ca {tmp_path}/nowhere" in faults(config)
+    told(tls_cert=cert, tls_key=key, tls_client_ca=cert)
+    assert FrontendSettings.load(config).tls == (cert, key, cert)
 
 
 def test_session_with_certificates(config: Path, tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from lambent_chassis import grpc_options
@@ -20,6 +23,7 @@ from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
+from lambent_frontend.tls import PublicTls
 from lambent_proto.access import AccessKey, Rule
 from lambent_proto.errors import LostWithWorker, NotReady, Throttled
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
@@ -323,6 +327,33 @@ def public(dispatcher: ScriptedDispatcher) -> PublicServer:
         Guard(None),
         own=scripted.OWN,
     )
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_tls(dispatcher: ScriptedDispatcher, certificate: tuple[Path, Path], mutual: bool) -> None:
+    """Calls, health and reflection over it; where callers have to have a certificate, no other is served."""
+    cert, key = certificate
+    server = public(dispatcher)
+    port = await server.start("127.0.0.1:0", PublicTls(cert, key, cert if mutual else None))
+    chain = cert.read_bytes()
+    nobody = grpc.ssl_channel_credentials(chain)
+    known = grpc.ssl_channel_credentials(chain, key.read_bytes(), chain) if mutual else nobody
+    async with grpc.aio.secure_channel(f"localhost:{port}", known, options=grpc_options.CHANNEL) as channel:
+        payload = b"1" * 1_000_000
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        assert (await stub.Invoke(request(payload=payload), timeout=WITHIN_S)).payload == payload
+        health = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=WITHIN_S)).status
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        listed: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]))
+        names = {service.name for service in (await listed.read()).list_services_response.service}
+        assert {"lambent.v1.Invocations", "grpc.health.v1.Health"} <= names
+        listed.cancel()
+    if mutual:
+        async with grpc.aio.secure_channel(f"localhost:{port}", nobody) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request(), timeout=WITHIN_S)
+    await server.stop(0)
 
 
 async def test_what_is_under_way_is_answered_when_it_stops(dispatcher: ScriptedDispatcher) -> None:
