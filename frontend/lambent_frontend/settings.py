@@ -32,6 +32,10 @@ class FrontendSettings(Settings):
     processes: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """How many frontends share this one's ports, each a process with a core of its own to use; what the other
     settings say is said to each."""
+    host: str = "127.0.0.1"
+    """Where it listens for the other frontends, and what it tells them to ask."""
+    control_port: Port = 0
+    """There. With several processes the next ones have the next ports, unless it is 0."""
     share_ports: bool = False
     """Whether other frontends on this machine may listen on the same ports: the kernel gives each new
     connection to one of them."""

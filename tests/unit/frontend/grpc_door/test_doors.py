@@ -21,6 +21,7 @@ from lambent_frontend.fleet import Fleet
 from lambent_frontend.grpc_door.server import OwnServer
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
+from lambent_frontend.remembered import Remembered
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
 from lambent_frontend.tls import PublicTls
@@ -317,7 +318,7 @@ def public(dispatcher: ScriptedDispatcher) -> PublicServer:
     return PublicServer(
         Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1))),
         *none,
-        Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
+        Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore()),
         scripted.NoLimits(),
         scripted.NoPolicies(),
         scripted.NoUrls(),
