@@ -127,15 +127,13 @@ class FrontendSettings(Settings):
         return given
 
     @model_validator(mode="after")
-    def _tls_that_can_be_used(self) -> Self:
+    def _tls_with_all_it_needs(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: give both or neither")
         if self.tls_client_ca is not None and self.tls is None:
             raise ValueError(
                 "tls_client_ca: callers can show a certificate over TLS alone: set tls_cert and tls_key"
             )
-        if self.tls is not None:
-            self.tls.context()
         return self
 
     @property
