@@ -92,9 +92,7 @@ _log = structlog.get_logger()
 
 
 async def run(settings: FrontendSettings, started: Started) -> None:
-    """Serves until it is cancelled. Raises CannotEncrypt, CannotOpen, OSError for what is in its way."""
-    if settings.tls is not None:
-        settings.tls.context()
+    """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     drivers = [_driver(settings) for _ in range(settings.shards)]
     dispatcher = Shards(drivers)

@@ -35,7 +35,8 @@ class PublicTls(NamedTuple):
         return context
 
     def of_grpcio(self) -> grpc.ServerCredentials:
-        """The same for grpcio's server."""
+        """The same for grpcio's server. Raises CannotEncrypt."""
+        self.context()  # grpcio says nothing of what is wrong with them
         return grpc.ssl_server_credentials(
             [(self.key.read_bytes(), self.cert.read_bytes())],
             root_certificates=self.client_ca.read_bytes() if self.client_ca else None,

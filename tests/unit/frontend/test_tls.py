@@ -18,7 +18,7 @@ def test_files_that_cannot_be_used(certificate: tuple[Path, Path], tmp_path: Pat
     nothing = tmp_path / "nothing"
     for wrong in (cert, nothing):
         with pytest.raises(CannotEncrypt, match=f"tls_key {wrong}"):
-            PublicTls(cert, wrong).context()
+            PublicTls(cert, wrong).of_grpcio()
     for wrong in (key, nothing):
         with pytest.raises(CannotEncrypt, match=f"tls_client_ca {wrong}"):
             PublicTls(cert, key, wrong).context()
