@@ -46,6 +46,14 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     help="Of each shard: one leads, the others stand by.",
 )
 @click.option(
+    "--frontend-processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Frontends that share the ports, for machines with more cores than one takes.",
+)
+@click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("lambent-data"),
@@ -130,6 +138,7 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 def up(
     concurrency: int | None,
     keep_alive_s: float | None,
+    frontend_processes: int,
     max_waiting: int | None,
     record: Path | None,
     nats: str | None,
@@ -152,6 +161,7 @@ def up(
         placement={"keep_alive_s": keep_alive_s},
         worker={"sandbox": sandbox, "require_isolation": require_isolation},
         frontend={
+            "processes": frontend_processes,
             "max_waiting": max_waiting,
             "record": str(record.absolute()) if record else None,
             "nats": [url.strip() for url in nats.split(",")] if nats else None,
@@ -206,6 +216,7 @@ def _summary(fleet: "Fleet") -> str:
         etcd += f" ({child.binary.path})"
         if child.binary.warning:
             lines += [click.style(child.binary.warning, fg="yellow"), ""]
+    scheme = "https" if os.environ.get("LAMBENT_TLS_CERT") else "http"
     default, shards = f"127.0.0.1:{DEFAULT_PORT}", fleet.plan.shards
     export = [] if fleet.endpoint == default else [f"  export LAMBENT_ENDPOINT={fleet.endpoint}"]
     return "\n".join(
@@ -214,7 +225,7 @@ def _summary(fleet: "Fleet") -> str:
             click.style("Lambent is up. Ctrl-C stops it.", bold=True),
             "",
             f"  endpoint  {fleet.endpoint}",
-            f"  http      http://{fleet.http}, Lambda's API",
+            f"  http      {scheme}://{fleet.http}, Lambda's API",
             *([f"  shards    {shards}"] if shards > 1 else []),
             f"  workers   {shards * fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
             f"  etcd      {etcd}",
@@ -228,7 +239,7 @@ def _summary(fleet: "Fleet") -> str:
             *([f"  export LAMBENT_KEY=$(cat {fleet.operator_key})"] if fleet.auth else []),
             "  lambent deploy DIR --name NAME --handler MODULE.FUNCTION",
             "  lambent invoke NAME -d '{\"a\": 1}' -v",
-            f"  aws lambda invoke --endpoint-url http://{fleet.http} --function-name NAME /dev/stdout",
+            f"  aws lambda invoke --endpoint-url {scheme}://{fleet.http} --function-name NAME /dev/stdout",
         ]
     )
 

@@ -41,6 +41,13 @@ def read(dns_names: Iterable[str]) -> Identity | None:
     return None
 
 
+def _speaks_as(there: Identity, name: str) -> set[str]:
+    """The processes of one frontend, `NAME-0` and so on, have its certificate."""
+    whole, _, number = name.rpartition("-")
+    is_process = there.part == "frontend" and number.isdigit() and whole == there.name
+    return {there.name, name} if is_process else {there.name}
+
+
 def check(dns_names: Iterable[str] | None, part: str, name: str = "") -> None:
     """Whether a peer with these names may speak as this part; `name` where it has to be a certain one.
 
@@ -52,5 +59,5 @@ def check(dns_names: Iterable[str] | None, part: str, name: str = "") -> None:
     wanted = f"{part} {name.lower()}" if name else f"a {part}"
     if there is None:
         raise NotAllowed(f"a certificate of {wanted} is needed, and this one is no part's of a fleet")
-    if there.part != part or (name and there.name != name.lower()):
+    if there.part != part or (name and name.lower() not in _speaks_as(there, name.lower())):
         raise NotAllowed(f"a certificate of {wanted} is needed, and this one is of {there}")

@@ -90,7 +90,7 @@ def test_calls_logs_and_listings_work(fleet: Fleet, echo: Path) -> None:
 def test_no_port_answers_who_shows_no_certificate(fleet: Fleet) -> None:
     """But the public ones. In plain text, and by TLS with none."""
     inner = listened_on(fleet) - public(fleet)
-    assert len(inner) >= 5, "etcd's, placement's, the worker's three"
+    assert len(inner) >= 6, "etcd's, placement's, the frontend's own, the worker's three"
     nobody = ssl.create_default_context()
     nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
     request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
