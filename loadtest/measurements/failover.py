@@ -203,9 +203,7 @@ def _told(seen: dict[str, list[float]]) -> Figures:
     rows = []
     for what, values in seen.items():
         counted = "failed" in what
-        rows.append(
-            [what, spread(values, 0 if counted else 2), "calls" if counted else "s", f"{max(values):,.2f}"]
-        )
+        rows.append([what, spread(values, 0 if counted else 2), "calls" if counted else "s"])
         key = "failover_" + "".join(it if it.isalnum() else "_" for it in what).replace("__", "_")
         found.flat[key if counted else f"{key}_s"] = round(statistics.median(values), 3)
     found.tables.append(Table(("killed with SIGKILL", "", ""), rows))
