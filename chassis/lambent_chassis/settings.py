@@ -22,7 +22,9 @@ from lambent_chassis.etcd import Etcd, Tls
 
 PREFIX: Final = "LAMBENT_"
 
-CLIENT_VARIABLES: Final = frozenset({"LAMBENT_ENDPOINT", "LAMBENT_KEY"})
+CLIENT_VARIABLES: Final = frozenset(
+    {"LAMBENT_ENDPOINT", "LAMBENT_KEY", "LAMBENT_CA", "LAMBENT_CERT", "LAMBENT_CERT_KEY"}
+)
 """Read by clients, so that a shell may have them set when it starts a part."""
 
 

@@ -210,6 +210,7 @@ def _summary(fleet: "Fleet") -> str:
         etcd += f" ({child.binary.path})"
         if child.binary.warning:
             lines += [click.style(child.binary.warning, fg="yellow"), ""]
+    scheme = "https" if os.environ.get("LAMBENT_TLS_CERT") else "http"
     default, shards = f"127.0.0.1:{DEFAULT_PORT}", fleet.plan.shards
     export = [] if fleet.endpoint == default else [f"  export LAMBENT_ENDPOINT={fleet.endpoint}"]
     return "\n".join(
@@ -218,7 +219,7 @@ def _summary(fleet: "Fleet") -> str:
             click.style("Lambent is up. Ctrl-C stops it.", bold=True),
             "",
             f"  endpoint  {fleet.endpoint}",
-            f"  http      http://{fleet.http}, Lambda's API",
+            f"  http      {scheme}://{fleet.http}, Lambda's API",
             *([f"  shards    {shards}"] if shards > 1 else []),
             f"  workers   {shards * fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
             f"  etcd      {etcd}",
@@ -232,7 +233,7 @@ def _summary(fleet: "Fleet") -> str:
             *([f"  export LAMBENT_KEY=$(cat {fleet.operator_key})"] if fleet.auth else []),
             "  lambent deploy DIR --name NAME --handler MODULE.FUNCTION",
             "  lambent invoke NAME -d '{\"a\": 1}' -v",
-            f"  aws lambda invoke --endpoint-url http://{fleet.http} --function-name NAME /dev/stdout",
+            f"  aws lambda invoke --endpoint-url {scheme}://{fleet.http} --function-name NAME /dev/stdout",
         ]
     )
 

@@ -62,6 +62,27 @@ async def test_each_serves_on_the_one_port(two: Fleet, tmp_path: Path) -> None:
     assert len(evidence.births()) == 1
 
 
+async def test_whichever_is_asked_knows(two: Fleet, tmp_path: Path) -> None:
+    """What became of calls that each of them took and served, asked of each."""
+    async with Client(two.endpoint) as client:
+        await deploy(client, "asked", Evidence(tmp_path / "evidence"), concurrency=1)
+        event = await client.async_invocations.begin("asked")
+        served = (await client.invoke("asked")).request_id
+    met = set[str]()
+    deadline = monotonic_s() + WITHIN_S
+    while len(met) < 2:
+        assert monotonic_s() < deadline, f"only {met} were met"
+        async with Client(two.endpoint) as client:
+            queue = await client.async_invocations.queue()
+            met.add(queue.frontend)
+            assert (await client.async_invocations.get("asked", event)).request_id == event
+            assert [it.request_id for it in await client.async_invocations.ls("asked")] == [event]
+            assert (await client.explain(served)).outcome == "succeeded"
+            assert sorted([queue.frontend, *(it.frontend for it in queue.others)]) == sorted(
+                (await client.reasons()).frontends
+            )
+
+
 async def test_one_that_is_killed_comes_back(two: Fleet) -> None:
     """As another frontend of the same name, while the other one stays what it was."""
     before = await all_that_serve(two.endpoint, {"frontend-0", "frontend-1"})

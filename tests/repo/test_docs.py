@@ -84,6 +84,9 @@ def test_settings_files(part: str, model: type[Settings], tmp_path: Path) -> Non
     examples = {"name", "etcd_ca", "etcd_cert", "etcd_key", "memory_mb", "record", "data", "destinations"} | {
         "nats",
         "nats_credentials",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
     }
     assert shown.model_dump(exclude=examples) == default.model_dump(exclude=examples)
 

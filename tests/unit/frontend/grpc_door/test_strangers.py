@@ -15,6 +15,7 @@ import grpc.aio
 import pytest
 
 from lambent_frontend.grpc_door.server import OwnServer
+from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
 from tests.unit.scripted import ScriptedDispatcher, serving
@@ -114,71 +115,16 @@ async def test_h2load(address: str, body: Path, window: int) -> None:
     assert found.groups() == ("2000", "0", "0")
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """Of `localhost`, and its key."""
-    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=DNS:localhost", "-out", str(paths[0]), "-keyout", str(paths[1])]
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    subprocess.run([*command, *names], check=True, capture_output=True)
-    return paths
-
-
-@pytest.mark.parametrize("mutual", [False, True])
-async def test_tls(certificate: tuple[Path, Path], mutual: bool) -> None:
-    """HTTP/2 agreed on by ALPN, and clients with certificates of their own; who agrees on nothing is left."""
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(*certificate)
-    if mutual:
-        tls.load_verify_locations(certificate[0])
-        tls.verify_mode = ssl.CERT_REQUIRED
+async def test_tls_without_alpn_is_left(certificate: tuple[Path, Path]) -> None:
+    """Who does not say that it will speak HTTP/2 is not spoken to."""
     server = OwnServer()
-    server.add_registered_method_handlers(
-        "lambent.v1.Invocations",
-        {
-            "Invoke": grpc.unary_unary_rpc_method_handler(
-                echo,
-                invoke_pb2.InvokeRequest.FromString,
-                invoke_pb2.InvokeResponse.SerializeToString,
-            )
-        },
-    )
-    port = server.add_secure_port("127.0.0.1:0", tls)
+    port = server.add_secure_port("127.0.0.1:0", PublicTls(*certificate).context())
     await server.start()
-    chain, key = certificate[0].read_bytes(), certificate[1].read_bytes()
-    known = grpc.ssl_channel_credentials(chain, key, chain) if mutual else grpc.ssl_channel_credentials(chain)
-    request = invoke_pb2.InvokeRequest(payload=b"1" * 1_000_000)
-    async with grpc.aio.secure_channel(f"localhost:{port}", known) as channel:
-        assert (await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request)).payload == request.payload
     plain = ssl.create_default_context(cafile=str(certificate[0]))
-    plain.load_cert_chain(*certificate)
     reader, writer = await asyncio.open_connection("localhost", port, ssl=plain)
     assert await reader.read() == b""
     writer.close()
-    if mutual:
-        async with grpc.aio.secure_channel(
-            f"localhost:{port}", grpc.ssl_channel_credentials(chain)
-        ) as channel:
-            with pytest.raises(grpc.aio.AioRpcError):
-                await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request)
     await server.stop(0)
-
-
-async def echo(request: invoke_pb2.InvokeRequest, _: object) -> invoke_pb2.InvokeResponse:
-    return invoke_pb2.InvokeResponse(payload=request.payload)
 
 
 async def test_all_addresses_are_those_of_both_kinds() -> None:
