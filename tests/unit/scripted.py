@@ -60,7 +60,7 @@ def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer
     return Answer(payload, failed, tail, "warm", "idle", "n1", "i-1", 1.0, 0.0, 0.0, 2.0, "", "namespaces")
 
 
-OWN = False
+OWN = True
 """Whether `serving` is by Lambent's own gRPC server; the fixture `door` sets it."""
 
 
