@@ -12,6 +12,7 @@ from lambent_chassis.settings import Settings
 from lambent_frontend.settings import FrontendSettings
 from lambent_placement.settings import PlacementSettings
 from lambent_worker.settings import WorkerSettings
+from loadtest import page
 from tests.repo.tree import ROOT, files
 
 DOCUMENTS = [path for path in files() if path.suffix == ".md"]
@@ -56,6 +57,13 @@ def test_make_targets_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", (ROOT / document).read_text(), re.MULTILINE))
     assert named <= targets
+
+
+def test_the_benchmarks_are_of_their_results() -> None:
+    """What is committed is what `python -m loadtest.page` would write."""
+    wanted = page.files(page.published())
+    assert {path: path.read_text() for path in wanted} == wanted
+    assert set((ROOT / "docs" / "plots").glob("*.svg")) == {path for path in wanted if path.suffix == ".svg"}
 
 
 @pytest.mark.parametrize(
