@@ -75,7 +75,7 @@ class _Worker:
     """One agent, and both ends of its connection to the frontend."""
 
     def __init__(self, node: NodeId) -> None:
-        self.peer = node
+        self.peer, self.peer_names = node, None
         self.inbox: list[bytes] = []
         self.outbox: list[bytes] = []
         self.hears = frames.Decoder(frames.TO_WORKER)
