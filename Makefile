@@ -4,7 +4,7 @@ SEEDS ?= 20000
 SECONDS ?= 600
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench bench-replay bench-burst bench-queue soak simulate chaos chaos-loss
+.PHONY: setup demo test check proto bench bench-replay bench-burst bench-queue bench-peers soak simulate chaos chaos-loss
 
 setup: $(READY)
 
@@ -49,6 +49,10 @@ bench-burst: setup
 # A queue of asynchronous calls, filled and drained: make bench-queue EVENTS=1000000 STORE=both
 bench-queue: setup
 	$(BIN)/python -m loadtest.queue $(if $(EVENTS),--events $(EVENTS)) $(if $(STORE),--store $(STORE))
+
+# Lambent beside others of the package registries: make bench-peers PEERS='celery-redis workerd' ROUNDS=1
+bench-peers: setup
+	$(BIN)/python -m loadtest.peers $(PEERS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # Ten thousand instances, and nothing left of them; as root.
 soak: setup

@@ -21,7 +21,8 @@ PEER: Final = Peer(
     programs=("redis-server",),
     runs="`redis-server` without saving, and `celery worker --pool prefork --concurrency N`",
     gives="chains and chords of tasks, brokers of many kinds, calls that need no answer for next to nothing",
-    lacks="isolation, limits of memory for a call, instances that come and go with the calls, deploying without a restart",
+    lacks="isolation, a limit of memory that holds during a call, code that is deployed without a restart "
+    "of the workers",
 )
 
 

@@ -1,18 +1,19 @@
 """The calling half of every measurement: a closed loop, and what it says. Standard library only.
 
-A calling process says `ready`; for each line `COUNT` on its standard input it makes so many calls, and answers
-with one line of JSON, a `Round`. It ends with its input.
+A calling process says `ready`; for each line `COUNT` on its standard input it makes so many calls, and
+answers with one line of JSON, a `Round`. It ends with its input.
 """
 
 import asyncio
 import json
-import math
 import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TextIO
+
+from loadtest.figures import percentile
 
 PAYLOAD: Final = b'{"text":"%s"}' % (b"x" * 89)
 """100 bytes."""
@@ -48,8 +49,8 @@ def measured(calls: Callable[[int, list[float]], None]) -> None:
             cpu_s, began = time.process_time(), time.perf_counter()
             calls(count, took_s)
             elapsed_s, spent_s = time.perf_counter() - began, time.process_time() - cpu_s
-            ms = sorted(seconds * 1000 for seconds in took_s)
-            done = Round(len(ms), elapsed_s, spent_s, _percentile(ms, 0.5), _percentile(ms, 0.99))
+            ms = [seconds * 1000 for seconds in took_s]
+            done = Round(len(ms), elapsed_s, spent_s, percentile(ms, 0.5), percentile(ms, 0.99))
             print(json.dumps(asdict(done)), file=said, flush=True)
 
 
@@ -79,7 +80,3 @@ def _output() -> TextIO:
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return said
-
-
-def _percentile(ordered: list[float], share: float) -> float:
-    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]

@@ -21,6 +21,8 @@ PEER: Final = Peer(
     lacks="isolation, limits of time, deployed functions with versions, an API that is not Python's",
 )
 
+WORKERS_WITHIN_S: Final = 150.0
+
 
 @contextmanager
 def serve(processes: int) -> Iterator[dict[str, str]]:
@@ -39,7 +41,7 @@ async def until_there(address: str, workers: int) -> None:
     from dask.distributed import Client
 
     async with Client(address, asynchronous=True) as client:
-        await client.wait_for_workers(workers, timeout=60)
+        await client.wait_for_workers(workers, timeout=WORKERS_WITHIN_S)
 
 
 def handler(event: dict[str, str]) -> dict[str, str]:

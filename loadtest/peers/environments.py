@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, made on first use: their pins would fight with ours and each other's."""
+"""An environment of its own for each peer, made on first use: their pins would fight with each other's."""
 
 import os
 import shutil

@@ -18,7 +18,7 @@ PEER: Final = Peer(
     pip=("functions-framework==3.10.2",),
     runs="`functions-framework --target handler` with `WORKERS=N` and `THREADS=4`",
     gives="Google's signature of functions, CloudEvents, whatever Flask can do",
-    lacks="a fleet, isolation, more than one function, an answer when all threads are taken",
+    lacks="a fleet, isolation, more than one function, a line for the calls above a limit",
 )
 
 

@@ -1,6 +1,5 @@
 """A bare server of grpc.aio that answers with what it was sent."""
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -39,7 +39,9 @@ def serve(processes: int) -> Iterator[dict[str, str]]:
 
     work, port, control = os.environ["PEER_WORK"], free_port(), free_port()
     File(work, "echo.py").write_text(SOURCE)
-    emulator = File(samcli.__file__).parent / "local" / "rapid" / f"aws-lambda-rie-{MACHINES[os.uname().machine]}"
+    emulator = (
+        File(samcli.__file__).parent / "local" / "rapid" / f"aws-lambda-rie-{MACHINES[os.uname().machine]}"
+    )
     listening = ("--runtime-interface-emulator-address", f"127.0.0.1:{port}")
     runtime = ("--runtime-api-address", f"127.0.0.1:{control}", "--log-level", "error")
     function = (sys.executable, "-m", "awslambdaric", "echo.handler")

@@ -4,14 +4,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path as File
 from typing import Final
 
 from loadtest.peers.peer import Path, Peer
 from loadtest.peers.serving import REMARK, run
 
 WORKERS: Final = 2
-SOURCE: Final = "def handler(event, context):\n    return event\n"
 
 PEER: Final = Peer(
     name="lambent",
@@ -26,8 +24,8 @@ PEER: Final = Peer(
         Path(kind="HTTP", name="HTTP", called_with="Lambda's `Invoke` over HTTP/1.1 with boto3's headers"),
     ),
     programs=("etcd",),
-    runs=f"`lambent up --workers {WORKERS} --require-isolation none`: etcd, a placement, {WORKERS} workers, a "
-    "frontend, and a function with a limit of N instances",
+    runs=f"`lambent up --workers {WORKERS} --require-isolation none`: etcd, a placement, the workers, "
+    "a frontend, and a function with a limit of N instances",
     gives="",
     lacks="",
 )
@@ -36,17 +34,14 @@ _KINDS: Final = {"InvokeStream": "stream", "unary gRPC": "unary", "HTTP": "http"
 
 
 @contextmanager
-def serve(processes: int) -> Iterator[dict[str, str]]:
-    from loadtest.fleet import ANY_ISOLATION, command, fleet
+def serve(processes: int, **settings: str) -> Iterator[dict[str, str]]:
+    from loadtest import echo
+    from loadtest.fleet import ANY_ISOLATION, fleet
 
     # The interpreters of pyenv are not asked for: a worker starts sooner, and the function runs on ours.
     os.environ["PYENV_ROOT"] = os.environ["PEER_WORK"]
-    source = File(os.environ["PEER_WORK"], "function")
-    source.mkdir()
-    (source / "echo.py").write_text(SOURCE)
-    with fleet("--workers", str(WORKERS), *ANY_ISOLATION) as running:
-        deployed = ("deploy", str(source), "--name", "echo", "--handler", "echo.handler")
-        command(running.endpoint, [*deployed, "--concurrency", str(processes), "--timeout", "30"])
+    with fleet("--workers", str(WORKERS), *ANY_ISOLATION, settings=settings) as running:
+        echo.deploy(running.endpoint, processes)
         endpoints = {"stream": running.endpoint, "unary": running.endpoint, "http": running.http}
         addresses = {name: f"{kind} {endpoints[kind]}" for name, kind in _KINDS.items()}
         yield {**addresses, REMARK: f"isolation level {running.isolation}"}

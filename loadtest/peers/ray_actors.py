@@ -19,8 +19,9 @@ PEER: Final = Peer(
     pip=PIP,
     environment="ray",
     runs="`ray start --head` without its dashboard, and an actor for each process",
-    gives="objects shared between tasks in memory, actors with state, a scheduler for GPUs and whole clusters",
-    lacks="isolation of one function from another, limits of memory and time, versions, waiting lines with priorities",
+    gives="objects shared between tasks in memory, actors with state, a scheduler for GPUs and clusters",
+    lacks="isolation of one function from another, a limit of time for a call, versions, an API that is "
+    "not of its own clients",
 )
 
 
@@ -28,8 +29,19 @@ PEER: Final = Peer(
 def head(processes: int) -> Iterator[str]:
     """A node of Ray; the address for drivers."""
     port = free_port()
-    ray = (beside_python("ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}")
-    of_its_own = ("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={os.environ['PEER_WORK']}")
+    ray = (
+        beside_python("ray"),
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+    )
+    of_its_own = (
+        "--include-dashboard=false",
+        "--disable-usage-stats",
+        f"--temp-dir={os.environ['PEER_WORK']}",
+    )
     with started([*ray, *of_its_own, f"--num-cpus={processes}"]) as process:
         yield until_listening(port, process)
 

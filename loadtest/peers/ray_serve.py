@@ -19,8 +19,9 @@ PEER: Final = Peer(
     pip=PIP,
     environment="ray",
     runs="`ray start --head`, and `serve.run` of one deployment with a replica for each process",
-    gives="batches of calls in one function, graphs of deployments, replicas on GPUs, many calls at a time in a replica",
-    lacks="isolation, limits of memory and time for a call, packages as Lambda takes them, calls that are queued on disk",
+    gives="batches of calls in one function, graphs of deployments, replicas on GPUs, many calls at a time "
+    "in a replica",
+    lacks="isolation of one function from another, packages as Lambda takes them, other languages",
 )
 
 

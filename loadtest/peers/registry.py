@@ -10,6 +10,7 @@ from loadtest.peers import (
     http_floor,
     lambda_rie,
     lambent,
+    lambent_own_grpc,
     parsl_htex,
     ray_actors,
     ray_serve,
@@ -19,6 +20,9 @@ from loadtest.peers import (
 from loadtest.peers.peer import Peer
 
 LAMBENT: Final = lambent.PEER
+"""What the others are compared with."""
+LAMBENTS: Final = (LAMBENT, lambent_own_grpc.PEER)
+"""In every run."""
 
 PEERS: Final[tuple[Peer, ...]] = (
     ray_actors.PEER,

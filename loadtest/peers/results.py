@@ -3,13 +3,13 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from loadtest.peers.peer import Kind, Path, Peer
 from loadtest.peers.turns import Measured
 
 Figure = Literal["calls_per_s", "p50_ms", "p99_ms", "cpu_us", "gross_cpu_us", "rest", "client_cpu_us"]
-
+FIGURES: Final[tuple[Figure, ...]] = get_args(Figure)
 KINDS: Final[tuple[Kind, ...]] = ("own", "gRPC", "HTTP")
 
 
@@ -27,11 +27,14 @@ class Row:
         return " ".join(filter(None, (self.peer.title, self.path.name if len(self.peer.paths) > 1 else "")))
 
     def median(self, figure: Figure) -> float:
-        return statistics.median(getattr(measured, figure) for measured in self.rounds)
+        return statistics.median(self._all(figure))
 
     def range(self, figure: Figure) -> tuple[float, float]:
-        values = [getattr(measured, figure) for measured in self.rounds]
+        values = self._all(figure)
         return min(values), max(values)
+
+    def _all(self, figure: Figure) -> list[float]:
+        return [getattr(measured, figure) for measured in self.rounds]
 
 
 @dataclass
@@ -71,6 +74,7 @@ class Run:
                     "path": row.path.name,
                     "kind": row.path.kind,
                     "in_flight": row.in_flight,
+                    "medians": {figure: row.median(figure) for figure in FIGURES},
                     "rounds": [asdict(measured) for measured in row.rounds],
                 }
                 for row in rows

@@ -31,8 +31,8 @@ PEER: Final = Peer(
     programs=("node",),
     runs="`serverless offline`, one process with a thread for each call in flight, whatever N is",
     gives="API Gateway with its authorizers and WebSockets from one file, a reload when the code changes",
-    lacks="isolation, limits, a fleet; it is for development. Version 14 of it needs version 4 of the framework, "
-    "which wants an account",
+    lacks="isolation, limits of memory, a fleet; it is for development. Version 14 needs version 4 of the "
+    "framework, which wants an account",
 )
 
 

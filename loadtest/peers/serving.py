@@ -1,7 +1,7 @@
 """The serving half of a peer's file. Standard library only.
 
-A serving process says its addresses in one line of JSON when it can be called, and ends with its standard input: so it
-ends as well when whoever measures is killed.
+A serving process says its addresses in one line of JSON when it can be called, and ends with its standard
+input: so it ends as well when whoever measures is killed.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 STOP_WITHIN_S: Final = 15.0
-LISTENS_WITHIN_S: Final = 90.0
+LISTENS_WITHIN_S: Final = 150.0
 
 REMARK: Final = "remark"
 """Beside the addresses: what is to be known of how it was served here."""
@@ -88,5 +88,3 @@ def beside_python(program: str) -> str:
 def node_modules(*parts: str) -> str:
     """A file of this peer's Node.js packages; whoever starts it says where they are."""
     return str(Path(os.environ["PEER_FOLDER"], "node_modules", *parts))
-
-

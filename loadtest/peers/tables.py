@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from loadtest.peers import environments
 from loadtest.peers.peer import Kind, Peer
-from loadtest.peers.registry import LAMBENT
+from loadtest.peers.registry import LAMBENT, LAMBENTS
 from loadtest.peers.results import KINDS, Row, Run
 
 HEADINGS: Final[dict[Kind, str]] = {
@@ -14,28 +14,39 @@ HEADINGS: Final[dict[Kind, str]] = {
     "HTTP": "By HTTP",
 }
 COLUMNS: Final = (
-    "", "CPU µs", "range", "of Lambent's", "less CPU", "calls/s", "p50 ms", "p99 ms", "more calls/s", "at rest",
+    "",
+    "CPU µs (range)",
+    "of Lambent's",
+    "less CPU",
+    "calls/s",
+    "more calls/s",
+    "p50 ms",
+    "p99 ms",
+    "at rest",
     "client µs",
-)  # fmt: skip
+)
+IT: Final = "**it**"
+"""Who wins a row, where Lambent does not."""
 
 
 def cells(row: Row, ours: Row | None) -> list[str]:
+    """Without anything of Lambent's where that was not measured."""
     low, high = row.range("cpu_us")
     beside = ["", "", ""]
     if ours is not None and row is not ours:
         ratio = row.median("cpu_us") / ours.median("cpu_us")
-        less = row.peer.title if ratio < 1 else LAMBENT.title
-        more = row.peer.title if row.median("calls_per_s") > ours.median("calls_per_s") else LAMBENT.title
-        beside = [f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}", less, more]
+        beside[0] = f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
+    if ours is not None and row.peer not in LAMBENTS:
+        beside[1] = IT if row.median("cpu_us") < ours.median("cpu_us") else LAMBENT.title
+        beside[2] = IT if row.median("calls_per_s") > ours.median("calls_per_s") else LAMBENT.title
     return [
         row.title,
-        f"{row.median('cpu_us'):,.0f}",
-        f"{low:,.0f} to {high:,.0f}",
+        f"{row.median('cpu_us'):,.0f} ({low:,.0f} to {high:,.0f})",
         *beside[:2],
         f"{row.median('calls_per_s'):,.0f}",
+        beside[2],
         f"{row.median('p50_ms'):,.3g}",
         f"{row.median('p99_ms'):,.3g}",
-        beside[2],
         f"{100 * row.median('rest'):.1f} %",
         f"{row.median('client_cpu_us'):,.0f}",
     ]
@@ -52,18 +63,25 @@ def report(run: Run) -> str:
     facts = run.facts
     said = [
         f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, Python {facts['python']}",
-        f"Load average before {facts['load_before']}, after {facts['load_after']}. {facts['rounds']} rounds of "
-        f"{facts['seconds']:g} s, {facts['processes']} executing processes: medians.",
+        f"Load average before {facts['load_before']}, after {facts['load_after']}.",
+        f"{facts['rounds']} rounds of {facts['seconds']:g} s, {facts['processes']} processes: medians.",
         "CPU is of a call, less what the system spends at rest in the same time; at rest is of one core.",
     ]
     for kind in KINDS:
         for in_flight in facts["in_flight"]:
             if rows := table(run, kind, in_flight):
                 said += ["", f"{HEADINGS[kind]}, {in_flight} in flight", *_aligned([list(COLUMNS), *rows])]
-    said += [""] * bool(run.not_measured or run.failures)
-    said += [f"Not measured: {name}: {why}" for name, why in run.not_measured.items()]
-    said += [f"{name} failed in {len(whys)} rounds: {whys[0]}" for name, whys in run.failures.items()]
-    return "\n".join(said)
+    failures = listed_failures(run)
+    return "\n".join((*said, *([""] if failures else []), *failures)).replace("**", "").replace("`", "")
+
+
+def listed_failures(run: Run) -> list[str]:
+    titles = {peer.name: peer.title for peer in run.peers}
+    absent = [f"Not measured: {titles.get(name, name)}: {why}" for name, why in run.not_measured.items()]
+    return absent + [
+        f"{titles.get(name, name)} failed in {len(whys)} of {run.facts['rounds']} rounds: {whys[0]}"
+        for name, whys in run.failures.items()
+    ]
 
 
 def listed(peers: Sequence[Peer]) -> list[dict[str, Any]]:
@@ -73,7 +91,7 @@ def listed(peers: Sequence[Peer]) -> list[dict[str, Any]]:
             "title": peer.title,
             "packages": [*peer.pip, *peer.npm],
             "programs": list(peer.programs),
-            "calls": [path.kind for path in peer.paths],
+            "called_by": [path.kind for path in peer.paths],
             "installed": environments.is_there(peer),
             "missing": environments.missing(peer),
         }
@@ -88,7 +106,7 @@ def listing(peers: Sequence[Peer]) -> str:
         if it["missing"]:
             here = f"no: {', '.join(it['missing'])} not found"
         packages = " ".join(it["packages"]) or "none: it runs in Lambent's environment"
-        rows.append([it["peer"], packages, ", ".join(it["calls"]), here])
+        rows.append([it["peer"], packages, ", ".join(it["called_by"]), here])
     return "\n".join(_aligned(rows, left=4))
 
 

@@ -21,7 +21,7 @@ from loadtest.peers.peer import Peer
 from loadtest.peers.serving import REMARK
 from loadtest.processes import Seen, tree
 
-READY_WITHIN_S: Final = 120.0
+READY_WITHIN_S: Final = 180.0
 ROUND_WITHIN_S: Final = 120.0
 STOP_WITHIN_S: Final = 45.0
 ENDS_WITHIN_S: Final = 5.0

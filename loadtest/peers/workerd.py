@@ -29,9 +29,10 @@ PEER: Final = Peer(
     npm=("workerd@1.20261117.1",),
     programs=("node",),
     runs="`workerd serve config.capnp`, one process whatever N is, the function inside of it",
-    gives="isolates of V8 that start in a millisecond, many calls at a time in one, the APIs of a browser, no hop",
-    lacks="a process of its own for a function (its makers say that it is no sandbox by itself), any language "
-    "but those of V8, limits, a fleet",
+    gives="isolates of V8 that start in a millisecond, many calls at a time in one, the APIs of a browser, "
+    "no hop",
+    lacks="a process of its own for a function (its makers say that it is no sandbox by itself), any "
+    "language but those of V8, limits, a fleet",
 )
 
 
