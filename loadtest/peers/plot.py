@@ -41,10 +41,16 @@ def _x(axis: Axis, value: float) -> float:
 def _row(row: Row, y: int, axis: Axis) -> str:
     ours = row.peer in LAMBENTS
     colour, (low, high), median = COLOURS[1 if ours else 0], row.range("cpu_us"), row.median("cpu_us")
-    kind, title = "ours" if ours else "theirs", escape(row.title.replace("`", ""))
+    kind, title = "ours" if ours else "theirs", escape(_named(row))
     return (
         f"<text x='0' y='{y + 5}' class='{kind}'>{title}</text>"
         f"<path stroke='{colour}' stroke-width='3' d='M{_x(axis, low):.1f} {y}H{_x(axis, high):.1f}'/>"
         f"<circle cx='{_x(axis, median):.1f}' cy='{y}' r='5' fill='{colour}'/>"
         f"<text x='{_x(axis, high) + 10:.1f}' y='{y + 5}'>{median:,.0f}</text>"
     )
+
+
+def _named(row: Row) -> str:
+    """With the way of calling, where that is not in the title."""
+    kind = "" if row.path.kind == "own" or row.path.kind in row.title else f", {row.path.kind}"
+    return row.title.replace("`", "") + kind
