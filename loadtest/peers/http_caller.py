@@ -3,29 +3,39 @@
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 
 import uvloop
 
 from loadtest.peers.closed_loop import PAYLOAD, NotAnEcho, checked, measured_async
 
 
-async def caller(address: str, path: str) -> Callable[[], Awaitable[None]]:
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    request = (
-        f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(PAYLOAD)}\r\n\r\n"
-    ).encode() + PAYLOAD
+class Connection:
+    """One that is kept, and opened again where the server has closed it meanwhile, as servers may."""
 
-    async def call() -> None:
-        writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    def __init__(self, address: str, path: str) -> None:
+        self._host, _, self._port = address.rpartition(":")
+        self._request = (
+            f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(PAYLOAD)}\r\n\r\n"
+        ).encode() + PAYLOAD
+
+    async def open(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection(self._host, int(self._port))
+
+    async def call(self) -> None:
+        """Raises NotAnEcho."""
+        try:
+            head = await self._head()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await self.open()
+            head = await self._head()
         if b" 200 " not in head[:14]:
             raise NotAnEcho(f"not an echo: {head!r}")
-        checked(json.loads(await body(reader, head)))
+        checked(json.loads(await body(self._reader, head)))
 
-    return call
+    async def _head(self) -> bytes:
+        self._writer.write(self._request)
+        return (await self._reader.readuntil(b"\r\n\r\n")).lower()
 
 
 async def body(reader: asyncio.StreamReader, head: bytes) -> bytes:
@@ -44,8 +54,10 @@ def main() -> None:
     *path, address, in_flight = sys.argv[1:]
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    callers = [loop.run_until_complete(caller(address, (*path, "/")[0])) for _ in range(int(in_flight))]
-    measured_async(loop, callers)
+    connections = [Connection(address, (*path, "/")[0]) for _ in range(int(in_flight))]
+    for connection in connections:
+        loop.run_until_complete(connection.open())
+    measured_async(loop, [connection.call for connection in connections])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from loadtest.peers.closed_loop import PAYLOAD
 from loadtest.peers.peer import Path, Peer
 from loadtest.peers.serving import REMARK, run
 
@@ -49,7 +50,16 @@ def serve(processes: int, **settings: str) -> Iterator[dict[str, str]]:
 
 def call(address: str, in_flight: int) -> None:
     kind, endpoint = address.split()
-    callers = (sys.executable, "-m", "loadtest.callers", endpoint, "echo", kind, str(in_flight))
+    callers = (
+        sys.executable,
+        "-m",
+        "loadtest.callers",
+        endpoint,
+        "echo",
+        kind,
+        str(in_flight),
+        str(len(PAYLOAD)),
+    )
     os.execv(sys.executable, callers)
 
 

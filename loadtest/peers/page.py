@@ -8,7 +8,7 @@ from loadtest.peers import plot
 from loadtest.peers.peer import Peer
 from loadtest.peers.registry import LAMBENTS
 from loadtest.peers.results import KINDS, Row, Run
-from loadtest.peers.tables import COLUMNS, HEADINGS, listed_failures, table
+from loadtest.peers.tables import COLUMNS, HEADINGS, listed_failures, rounds, table
 
 INTRO: Final = """\
 # Beside others
@@ -74,7 +74,7 @@ def _circumstances(run: Run) -> str:
     failures = "".join(f"- {line}\n" for line in listed_failures(run))
     return (
         f"{facts['cores']} cores of {facts['cpu']}, Linux {facts['kernel']}, Python {facts['python']}; "
-        f"{facts['rounds']} rounds of {facts['seconds']:g} s for each row, {facts['processes']} executing "
+        f"{rounds(run)} of {facts['seconds']:g} s for each row, {facts['processes']} executing "
         f"processes. **Load average {facts['load_before']} before and {facts['load_after']} after** "
         f"(over 1, 5 and 15 minutes): others used the machine where it is much above the cores.{remarks}\n"
         + (f"\n{failures}" if failures else "")

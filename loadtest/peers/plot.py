@@ -8,7 +8,7 @@ from loadtest.curves import COLOURS, Axis
 from loadtest.peers.registry import LAMBENTS
 from loadtest.peers.results import Row
 
-_NAMES, _WIDTH, _RIGHT, _TOP, _LINE = 250, 480, 70, 44, 24
+_NAMES, _WIDTH, _RIGHT, _TOP, _LINE = 310, 430, 70, 44, 24
 
 _STYLE: Final = (
     "text{font:13px system-ui,sans-serif;fill:#1b1f24}.ours{font-weight:600}.grid{stroke:#d0d7de}"

@@ -45,11 +45,15 @@ def cells(row: Row, ours: Row | None) -> list[str]:
         *beside[:2],
         f"{row.median('calls_per_s'):,.0f}",
         beside[2],
-        f"{row.median('p50_ms'):,.3g}",
-        f"{row.median('p99_ms'):,.3g}",
+        _ms(row.median("p50_ms")),
+        _ms(row.median("p99_ms")),
         f"{100 * row.median('rest'):.1f} %",
         f"{row.median('client_cpu_us'):,.0f}",
     ]
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(run: Run, kind: Kind, in_flight: int) -> list[list[str]]:
@@ -64,7 +68,7 @@ def report(run: Run) -> str:
     said = [
         f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, Python {facts['python']}",
         f"Load average before {facts['load_before']}, after {facts['load_after']}.",
-        f"{facts['rounds']} rounds of {facts['seconds']:g} s, {facts['processes']} processes: medians.",
+        f"{rounds(run)} of {facts['seconds']:g} s, {facts['processes']} processes: medians.",
         "CPU is of a call, less what the system spends at rest in the same time; at rest is of one core.",
     ]
     for kind in KINDS:
@@ -75,11 +79,15 @@ def report(run: Run) -> str:
     return "\n".join((*said, *([""] if failures else []), *failures)).replace("**", "").replace("`", "")
 
 
+def rounds(run: Run) -> str:
+    return "1 round" if run.facts["rounds"] == 1 else f"{run.facts['rounds']} rounds"
+
+
 def listed_failures(run: Run) -> list[str]:
     titles = {peer.name: peer.title for peer in run.peers}
     absent = [f"Not measured: {titles.get(name, name)}: {why}" for name, why in run.not_measured.items()]
     return absent + [
-        f"{titles.get(name, name)} failed in {len(whys)} of {run.facts['rounds']} rounds: {whys[0]}"
+        f"{titles.get(name, name)} failed in {len(whys)} of {rounds(run)}: {whys[0]}"
         for name, whys in run.failures.items()
     ]
 

@@ -146,8 +146,9 @@ def _line(process: "subprocess.Popen[str]", log: File, within_s: float) -> str:
 
 
 def _last_words(log: File) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip(" |+-=")]
-    return " / ".join(lines[-12:]) or "none"
+    """Without what is indented, as all of a traceback is but its end."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip() and line[0] != " "]
+    return " / ".join(lines[-2:]) or "none"
 
 
 def _round(caller: "subprocess.Popen[str]", log: File, count: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.callers import PAYLOAD
+from loadtest.callers import payload
 from loadtest.peers import closed_loop, environments, page, plot, results, tables
 from loadtest.peers import peer as peers
 from loadtest.peers.environments import Unavailable
@@ -49,8 +49,7 @@ def test_everybody_is_compared_with_lambent_called_the_same_way() -> None:
 
 def test_all_get_the_same_event() -> None:
     """That of Lambent's own callers, of 100 bytes."""
-    assert closed_loop.PAYLOAD == PAYLOAD
-    assert len(PAYLOAD) == 100
+    assert payload(100) == closed_loop.PAYLOAD
 
 
 def test_none_of_their_packages_is_ours() -> None:
