@@ -49,6 +49,7 @@ from lambent_frontend.queue.rules import Rules
 from lambent_frontend.queue.runner import Runner
 from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Store
+from lambent_frontend.queue.stream import Login
 from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.schedules.clock import Clock
@@ -218,9 +219,11 @@ async def _store(settings: FrontendSettings, frontend: FrontendId) -> SqliteStor
         frontend,
         most_bytes=most_bytes,
         replicas=settings.nats_replicas,
-        credentials=settings.nats_credentials,
-        user=settings.nats_user,
-        password=settings.nats_password.get_secret_value(),
+        login=Login(
+            credentials=settings.nats_credentials,
+            user=settings.nats_user,
+            password=settings.nats_password.get_secret_value(),
+        ),
     )
 
 
@@ -259,7 +262,7 @@ def _queue(
         most_in_lane=settings.queue_concurrency,
     )
     if isinstance(store, JetStreamStore):
-        store.more = runner.more
+        store.tell(runner.more)
     return Queue(
         store,
         invoker,
