@@ -208,7 +208,7 @@ class Copy(SqliteStore):
             db.execute("UPDATE copy SET reading = ? WHERE number = ?", (self.reading, it.number))
             return []
         pieces = _packed(it)
-        bytes_before = (None, None)
+        bytes_before: tuple[Pieces | None, Pieces | None] = (None, None)
         if before:
             db.execute(_UPDATE, (*values, it.number))
             bytes_before = _unpacked(before[2])
@@ -403,8 +403,8 @@ def _oldest(db: Connection, ask: str, states: Sequence[State], before: float, mo
 def _whole(db: Connection, of: str, pieces: Pieces) -> bytes:
     ask = "SELECT bytes FROM piece WHERE id = ? AND token = ? ORDER BY place LIMIT ?"
     found = [row[0] for row in db.execute(ask, (of, *pieces))]
-    if len(found) != pieces.count:
-        raise Unreadable(f"{len(found)} of its {pieces.count} pieces {pieces.token[:80]} are there")
+    if len(found) != pieces.number:
+        raise Unreadable(f"{len(found)} of its {pieces.number} pieces {pieces.token[:80]} are there")
     return b"".join(found)
 
 
@@ -431,8 +431,8 @@ def _keys_of(db: Connection, event: RequestId, now: float) -> list[tuple[str, Ke
 
 def _delete(db: Connection, it: Gone) -> None:
     if it.kind == EVENT:
-        ask = "SELECT e.number FROM event e JOIN copy c ON c.number = e.number WHERE e.id = ? AND c.version <= ?"
-        row = db.execute(ask, (it.rest, it.version)).fetchone()
+        ask = "SELECT e.number FROM event e JOIN copy c ON c.number = e.number WHERE e.id = ?"
+        row = db.execute(f"{ask} AND c.version <= ?", (it.rest, it.version)).fetchone()
         if row:
             _delete_event(db, row[0])
     elif it.kind == KEY:

@@ -350,18 +350,19 @@ class JetStreamStore:
     ) -> Event | None:
         if await self._copy.get(function, event) is None:
             return None
-        return (await self._change(event, change))[0]
+        before = (await self._change(event, change))[0]
+        return before.event() if before else None
 
     async def _change(
         self, of: int | str, change: Callable[[Image], Image | None], answer: bytes | None = None
-    ) -> tuple[Event | None, bool]:
+    ) -> tuple[Image | None, bool]:
         """The event before, and whether it was changed. Raises QueueFull and NotReady."""
         image = self._loaded.pop(of, None) if isinstance(of, int) else None
         said: bytes | Pieces | None = None
         while image is not None or (image := await self._copy.image(of)) is not None:
             changed = change(image)
             if changed is None:
-                return image.event(), False
+                return image, False
             if answer is not None:
                 said = await self._in_pieces(image.id, answer) if said is None else said
                 changed.answer = said
@@ -375,7 +376,7 @@ class JetStreamStore:
                 raise NotReady(
                     "it is done, but this frontend's copy of NATS is behind and does not know it yet"
                 )
-            return image.event(), True
+            return image, True
         return None, False
 
     async def _heard(self, changed: Changed, had: Gone) -> None:

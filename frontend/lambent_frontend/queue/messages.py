@@ -39,7 +39,7 @@ class Pieces(NamedTuple):
     """
 
     token: str
-    count: int
+    number: int
 
 
 class Gone(NamedTuple):
@@ -82,7 +82,8 @@ class Image:
     def decode(cls, body: bytes, sequence: int) -> Self:
         """Raises Unreadable. What it has of `asked` and `ending` can be read then, too."""
         values = _unpacked(body, _TYPES)
-        image = cls(*values, version=sequence)
+        image = cls(*values)
+        image.version = sequence
         image.number = image.number or sequence
         image.payload, image.answer = _told(image.payload), _told(image.answer)
         try:
@@ -136,7 +137,9 @@ class KeyImage(NamedTuple):
     def decode(cls, body: bytes, sequence: int) -> "KeyImage":
         """Raises Unreadable."""
         *values, answer, came = _unpacked(body, _KEY_TYPES)
-        return cls(*values, answer if answer is None else _told(answer), came, sequence)
+        function, key, event, digest, until, frontend = values
+        told = answer if answer is None else _told(answer)
+        return cls(function, key, event, digest, until, frontend, told, came, sequence)
 
 
 _KEY_TYPES: Final[Sequence[Any]] = (str, str, str, bytes, _NUMBER, str, (*_BYTES, _SOME), bool)
