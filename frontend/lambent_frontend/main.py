@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -41,8 +42,8 @@ from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations
-from lambent_frontend.queue.holders import Holders
-from lambent_frontend.queue.jetstream import JetStreamStore
+from lambent_frontend.queue.holders import Holders, is_there
+from lambent_frontend.queue.jetstream import UNREADABLE, JetStreamStore
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.rules import Rules
@@ -135,7 +136,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layers = Layers(layer_catalogue, packages)
         policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base)
         urls = FunctionUrls(catalogue, registry, hosts.address)
-        once = None if store is None else Once(store, invoker)
+        once = None if store is None else Once(store, invoker, partial(is_there, etcd))
         calling = Calling(invoker, queue, once, frontend)
         async_invocations = AsyncInvocations(queue, frontend)
         event_invokes = EventInvokes(catalogue, registry, destinations.check)
@@ -262,7 +263,7 @@ def _queue(
         most_in_lane=settings.queue_concurrency,
     )
     if isinstance(store, JetStreamStore):
-        store.tell(runner.more)
+        store.tell(runner.more, lambda number: attempts.update({UNREADABLE: number}))
     return Queue(
         store,
         invoker,

@@ -6,7 +6,7 @@ here only where this frontend holds the event's queue.
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -113,6 +113,8 @@ class Copy(SqliteStore):
         """How often the stream is read from its beginning: what a later reading does not see is gone."""
         self.unreadable = 0
         """Messages that are set aside."""
+        self.aside: Callable[[int], None] = lambda number: None
+        """Told of each."""
 
     @classmethod
     def fresh(cls, folder: Path) -> Self:
@@ -156,6 +158,7 @@ class Copy(SqliteStore):
             return int(db.execute("SELECT count(*) FROM unreadable").fetchone()[0])
 
         self.unreadable = await self._thread.write(work)
+        self.aside(1)
         structlog.get_logger().error(
             "queue_message_set_aside",
             subject=subject,

@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import Final, Self
 
 from lambent_chassis import clock
+from lambent_frontend.calls import Counted
 from lambent_frontend.queue.copy import FORGET_AT_ONCE, Copy
 from lambent_frontend.queue.core.lanes import Item, Run
 from lambent_frontend.queue.core.verdict import Tally
@@ -43,6 +44,8 @@ MOST_REMEMBERED: Final = 2000
 """Events that run, no larger than that, are not read again to be ended: 32 MB at most."""
 MOST_IN_A_NOTE: Final = 2000
 """Messages that one tells to be gone: in 200 KB at most."""
+
+UNREADABLE: Final = Counted("attempt", "unreadable")
 
 
 class JetStreamStore:
@@ -103,9 +106,15 @@ class JetStreamStore:
         """Messages of the stream that are set aside."""
         return self._copy.unreadable
 
-    def tell(self, more: Callable[[str, float], None]) -> None:
-        """Of lanes held here that have more to be done, whoever put it there."""
+    def tell(
+        self, more: Callable[[str, float], None], unreadable: Callable[[int], None] = lambda number: None
+    ) -> None:
+        """Of lanes held here that have more to be done, whoever put it there; of messages that are set aside,
+        how many.
+        """
         self.follower.more = more
+        self._copy.aside = unreadable
+        unreadable(self._copy.unreadable)
 
     async def run(self) -> None:
         """Until it is closed. Raises CannotFollow."""
