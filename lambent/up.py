@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambent import access_keys
-from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, last_lines
+from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, keep, last_lines
 from lambent.client import Client
-from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Etcd, EtcdError, EtcdNotStarted, find_etcd
 from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
 from lambent_frontend.settings import FrontendSettings, is_loopback
@@ -32,12 +31,7 @@ from lambent_worker.settings import WorkerSettings, memory_for_instances_mb
 
 Say = Callable[[str], None]
 
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.02
-
-STEADY_S: Final = 30.0
-"""A child that ran this long is started again without the pause that it had earned before."""
 
 _MODELS: Final[dict[str, type[Settings]]] = {
     "placement": PlacementSettings,
@@ -55,6 +49,8 @@ _OF_ONE_PART: Final = (
     "control_port",
     "metrics_port",
     "lease_ttl_s",
+    "processes",
+    "share_ports",
 )
 """Keys that mean one part: as a variable they would reach several."""
 
@@ -137,7 +133,7 @@ class Fleet:
                 up()
                 async with asyncio.TaskGroup() as tasks:
                     for child in self.children:
-                        tasks.create_task(self._keep(child))
+                        tasks.create_task(self._watch(child))
             finally:
                 await self._stop()
 
@@ -308,32 +304,13 @@ class Fleet:
         await child.start()
         self._publish()
 
-    async def _keep(self, child: Child) -> None:
-        """Says when the child ends, and starts it again."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            since = monotonic_s()
-            code = await child.ended()
-            self._publish()
-            self._say(f"{child.name} ended ({ending(code)}). {last_lines(child.log)}")
-            if not self.plan.restart:
-                return
-            pause_s = FIRST_PAUSE_S if monotonic_s() - since > STEADY_S else pause_s
-            pause_s = await self._start_again(child, pause_s)
-            self._publish()
-            self._say(f"{child.name} runs again.")
-
-    async def _start_again(self, child: Child, pause_s: float) -> float:
-        """Tries until it serves; returns the pause to make before the next time."""
-        while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            try:
-                await child.start()
-            except NotStarted as error:
-                self._say(f"{error}\nTrying again in {pause_s:g} s.")
-            else:
-                return pause_s
+    async def _watch(self, child: Child) -> None:
+        """Says when the child ends, and starts it again unless it is not to be."""
+        if self.plan.restart:
+            await keep(child, self._say, self._publish)
+        code = await child.ended()
+        self._publish()
+        self._say(f"{child.name} ended ({ending(code)}). {last_lines(child.log)}")
 
     async def _stop(self) -> None:
         """The frontend takes no more calls, the workers end their instances, then who they reported to."""

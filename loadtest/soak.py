@@ -21,9 +21,9 @@ from lambent_chassis import logs
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.definition import Definition
 from lambent_worker.runtimes.registry import discover
-from loadtest.hall import Hall, hall, zipped
+from loadtest.hall import PYTHON, Hall, hall, zipped
+from loadtest.measurement import BUILD
 from loadtest.processes import tree
-from loadtest.sandboxes import BUILD, PYTHON
 
 AT_ONCE: Final = 6
 SAY_EVERY_S: Final = 5.0

@@ -77,8 +77,9 @@ class PublicServer:
         guard: Guard,
         *,
         own: bool = False,
+        share_ports: bool = False,
     ) -> None:
-        self._server = _server(own=own)
+        self._server = _server(guard, own=own, share_ports=share_ports)
         for add, servicer, file, name in (
             (invoke_pb2_grpc.add_InvocationsServicer_to_server, invocations, invoke_pb2, "Invocations"),
             (functions_pb2_grpc.add_FunctionsServicer_to_server, functions, functions_pb2, "Functions"),
@@ -139,6 +140,9 @@ class PublicServer:
         await self._server.stop(grace_s)
 
 
-def _server(*, own: bool) -> Any:
+def _server(guard: Guard, *, own: bool, share_ports: bool) -> Any:
     """The generated code takes either, and is typed for one."""
-    return OwnServer() if own else grpc.aio.server(options=grpc_options.SERVER)
+    if own:
+        whose: Any = guard.caller
+        return OwnServer(whose=whose, share_ports=share_ports)
+    return grpc.aio.server(options=grpc_options.SHARING if share_ports else grpc_options.SERVER)

@@ -11,6 +11,8 @@ from lambent_frontend.triggers.names import parse_sources
 from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
 
+MOST_PROCESSES: Final = 256
+
 LEAST_WAITING_BYTES: Final = 8 * 1024 * 1024
 """So that the largest event finds room."""
 
@@ -26,6 +28,16 @@ def is_loopback(host: str) -> bool:
 
 
 class FrontendSettings(Settings):
+    processes: int = Field(default=1, ge=1, le=MOST_PROCESSES)
+    """How many frontends share this one's ports, each a process with a core of its own to use; what the other
+    settings say is said to each."""
+    host: str = "127.0.0.1"
+    """Where it listens for the other frontends, and what it tells them to ask."""
+    control_port: Port = 0
+    """There. With several processes the next ones have the next ports, unless it is 0."""
+    share_ports: bool = False
+    """Whether other frontends on this machine may listen on the same ports: the kernel gives each new
+    connection to one of them."""
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
     grpc_server: Literal["grpcio", "own"] = "grpcio"

@@ -46,6 +46,14 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     help="Of each shard: one leads, the others stand by.",
 )
 @click.option(
+    "--frontend-processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Frontends that share the ports, for machines with more cores than one takes.",
+)
+@click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("lambent-data"),
@@ -125,6 +133,7 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
 def up(
     concurrency: int | None,
     keep_alive_s: float | None,
+    frontend_processes: int,
     max_waiting: int | None,
     record: Path | None,
     nats: str | None,
@@ -147,6 +156,7 @@ def up(
         placement={"keep_alive_s": keep_alive_s},
         worker={"sandbox": sandbox, "require_isolation": require_isolation},
         frontend={
+            "processes": frontend_processes,
             "max_waiting": max_waiting,
             "record": str(record.absolute()) if record else None,
             "nats": [url.strip() for url in nats.split(",")] if nats else None,

@@ -17,6 +17,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.policies import Policies
+from lambent_frontend.remembered import Remembered
 from lambent_frontend.schedules.door import Schedules
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
@@ -277,7 +278,7 @@ async def serving(
         FunctionsService(functions) if functions else NoFunctions(),
         VersionsService(versions) if versions else NoVersions(),
         LayersService(layers) if layers else NoLayers(),
-        fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
+        fleet or Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore()),
         LimitsService(limits) if limits else NoLimits(),
         PoliciesService(policies) if policies else NoPolicies(),
         FunctionUrlsService(urls) if urls else NoUrls(),

@@ -22,8 +22,10 @@ _LAST_WORD_S: Final = 1.0
 class HttpServer:
     """Use it once: start, maybe stop."""
 
-    def __init__(self, api: Answering) -> None:
+    def __init__(self, api: Answering, *, share_ports: bool = False) -> None:
+        """With `share_ports` other servers on this machine may listen on the same port."""
         self.api = api
+        self._share_ports = share_ports
         self.held = 0
         self.held_of: Counter[str] = Counter()
         self.coming: Counter[str] = Counter()
@@ -43,7 +45,11 @@ class HttpServer:
         self.date = formatdate(clock.unix_s(), usegmt=True)
         try:
             self._server = await loop.create_server(
-                lambda: Connection(self), host.strip("[]"), port, backlog=_BACKLOG
+                lambda: Connection(self),
+                host.strip("[]"),
+                port,
+                backlog=_BACKLOG,
+                reuse_port=self._share_ports,
             )
         except OSError as error:
             raise OSError(f"cannot listen on {host}:{port}: is something else there? ({error})") from None

@@ -103,7 +103,6 @@ class Holding:
             async with asyncio.timeout(FORGET_S):
                 source = await self._source_of(trigger)
                 try:
-                    await source.open()
                     await source.forget()
                 finally:
                     await source.close()
@@ -162,15 +161,23 @@ class Holding:
             await asyncio.sleep(SAY_EVERY_S)
             now, records = monotonic_s(), poller.records
             facts = {
-                "result": poller.course.result,
-                "error": poller.course.error,
-                "lag": await poller.lag(),
+                "result": poller.result,
+                "error": poller.error[:1000],
+                "lag": await self._lag(poller),
                 "rate": round((records - before) / (now - at), 1),
                 "records": self._status.records + records - before,
             }
             before, at = records, now
             with contextlib.suppress(NotReady):  # it is said again
                 await self._say(**facts)
+
+    async def _lag(self, poller: Poller) -> int | None:
+        """None while the source does not say. If it cannot be used, to read it says so."""
+        try:
+            async with asyncio.timeout(SAY_EVERY_S):
+                return await poller.lag()
+        except Exception:  # noqa: BLE001 - a library's own, of whatever kind
+            return None
 
     async def _say(self, **facts: object) -> None:
         self._status = replace(self._status, **facts)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 What the engine orders is carried out in order, and only while the trigger is ours: `held` says so, and
 raises when it is not. A source that fails ends the line with what it raised; records that were under way
-come again.
+come again. Where a line of a stream cannot be read, its calls under way are waited for first.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from lambent_frontend.triggers.core.messages import (
 from lambent_frontend.triggers.core.pattern import Pattern, wanted
 from lambent_frontend.triggers.core.queue import Queue
 from lambent_frontend.triggers.core.stream import Shard
-from lambent_frontend.triggers.sources.base import Item, LineEnded, QueueSource, StreamSource
+from lambent_frontend.triggers.sources.base import Item, LineEnded, QueueSource, SourceFailed, StreamSource
 
 SHORTEST_S: Final = 0.02
 """Between two looks at the clock."""
@@ -59,6 +59,8 @@ class Line:
         self.name = name
         self.done = 0
         """Records that were done with, filtered ones included."""
+        self.reads = False
+        """It was read from, and that has not failed."""
         self._source = source
         self._engine = engine
         self._filters = filters
@@ -72,6 +74,8 @@ class Line:
         self._changed = asyncio.Event()
         self._stopping = False
         self._ended = False
+        self._failure: Exception | None = None
+        """Of a stream's read."""
         self._checkpoint_at = 0.0
 
     async def run(self) -> None:
@@ -83,6 +87,8 @@ class Line:
             while not self._over:
                 await self._wait()
             await self._orders.join()
+            if self._failure is not None:
+                raise self._failure
             if self._ended and not self._items and isinstance(self._source, StreamSource):
                 self._held()
                 await self._source.ended(self.name)
@@ -124,6 +130,13 @@ class Line:
         except LineEnded:
             self._ended = True
             return
+        except Exception as error:
+            if isinstance(error, SourceFailed) or not isinstance(self._source, StreamSource):
+                raise
+            self._failure = error
+            self.stop()
+            return
+        self.reads = True
         fresh = []
         for item in items:
             if item.record.id not in self._items:  # or it was given out twice, and is in hand

@@ -18,7 +18,7 @@ from lambent_frontend.triggers.core.pattern import parse_all
 from lambent_frontend.triggers.destinations import Destinations
 from lambent_frontend.triggers.given_up import record_of
 from lambent_frontend.triggers.lines import Line
-from lambent_frontend.triggers.sources.base import Item, QueueSource, StreamSource
+from lambent_frontend.triggers.sources.base import Item, QueueSource, SourceFailed, StreamSource
 from lambent_frontend.triggers.store import NotOurs
 from lambent_proto.errors import LambentError
 from lambent_proto.triggers import Trigger
@@ -27,6 +27,8 @@ LINES_EVERY_S: Final = 5.0
 """How often a stream is asked for its shards."""
 WORKED_S: Final = 10.0
 """A line, or a source, that worked for so long before it failed is tried again after the first pause."""
+ALL: Final = ""
+"""In the place of a line's name."""
 MOST_AT_ONCE: Final = 1000
 """Batches at one time of a queue whose trigger sets no limit, Lambda's."""
 
@@ -39,6 +41,7 @@ class Course:
 
     result: str = "No records processed"
     error: str = ""
+    """Of the last call, or of a destination."""
 
 
 class Poller:
@@ -58,6 +61,8 @@ class Poller:
         self._held = held
         self._filters = parse_all(trigger.filters)
         self._lines: dict[str, Line] = {}
+        self._broken: dict[str, str] = {}
+        """By line what it said when it failed last; under ALL, why it is not known which lines there are."""
         self._before = 0
         """Records that lines were done with which have failed since."""
         self._stop = asyncio.Event()
@@ -66,6 +71,21 @@ class Poller:
     def records(self) -> int:
         """Done with so far."""
         return self._before + sum(line.done for line in self._lines.values())
+
+    @property
+    def result(self) -> str:
+        return (
+            "PROBLEM: a part of the event source cannot be used" if self._broken_now else self.course.result
+        )
+
+    @property
+    def error(self) -> str:
+        """What goes wrong just now, with a part of the source before a call; empty if nothing does."""
+        return next(iter(self._broken_now), self.course.error)
+
+    @property
+    def _broken_now(self) -> list[str]:
+        return [said for name, said in self._broken.items() if name == ALL or not self._lines[name].reads]
 
     async def lag(self) -> int | None:
         return await self._source.lag()
@@ -80,7 +100,7 @@ class Poller:
         """Of an open source. Raises what the source raises, or what says that the trigger is not ours."""
         async with asyncio.TaskGroup() as tasks:
             while not self._stop.is_set():
-                for name in await self._names():
+                for name in await self._known_names():
                     if name not in self._lines and not self._stop.is_set():
                         self._lines[name] = self._line(name)
                         tasks.create_task(self._keep(name))
@@ -91,33 +111,50 @@ class Poller:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
-    async def _names(self) -> Sequence[str]:
-        return await self._source.lines() if isinstance(self._source, StreamSource) else [""]
+    async def _known_names(self) -> Sequence[str]:
+        """A stream that does not say now which lines it has goes on with those that are known."""
+        if not isinstance(self._source, StreamSource):
+            return [""]
+        try:
+            names = await self._source.lines()
+        except (LambentError, NotOurs, SourceFailed):
+            raise
+        except Exception as error:
+            if not self._lines:
+                raise
+            self._note(ALL, error)
+            return []
+        self._broken.pop(ALL, None)
+        return names
 
     async def _keep(self, name: str) -> None:
-        """A line that fails is begun anew where that can be, while the others go on."""
+        """A line of a stream that fails is begun anew, while the others go on."""
         failures, began = 0, monotonic_s()
         while (error := await self._failed(name)) is not None:
             failures = failures + 1 if monotonic_s() < began + WORKED_S else 1
-            self.course.error = f"{name}: {error}"
-            _log.warning("trigger_line_failed", trigger=self._trigger.id, line=name, error=str(error)[:1000])
+            self._before += self._lines[name].done
+            self._lines[name] = self._line(name)
+            self._note(name, error)
             await self._pause(pause_s(failures))
             if self._stop.is_set():
                 return
             began = monotonic_s()
-            self._before += self._lines[name].done
-            self._lines[name] = self._line(name)
+
+    def _note(self, name: str, error: BaseException) -> None:
+        self._broken[name] = f"{name}: {error}" if name else str(error)
+        _log.warning("trigger_line_failed", trigger=self._trigger.id, line=name, error=str(error)[:1000])
 
     async def _failed(self, name: str) -> BaseException | None:
         """None if the line is over. Raises what ends all of them."""
         error: BaseException | None = None
         try:
             await self._lines[name].run()
-        except* (LambentError, NotOurs):
+        except* (LambentError, NotOurs, SourceFailed):
             raise
         except* Exception as errors:
-            if not (isinstance(self._source, StreamSource) and self._source.rewind(name)):
+            if not isinstance(self._source, StreamSource):
                 raise
+            self._source.rewind(name)
             error = first_of(errors)
         return error
 

@@ -157,6 +157,45 @@ async def test_a_group_with_members_is_not_taken(kafka: Broker, function: Functi
     place.assert_not_awaited()
 
 
+async def unreadable(url: str, topic: str, partition: int) -> None:
+    """Writes a batch that says it is compressed and is not: a broker takes it, and nobody can read it."""
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.protocol.produce import ProduceRequest
+    from aiokafka.record.default_records import DefaultRecordBatchBuilder
+    from aiokafka.record.util import calc_crc32c
+
+    builder = DefaultRecordBatchBuilder(
+        magic=2, compression_type=0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1,
+        batch_size=1000,
+    )  # fmt: skip
+    builder.append(0, 1_700_000_000_000, b"k", b"what nobody can read", [])
+    batch = bytearray(builder.build())
+    batch[22] |= 1  # gzip, among the attributes
+    batch[17:21] = calc_crc32c(bytes(batch[21:])).to_bytes(4, "big")
+    client = AIOKafkaClient(bootstrap_servers=url.removeprefix("kafka://"))
+    await client.bootstrap()
+    try:
+        [node] = {it.nodeId for it in client.cluster.brokers()}
+        request = ProduceRequest(None, 1, 5000, [(topic, [(partition, bytes(batch))])])
+        answer = await client.send(node, request)
+        assert answer.topics[0][1][0][1] == 0, answer
+    finally:
+        await client.close()
+
+
+async def test_a_partition_that_cannot_be_read_harms_no_other(kafka: Broker, function: Function) -> None:
+    """No call of theirs is ended. It is said which one it is; what came before it is processed once."""
+    await kafka.send("a-1", "b-1")
+    await unreadable(kafka.urls["bus"], kafka.trigger.queue, 0)
+    async with kafka.polled(function, batch_size=1) as poller:
+        await until(lambda: poller.error.startswith("0: "))
+        await kafka.send("b-2")
+        await until(lambda: "b-2" in function.data)
+        assert poller.error.startswith("0: ")
+        await until(lambda: kafka.places["0"] == "1" and kafka.places["1"] == "2")
+    assert sorted(function.data) == ["a-1", "b-1", "b-2"]
+
+
 async def test_who_is_late_commits_nothing(kafka: Broker, function: Function) -> None:
     """Once the claim is another's its place is not written, and nothing is committed to the group."""
     await kafka.send("a-1", "b-1")

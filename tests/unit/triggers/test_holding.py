@@ -57,6 +57,8 @@ class Source:
             raise SourceFailed("there is no such stream")
 
     async def forget(self) -> None:
+        if self.fails:
+            raise SourceFailed("there is no such stream")
         self.forgot = True
 
     async def close(self) -> None:
@@ -83,6 +85,31 @@ def _holding(store: Store, source: Source, poller: Callable[[], Any] = Idle) -> 
         return source
 
     return Holding("a", Claim("t", 1), store, source_of, lambda *_: poller())  # type: ignore[arg-type]
+
+
+class Lagging(Idle):
+    """Its source does not say how far behind it is."""
+
+    result, error, records = "OK", "", 0
+
+    async def lag(self) -> int | None:
+        self.records += 1
+        raise OSError("no leader")
+
+
+async def test_a_source_that_does_not_say_its_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its calls go on, and the rest is told."""
+    monkeypatch.setattr(holding, "SAY_EVERY_S", 0.01)
+    store, source = Store(), Source()
+    held = _holding(store, source, Lagging)
+    held.set(KNOWN)
+    running = asyncio.create_task(held.run())
+    while (said := await store.said.get()).records < 2:
+        pass
+    assert (said.lag, said.result, said.error) == (None, "OK", "")
+    assert source.opened == 1
+    held.give_up()
+    await running
 
 
 async def test_what_was_opened_in_part_is_closed() -> None:
@@ -142,6 +169,7 @@ async def test_a_trigger_that_is_deleted(fails: bool, hangs: bool, monkeypatch: 
     held.set(replace(KNOWN, trigger=replace(KNOWN.trigger, pending=DELETING)))
     running = asyncio.create_task(held.run())
     await store.removed.wait()
+    assert source.opened == 0  # which may leave something there, such as where it would have begun
     assert source.forgot == (not fails)
     held.set(None)
     await running

@@ -13,10 +13,11 @@ from lambent_frontend.triggers import poller
 from lambent_frontend.triggers.core.messages import Batch, Outcome, Record
 from lambent_frontend.triggers.destinations import Destinations
 from lambent_frontend.triggers.poller import Poller
-from lambent_frontend.triggers.sources.base import Item, StreamSource, records_event
+from lambent_frontend.triggers.sources.base import Item, SourceFailed, StreamSource, records_event
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FunctionName
 from lambent_proto.triggers import Trigger
+from tests.e2e.load import eventually
 from tests.unit.scripted import AnyFunction, ScriptedDispatcher, answer
 
 pytestmark = pytest.mark.timeout(20)
@@ -27,17 +28,20 @@ TRIGGER = Trigger(id="t", function=FunctionName("f"), kind="kinesis", source="ar
 class Stream(StreamSource):
     """Two lines of one record each. The second one fails when it is read for the second time."""
 
-    def __init__(self, *, rewinds: bool = True) -> None:
+    def __init__(self, failure: Exception | None = None) -> None:
         super().__init__(TRIGGER, "")
         self.rewound: list[str] = []
         self.done: list[str] = []
-        self._rewinds = rewinds
+        self.knows_its_lines = True
+        self._failure = failure or OSError("it hung up")
         self._at = {"calm": 0, "wild": 0}
         self._failed = False
 
     async def open(self) -> None: ...
 
     async def lines(self) -> Sequence[str]:
+        if not self.knows_its_lines:
+            raise OSError("not now")
         return ["calm", "wild"]
 
     async def read(self, line: str, most: int) -> list[Item]:
@@ -46,14 +50,13 @@ class Stream(StreamSource):
             return [Item(Record(line, 10), line.encode(), {})]
         if line == "wild" and not self._failed:
             self._failed = True
-            raise OSError("it hung up")
+            raise self._failure
         await asyncio.Event().wait()
         return []
 
-    def rewind(self, line: str) -> bool:
+    def rewind(self, line: str) -> None:
         self.rewound.append(line)
         self._at[line] = 0
-        return self._rewinds
 
     def event(self, items: Sequence[Item]) -> bytes:
         return records_event(items)
@@ -78,6 +81,10 @@ class Slow(ScriptedDispatcher):
         super().submit(call, lambda _: None)
         self.under_way_now.append((call, done))
 
+    def succeed(self, line: str) -> None:
+        """The first call of this line."""
+        next(done for call, done in self.under_way_now if line.encode() in call.payload)(answer(b"null"))
+
 
 def polling(stream: Stream, slow: Slow) -> Poller:
     invoker = Invoker(AnyFunction(), slow, waiting_s=10)
@@ -89,13 +96,13 @@ async def test_a_line_that_fails_is_begun_anew_while_the_others_go_on(monkeypatc
     stream, slow = Stream(), Slow()
     polled = polling(stream, slow)
     running = asyncio.create_task(polled.run())
+    await slow.until(lambda: len(slow.calls) == 2)
+    slow.succeed("wild")
     await slow.until(lambda: len(slow.calls) == 3)  # that of the line which failed, twice
+    assert stream.done == ["wild"]
     assert stream.rewound == ["wild"]
-    assert polled.course.error == "wild: it hung up"
-    calm = [call for call, _ in slow.under_way_now if b"calm" in call.payload]
-    assert len(calm) == 1
-    assert calm[0].request_id not in slow.abandoned
-    assert len(slow.abandoned) == 1
+    assert len([call for call, _ in slow.under_way_now if b"calm" in call.payload]) == 1
+    assert slow.abandoned == []
     for _, done in slow.under_way_now:
         done(answer(b"null"))
     polled.stop()
@@ -103,12 +110,55 @@ async def test_a_line_that_fails_is_begun_anew_while_the_others_go_on(monkeypatc
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_source_that_cannot_begin_a_line_anew_fails_as_a_whole() -> None:
+async def test_a_line_that_fails_is_told_of_until_it_is_read_again(monkeypatch: Any) -> None:
+    """However well the others go meanwhile."""
+    monkeypatch.setattr(poller, "pause_s", lambda _: 60.0)
+    stream, slow = Stream(), Slow()
+    polled = polling(stream, slow)
+    running = asyncio.create_task(polled.run())
+    await slow.until(lambda: len(slow.calls) == 2)
+    slow.succeed("wild")
+    await eventually(lambda: polled.error == "wild: it hung up", "it is told", within_s=10)
+    slow.succeed("calm")
+    await eventually(lambda: stream.done == ["wild", "calm"], "the other one goes on", within_s=10)
+    assert (polled.result, polled.error) == (
+        "PROBLEM: a part of the event source cannot be used",
+        "wild: it hung up",
+    )
+    polled._lines["wild"].reads = True
+    assert (polled.result, polled.error) == ("OK", "")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_stream_that_does_not_say_its_lines_goes_on_with_those_known(monkeypatch: Any) -> None:
+    """One that never said any cannot be used."""
+    monkeypatch.setattr(poller, "LINES_EVERY_S", 0.01)
+    stream, slow = Stream(), Slow()
+    polled = polling(stream, slow)
+    running = asyncio.create_task(polled.run())
+    await slow.until(lambda: len(slow.calls) >= 2)
+    stream.knows_its_lines = False
+    await eventually(lambda: "not now" in polled.error, "it is told", within_s=10)
+    assert not running.done()
+    stream.knows_its_lines = True
+    await eventually(lambda: "not now" not in polled.error, "it is over", within_s=10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    unknown = Stream()
+    unknown.knows_its_lines = False
+    with pytest.raises(ExceptionGroup) as raised:
+        await polling(unknown, Slow()).run()
+    assert raised.group_contains(OSError, match="not now")
+
+
+async def test_a_source_that_says_that_none_of_it_can_be_used_fails_as_a_whole() -> None:
     """Whoever has it opens it again."""
-    stream = Stream(rewinds=False)
+    stream = Stream(SourceFailed("others read it"))
     with pytest.raises(ExceptionGroup) as raised:
         await polling(stream, Slow()).run()
-    assert raised.group_contains(OSError, match="it hung up")
+    assert raised.group_contains(SourceFailed, match="others read it")
+    assert stream.rewound == []
 
 
 async def test_a_function_that_is_gone() -> None:

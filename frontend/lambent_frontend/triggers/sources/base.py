@@ -17,7 +17,7 @@ DEFAULT_DELIVERIES: Final = 5
 
 
 class SourceFailed(Exception):
-    """The source cannot be used. The message says why, and whose fault it is."""
+    """The source cannot be used, none of its lines. The message says why, and whose fault it is."""
 
 
 class LineEnded(Exception):
@@ -34,7 +34,8 @@ class Item:
 
 
 class Source(ABC):
-    """Of one trigger. What fails raises SourceFailed, or what its library raises."""
+    """Of one trigger. What fails raises SourceFailed, or what its library raises: of a stream that is for one
+    line alone, and the others go on."""
 
     def __init__(self, trigger: Trigger, url: str) -> None:
         """`url` is where it is, empty for AWS itself."""
@@ -51,7 +52,8 @@ class Source(ABC):
         await self._closing.aclose()
 
     async def forget(self) -> None:
-        """Takes away what the open source keeps for this trigger alone, which is being deleted."""
+        """Takes away what the source keeps for this trigger alone, which is being deleted. It was not opened,
+        as that may leave something behind; what is opened here is put into `_closing` as well."""
         return
 
     @abstractmethod
@@ -94,10 +96,9 @@ class StreamSource(Source):
     async def lines(self) -> Sequence[str]:
         """The shards or partitions that may be read now; not those that ended and were done with."""
 
-    def rewind(self, line: str) -> bool:
-        """The line is to be read anew behind its last checkpoint. False if this source cannot do that while
-        others of its lines go on."""
-        return False
+    @abstractmethod
+    def rewind(self, line: str) -> None:
+        """The line is to be read anew behind its last checkpoint, while others of its lines go on."""
 
     @abstractmethod
     async def checkpoint(self, line: str, place: str) -> None:

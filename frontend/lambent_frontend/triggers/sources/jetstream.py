@@ -34,17 +34,9 @@ class JetStream(QueueSource):
         self._messages: dict[str, Any] = {}
 
     async def open(self) -> None:
-        try:
-            import nats
-            from nats.js.api import AckPolicy, ConsumerConfig
-        except ImportError:
-            raise SourceFailed(
-                "nats-py is not installed where the frontend runs: install lambent[nats]"
-            ) from None
-        self._connection: Any = await nats.connect(
-            self.url, connect_timeout=CONNECT_S, allow_reconnect=False, error_cb=_heard
-        )
-        self._closing.push_async_callback(self._connection.close)
+        await self._connect()
+        from nats.js.api import AckPolicy, ConsumerConfig
+
         stream: Any = self._connection.jetstream()
         consumer = self.trigger.group
         await stream.add_consumer(
@@ -60,7 +52,20 @@ class JetStream(QueueSource):
         self._keeping = asyncio.create_task(self._keep())
         self._closing.callback(self._keeping.cancel)
 
+    async def _connect(self) -> None:
+        try:
+            import nats
+        except ImportError:
+            raise SourceFailed(
+                "nats-py is not installed where the frontend runs: install lambent[nats]"
+            ) from None
+        self._connection: Any = await nats.connect(
+            self.url, connect_timeout=CONNECT_S, allow_reconnect=False, error_cb=_heard
+        )
+        self._closing.push_async_callback(self._connection.close)
+
     async def forget(self) -> None:
+        await self._connect()
         await self._connection.jetstream().delete_consumer(self._stream, self.trigger.group)
 
     async def _keep(self) -> None:

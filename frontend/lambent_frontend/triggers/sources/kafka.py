@@ -45,6 +45,11 @@ class Kafka(StreamSource):
         """A consumer of the library for each partition. Partitions that were found together share one."""
         self._next: dict[int, int] = {}
         """The offset that is read next."""
+        self._from: dict[int, int] = {}
+        """The offset before which all is done with, or before which nothing is read."""
+        self._singly_until: dict[int, int] = {}
+        """Before this offset something could not be read: one record is read at a time, so that those that
+        stand before it are."""
 
     async def open(self) -> None:
         async with asyncio.timeout(2 * ANSWER_S):
@@ -99,7 +104,7 @@ class Kafka(StreamSource):
         starts = await self._starts(consumer, there)
         for partition, number in there.items():
             consumer.seek(partition, starts[partition])
-            self._next[number] = starts[partition]
+            self._next[number] = self._from[number] = starts[partition]
             self._readers[number] = consumer
 
     async def _starts(self, consumer: Any, there: Mapping[Any, int]) -> dict[Any, int]:
@@ -134,9 +139,15 @@ class Kafka(StreamSource):
         from aiokafka import TopicPartition
 
         partition = int(line)
-        got = await self._readers[partition].getmany(
-            TopicPartition(self._topic, partition), timeout_ms=POLL_MS, max_records=most
-        )
+        at = self._next[partition]
+        most = 1 if at < self._singly_until.get(partition, 0) else most
+        try:
+            got = await self._readers[partition].getmany(
+                TopicPartition(self._topic, partition), timeout_ms=POLL_MS, max_records=most
+            )
+        except Exception:
+            self._singly_until[partition] = max(at + most, self._singly_until.get(partition, 0))
+            raise
         said = [it for each in got.values() for it in each]
         if said:
             self._next[partition] = said[-1].offset + 1
@@ -152,6 +163,7 @@ class Kafka(StreamSource):
     async def checkpoint(self, line: str, place: str) -> None:
         partition, after = int(line), int(place.rpartition(":")[2]) + 1
         await self._keep(line, after)
+        self._from[partition] = after
         await self._commit(self._readers[partition], {partition: after})
 
     async def _commit(self, consumer: Any, offsets: Mapping[int, int]) -> None:
@@ -171,6 +183,13 @@ class Kafka(StreamSource):
     async def _keep(self, line: str, after: int) -> None:
         await self._place(line, str(after))
         self._places[line] = str(after)
+
+    def rewind(self, line: str) -> None:
+        from aiokafka import TopicPartition
+
+        partition = int(line)
+        self._next[partition] = self._from[partition]
+        self._readers[partition].seek(TopicPartition(self._topic, partition), self._from[partition])
 
     async def ended(self, line: str) -> None:
         """A partition never ends."""

@@ -150,11 +150,10 @@ class Kinesis(StreamSource):
         await self._place(line, place)
         self._places[line] = place
 
-    def rewind(self, line: str) -> bool:
+    def rewind(self, line: str) -> None:
         self._iterators.pop(line, None)
         self._last.pop(line, None)
         self._over.discard(line)
-        return True
 
     async def ended(self, line: str) -> None:
         await self.checkpoint(line, END)

@@ -41,15 +41,9 @@ class RedisStream(QueueSource):
         self._fields: dict[str, Mapping[bytes, bytes]] = {}
 
     async def open(self) -> None:
-        try:
-            import redis.asyncio
-            from redis.exceptions import ResponseError
-        except ImportError:
-            raise SourceFailed(
-                "redis is not installed where the frontend runs: install lambent[redis]"
-            ) from None
-        self._redis: Any = redis.asyncio.Redis.from_url(self.url, socket_timeout=POLL_S + 5)
-        self._closing.push_async_callback(self._redis.aclose)
+        self._connect()
+        from redis.exceptions import ResponseError
+
         try:
             await self._redis.xgroup_create(self._stream, self.trigger.group, "0", mkstream=True)
         except ResponseError as error:
@@ -57,7 +51,18 @@ class RedisStream(QueueSource):
                 raise
         await self._find_pending()
 
+    def _connect(self) -> None:
+        try:
+            import redis.asyncio
+        except ImportError:
+            raise SourceFailed(
+                "redis is not installed where the frontend runs: install lambent[redis]"
+            ) from None
+        self._redis: Any = redis.asyncio.Redis.from_url(self.url, socket_timeout=POLL_S + 5)
+        self._closing.push_async_callback(self._redis.aclose)
+
     async def forget(self) -> None:
+        self._connect()
         await self._redis.xgroup_destroy(self._stream, self.trigger.group)
 
     async def _find_pending(self) -> None:
