@@ -38,21 +38,32 @@ class Keeping:
         destinations = Destinations(invoker, self._sources)
 
         def make(claim: Claim, held: Held) -> Holding:
+            kept = _Kept(self._store, claim)
+
             async def source(trigger: Trigger) -> AnySource:
-                return await self._source_of(trigger, claim)
+                return await source_of(trigger, self._sources, kept)
 
             def poller(trigger: Trigger, opened: AnySource) -> Poller:
-                return Poller(trigger, opened, invoker, destinations, held)
+                return Poller(trigger, opened, invoker, destinations, held, kept)
 
             return Holding(self._frontend, claim, self._store, source, poller)
 
         await Keeper(self._etcd, self._store, self._frontend, make, folders_of(self._sources)).run()
 
-    async def _source_of(self, trigger: Trigger, claim: Claim) -> AnySource:
-        async def places() -> Mapping[str, str]:
-            return await self._store.places(trigger.id)
 
-        async def place(line: str, at: str) -> None:
-            await self._store.place(claim, line, at)
+class _Kept:
+    def __init__(self, store: TriggerStore, claim: Claim) -> None:
+        self._store = store
+        self._claim = claim
 
-        return await source_of(trigger, self._sources, places, place)
+    async def places(self) -> Mapping[str, str]:
+        return await self._store.places(self._claim.trigger_id)
+
+    async def place(self, line: str, at: str) -> None:
+        await self._store.place(self._claim, line, at)
+
+    async def failures(self) -> Mapping[str, bytes]:
+        return await self._store.failures(self._claim.trigger_id)
+
+    async def keep_failures(self, line: str, failures: bytes) -> None:
+        await self._store.keep_failures(self._claim, line, failures)

@@ -25,6 +25,7 @@ from lambent_proto.triggers import Trigger
 from tests.brokers import aws, processes
 from tests.e2e.load import eventually
 from tests.unit.scripted import AnyFunction, answer
+from tests.unit.triggers.kept import InMemory
 
 
 class Function:
@@ -92,6 +93,7 @@ class Broker:
     write: Callable[..., Any]
     """Called with the texts; what it returns is awaited if that can be done."""
     places: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, bytes] = field(default_factory=dict)
 
     async def send(self, *texts: str) -> None:
         written = self.write(*texts)
@@ -104,16 +106,11 @@ class Broker:
         trigger = Trigger(**{**_facts(self.trigger), **settings})
         check(trigger)
 
-        async def places() -> dict[str, str]:
-            return dict(self.places)
-
-        async def place(line: str, at: str) -> None:
-            self.places[line] = at
-
-        source = await source_of(trigger, self.urls, places, place)
+        kept = InMemory(self.places, self.failures)
+        source = await source_of(trigger, self.urls, kept)
         await source.open()
         invoker = Invoker(AnyFunction(), function, waiting_s=10)
-        poller = Poller(trigger, source, invoker, Destinations(invoker, self.urls), lambda: None)
+        poller = Poller(trigger, source, invoker, Destinations(invoker, self.urls), lambda: None, kept)
         running = asyncio.create_task(poller.run())
         try:
             yield poller

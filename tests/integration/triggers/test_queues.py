@@ -4,12 +4,12 @@ import contextlib
 import json
 from dataclasses import replace
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 
 from lambent_frontend.triggers.sources import jetstream, source_of
 from tests.integration.triggers.conftest import Broker, Function, data, until
+from tests.unit.triggers.kept import InMemory
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
@@ -122,10 +122,13 @@ async def test_what_was_made_for_a_trigger_that_is_deleted_goes_with_it(
     from redis.asyncio import Redis
 
     for broker in (redis_stream, jetstream):
-        source: Any = await source_of(broker.trigger, broker.urls, AsyncMock(), AsyncMock())
+        source: Any = await source_of(broker.trigger, broker.urls, InMemory())
         await source.open()
-        await source.forget()
         await source.close()
+        for _ in range(2):  # what is not there any more can be forgotten as well
+            again: Any = await source_of(broker.trigger, broker.urls, InMemory())
+            await again.forget()
+            await again.close()
     async with Redis.from_url(redis_stream.urls["jobs"]) as redis:
         assert await redis.xinfo_groups(redis_stream.trigger.id) == []
     connection = await nats.connect(jetstream.urls["bus"])
@@ -139,7 +142,7 @@ async def test_no_connection_is_left_of_a_source_that_is_not_there(queue: Broker
     of_none = "arn:aws:lambent-nats:us-east-1:000000000000:bus/none"
     trigger = replace(queue.trigger, source=of_none if queue.trigger.kind == "nats" else queue.trigger.source)
     trigger = replace(trigger, queue="none" if trigger.kind == "rabbitmq" else "")
-    source: Any = await source_of(trigger, queue.urls, AsyncMock(), AsyncMock())
+    source: Any = await source_of(trigger, queue.urls, InMemory())
     with pytest.raises(Exception, match=r"(?i)not.found|no queue"):
         await source.open()
     await source.close()

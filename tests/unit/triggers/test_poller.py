@@ -19,6 +19,7 @@ from lambent_proto.ids import FunctionName
 from lambent_proto.triggers import Trigger
 from tests.e2e.load import eventually
 from tests.unit.scripted import AnyFunction, ScriptedDispatcher, answer
+from tests.unit.triggers.kept import InMemory
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -88,7 +89,7 @@ class Slow(ScriptedDispatcher):
 
 def polling(stream: Stream, slow: Slow) -> Poller:
     invoker = Invoker(AnyFunction(), slow, waiting_s=10)
-    return Poller(TRIGGER, stream, invoker, Destinations(invoker, {}), lambda: None)
+    return Poller(TRIGGER, stream, invoker, Destinations(invoker, {}), lambda: None, InMemory())
 
 
 async def test_a_line_that_fails_is_begun_anew_while_the_others_go_on(monkeypatch: Any) -> None:
@@ -166,7 +167,7 @@ async def test_a_function_that_is_gone() -> None:
     trigger = replace(TRIGGER, function=FunctionName("unknown"))
     stream = Stream()
     invoker = Invoker(AnyFunction(), Slow(), waiting_s=10)
-    polled = Poller(trigger, stream, invoker, Destinations(invoker, {}), lambda: None)
+    polled = Poller(trigger, stream, invoker, Destinations(invoker, {}), lambda: None, InMemory())
     ended = await polled._call(Batch(1, (Record("calm", 10),)), b"{}")
     assert ended.outcome is Outcome.NEVER_RAN
     assert polled.course.result == "PROBLEM: the function is gone"
