@@ -16,9 +16,9 @@ from lambent_frontend.triggers.core import queue, stream
 from lambent_frontend.triggers.core.batches import Limits
 from lambent_frontend.triggers.core.messages import Batch, Discard, Tally, pause_s
 from lambent_frontend.triggers.core.pattern import parse_all
-from lambent_frontend.triggers.destinations import Destinations
 from lambent_frontend.triggers.given_up import record_of
 from lambent_frontend.triggers.lines import Line
+from lambent_frontend.triggers.on_failure import OnFailure
 from lambent_frontend.triggers.sources.base import Item, Kept, QueueSource, SourceFailed, StreamSource
 from lambent_frontend.triggers.store import NotOurs
 from lambent_frontend.triggers.tallies import decoded, encoded
@@ -52,7 +52,7 @@ class Poller:
         trigger: Trigger,
         source: QueueSource | StreamSource,
         invoker: Invoker,
-        destinations: Destinations,
+        on_failure: OnFailure,
         held: Callable[[], None],
         kept: Kept,
     ) -> None:
@@ -60,7 +60,7 @@ class Poller:
         self._trigger = trigger
         self._source = source
         self._invoker = invoker
-        self._destinations = destinations
+        self._on_failure = on_failure
         self._held = held
         self._kept = kept
         self._tallies: dict[str, tuple[Tally, ...]] = {}
@@ -212,7 +212,7 @@ class Poller:
             calls=discard.calls,
         )
         if self._trigger.on_failure:
-            self.course.error = await self._destinations.tell(self._trigger.on_failure, told)
+            self.course.error = await self._on_failure.tell(self._trigger.on_failure, told)
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

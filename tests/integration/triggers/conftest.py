@@ -15,7 +15,9 @@ import pytest
 
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.invoker import Invoker
-from lambent_frontend.triggers.destinations import Destinations
+from lambent_frontend.queue.adapters import adapters
+from lambent_frontend.queue.destinations import Destinations
+from lambent_frontend.triggers.on_failure import OnFailure
 from lambent_frontend.triggers.poller import Poller
 from lambent_frontend.triggers.rules import check, with_defaults
 from lambent_frontend.triggers.sources import source_of
@@ -110,7 +112,9 @@ class Broker:
         source = await source_of(trigger, self.urls, kept)
         await source.open()
         invoker = Invoker(AnyFunction(), function, waiting_s=10)
-        poller = Poller(trigger, source, invoker, Destinations(invoker, self.urls), lambda: None, kept)
+        destinations = Destinations(adapters(self.urls), (), self.urls)
+        on_failure = OnFailure(invoker, destinations)
+        poller = Poller(trigger, source, invoker, on_failure, lambda: None, kept)
         running = asyncio.create_task(poller.run())
         try:
             yield poller
@@ -121,6 +125,7 @@ class Broker:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await source.close()
+            await destinations.close()
 
 
 def _facts(trigger: Trigger) -> dict[str, Any]:
