@@ -155,8 +155,8 @@ async def test_a_stream_of_redis_is_told(redis_stream: Broker, function: Functio
 async def test_a_count_of_deliveries_that_somebody_else_wrote(
     rabbit_queue: Broker, rabbitmq_url: str, function: Function
 ) -> None:
-    """It is not believed of a new message, whatever it is. RabbitMQ's own takes its place in one that is given
-    out again, and is believed."""
+    """It is not believed of a new message, whatever it is. RabbitMQ's own takes its place in one that is
+    given out again, and is believed."""
     import aio_pika
 
     async with await aio_pika.connect(rabbitmq_url) as connection:
