@@ -3,7 +3,8 @@
 Events are sent to a whole fleet, as asynchronous calls and into the sources of triggers. Each part of the
 fleet, each member of its etcd and each broker that keeps its messages on disk is killed (`kill -9`) in the
 midst of it and started again. Afterwards every event that was taken has to have been processed, or to be
-with those that were given up; one of fifty can never be processed. What a source gives out in order is to be processed in that order.
+with those that were given up; one of fifty can never be processed. What a source gives out in order is to be
+processed in that order.
 """
 
 import asyncio
@@ -39,6 +40,9 @@ EACH: Final = 100
 STUCK_S: Final = 120.0
 """What was not accounted for is lost if nothing changed for so long. The longest that a part of the fleet
 waits by itself is less: a trigger whose source failed, half a minute, twice in a row."""
+UP_S: Final = 240.0
+"""Within which a part has started. The first start of a worker compiles Java: three at a time, on a machine that
+others keep busy, took longer than a minute."""
 LOOK_EVERY_S: Final = 0.25
 BRIDGE: Final = f"{NETWORK}.1"
 """Where the brokers are."""
@@ -134,7 +138,7 @@ async def _clients(fleet: Fleet) -> AsyncIterator[Sequence[Client]]:
             except LambentError:
                 return False
 
-        await eventually(ready, "the fleet is up", within_s=60)
+        await eventually(ready, "the fleet is up", within_s=UP_S)
         yield clients
 
 
@@ -195,7 +199,7 @@ class _Run:
                 addresses = part.addresses
                 part.process.kill()
                 back = partial(lambda part, before: part.addresses is not before, part, addresses)
-                await eventually(back, f"{target} serves again", within_s=60)
+                await eventually(back, f"{target} serves again", within_s=UP_S)
 
     async def _accounted(self) -> tuple[list[Account], float]:
         """When nothing is missing, or nothing was found for long; and when the last was found."""
