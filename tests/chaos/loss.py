@@ -41,8 +41,8 @@ STUCK_S: Final = 120.0
 """What was not accounted for is lost if nothing changed for so long. The longest that a part of the fleet
 waits by itself is less: a trigger whose source failed, half a minute, twice in a row."""
 UP_S: Final = 240.0
-"""Within which a part has started. The first start of a worker compiles Java: three at a time, on a machine that
-others keep busy, took longer than a minute."""
+"""Within which a part has started. The first start of a worker compiles Java: three at a time, on a machine
+that others keep busy, took longer than a minute."""
 LOOK_EVERY_S: Final = 0.25
 BRIDGE: Final = f"{NETWORK}.1"
 """Where the brokers are."""
