@@ -4,7 +4,7 @@ SEEDS ?= 20000
 SECONDS ?= 600
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench bench-placement bench-replay bench-burst bench-queue soak simulate chaos chaos-loss
+.PHONY: setup demo test check proto bench soak leaks simulate chaos chaos-loss
 
 setup: $(READY)
 
@@ -33,28 +33,18 @@ check: setup
 proto: setup
 	$(BIN)/python proto/generate.py
 
+# All that is promised, measured, into docs/benchmarks.md; or some of it, small, with options, and not into it:
+# make bench ONLY='warm cold' QUICK=1, make bench ONLY=placement SET='rounds=5 nodes=10,1000'
 bench: setup
-	$(BIN)/python -m loadtest.bench
+	$(BIN)/python -m loadtest.bench $(ONLY) $(if $(QUICK),--quick) $(foreach it,$(SET),--set $(it)) $(if $(ONLY)$(QUICK),,--page)
 
-# The CPU of placement's decisions, from ten nodes to ten thousand.
-bench-placement: setup
-	$(BIN)/python -m loadtest.placement
-
-# Half an hour of a trace in three minutes, on a real fleet and in the simulator: make bench-replay TRACE=DIR
-bench-replay: setup
-	$(BIN)/python -m loadtest.replay $(if $(TRACE),--trace $(TRACE))
-
-# A thousand calls at once of a function that has no instance: make bench-burst CALLS=200
-bench-burst: setup
-	$(BIN)/python -m loadtest.burst $(if $(CALLS),--calls $(CALLS))
-
-# A queue of asynchronous calls, filled and drained: make bench-queue EVENTS=1000000 STORE=both
-bench-queue: setup
-	$(BIN)/python -m loadtest.queue $(if $(EVENTS),--events $(EVENTS)) $(if $(STORE),--store $(STORE))
-
-# Ten thousand instances, and nothing left of them; as root.
+# A fleet at 70 % of its knee for an hour: does anything grow? Into docs/benchmarks.md: make soak MINUTES=5
 soak: setup
-	$(BIN)/python -m loadtest.soak
+	$(BIN)/python -m loadtest.bench soak --page $(if $(MINUTES),--set minutes=$(MINUTES))
+
+# Ten thousand instances that come and go, and nothing left of them; as root.
+leaks: setup
+	$(BIN)/python -m loadtest.leaks
 
 # The three cores in a hostile network: make simulate SEEDS=100000
 simulate: setup

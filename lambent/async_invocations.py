@@ -52,18 +52,22 @@ class AsyncInvocations:
         return (await answer(self._invocations.Invoke(request, timeout=ASK_WITHIN_S))).request_id
 
     async def get(self, name: str, request_id: str) -> pb.AsyncInvocation:
-        """Only the frontend that took it knows."""
+        """Raises UnknownRequest if no frontend knows it."""
         request = pb.GetAsyncInvocationRequest(function_name=name, request_id=request_id)
         return await answer(self._stub.GetAsyncInvocation(request, timeout=ASK_WITHIN_S))
 
-    async def ls(self, name: str, *, state: str = "", most: int = 1000) -> list[pb.AsyncInvocation]:
-        """Oldest first; those that the frontend which is asked took."""
+    async def ls(
+        self, name: str, *, state: str = "", most: int = 1000, missing: set[str] | None = None
+    ) -> list[pb.AsyncInvocation]:
+        """Oldest first. Into `missing` go the names of frontends that did not answer for what they took."""
         found: list[pb.AsyncInvocation] = []
         request = pb.ListAsyncInvocationsRequest(function_name=name, state=state)
         while len(found) < most:
             request.max_items = min(most - len(found), 1000)
             page = await answer(self._stub.ListAsyncInvocations(request, timeout=ASK_WITHIN_S))
             found += page.invocations
+            if missing is not None:
+                missing.update(page.missing_frontends)
             if not page.next_marker:
                 break
             request.marker = page.next_marker
@@ -80,7 +84,7 @@ class AsyncInvocations:
         return await answer(self._stub.RedriveAsyncInvocation(request, timeout=ASK_WITHIN_S))
 
     async def queue(self) -> pb.Queue:
-        """Of the frontend that is asked."""
+        """Of the frontend that is asked, and in `others` of those."""
         return await answer(self._stub.GetQueue(pb.GetQueueRequest(), timeout=ASK_WITHIN_S))
 
     async def configure(

@@ -1,4 +1,4 @@
-"""The processes under `lambent up`: each is started, watched, and stopped."""
+"""Processes that others are made of: each is started, watched, kept running, and stopped."""
 
 import asyncio
 import contextlib
@@ -6,15 +6,21 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer, Tls
 
 READY_S: Final = 90.0
 """One that ends is noticed at once, so that only one that hangs is waited for this long. On a host whose
 cores are all busy a worker that tries its sandbox out was seen to take more than 25."""
+
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 5.0
+STEADY_S: Final = 30.0
+"""A child that ran this long is started again without the pause that it had earned before."""
 
 STOP_S: Final = {"frontend": 15.0, "placement": 15.0, "worker": 45.0}
 """After this long SIGTERM is followed by SIGKILL; a frontend takes five seconds for its calls alone. A worker
@@ -33,7 +39,8 @@ class Child(Protocol):
     """One process; a new one each time it is started."""
 
     name: str
-    log: Path
+    log: Path | None
+    """None: what it says goes where this process says its own."""
 
     async def start(self) -> None:
         """Returns when it serves; raises NotStarted."""
@@ -55,7 +62,10 @@ class PartChild:
     when `up` does, however that is.
     """
 
-    def __init__(self, part: str, name: str, config: Path, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, part: str, name: str, config: Path | None, log: Path | None, environment: Mapping[str, str]
+    ) -> None:
+        """Without `config` the environment says all."""
         self.part = part
         self.name = name
         self.log = log
@@ -65,10 +75,12 @@ class PartChild:
         self._addresses: dict[str, str] = {}
 
     async def start(self) -> None:
-        command = (sys.executable, "-m", "lambent", self.part, "--config", str(self._config))
-        with self.log.open("ab") as log:
+        config = ("--config", str(self._config)) if self._config else ()
+        with contextlib.ExitStack() as open_files:
+            log = open_files.enter_context(self.log.open("ab")) if self.log else None
             self._process = process = await asyncio.create_subprocess_exec(
-                *(*command, "--die-with-parent", str(os.getpid())),
+                *(sys.executable, "-m", "lambent", self.part, *config),
+                *("--die-with-parent", str(os.getpid())),
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=log,
@@ -101,8 +113,8 @@ class PartChild:
             "name": self.name,
             "pid": process.pid if process is not None and process.returncode is None else 0,
             "addresses": self._addresses,
-            "config": str(self._config),
-            "log": str(self.log),
+            "config": str(self._config or ""),
+            "log": str(self.log or ""),
         }
 
 
@@ -111,9 +123,10 @@ class EtcdChild:
 
     part = name = "etcd"
 
-    def __init__(self, binary: EtcdBinary, data: Path) -> None:
+    def __init__(self, binary: EtcdBinary, data: Path, tls: Tls | None = None) -> None:
         self.binary = binary
-        self.log = data / "etcd.log"
+        self._tls = tls
+        self.log: Path | None = data / "etcd.log"
         self._data = data
         self._server: EtcdServer | None = None
         self._running = False
@@ -126,7 +139,7 @@ class EtcdChild:
     async def start(self) -> None:
         port = int(self.endpoint.rpartition(":")[2] or 0)
         try:
-            self._server = await EtcdServer.start(self.binary, self._data, port)
+            self._server = await EtcdServer.start(self.binary, self._data, port, self._tls)
         except EtcdNotStarted as error:
             raise NotStarted(str(error)) from error
         self._running = True
@@ -151,6 +164,34 @@ class EtcdChild:
         }
 
 
+async def keep(child: Child, say: Callable[[str], None], changed: Callable[[], None]) -> None:
+    """Starts it again whenever it has ended, and says so. Never returns; `changed` is called whenever its
+    `facts` are others."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        since = monotonic_s()
+        code = await child.ended()
+        changed()
+        say(f"{child.name} ended ({ending(code)}). {last_lines(child.log)}")
+        pause_s = FIRST_PAUSE_S if monotonic_s() - since > STEADY_S else pause_s
+        pause_s = await _start_again(child, pause_s, say)
+        changed()
+        say(f"{child.name} runs again.")
+
+
+async def _start_again(child: Child, pause_s: float, say: Callable[[str], None]) -> float:
+    """Tries until it serves; returns the pause to make before the next time."""
+    while True:
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        try:
+            await child.start()
+        except NotStarted as error:
+            say(f"{error}\nTrying again in {pause_s:g} s.")
+        else:
+            return pause_s
+
+
 def ending(code: int) -> str:
     """An exit code for people."""
     if code >= 0:
@@ -160,7 +201,9 @@ def ending(code: int) -> str:
     return f"killed by signal {-code}"
 
 
-def last_lines(log: Path) -> str:
+def last_lines(log: Path | None) -> str:
+    if log is None:
+        return "Its log says why."
     lines = log.read_text(errors="replace").splitlines()[-_LOG_TAIL:] if log.exists() else []
     if not lines:
         return f"{log} is empty."

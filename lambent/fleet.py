@@ -53,12 +53,12 @@ class FleetCalls:
         return await answer(self._fleet.ListInstances(request, timeout=ASK_WITHIN_S))
 
     async def explain(self, request_id: str) -> fleet_pb2.ExplainResponse:
-        """What became of a call and why. Only the frontend that served it knows."""
+        """What became of a call and why. Whichever frontend served it is asked."""
         request = fleet_pb2.ExplainRequest(request_id=request_id)
         return await answer(self._fleet.Explain(request, timeout=ASK_WITHIN_S))
 
     async def reasons(self) -> fleet_pb2.CountReasonsResponse:
-        """How often each start, wait and refusal had which reason, at the frontend that is asked."""
+        """How often each start, wait and refusal had which reason, over all frontends."""
         return await answer(self._fleet.CountReasons(fleet_pb2.CountReasonsRequest(), timeout=ASK_WITHIN_S))
 
     async def logs(self, function_name: str, *, follow: bool = False) -> AsyncIterator[fleet_pb2.LogLine]:

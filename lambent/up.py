@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambent import access_keys
-from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, last_lines
+from lambent.certificates import FleetCertificates
+from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, keep, last_lines
 from lambent.client import Client
-from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Etcd, EtcdError, EtcdNotStarted, find_etcd
 from lambent_chassis.settings import CLIENT_VARIABLES, PREFIX, Settings, variable
 from lambent_frontend.settings import FrontendSettings, is_loopback
@@ -32,12 +32,7 @@ from lambent_worker.settings import WorkerSettings, memory_for_instances_mb
 
 Say = Callable[[str], None]
 
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.02
-
-STEADY_S: Final = 30.0
-"""A child that ran this long is started again without the pause that it had earned before."""
 
 _MODELS: Final[dict[str, type[Settings]]] = {
     "placement": PlacementSettings,
@@ -55,6 +50,10 @@ _OF_ONE_PART: Final = (
     "control_port",
     "metrics_port",
     "lease_ttl_s",
+    "fleet_cert",
+    "fleet_key",
+    "processes",
+    "share_ports",
 )
 """Keys that mean one part: as a variable they would reach several."""
 
@@ -93,6 +92,8 @@ class Plan:
     frontend: Mapping[str, Any] = field(default_factory=dict)
     auth: bool | None = None
     """Whether callers are asked for an access key; None: unless only this machine can reach the frontend."""
+    mtls: bool = False
+    """Whether the parts speak TLS among themselves and with the etcd that is started; its CA is made."""
     restart: bool = True
     """Whether a child that ends is started again."""
 
@@ -117,6 +118,7 @@ class Fleet:
         self.operator_key = plan.data.absolute() / "operator-key"
         """The file with the token of a key that may do everything; there only where callers are asked."""
         self._token = ""
+        self._certificates = FleetCertificates(plan.data.absolute() / "certificates") if plan.mtls else None
         self._data = plan.data.absolute()
         self._say = say
         self._parts: list[PartChild] = []
@@ -137,7 +139,7 @@ class Fleet:
                 up()
                 async with asyncio.TaskGroup() as tasks:
                     for child in self.children:
-                        tasks.create_task(self._keep(child))
+                        tasks.create_task(self._watch(child))
             finally:
                 await self._stop()
 
@@ -187,7 +189,8 @@ class Fleet:
             binary = await asyncio.to_thread(find_etcd, self.plan.etcd_binary)
         except EtcdNotStarted as error:
             raise CannotStart(str(error)) from error
-        self.etcd_child = EtcdChild(binary, self._data / "etcd")
+        tls = self._certificates.files("etcd", "etcd") if self._certificates else None
+        self.etcd_child = EtcdChild(binary, self._data / "etcd", tls)
         await self.etcd_child.start()
         self.etcd = [self.etcd_child.endpoint]
         await self._share_out_anew()
@@ -195,7 +198,7 @@ class Fleet:
     async def _share_out_anew(self) -> None:
         """The number of shards may be another one than before: of this etcd's fleet nothing runs yet."""
         wanted = b"%d" % self.plan.shards
-        async with Etcd(self.etcd) as etcd:
+        async with self._etcd_session() as etcd:
             kept = await etcd.get(keys.SHARDS)
             if kept is None or kept.value == wanted:
                 return
@@ -214,11 +217,16 @@ class Fleet:
             return
         try:
             key = access_keys.of_operator(self.operator_key)
-            async with Settings.of_any_part(etcd=",".join(self.etcd)).etcd_session() as etcd:
+            async with self._etcd_session() as etcd:
                 await access_keys.keep(etcd, key)
             self._token = key.token
         except (EtcdError, OSError) as error:
             raise CannotStart(f"The operator's access key cannot be kept: {error}") from error
+
+    def _etcd_session(self) -> Etcd:
+        if self.etcd_child and self._certificates:
+            return Etcd(self.etcd, tls=self._certificates.files("operator", "up"))
+        return Settings.of_any_part(etcd=",".join(self.etcd)).etcd_session()
 
     def _client(self) -> Client:
         return Client(self.endpoint, access_key=self._token)
@@ -290,6 +298,8 @@ class Fleet:
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
         told = {"name": name, "etcd": self.etcd, "shards": self.plan.shards, **settings}
+        if self._certificates:
+            told |= self._certificates.settings(part, name, of_etcd=self.etcd_child is not None)
         told = {key: value for key, value in told.items() if value is not None}
         config = _folder(self._data / "config") / f"{name}.toml"
         config.write_text(
@@ -308,32 +318,13 @@ class Fleet:
         await child.start()
         self._publish()
 
-    async def _keep(self, child: Child) -> None:
-        """Says when the child ends, and starts it again."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            since = monotonic_s()
-            code = await child.ended()
-            self._publish()
-            self._say(f"{child.name} ended ({ending(code)}). {last_lines(child.log)}")
-            if not self.plan.restart:
-                return
-            pause_s = FIRST_PAUSE_S if monotonic_s() - since > STEADY_S else pause_s
-            pause_s = await self._start_again(child, pause_s)
-            self._publish()
-            self._say(f"{child.name} runs again.")
-
-    async def _start_again(self, child: Child, pause_s: float) -> float:
-        """Tries until it serves; returns the pause to make before the next time."""
-        while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            try:
-                await child.start()
-            except NotStarted as error:
-                self._say(f"{error}\nTrying again in {pause_s:g} s.")
-            else:
-                return pause_s
+    async def _watch(self, child: Child) -> None:
+        """Says when the child ends, and starts it again unless it is not to be."""
+        if self.plan.restart:
+            await keep(child, self._say, self._publish)
+        code = await child.ended()
+        self._publish()
+        self._say(f"{child.name} ended ({ending(code)}). {last_lines(child.log)}")
 
     async def _stop(self) -> None:
         """The frontend takes no more calls, the workers end their instances, then who they reported to."""

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ class Fleet:
     """By the names of the parts."""
     isolation: str
     """The level that its workers reach."""
+    data: Path
+    """Its data folder."""
 
     def cpu_s(self) -> dict[str, float]:
         """CPU so far: of each part, and of the instances with what starts them; `up` itself is left out.
@@ -52,9 +54,22 @@ class Fleet:
         return spent
 
 
+def by_part(cpu_s: Mapping[str, float]) -> dict[str, float]:
+    """The sums of what all workers, frontends or placements have."""
+    found: dict[str, float] = {}
+    for name, spent in cpu_s.items():
+        kind = name.partition("-")[0]
+        part = "workers" if kind == "worker" else kind
+        found[part] = found.get(part, 0.0) + spent
+    return found
+
+
 @contextmanager
-def fleet(*options: str) -> Iterator[Fleet]:
-    """Raises Off if it does not start, or does not end with everything stopped."""
+def fleet(*options: str, settings: Mapping[str, str] | None = None, restart: bool = False) -> Iterator[Fleet]:
+    """`settings` are those of the parts, by key; `restart`: parts that end are started again.
+
+    Raises Off if it does not start, or does not end with everything stopped.
+    """
     with tempfile.TemporaryDirectory(prefix="lambent-") as folder:
         data = Path(folder)
         command = (
@@ -65,10 +80,11 @@ def fleet(*options: str) -> Iterator[Fleet]:
             "0",
             "--http-port",
             "0",
-            "--no-restart",
             "--json-ready",
+            *(() if restart else ("--no-restart",)),
         )
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LAMBENT_")}
+        environment |= {f"LAMBENT_{key.upper()}": value for key, value in (settings or {}).items()}
         with (data / "up.log").open("wb") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "lambent", *command, *options],
@@ -78,7 +94,7 @@ def fleet(*options: str) -> Iterator[Fleet]:
                 start_new_session=True,
             )
         try:
-            yield _ready(process, data / "up.log")
+            yield _ready(process, data)
             _stop(process, data / "up.log")
         finally:
             process.kill()  # nothing happens if it has ended; its children end with it
@@ -100,15 +116,21 @@ def command(endpoint: str, arguments: Sequence[str]) -> str:
     return done.stdout
 
 
-def _ready(process: "subprocess.Popen[bytes]", log: Path) -> Fleet:
+def _ready(process: "subprocess.Popen[bytes]", data: Path) -> Fleet:
     assert process.stdout is not None, "it is a pipe"
     line = process.stdout.readline()
     if not line:
-        raise Off(f"the fleet did not start: {log.read_text()}")
+        raise Off(f"the fleet did not start: {(data / 'up.log').read_text()}")
     facts: dict[str, Any] = json.loads(line)
     pids = {part["name"]: part["pid"] for part in facts["parts"]}
     return Fleet(
-        process.pid, facts["endpoint"], facts["http"], facts["etcd"][0], pids, _isolation(facts["endpoint"])
+        process.pid,
+        facts["endpoint"],
+        facts["http"],
+        facts["etcd"][0],
+        pids,
+        _isolation(facts["endpoint"]),
+        data / "data",
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import sys
 import zipfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,8 @@ from lambent_worker.sandbox.api import Backend, HostFiles, Parkable
 from loadtest.fleet import Off
 
 ANSWER_WITHIN_S: Final = 60.0
+PYTHON: Final = f"python3.{sys.version_info.minor}"
+"""The runtime of this interpreter."""
 ARN: Final = "arn:aws:lambda:us-east-1:000000000000:function:bench"
 
 

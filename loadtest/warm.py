@@ -11,7 +11,7 @@ from typing import Final
 from loadtest import etcd_counters
 from loadtest.callers import Round
 from loadtest.etcd_counters import Counters
-from loadtest.fleet import Fleet, Off
+from loadtest.fleet import Fleet, Off, by_part
 
 PARTS: Final = ("frontend", "workers", "instances", "placement", "etcd")
 
@@ -26,11 +26,16 @@ class Path:
     in_flight: int
     calls: int
     """In each round."""
+    server: str = ""
+    """Whose gRPC server answers, where it is not the default one."""
+    size: int = 100
+    """Bytes of an event."""
 
     @property
     def name(self) -> str:
         """What its figures are called by."""
-        return self.kind if self.in_flight > 1 else f"{self.kind}_1"
+        kind = f"{self.kind}_{self.server}" if self.server else self.kind
+        return kind if self.in_flight > 1 else f"{kind}_1"
 
 
 @dataclass
@@ -53,13 +58,13 @@ class Callers:
         self._running = running
         self._path = path
 
-    def round(self, measured: Measured) -> Counters:
-        """One round of warm calls; returns what etcd did meanwhile. Raises Off if one was not warm."""
+    def round(self, measured: Measured, *, warm: bool = True) -> Counters:
+        """One round; returns what etcd did meanwhile. Raises Off if a call is to be warm and was not."""
         operations, spent = etcd_counters.read(self._running.etcd), self._running.cpu_s()
         seen = self.call(self._path.calls)
-        spent_since = _since(spent, self._running.cpu_s())
+        spent_since = since(spent, self._running.cpu_s())
         operations = etcd_counters.read(self._running.etcd).since(operations)
-        if seen.starts != {"warm": seen.calls}:
+        if warm and seen.starts != {"warm": seen.calls}:
             raise Off(f"not all calls were warm: {seen.starts}")
         measured.rounds.append(seen)
         measured.cpu_us.append({part: s / seen.calls * 1e6 for part, s in spent_since.items()})
@@ -90,6 +95,7 @@ def callers(running: Fleet, function: str, path: Path) -> Iterator[Callers]:
             function,
             path.kind,
             str(path.in_flight),
+            str(path.size),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -107,8 +113,7 @@ def callers(running: Fleet, function: str, path: Path) -> Iterator[Callers]:
         process.wait()
 
 
-def _since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    spent = dict.fromkeys(PARTS, 0.0)
-    for name, cpu_s in after.items():
-        spent["workers" if name.startswith("worker") else name] += cpu_s - before[name]
-    return spent
+def since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """CPU seconds of each part between the two."""
+    spent = by_part({name: cpu_s - before.get(name, 0.0) for name, cpu_s in after.items()})
+    return dict.fromkeys(PARTS, 0.0) | spent

@@ -26,6 +26,9 @@ SERVER: Final = (
     ("grpc.so_reuseport", 0),
 )
 
+SHARING: Final = tuple((name, value or int(name == "grpc.so_reuseport")) for name, value in SERVER)
+"""Of a server that is meant to share its port with others."""
+
 CHANNEL: Final = (
     *_LINK,
     # What may have run is not ours to send again.

@@ -1,22 +1,20 @@
 """The Fleet service: what placement's leaders, the workers and this frontend know, for people to read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 import grpc.aio
 
-from lambent_chassis import grpc_options
 from lambent_chassis.etcd import EtcdError
-from lambent_frontend.calls import Candidate, Counted, Dispatcher
+from lambent_chassis.peering import PLAIN, Peering
 from lambent_frontend.guard import permit_reading
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
-from lambent_frontend.wire import fill_explanation, priority_told
-from lambent_proto import keys
-from lambent_proto.errors import InvalidRequest, NotReady, UnknownNode, UnknownRequest
-from lambent_proto.ids import FrontendId, FunctionName, NodeId, RequestId, VersionKey, function_of, node_name
+from lambent_frontend.remembered import Remembered
+from lambent_proto import identity, keys
+from lambent_proto.errors import InvalidRequest, NotReady, UnknownNode
+from lambent_proto.ids import FunctionName, NodeId, VersionKey, function_of, node_name
 from lambent_proto.internal import control_pb2, control_pb2_grpc
 from lambent_proto.shards import shard_of
 from lambent_proto.status import errors_as_status
@@ -24,13 +22,8 @@ from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
-Connect = Callable[[str], grpc.aio.Channel]
 
 DESCRIBE_WITHIN_S: Final = 5.0
-
-
-def connect_plain(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL)
 
 
 class Store(Protocol):
@@ -39,10 +32,6 @@ class Store(Protocol):
     async def put(self, key: str, value: bytes) -> int: ...
 
     async def delete(self, key: str) -> bool: ...
-
-
-WHATS: Final = ("warm", "cold", "snapstart", "waited", "refused", "outcome", "attempt")
-"""What is counted by reason, in this order."""
 
 
 class Fleet(fleet_pb2_grpc.FleetServicer):
@@ -54,20 +43,15 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
     def __init__(
         self,
         leaders: Callable[[], Sequence[str]],
-        dispatcher: Dispatcher,
-        frontend: FrontendId,
+        remembered: Remembered,
         store: Store,
         *,
-        connect: Connect = connect_plain,
-        attempts: Mapping[Counted, int] = MappingProxyType({}),
+        peering: Peering = PLAIN,
     ) -> None:
-        """`attempts` are those of asynchronous calls, counted as they end."""
-        self._attempts = attempts
         self._leaders = leaders
-        self._dispatcher = dispatcher
-        self._frontend = frontend
+        self._remembered = remembered
         self._store = store
-        self._connect = connect
+        self._peering = peering
 
     @errors_as_status
     async def ListNodes(
@@ -126,34 +110,13 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
 
     @errors_as_status
     async def Explain(self, request: fleet_pb2.ExplainRequest, context: Context) -> fleet_pb2.ExplainResponse:
-        explained = self._dispatcher.explain(RequestId(request.request_id))
-        if explained is None:
-            raise UnknownRequest(
-                f"frontend {self._frontend} does not remember a call {request.request_id!r}: "
-                "it keeps its last 10,000; ask the frontend that served it",
-                request.request_id,
-            )
-        response = fleet_pb2.ExplainResponse(
-            request_id=explained.request_id,
-            function_name=explained.function,
-            outcome=explained.outcome,
-            message=explained.message,
-            frontend=self._frontend,
-            priority=priority_told(explained.priority),
-            tenant=explained.tenant,
-        )
-        fill_explanation(response.explanation, explained)
-        response.candidates.extend(_candidate(it) for it in explained.candidates)
-        return response
+        return await self._remembered.explain(request)
 
     @errors_as_status
     async def CountReasons(
         self, request: fleet_pb2.CountReasonsRequest, context: Context
     ) -> fleet_pb2.CountReasonsResponse:
-        counts = {**self._dispatcher.counts, **self._attempts}
-        counted = sorted(counts.items(), key=lambda it: (WHATS.index(it[0].what), -it[1]))
-        told = (fleet_pb2.ReasonCount(what=it.what, reason=it.reason, count=n) for it, n in counted)
-        return fleet_pb2.CountReasonsResponse(counts=told, frontend=self._frontend)
+        return await self._remembered.reasons(request)
 
     @errors_as_status
     async def GetShadow(
@@ -188,8 +151,10 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             logs: list[NodeLog] = []
             for node in fleet.nodes:
                 if node.control_address:
-                    channel = await channels.enter_async_context(self._connect(node.control_address))
-                    logs.append(node_log(channel, _name(node.node), request.function_name))
+                    name = _name(node.node)
+                    there = self._peering.channel(node.control_address, identity.dns_name("worker", name))
+                    channel = await channels.enter_async_context(there)
+                    logs.append(node_log(channel, name, request.function_name))
             async with aclosing(past_and_future(logs, follow=request.follow)) as batches:
                 async for lines in batches:
                     permit_reading(request.function_name)  # who follows may do so for days
@@ -230,7 +195,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
                 "functions that are warm go on, try again shortly"
             )
         try:
-            async with self._connect(address) as channel:
+            async with self._peering.channel(address, identity.dns_name("placement")) as channel:
                 return await what(control_pb2_grpc.PlacementStub(channel))
         except grpc.aio.AioRpcError as error:
             raise NotReady(
@@ -264,18 +229,6 @@ def _node(node: control_pb2.DescribedNode, shard: int) -> fleet_pb2.Node:
 def _counts(it: control_pb2.Counted) -> fleet_pb2.PolicyCounts:
     return fleet_pb2.PolicyCounts(
         starts=it.starts, warm=it.warm, waits=it.waits, evictions=it.evictions, idle_gb_h=it.idle_gb_h
-    )
-
-
-def _candidate(it: Candidate) -> fleet_pb2.Candidate:
-    return fleet_pb2.Candidate(
-        node=_name(it.node),
-        points=it.points,
-        preferred=it.preferred,
-        instances=it.instances,
-        package=it.package,
-        free=it.free,
-        sticky=it.sticky,
     )
 
 

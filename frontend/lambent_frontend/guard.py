@@ -187,6 +187,13 @@ class Guard:
     def asks(self) -> bool:
         return self._keys is not None
 
+    def caller(self, context: Context) -> str:
+        """The id of the access key that a call carries, whatever it may do; empty where nobody is asked.
+
+        Raises NoCredentials, UnknownKey.
+        """
+        return "" if self._keys is None else self._keys.bearer(_authorization(context)).id
+
     def over(self, servicer: Any, service: ServiceDescriptor) -> Any:
         """What is registered in the servicer's place."""
         return SimpleNamespace(

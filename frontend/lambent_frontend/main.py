@@ -35,7 +35,9 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits, follow_concurrency
+from lambent_frontend.others import ALONE, Others
 from lambent_frontend.packages import Packages
+from lambent_frontend.peer_door import PeerDoor
 from lambent_frontend.peers import Peers
 from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
@@ -51,6 +53,7 @@ from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Store
 from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
+from lambent_frontend.remembered import Remembered
 from lambent_frontend.schedules.clock import Clock
 from lambent_frontend.schedules.door import Schedules
 from lambent_frontend.server import PublicServer
@@ -92,6 +95,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     drivers = [_driver(settings) for _ in range(settings.shards)]
+    peering = settings.peering()
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
     store = await _store(settings, frontend)
@@ -99,10 +103,14 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
         catalogue = Catalogue(etcd, dispatcher.function_changed)
-        workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
-        placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        of_shard = [(etcd, driver, frontend, shard, peering) for shard, driver in enumerate(drivers)]
+        workers = [Workers(*its) for its in of_shard]
+        placements = [PlacementStream(*its) for its in of_shard]
         sources = parse_sources(settings.sources)
-        peers = Peers(etcd, frontend, dispatcher.frontends_counted, folders_of(sources))
+        peer_door = PeerDoor(peering)
+        address = peer_door.listen(settings.host, settings.control_port)
+        peers = Peers(etcd, frontend, dispatcher.frontends_counted, folders_of(sources), address)
+        others = Others(lambda: peers.addresses, peering)
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
         of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
         background = [tasks.create_task(work) for work in (*following, *of_shards, _tick(dispatcher))]
@@ -128,15 +136,18 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             queue = _queue(store, invoker, catalogue, destinations, attempts, settings)
             destinations.put_record = queue.put_record
             schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
-        fleet = Fleet(lambda: [it.leader for it in placements], dispatcher, frontend, etcd, attempts=attempts)
+        remembered = Remembered(dispatcher, frontend, attempts, others)
+        fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd, peering=peering)
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
-        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base)
+        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base, settings.tls is not None)
         urls = FunctionUrls(catalogue, registry, hosts.address)
         once = None if store is None else Once(store, invoker)
         calling = Calling(invoker, queue, once, frontend)
-        async_invocations = AsyncInvocations(queue, frontend)
+        one_queue = isinstance(store, JetStreamStore)  # of which each frontend knows all
+        async_invocations = AsyncInvocations(queue, frontend, ALONE if one_queue else others)
+        await peer_door.start(Remembered(dispatcher, frontend, attempts), AsyncInvocations(queue, frontend))
         event_invokes = EventInvokes(catalogue, registry, destinations.check)
         invocations = Invocations(calling)
         server = PublicServer(
@@ -153,8 +164,9 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             TriggersService(triggers.shown),
             Guard(access_keys),
             own=settings.grpc_server == "own",
+            share_ports=settings.share_ports,
         )
-        downloads = Downloads(packages, await shared_secret(etcd))
+        downloads = Downloads(packages, await shared_secret(etcd), encrypted=settings.tls is not None)
         there = operations(
             calling,
             functions,
@@ -170,9 +182,10 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         )
         gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
         api = Api(there, gate, downloads)
-        http = HttpServer(Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts))
-        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
-        http_port = await http.start(settings.http_host, settings.http_port)
+        doors = Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts)
+        http = HttpServer(doors, share_ports=settings.share_ports)
+        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}", settings.tls)
+        http_port = await http.start(settings.http_host, settings.http_port, settings.tls)
         hosts.listening(http_port)
         keeping = tasks.create_task(triggers.run(invoker))
         try:
@@ -198,6 +211,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
                 server.stop(STOP_GRACE_S),
                 http.stop(STOP_GRACE_S),
                 asyncio.wait([keeping]),
+                peer_door.stop(),
                 *([queue.stop(STOP_GRACE_S)] if queue is not None else []),
             )
             await destinations.close()

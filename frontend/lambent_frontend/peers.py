@@ -28,13 +28,19 @@ class Peers:
         frontend: FrontendId,
         counted: Callable[[int], None],
         folders: Collection[str] = (),
+        address: str = "",
     ) -> None:
         """`counted` is called with the number of frontends, this one included, whenever it may be another.
-        `folders` are those of triggers that are on this machine: the others are told their names."""
+        `folders` are those of triggers that are on this machine: the others are told their names, and the
+        `address` at which this one is to be asked."""
+        self.addresses: dict[FrontendId, str] = {}
+        """Where each of the others can be asked; of an older release none can."""
         self.known = asyncio.Event()
         """Set once the others have been counted."""
         self._etcd = etcd
         self._key = keys.frontend(frontend)
+        self._address_key = keys.frontend_address(frontend)
+        self._address = address
         self._counted = counted
         self._folders = ",".join(sorted(folders)).encode()
         self._log = structlog.get_logger()
@@ -57,6 +63,8 @@ class Peers:
         """Returns when the lease was lost, which it is if etcd was away for too long."""
         lease = await self._etcd.lease(LEASE_TTL_S)
         try:
+            if self._address:
+                await self._etcd.put(self._address_key, self._address.encode(), lease)
             await self._etcd.put(self._key, self._folders, lease)
             await lease.lost.wait()
         finally:
@@ -65,12 +73,20 @@ class Peers:
                     await lease.revoke()
 
     async def _count(self) -> None:
-        there: set[str] = set()
-        async for news in self._etcd.follow_prefix(keys.FRONTENDS):
+        there: dict[str, bytes] = {}
+        async for news in self._etcd.follow_prefix(keys.ALL_OF_FRONTENDS):
             if isinstance(news, Snapshot):
-                there = {item.key for item in news.items}
+                there = {item.key: item.value for item in news.items}
             else:
                 for change in news:
-                    (there.add if change.kind == "put" else there.discard)(change.key)
-            self._counted(len(there | {self._key}))
+                    if change.kind == "put":
+                        there[change.key] = change.value
+                    else:
+                        there.pop(change.key, None)
+            self.addresses = {
+                keys.frontend_of_address_key(key): value.decode()
+                for key, value in there.items()
+                if key.startswith(keys.FRONTEND_ADDRESSES) and key != self._address_key
+            }
+            self._counted(len({key for key in there if key.startswith(keys.FRONTENDS)} | {self._key}))
             self.known.set()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def async_calls() -> None:
     """Look up, cancel and run again what `lambent invoke --async` and other asynchronous calls began.
 
-    The frontend that took a call knows it, and no other. `docs/async.md` says what each state means.
+    Whichever frontend is asked asks the others as well. `docs/async.md` says what each state means.
     """
 
 
@@ -40,9 +40,10 @@ async def get(client: "Client", name: str, request_id: str, as_json: bool) -> No
 @with_client
 async def ls(client: "Client", name: str, state: str, most: int, as_json: bool) -> None:
     """List a function's calls, the oldest first."""
-    from lambent.cli.output import facts, print_json, print_table
+    from lambent.cli.output import facts, print_json, print_table, say_missing
 
-    found = await client.async_invocations.ls(name, state=state, most=most)
+    missing: set[str] = set()
+    found = await client.async_invocations.ls(name, state=state, most=most, missing=missing)
     if as_json:
         print_json([facts(it) for it in found])
         return
@@ -53,6 +54,7 @@ async def ls(client: "Client", name: str, state: str, most: int, as_json: bool) 
     print_table(
         ("request", "state", "attempts", "received", "condition", "message"), rows, "None is known here."
     )
+    say_missing(missing)
 
 
 @async_calls.command("cancel")
@@ -93,15 +95,17 @@ async def redrive(
 @json_option
 @with_client
 async def queue(client: "Client", as_json: bool) -> None:
-    """Say how long the queue of the frontend is that is asked, and how full."""
-    from lambent.cli.output import facts, print_facts, print_json, size
+    """Say how long the queue of each frontend is, and how full."""
+    from lambent.cli.output import facts, print_facts, print_json, say_missing, size
 
     told = await client.async_invocations.queue()
     if as_json:
         print_json(facts(told))
         return
-    used = f"{size(told.bytes)} of {size(told.most_bytes)}"
-    print_facts({"frontend": told.frontend, **dict(sorted(told.by_state.items())), "in use": used})
+    for it in (told, *told.others):
+        used = f"{size(it.bytes)} of {size(it.most_bytes)}"
+        print_facts({"frontend": it.frontend, **dict(sorted(it.by_state.items())), "in use": used})
+    say_missing(told.missing_frontends)
 
 
 @async_calls.group("config")

@@ -23,7 +23,7 @@ _PRIORITIES: Final[dict[int, str]] = {1: "high", 2: "low"}
 async def explain(client: "Client", request_id: str, as_json: bool) -> None:
     """Say how a call was started, why, where, and where its time went.
 
-    The frontend that served it remembers its last 10,000 calls.
+    Each frontend remembers the last 10,000 calls that it served; all are asked.
     """
     from lambent.cli.output import facts, print_facts, print_json, print_table
 
@@ -70,9 +70,9 @@ async def explain(client: "Client", request_id: str, as_json: bool) -> None:
 async def reasons(client: "Client", as_json: bool) -> None:
     """Count why calls started as they did, waited, and were refused.
 
-    Of all calls of the frontend that is asked, since it began. `docs/explain.md` says what each reason means.
+    Of all calls of all frontends, each since it began. `docs/explain.md` says what each reason means.
     """
-    from lambent.cli.output import facts, print_json, print_table
+    from lambent.cli.output import facts, print_json, print_table, say_missing
 
     counted = await client.reasons()
     if as_json:
@@ -80,6 +80,7 @@ async def reasons(client: "Client", as_json: bool) -> None:
         return
     rows = [(it.what, it.reason, it.count) for it in counted.counts]
     print_table(("", "reason", "calls"), rows, "No call has ended here yet.")
+    say_missing(counted.missing_frontends)
 
 
 def _compared(it: "Candidate") -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +53,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
         _print_rich(columns, cells)
     else:
         _print_plain([[column.upper() for column in columns], *cells])
+
+
+def say_missing(frontends: Iterable[str]) -> None:
+    """That frontends did not answer, if any did not, to standard error."""
+    if names := ", ".join(sorted(frontends)):
+        click.echo(f"Not heard from: {names}. What they alone know is missing.", err=True)
 
 
 def print_facts(pairs: Mapping[str, object]) -> None:

@@ -1,6 +1,6 @@
 """`lambent frontend`, `placement` and `worker`: one part of a fleet as a process of its own."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +10,7 @@ from lambent.cli.failures import USAGE, FailedCommand
 from lambent.cli.options import isolation_options, shard_option, shards_option
 
 if TYPE_CHECKING:
+    from lambent_chassis.serve import Started
     from lambent_chassis.settings import Settings
 
 S = TypeVar("S", bound="Settings")
@@ -31,12 +32,22 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @part_options
 @shards_option
-def frontend(config: Path | None, parent: int | None, shards: int | None) -> int:
+@click.option(
+    "--processes", type=int, metavar="N", help="So many frontends share the ports, each on a core of its own."
+)
+def frontend(config: Path | None, parent: int | None, **options: int | None) -> int:
     """Run a frontend: it takes the calls."""
-    from lambent_frontend.main import run
+    from lambent import processes
     from lambent_frontend.settings import FrontendSettings
 
-    return _serve("frontend", FrontendSettings, run, config, parent, shards=shards)
+    def run(settings: FrontendSettings, started: "Started") -> Awaitable[None]:
+        if settings.processes > 1:
+            return processes.run(settings, config, started)
+        from lambent_frontend import main
+
+        return main.run(settings, started)
+
+    return _serve("frontend", FrontendSettings, run, config, parent, options, processes.check_queues)
 
 
 @click.command()
@@ -48,7 +59,7 @@ def placement(config: Path | None, parent: int | None, **shard: int | None) -> i
     from lambent_placement.main import run
     from lambent_placement.settings import PlacementSettings
 
-    return _serve("placement", PlacementSettings, run, config, parent, **shard)
+    return _serve("placement", PlacementSettings, run, config, parent, shard)
 
 
 @click.group(invoke_without_command=True)
@@ -66,7 +77,7 @@ def worker(
     from lambent_worker.main import run
     from lambent_worker.settings import WorkerSettings
 
-    return _serve("worker", WorkerSettings, run, config, parent, **options)
+    return _serve("worker", WorkerSettings, run, config, parent, options)
 
 
 def _serve(
@@ -75,9 +86,10 @@ def _serve(
     run: Callable[..., Awaitable[None]],
     config: Path | None,
     parent: int | None,
-    **options: str | int | None,
+    options: Mapping[str, str | int | None],
+    check: Callable[[S], None] = lambda _: None,
 ) -> int:
-    """Options that are given beat the file and the environment."""
+    """Options that are given beat the file and the environment. `check` may raise BadSettings."""
     from lambent_chassis.serve import die_with, serve
     from lambent_chassis.settings import BadSettings
 
@@ -90,6 +102,7 @@ def _serve(
     given = {key: value for key, value in options.items() if value is not None}
     try:
         settings = settings.with_options(given)
+        check(settings)
     except BadSettings as error:
         raise FailedCommand(str(error), USAGE) from error
     return serve(part, settings, lambda started: run(settings, started=started))

@@ -33,6 +33,12 @@ NODES: Final = "/lambent/node/"
 FRONTENDS: Final = "/lambent/frontend/"
 """One for each frontend, by its id, under its lease: the names of its folders for triggers, with commas."""
 
+FRONTEND_ADDRESSES: Final = "/lambent/frontend-address/"
+"""One for each frontend, by its id, under its lease: `host:port` at which the other frontends ask it."""
+
+ALL_OF_FRONTENDS: Final = "/lambent/frontend"
+"""Prefix of both."""
+
 QUEUE_CLAIMS: Final = "/lambent/queue-claim/"
 """One for each queue of events in JetStream, by the id of the frontend that took them, under the lease of the
 one that runs them: that frontend's id."""
@@ -95,7 +101,7 @@ SHARDS: Final = "/lambent/shards"
 OTHER_SHARDS: Final = "/lambent/shard/"
 """Under `NUMBER/` what a shard after the first has for itself under leases: its nodes and its leader."""
 
-UNDER_LEASES: Final = (NODES, LEADER, FRONTENDS, TRIGGER_CLAIMS, QUEUE_CLAIMS, OTHER_SHARDS)
+UNDER_LEASES: Final = (NODES, LEADER, ALL_OF_FRONTENDS, TRIGGER_CLAIMS, QUEUE_CLAIMS, OTHER_SHARDS)
 """Prefixes of what is there while parts of the fleet run, and not much longer."""
 
 
@@ -169,6 +175,14 @@ def epoch(shard: int) -> str:
 
 def frontend(frontend_id: FrontendId) -> str:
     return FRONTENDS + frontend_id
+
+
+def frontend_address(frontend_id: FrontendId) -> str:
+    return FRONTEND_ADDRESSES + frontend_id
+
+
+def frontend_of_address_key(key: str) -> FrontendId:
+    return FrontendId(key.removeprefix(FRONTEND_ADDRESSES))
 
 
 def queue_claim(queue: str) -> str:

@@ -294,7 +294,7 @@ def test_explain(fleet: Fleet) -> None:
     assert (told["function_name"], told["outcome"]) == ("echo", "succeeded")
     assert told["explanation"]["isolation"] == "none"
     assert "succeeded" in fleet.lambent("explain", request).stdout.decode()
-    assert "does not remember" in failure(fleet.lambent("explain", "nothing"), 3)
+    assert "no frontend that is there remembers" in failure(fleet.lambent("explain", "nothing"), 3)
 
 
 def test_logs(fleet: Fleet) -> None:

@@ -17,6 +17,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits
 from lambent_frontend.policies import Policies
+from lambent_frontend.remembered import Remembered
 from lambent_frontend.schedules.door import Schedules
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
@@ -30,6 +31,7 @@ from lambent_frontend.services import (
     TriggersService,
     VersionsService,
 )
+from lambent_frontend.tls import PublicTls
 from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.access import AccessKey
@@ -58,7 +60,7 @@ def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer
     return Answer(payload, failed, tail, "warm", "idle", "n1", "i-1", 1.0, 0.0, 0.0, 2.0, "", "namespaces")
 
 
-OWN = False
+OWN = True
 """Whether `serving` is by Lambent's own gRPC server; the fixture `door` sets it."""
 
 
@@ -270,6 +272,7 @@ async def serving(
     triggers: Triggers | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
+    tls: PublicTls | None = None,
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
@@ -277,7 +280,7 @@ async def serving(
         FunctionsService(functions) if functions else NoFunctions(),
         VersionsService(versions) if versions else NoVersions(),
         LayersService(layers) if layers else NoLayers(),
-        fleet or Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
+        fleet or Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore()),
         LimitsService(limits) if limits else NoLimits(),
         PoliciesService(policies) if policies else NoPolicies(),
         FunctionUrlsService(urls) if urls else NoUrls(),
@@ -287,7 +290,7 @@ async def serving(
         guard or Guard(None),
         own=OWN,
     )
-    port = await server.start(address)
+    port = await server.start(address, tls)
     await server.set_ready(True)
     try:
         yield f"127.0.0.1:{port}"

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Final, NoReturn, Protocol
 
 import grpc
@@ -19,12 +20,22 @@ from lambent_frontend.grpc_door.core.calls import (
     Refusal,
     Value,
 )
-from lambent_proto.errors import NotReady
+from lambent_proto.errors import LambentError, NotReady
 from lambent_proto.status import status_of
 
 QUEUED_BYTES: Final = 256 * 1024
 """Of messages that a service has not read, above which the client's window is not opened again; and of what
 it has written, above which it waits."""
+
+MESSAGE_S: Final = 20.0
+"""What a message may take at least to be whole, one of a unary call from the call's beginning; a larger one
+more, at MESSAGE_RATE."""
+
+MESSAGE_RATE: Final = 64 * 1024
+"""Bytes a second that a message has to bring."""
+
+UNPACKED_AT_ONCE: Final = 256 * 1024
+"""Of a compressed message. A larger one is unpacked beside the loop, once it is known who sent it."""
 
 _FAULT: Final = "the frontend failed at this call, which is a fault of its own: its log says more"
 
@@ -42,7 +53,10 @@ class Line(Protocol):
     def end(self, stream: int, trailers: bytes) -> None: ...
     def took(self, stream: int, size: int) -> None: ...
     def waits(self, stream: int) -> int: ...
-    def hold(self, size: int) -> bool: ...
+    def hold(self, size: int, whose: str) -> bool: ...
+    def asks(self) -> bool: ...
+    def whose(self, call: "Call") -> str: ...
+    def beside(self, work: Callable[[], bytes]) -> Awaitable[bytes]: ...
     def over(self, stream: int) -> None: ...
 
 
@@ -65,6 +79,10 @@ class Call:
         self._messages: deque[Message] = deque()
         self._held = 0
         """Bytes that came and that the service has not read."""
+        self._whose = ""
+        """Whom they count for, once that was asked."""
+        self._awaited: float | None = None if handler.request_streaming else loop.time()
+        """Since when the client owes the rest of a message."""
         self._owed = 0
         self._all_came = False
         self._reader: asyncio.Future[None] | None = None
@@ -80,9 +98,10 @@ class Call:
 
     def came(self, data: bytes, *, ended: bool) -> None:
         self._all_came = self._all_came or ended
-        self._held += len(data)
-        if not self._line.hold(len(data)):
-            self._refuse_for_room()
+        if not self._hold(len(data)):
+            self._decline(
+                "the frontend holds as many bytes of requests as it may, of all or of yours: try again"
+            )
             return
         if data:
             try:
@@ -90,31 +109,75 @@ class Call:
             except BadMessage as bad:
                 self._refuse(bad.refusal)
                 return
-        if ended and self._parser.halfway:
-            self._refuse(Refusal(calls.INTERNAL, "the request ends in the middle of a message"))
-        elif self._handler.request_streaming:
+        if self._parser.halfway:
+            if ended:
+                self._refuse(Refusal(calls.INTERNAL, "the request ends in the middle of a message"))
+                return
+            if self._line.asks() and not self._asked_whose():
+                return
+        if self._handler.request_streaming:
             self._open_window(len(data))
             if self._task is None:
                 # Not before: grpc.aio's client loses the status of a call that ends before it has written.
                 self._start()
+            self._await_rest()
             _wake(self._reader)
         else:
             self._line.took(self._stream, len(data))
             self._unary()
 
-    def _refuse_for_room(self) -> None:
-        said = "the frontend holds as many bytes of requests as it may: try again"
-        if self._task is not None:
-            self._refuse(Refusal(calls.RESOURCE_EXHAUSTED, said))
+    def _hold(self, size: int) -> bool:
+        """Whether there is room for it. Taken anyhow."""
+        self._held += size
+        return self._line.hold(size, self._whose)
+
+    def _asked_whose(self) -> bool:
+        """Whether it is known who calls; if not, that was the end of the call."""
+        if not self._whose:
+            try:
+                whose = self._line.whose(self)
+            except LambentError as error:
+                # Nobody comes to know what it would have been, and to write it into the audit.
+                _log.info("stranger_refused", method=self._asked.path, peer=self.peer(), reason=error.reason)
+                self._fail(error)
+                return False
+            held = self._held
+            self._hold(-held)
+            self._whose = whose
+            self._hold(held)
+        return True
+
+    def _await_rest(self) -> None:
+        """Of a stream: what its service has not read may be what keeps the client back."""
+        if not self._parser.halfway or self._messages:
+            self._awaited = None
+        elif self._awaited is None:
+            self._awaited = self._loop.time()
+
+    def check(self, now: float) -> None:
+        """Ends it if a message takes too long to come; `now` is the loop's time."""
+        if self._awaited is None:
             return
-        # Nothing ran: clients are told so in the service's own words, by which they send it again.
-        code, said, self._trailing = status_of(NotReady(said))
+        waited = now - self._awaited
+        if waited > MESSAGE_S + self._parser.halfway / MESSAGE_RATE:
+            self._decline(f"no whole message came within {waited:.0f} seconds: send it faster")
+
+    def _decline(self, said: str) -> None:
+        if self._task is None:
+            # Nothing ran: clients are told so in the service's own words, by which they send it again.
+            self._fail(NotReady(said))
+        else:
+            self._refuse(Refusal(calls.RESOURCE_EXHAUSTED, said))
+
+    def _fail(self, error: LambentError) -> None:
+        code, said, self._trailing = status_of(error)
         self._refuse(Refusal(code.value[0], said))
 
     def _unary(self) -> None:
         if len(self._messages) > 1 or (self._all_came and not self._messages):
             self._refuse(Refusal(calls.UNIMPLEMENTED, "the method takes one message, no more and no less"))
         elif self._all_came and self._task is None:
+            self._awaited = None
             self._start()
 
     def room(self) -> None:
@@ -149,8 +212,7 @@ class Call:
         if self._deadline is not None:
             self._deadline.cancel()
         self._messages.clear()
-        self._line.hold(-self._held)
-        self._held = 0
+        self._hold(-self._held)
         self._line.over(self._stream)
 
     # The service at work
@@ -161,7 +223,7 @@ class Call:
 
     async def _run(self) -> None:
         handler = self._handler
-        asked: Any = self._each() if handler.request_streaming else self._next()
+        asked: Any = self._each() if handler.request_streaming else await self._next()
         if not handler.response_streaming:
             method = handler.stream_unary if handler.request_streaming else handler.unary_unary
             answer = await method(asked, self)
@@ -215,16 +277,19 @@ class Call:
             self._line.headers(self._stream, only, ends=True)
         self._close()
 
-    def _next(self) -> Any:
+    async def _next(self) -> Any:
         message = self._messages.popleft()
-        freed = 5 + len(message.body)
-        self._held -= freed
-        self._line.hold(-freed)
         try:
-            unpacked = self._parser.unpacked(message)
+            unpacked = self._parser.unpacked_if_small(message, UNPACKED_AT_ONCE)
+            if unpacked is None:
+                if not self._asked_whose():
+                    raise grpc.aio.AbortError
+                unpacked = await self._line.beside(partial(self._parser.unpacked, message))
         except BadMessage as bad:
             self._refuse(bad.refusal)
             raise grpc.aio.AbortError from None
+        finally:
+            self._hold(-(5 + len(message.body)) if not self._over else 0)
         return self._handler.request_deserializer(unpacked)
 
     def _open_window(self, size: int) -> None:
@@ -246,7 +311,8 @@ class Call:
                 return grpc.aio.EOF
             self._reader = self._loop.create_future()
             await self._reader
-        message = self._next()
+        message = await self._next()
+        self._await_rest()
         self._open_window(0)
         return message
 

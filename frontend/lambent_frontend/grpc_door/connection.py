@@ -4,6 +4,7 @@ What is said in one turn of the loop leaves in one write. Nothing is read from a
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, cast
 
 import structlog
@@ -17,7 +18,10 @@ GREETING_S: Final = 20.0
 """Until a client has said that it speaks HTTP/2, and for the whole of a header block."""
 
 SEND_S: Final = 60.0
-"""How long a client may leave unread what fills its connection."""
+"""How long a client may leave unread what fills its connection, or the rest of an answer that is whole."""
+
+UNASKED: Final = 16 * 1024
+"""Bytes of a connection's requests, above which it is asked who sends a message before more of it is kept."""
 
 PING_EVERY_S: Final = 10.0
 PING_ANSWER_S: Final = 10.0
@@ -34,9 +38,11 @@ _log = structlog.get_logger()
 
 class Serving(Protocol):
     handlers: dict[str, Any]
-    held: int
-    most_held: int
     stopping: bool
+
+    def hold(self, size: int, whose: str) -> bool: ...
+    def whose(self, call: Call) -> str: ...
+    def beside(self, work: Callable[[], bytes]) -> Awaitable[bytes]: ...
 
     def opened(self, connection: "ClientConnection") -> bool: ...
     def closed(self, connection: "ClientConnection") -> None: ...
@@ -50,6 +56,8 @@ class ClientConnection(asyncio.Protocol):
         self._core: Connection[Asked] = Connection(calls.asked)
         self._calls: dict[int, Call] = {}
         self._transport: asyncio.Transport
+        self._held = 0
+        """Bytes of requests that no service has read."""
         self._flushing = False
         self._writable = True
         self._closing = False
@@ -58,6 +66,7 @@ class ClientConnection(asyncio.Protocol):
         self._pinged: float | None = None
         """When, if nothing came since."""
         self.peer = ""
+        self._host = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
@@ -65,6 +74,7 @@ class ClientConnection(asyncio.Protocol):
         host = transport.get_extra_info("peername")
         if host:
             ip = host[0].removeprefix("::ffff:") if "." in host[0] else host[0]
+            self._host = ip
             self.peer = f"ipv6:[{ip}]:{host[1]}" if ":" in ip else f"ipv4:{ip}:{host[1]}"
         if not self._server.opened(self) or not self._agreed():
             self._transport.abort()
@@ -144,9 +154,19 @@ class ClientConnection(asyncio.Protocol):
     def waits(self, stream: int) -> int:
         return self._core.waits(stream)
 
-    def hold(self, size: int) -> bool:
-        self._server.held += size
-        return self._server.held <= self._server.most_held
+    def hold(self, size: int, whose: str) -> bool:
+        self._held += size
+        return self._server.hold(size, whose)
+
+    def asks(self) -> bool:
+        return self._held > UNASKED
+
+    def whose(self, call: Call) -> str:
+        """The access key's id, or where nobody is asked the address. Raises LambentError."""
+        return self._server.whose(call) or self._host
+
+    def beside(self, work: Callable[[], bytes]) -> Awaitable[bytes]:
+        return self._server.beside(work)
 
     def over(self, stream: int) -> None:
         self._calls.pop(stream, None)
@@ -205,6 +225,11 @@ class ClientConnection(asyncio.Protocol):
             if now - self._since > SEND_S:
                 self._transport.abort()
             return
+        for call in list(self._calls.values()):
+            call.check(now)
+        if self._core.stalled(now, SEND_S):
+            self._flush_soon()
+            self._say_if_idle()
         if not self._core.settled or self._core.in_block:
             if now - self._since > GREETING_S:
                 self._transport.abort()

@@ -7,16 +7,22 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from lambent_frontend.grpc_door.connection import ClientConnection
+from lambent_frontend.grpc_door.call import Call
+from lambent_frontend.grpc_door.connection import GREETING_S, ClientConnection
 
 CONNECTIONS: Final = 10_000
 """At one time."""
 
 HELD: Final = 512 * 1024 * 1024
-"""Bytes of requests that no service has read, of all connections together."""
+"""Bytes of requests that no service has read, of all connections together. One client may have half."""
+
+UNPACKING: Final = 2
+"""Messages at one time that are unpacked beside the loop; each has up to 64 MB."""
 
 _LOOK_S: Final = 1.0
 _BACKLOG: Final = 1024
@@ -26,13 +32,28 @@ _LAST_WORD_S: Final = 1.0
 
 
 class OwnServer:
-    """Use it once: add services and ports, start, stop."""
+    """Use it once: add services and ports, start, stop.
 
-    def __init__(self, *, most_held: int = HELD) -> None:
+    `whose` says for whom a call's bytes count, such as an access key's id, before they become many; empty
+    where nobody is asked. It may raise a LambentError, which is the call's answer. With `share_ports` other
+    servers on this machine may listen on the same ports.
+    """
+
+    def __init__(
+        self,
+        *,
+        whose: Callable[[Call], str] = lambda _: "",
+        most_held: int = HELD,
+        share_ports: bool = False,
+    ) -> None:
         self.handlers: dict[str, Any] = {}
-        self.held = 0
-        self.most_held = most_held
+        self.whose = whose
+        self._share_ports = share_ports
         self.stopping = False
+        self._most_held = most_held
+        self._held = 0
+        self._held_of: Counter[str] = Counter()
+        self._unpacking = ThreadPoolExecutor(UNPACKING, "unpacking")
         self._connections: set[ClientConnection] = set()
         self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         self._servers: list[asyncio.Server] = []
@@ -65,7 +86,11 @@ class OwnServer:
             found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
             family, both = found[0][0], found[0][0] == socket.AF_INET6 and socket.has_dualstack_ipv6()
             bound = socket.create_server(
-                found[0][4][:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both
+                found[0][4][:2],
+                family=family,
+                backlog=_BACKLOG,
+                reuse_port=self._share_ports,
+                dualstack_ipv6=both,
             )
         except (OSError, ValueError) as error:
             raise RuntimeError(str(error)) from None
@@ -77,7 +102,11 @@ class OwnServer:
         for bound, tls in self._sockets:
             self._servers.append(
                 await loop.create_server(
-                    lambda: ClientConnection(self), sock=bound, ssl=tls, backlog=_BACKLOG
+                    lambda: ClientConnection(self),
+                    sock=bound,
+                    ssl=tls,
+                    backlog=_BACKLOG,
+                    ssl_handshake_timeout=GREETING_S if tls else None,
                 )
             )
         self._looking = asyncio.create_task(self._look())
@@ -103,6 +132,7 @@ class OwnServer:
             connection.abort()
         if self._looking is not None:
             self._looking.cancel()
+        self._unpacking.shutdown(wait=False, cancel_futures=True)
 
     async def _until_idle(self, within_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -113,6 +143,20 @@ class OwnServer:
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
+
+    def hold(self, size: int, whose: str) -> bool:
+        """Takes so many bytes, or gives them back below 0. False if that is more than there may be."""
+        self._held += size
+        if not whose:
+            return self._held <= self._most_held
+        self._held_of[whose] += size
+        if not self._held_of[whose]:
+            del self._held_of[whose]
+        return self._held <= self._most_held and self._held_of[whose] <= self._most_held // 2
+
+    def beside(self, work: Callable[[], bytes]) -> Awaitable[bytes]:
+        """In a thread, so that the loop goes on."""
+        return asyncio.get_running_loop().run_in_executor(self._unpacking, work)
 
     def opened(self, connection: ClientConnection) -> bool:
         self._connections.add(connection)

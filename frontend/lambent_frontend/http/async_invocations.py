@@ -39,7 +39,9 @@ class AsyncInvocationOperations:
             max_items=asked.max_items(),
         )
         found = await self._invocations.list(request)
-        return shapes.page("AsyncInvocations", map(_shape, found.invocations), found.next_marker)
+        missing = list(found.missing_frontends)
+        more = {"MissingFrontends": missing} if missing else {}
+        return shapes.page("AsyncInvocations", map(_shape, found.invocations), found.next_marker, **more)
 
     async def cancel(self, asked: Asked) -> Response:
         request = pb.CancelAsyncInvocationRequest(**_named(asked))

@@ -100,8 +100,8 @@ def layer_version(it: layers_pb2.LayerVersion) -> dict[str, Any]:
     return shape | ({"LicenseInfo": it.license} if it.license else {})
 
 
-def page(key: str, items: Iterable[dict[str, Any]], marker: str) -> Response:
-    return answer(200, {key: list(items)} | ({"NextMarker": marker} if marker else {}))
+def page(key: str, items: Iterable[dict[str, Any]], marker: str, **more: Any) -> Response:
+    return answer(200, {key: list(items)} | ({"NextMarker": marker} if marker else {}) | more)
 
 
 def moment(at: datetime) -> str:

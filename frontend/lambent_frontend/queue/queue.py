@@ -225,7 +225,7 @@ def asked_of(request: invoke_pb2.InvokeRequest) -> Asked:
 
 def _unknown(function: FunctionName, event: RequestId) -> UnknownRequest:
     return UnknownRequest(
-        f"no asynchronous call {event} of {function!r} is known here, or it is forgotten by now: "
-        "without NATS each frontend knows those that it took",
+        f"no asynchronous call {event} of {function!r} is known, or it is forgotten by now: of a queue in a "
+        "file nobody knows while its frontend is not there",
         event,
     )

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -296,6 +297,21 @@ class SqliteStore:
     def _free(self) -> int:
         disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize
+
+
+def unfinished(folder: Path) -> int:
+    """Events in a folder's queue that still have something to be done; 0 without a queue. Of one that a
+    frontend has open just now it is 0 as well: they are seen to. Raises CannotOpen."""
+    path = folder / FILE
+    if not path.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(path, timeout=0)) as db:
+            return int(db.execute("SELECT count(*) FROM event WHERE lane IS NOT NULL").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            return 0
+        raise CannotOpen(f"the queue {path} cannot be read: {error}") from error
 
 
 def _connect(path: Path) -> Connection:

@@ -38,6 +38,8 @@ class AsyncInvocation(_message.Message):
     FUNCTION_ERROR_FIELD_NUMBER: _builtins.int
     RUNNING_MS_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    FRONTEND_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     function_name: _builtins.str
     qualifier: _builtins.str
@@ -58,6 +60,10 @@ class AsyncInvocation(_message.Message):
     running_ms: _builtins.float
     payload: _builtins.bytes
     """the answer; not in lists"""
+    frontend: _builtins.str
+    """that has it in its queue"""
+    number: _builtins.int
+    """its place there"""
     @_builtins.property
     def received(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -84,10 +90,12 @@ class AsyncInvocation(_message.Message):
         function_error: _builtins.str = ...,
         running_ms: _builtins.float = ...,
         payload: _builtins.bytes = ...,
+        frontend: _builtins.str = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due", b"due", "ended", b"ended", "received", b"received"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "breaks", b"breaks", "condition", b"condition", "due", b"due", "ended", b"ended", "executed_version", b"executed_version", "function_error", b"function_error", "function_name", b"function_name", "message", b"message", "payload", b"payload", "qualifier", b"qualifier", "received", b"received", "request_id", b"request_id", "running_ms", b"running_ms", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "breaks", b"breaks", "condition", b"condition", "due", b"due", "ended", b"ended", "executed_version", b"executed_version", "frontend", b"frontend", "function_error", b"function_error", "function_name", b"function_name", "message", b"message", "number", b"number", "payload", b"payload", "qualifier", b"qualifier", "received", b"received", "request_id", b"request_id", "running_ms", b"running_ms", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,19 +160,25 @@ class ListAsyncInvocationsResponse(_message.Message):
 
     INVOCATIONS_FIELD_NUMBER: _builtins.int
     NEXT_MARKER_FIELD_NUMBER: _builtins.int
+    MISSING_FRONTENDS_FIELD_NUMBER: _builtins.int
     next_marker: _builtins.str
     """empty on the last page"""
     @_builtins.property
     def invocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___AsyncInvocation]: ...
+    @_builtins.property
+    def missing_frontends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that did not answer: what they took is not in this page"""
+
     def __init__(
         self,
         *,
         invocations: _abc.Iterable[Global___AsyncInvocation] | None = ...,
         next_marker: _builtins.str = ...,
+        missing_frontends: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocations", b"invocations", "next_marker", b"next_marker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invocations", b"invocations", "missing_frontends", b"missing_frontends", "next_marker", b"next_marker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,6 +271,8 @@ class Queue(_message.Message):
     BY_STATE_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     MOST_BYTES_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    MISSING_FRONTENDS_FIELD_NUMBER: _builtins.int
     frontend: _builtins.str
     bytes: _builtins.int
     """in use on disk"""
@@ -266,6 +282,14 @@ class Queue(_message.Message):
     def by_state(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """events, by AsyncInvocation.state but "running" """
 
+    @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[Global___Queue]:
+        """Of the other frontends, where there is not one queue for all."""
+
+    @_builtins.property
+    def missing_frontends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that did not answer"""
+
     def __init__(
         self,
         *,
@@ -273,10 +297,12 @@ class Queue(_message.Message):
         by_state: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         bytes: _builtins.int = ...,
         most_bytes: _builtins.int = ...,
+        others: _abc.Iterable[Global___Queue] | None = ...,
+        missing_frontends: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_state", b"by_state", "bytes", b"bytes", "frontend", b"frontend", "most_bytes", b"most_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_state", b"by_state", "bytes", b"bytes", "frontend", b"frontend", "missing_frontends", b"missing_frontends", "most_bytes", b"most_bytes", "others", b"others"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

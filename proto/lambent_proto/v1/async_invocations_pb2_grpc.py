@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AsyncInvocationsStub:
-    """Asynchronous calls after their 202: what became of them, and what is configured for them. Each frontend answers
-    for the calls that it took.
+    """Asynchronous calls after their 202: what became of them, and what is configured for them. A
+    frontend that did not take a call asks the others for it.
     """
 
     def __init__(self, channel):
@@ -89,12 +89,12 @@ class AsyncInvocationsStub:
 
 
 class AsyncInvocationsServicer:
-    """Asynchronous calls after their 202: what became of them, and what is configured for them. Each frontend answers
-    for the calls that it took.
+    """Asynchronous calls after their 202: what became of them, and what is configured for them. A
+    frontend that did not take a call asks the others for it.
     """
 
     def GetAsyncInvocation(self, request, context):
-        """NOT_FOUND if it is not known here, or is forgotten by now.
+        """NOT_FOUND if no frontend knows it, or it is forgotten by now; UNAVAILABLE if one that may know does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ class AsyncInvocationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetQueue(self, request, context):
-        """How long the queue of the frontend is that is asked.
+        """How long the queue of each frontend is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,8 +222,8 @@ def add_AsyncInvocationsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AsyncInvocations:
-    """Asynchronous calls after their 202: what became of them, and what is configured for them. Each frontend answers
-    for the calls that it took.
+    """Asynchronous calls after their 202: what became of them, and what is configured for them. A
+    frontend that did not take a call asks the others for it.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AsyncInvocationsStub:
-    """Asynchronous calls after their 202: what became of them, and what is configured for them. Each frontend answers
-    for the calls that it took.
+    """Asynchronous calls after their 202: what became of them, and what is configured for them. A
+    frontend that did not take a call asks the others for it.
     """
 
     @_typing.overload
@@ -36,7 +36,7 @@ class AsyncInvocationsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AsyncInvocationsAsyncStub: ...
     GetAsyncInvocation: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.GetAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]
-    """NOT_FOUND if it is not known here, or is forgotten by now."""
+    """NOT_FOUND if no frontend knows it, or it is forgotten by now; UNAVAILABLE if one that may know does not answer."""
     ListAsyncInvocations: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.ListAsyncInvocationsRequest, _async_invocations_pb2.ListAsyncInvocationsResponse]
     """Oldest first."""
     CancelAsyncInvocation: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.CancelAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]
@@ -44,7 +44,7 @@ class AsyncInvocationsStub:
     RedriveAsyncInvocation: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.RedriveAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]
     """One that was given up has all its attempts again. FAILED_PRECONDITION if it was not."""
     GetQueue: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.GetQueueRequest, _async_invocations_pb2.Queue]
-    """How long the queue of the frontend is that is asked."""
+    """How long the queue of each frontend is."""
     PutEventInvokeConfig: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.PutEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]
     """Replaces what there is; what is not given has its default."""
     UpdateEventInvokeConfig: _grpc.UnaryUnaryMultiCallable[_async_invocations_pb2.UpdateEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]
@@ -55,13 +55,13 @@ class AsyncInvocationsStub:
 
 @_typing.type_check_only
 class AsyncInvocationsAsyncStub(AsyncInvocationsStub):
-    """Asynchronous calls after their 202: what became of them, and what is configured for them. Each frontend answers
-    for the calls that it took.
+    """Asynchronous calls after their 202: what became of them, and what is configured for them. A
+    frontend that did not take a call asks the others for it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAsyncInvocation: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.GetAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]  # type: ignore[assignment]
-    """NOT_FOUND if it is not known here, or is forgotten by now."""
+    """NOT_FOUND if no frontend knows it, or it is forgotten by now; UNAVAILABLE if one that may know does not answer."""
     ListAsyncInvocations: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.ListAsyncInvocationsRequest, _async_invocations_pb2.ListAsyncInvocationsResponse]  # type: ignore[assignment]
     """Oldest first."""
     CancelAsyncInvocation: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.CancelAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]  # type: ignore[assignment]
@@ -69,7 +69,7 @@ class AsyncInvocationsAsyncStub(AsyncInvocationsStub):
     RedriveAsyncInvocation: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.RedriveAsyncInvocationRequest, _async_invocations_pb2.AsyncInvocation]  # type: ignore[assignment]
     """One that was given up has all its attempts again. FAILED_PRECONDITION if it was not."""
     GetQueue: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.GetQueueRequest, _async_invocations_pb2.Queue]  # type: ignore[assignment]
-    """How long the queue of the frontend is that is asked."""
+    """How long the queue of each frontend is."""
     PutEventInvokeConfig: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.PutEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]  # type: ignore[assignment]
     """Replaces what there is; what is not given has its default."""
     UpdateEventInvokeConfig: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.UpdateEventInvokeConfigRequest, _async_invocations_pb2.EventInvokeConfig]  # type: ignore[assignment]
@@ -79,8 +79,8 @@ class AsyncInvocationsAsyncStub(AsyncInvocationsStub):
     ListEventInvokeConfigs: _aio.UnaryUnaryMultiCallable[_async_invocations_pb2.ListEventInvokeConfigsRequest, _async_invocations_pb2.ListEventInvokeConfigsResponse]  # type: ignore[assignment]
 
 class AsyncInvocationsServicer(metaclass=_abc_1.ABCMeta):
-    """Asynchronous calls after their 202: what became of them, and what is configured for them. Each frontend answers
-    for the calls that it took.
+    """Asynchronous calls after their 202: what became of them, and what is configured for them. A
+    frontend that did not take a call asks the others for it.
     """
 
     @_abc_1.abstractmethod
@@ -89,7 +89,7 @@ class AsyncInvocationsServicer(metaclass=_abc_1.ABCMeta):
         request: _async_invocations_pb2.GetAsyncInvocationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_async_invocations_pb2.AsyncInvocation, _abc.Awaitable[_async_invocations_pb2.AsyncInvocation]]:
-        """NOT_FOUND if it is not known here, or is forgotten by now."""
+        """NOT_FOUND if no frontend knows it, or it is forgotten by now; UNAVAILABLE if one that may know does not answer."""
 
     @_abc_1.abstractmethod
     def ListAsyncInvocations(
@@ -121,7 +121,7 @@ class AsyncInvocationsServicer(metaclass=_abc_1.ABCMeta):
         request: _async_invocations_pb2.GetQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_async_invocations_pb2.Queue, _abc.Awaitable[_async_invocations_pb2.Queue]]:
-        """How long the queue of the frontend is that is asked."""
+        """How long the queue of each frontend is."""
 
     @_abc_1.abstractmethod
     def PutEventInvokeConfig(

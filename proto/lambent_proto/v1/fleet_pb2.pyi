@@ -409,20 +409,33 @@ class CountReasonsResponse(_message.Message):
 
     COUNTS_FIELD_NUMBER: _builtins.int
     FRONTEND_FIELD_NUMBER: _builtins.int
+    FRONTENDS_FIELD_NUMBER: _builtins.int
+    MISSING_FRONTENDS_FIELD_NUMBER: _builtins.int
     frontend: _builtins.str
+    """that was asked"""
     @_builtins.property
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReasonCount]:
         """by what, the most frequent first"""
+
+    @_builtins.property
+    def frontends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """whose calls are counted"""
+
+    @_builtins.property
+    def missing_frontends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that did not answer"""
 
     def __init__(
         self,
         *,
         counts: _abc.Iterable[Global___ReasonCount] | None = ...,
         frontend: _builtins.str = ...,
+        frontends: _abc.Iterable[_builtins.str] | None = ...,
+        missing_frontends: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "frontend", b"frontend"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "frontend", b"frontend", "frontends", b"frontends", "missing_frontends", b"missing_frontends"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

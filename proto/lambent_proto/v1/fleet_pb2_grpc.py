@@ -96,7 +96,7 @@ class FleetServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CountReasons(self, request, context):
-        """How often each reason was given, for all calls of the frontend that is asked, since it began.
+        """How often each reason was given, for all calls of all frontends, each since it began.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

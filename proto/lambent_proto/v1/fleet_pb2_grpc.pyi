@@ -38,7 +38,7 @@ class FleetStub:
     Explain: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ExplainRequest, _fleet_pb2.ExplainResponse]
     """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000)."""
     CountReasons: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.CountReasonsRequest, _fleet_pb2.CountReasonsResponse]
-    """How often each reason was given, for all calls of the frontend that is asked, since it began."""
+    """How often each reason was given, for all calls of all frontends, each since it began."""
     DrainNode: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainNodeRequest, _fleet_pb2.DrainNodeResponse]
     """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
     go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
@@ -61,7 +61,7 @@ class FleetAsyncStub(FleetStub):
     Explain: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ExplainRequest, _fleet_pb2.ExplainResponse]  # type: ignore[assignment]
     """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000)."""
     CountReasons: _aio.UnaryUnaryMultiCallable[_fleet_pb2.CountReasonsRequest, _fleet_pb2.CountReasonsResponse]  # type: ignore[assignment]
-    """How often each reason was given, for all calls of the frontend that is asked, since it began."""
+    """How often each reason was given, for all calls of all frontends, each since it began."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainNodeRequest, _fleet_pb2.DrainNodeResponse]  # type: ignore[assignment]
     """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
     go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
@@ -105,7 +105,7 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.CountReasonsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.CountReasonsResponse, _abc.Awaitable[_fleet_pb2.CountReasonsResponse]]:
-        """How often each reason was given, for all calls of the frontend that is asked, since it began."""
+        """How often each reason was given, for all calls of all frontends, each since it began."""
 
     @_abc_1.abstractmethod
     def DrainNode(

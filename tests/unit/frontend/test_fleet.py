@@ -14,6 +14,7 @@ from lambent_frontend.calls import Candidate, Explained
 from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.guard import Guard
+from lambent_frontend.remembered import Remembered
 from lambent_proto.access import Rule, new_access_key
 from lambent_proto.errors import InvalidRequest, NotReady, UnknownKey, UnknownNode, UnknownRequest
 from lambent_proto.ids import NodeId, RequestId
@@ -102,7 +103,9 @@ async def fleet_of(
 ) -> AsyncIterator[Client]:
     dispatcher = dispatcher or ScriptedDispatcher()
     async with listening(placement) as address:
-        fleet = Fleet(lambda: [leader or (address if placement else "")], dispatcher, FRONTEND, NoStore())
+        fleet = Fleet(
+            lambda: [leader or (address if placement else "")], Remembered(dispatcher, FRONTEND), NoStore()
+        )
         async with serving(dispatcher, fleet=fleet) as frontend, Client(frontend) as client:
             yield client
 
@@ -276,7 +279,7 @@ async def test_who_follows_reads_no_further_once_the_key_is_deleted() -> None:
     placement = Placement()
     async with listening(placement) as leader, listening(logs=logs) as worker:
         placement.add_node("n1@1", worker)
-        fleet = Fleet(lambda: [leader], dispatcher, FRONTEND, NoStore())
+        fleet = Fleet(lambda: [leader], Remembered(dispatcher, FRONTEND), NoStore())
         async with (
             asyncio.timeout(20),
             serving(dispatcher, fleet=fleet, guard=Guard(known)) as frontend,
@@ -311,7 +314,7 @@ async def fleet_of_two(*placements: Placement | None, store: NoStore | None = No
     async with listening(placements[0]) as first, listening(placements[1]) as second:
         there = zip((first, second), placements, strict=True)
         leaders = [address if placement else "" for address, placement in there]
-        fleet = Fleet(lambda: leaders, dispatcher, FRONTEND, store or NoStore())
+        fleet = Fleet(lambda: leaders, Remembered(dispatcher, FRONTEND), store or NoStore())
         async with serving(dispatcher, fleet=fleet) as frontend, Client(frontend) as client:
             yield client
 

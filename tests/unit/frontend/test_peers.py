@@ -60,6 +60,19 @@ async def test_frontends_count_each_other(etcd: Etcd) -> None:
     assert not (await etcd.get_prefix(keys.FRONTENDS)).items
 
 
+async def test_each_knows_where_the_others_are_asked(etcd: Etcd) -> None:
+    """Not itself, nor one that has ended; a frontend of an older release has no address, and counts."""
+    told = Told()
+    asked = Peers(etcd, FrontendId("a.1"), told, (), "10.0.0.1:7000")
+    async with telling(lambda _: asked.run()), telling(frontend(etcd, "old.1")):
+        other = Peers(etcd, FrontendId("b.1"), Told(), (), "10.0.0.2:7000")
+        async with telling(lambda _: other.run()):
+            await told.until(3)
+            assert asked.addresses == {"b.1": "10.0.0.2:7000"}
+        await told.until(2)
+        assert asked.addresses == {}
+
+
 async def test_one_whose_lease_was_lost_comes_back(etcd: Etcd) -> None:
     """The others stop counting it meanwhile; it counts itself all the time."""
     async with telling(frontend(etcd, "a.1")) as first, telling(frontend(etcd, "b.1")) as second:

@@ -16,6 +16,7 @@ from lambent_frontend.calling import Calling
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
+from lambent_frontend.remembered import Remembered
 from lambent_frontend.server import SERVICES, PublicServer
 from lambent_frontend.service import Invocations
 from lambent_proto.errors import NotReady
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("door")
 def server() -> PublicServer:
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
-    return serving_all(invocations, Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()))
+    return serving_all(invocations, Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore()))
 
 
 def serving_all(invocations: Invocations, fleet: Fleet) -> PublicServer:
@@ -69,7 +70,7 @@ async def test_who_takes_no_more_says_so() -> None:
     """A call that comes then is refused as one that never ran, and reaches nobody."""
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
-    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore())
     stopping = serving_all(invocations, fleet)
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}") as client:
         assert (await client.invoke("echo", {})).json() == {}
@@ -87,7 +88,7 @@ async def test_a_stream_ends_with_what_was_taken_of_it_answered() -> None:
     """Of a stopping frontend: what runs is waited for, what came later never ran, and is known not to."""
     dispatcher = ScriptedDispatcher()
     invocations = Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1)))
-    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore())
     stopping = serving_all(invocations, fleet)
     async with Client(f"127.0.0.1:{await stopping.start('127.0.0.1:0')}", retries=0) as client:
         with pytest.raises(TypeError):

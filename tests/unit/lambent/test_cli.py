@@ -17,6 +17,7 @@ from lambent.up import Plan
 from lambent_frontend.calls import Counted, Explained
 from lambent_frontend.core.call import Priority
 from lambent_frontend.fleet import Fleet
+from lambent_frontend.remembered import Remembered
 from lambent_proto.errors import UnknownAlias
 from lambent_proto.ids import RequestId
 from tests.unit.scripted import FRONTEND, NoStore, ScriptedDispatcher, serving
@@ -120,7 +121,7 @@ async def test_a_call_with_priority_and_tenant() -> None:
     for request, priority, tenant in (("r-1", Priority.HIGH, "team a"), ("r-2", Priority.NORMAL, "")):
         explained = Explained(RequestId(request), *what, priority, tenant)
         dispatcher.explained[explained.request_id] = explained
-    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore())
     async with serving(dispatcher, fleet=fleet) as address:
         where = {"LAMBENT_ENDPOINT": address}
 
@@ -150,7 +151,7 @@ async def test_reasons() -> None:
         ("warm", "sticky_node", 7),
     ):
         dispatcher.counts[Counted(what, reason)] = count
-    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore())
     async with serving(dispatcher, fleet=fleet) as address:
         where = {"LAMBENT_ENDPOINT": address}
         table = await asyncio.to_thread(lambent, "reasons", environment=where)
@@ -168,7 +169,7 @@ async def test_a_refusal_is_explained() -> None:
     dispatcher = ScriptedDispatcher()
     what = "f", "throttled", "full", "", "line_full", "", "", 0, 0, 0, 0, "limit_reached", ""
     dispatcher.explained[RequestId("r-1")] = Explained(RequestId("r-1"), *what)
-    fleet = Fleet(lambda: [""], dispatcher, FRONTEND, NoStore())
+    fleet = Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore())
     async with serving(dispatcher, fleet=fleet) as address:
         where = {"LAMBENT_ENDPOINT": address}
         done = await asyncio.to_thread(lambent, "explain", "r-1", environment=where)

@@ -177,9 +177,9 @@ class Messages:
         """Of bytes, before anything can be done."""
 
     @property
-    def halfway(self) -> bool:
-        """Whether a message has begun and is not whole."""
-        return bool(self._rest)
+    def halfway(self) -> int:
+        """Bytes that came of the message that has begun and is not whole; 0 if there is none."""
+        return len(self._rest)
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that are whole now. Raises BadMessage."""
@@ -203,8 +203,19 @@ class Messages:
         self._want = 5 if len(self._rest) < 5 else 5 + int.from_bytes(self._rest[1:5], "big")
         return found
 
+    def unpacked_if_small(self, message: Message, most: int) -> bytes | None:
+        """None if it has over `most` bytes. Raises BadMessage."""
+        return message.body if message.flag == 0 else self._unpack(message, most)
+
     def unpacked(self, message: Message) -> bytes:
         """When it is wanted, not before: a message may be a thousand times what came. Raises BadMessage."""
+        whole = self._unpack(message, MAX_MESSAGE_BYTES)
+        if whole is None:
+            said = f"a message has over {MAX_MESSAGE_BYTES} bytes when it is unpacked"
+            raise BadMessage(RESOURCE_EXHAUSTED, said)
+        return whole
+
+    def _unpack(self, message: Message, most: int) -> bytes | None:
         flag, body = message
         if flag == 0:
             return body
@@ -213,12 +224,11 @@ class Messages:
             raise BadMessage(INTERNAL, said)
         unpacker = zlib.decompressobj(_ENCODINGS[self._encoding])
         try:
-            whole = unpacker.decompress(body, MAX_MESSAGE_BYTES + 1)
+            whole = unpacker.decompress(body, most + 1)
         except zlib.error as error:
             raise BadMessage(INTERNAL, f"a message is not {self._encoding}: {error}") from None
-        if len(whole) > MAX_MESSAGE_BYTES:
-            said = f"a message has over {MAX_MESSAGE_BYTES} bytes when it is unpacked"
-            raise BadMessage(RESOURCE_EXHAUSTED, said)
+        if len(whole) > most:
+            return None
         if not unpacker.eof:
             raise BadMessage(INTERNAL, f"a message ends in the middle of its {self._encoding}")
         return whole

@@ -14,8 +14,8 @@ from lambent_frontend.grpc_door.core.wire import Code, ConnectionFault, Setting,
 
 T = TypeVar("T")
 
-MAX_STREAMS: Final = 8_192
-"""Of one client at one time. gRPC's clients keep further calls back by themselves."""
+MAX_STREAMS: Final = 1_024
+"""Of one connection at one time. gRPC's clients keep further calls back by themselves."""
 
 STREAM_WINDOW: Final = 1024 * 1024
 CONNECTION_WINDOW: Final = 16 * 1024 * 1024
@@ -485,6 +485,14 @@ class Connection(Generic[T]):
             self._give_back(known.untaken)
             self._forget(stream)
             self._sending.put(wire.rst_stream(stream, code))
+
+    def stalled(self, now: float, within_s: float) -> list[int]:
+        """Ends the streams whose answers are whole, if nothing of them was taken for so long; their numbers.
+        Called from time to time: `now` as that of `receive`."""
+        found = self._sending.stalled(now, within_s)
+        for stream in found:
+            self.cancel(stream, Code.ENHANCE_YOUR_CALM)
+        return found
 
     def waits(self, stream: int) -> int:
         """Bytes of it that have not been taken for writing."""

@@ -49,6 +49,8 @@ class Sending:
         self._bytes = 0
         self._waiting: dict[Lane, None] = {}
         """Those that have something to say and a window of their own for it, in turn."""
+        self._finished: dict[Lane, tuple[int, float]] = {}
+        """Those that wait with their end behind them: what was left at some look, and when that was seen."""
 
     def put(self, frame_bytes: bytes) -> None:
         self._frames.append(frame_bytes)
@@ -93,6 +95,7 @@ class Sending:
         """Whether that was at once, as nothing waits before it."""
         if lane.size:
             lane.end = trailers
+            self._finished[lane] = (0, 0.0)
             return False
         self.headers(lane.stream, trailers, ends=True)
         return True
@@ -101,6 +104,17 @@ class Sending:
         lane.queued.clear()
         lane.size = 0
         self._waiting.pop(lane, None)
+        self._finished.pop(lane, None)
+
+    def stalled(self, now: float, within_s: float) -> list[int]:
+        """Streams whose answer is whole, and of which nothing was taken for so long."""
+        found = []
+        for lane, (left, since) in self._finished.items():
+            if lane.size != left:
+                self._finished[lane] = lane.size, now
+            elif now - since > within_s:
+                found.append(lane.stream)
+        return found
 
     def more_window(self, size: int) -> None:
         if self.window + size > MAX_WINDOW:
@@ -141,6 +155,7 @@ class Sending:
             if not lane.size:
                 if lane.end is not None:
                     self.headers(lane.stream, lane.end, ends=True)
+                    del self._finished[lane]
                 emptied.append(lane)
             elif lane.window > 0:
                 self._waiting[lane] = None

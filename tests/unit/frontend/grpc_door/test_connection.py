@@ -1,13 +1,16 @@
-"""The own server's connection by the clock: who is silent and who is gone."""
+"""The own server's connection by the clock: who is silent, who is slow and who is gone."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import grpc
+import pytest
 
-from lambent_frontend.grpc_door.connection import PING_ANSWER_S, PING_EVERY_S, ClientConnection
+from lambent_frontend.grpc_door.call import MESSAGE_RATE, MESSAGE_S
+from lambent_frontend.grpc_door.connection import PING_ANSWER_S, PING_EVERY_S, SEND_S, ClientConnection
 from lambent_frontend.grpc_door.core import wire
-from lambent_frontend.grpc_door.core.wire import PREFACE, frame, rst_stream, settings_frame
+from lambent_frontend.grpc_door.core.calls import framed
+from lambent_frontend.grpc_door.core.wire import PREFACE, Code, Setting, frame, rst_stream, settings_frame
 from lambent_frontend.grpc_door.server import OwnServer
 from tests.unit.frontend.grpc_door.test_core import headers
 
@@ -70,6 +73,91 @@ async def test_a_stop_does_not_wait_for_what_was_cancelled() -> None:
     connection.data_received(rst_stream(1, 8))
     async with asyncio.timeout(20):
         await stopping
+
+
+SAYS: Final = b"grpc-status"
+
+
+def served(method: Any) -> tuple[ClientConnection, Wire]:
+    """A connection whose client lets nothing of an answer's data through."""
+    server = OwnServer()
+    server.handlers["/a/b"] = method
+    connection, line = ClientConnection(server), Wire()
+    connection.connection_made(line)
+    connection.data_received(PREFACE + settings_frame([Setting(wire.INITIAL_WINDOW_SIZE, 0)]))
+    return connection, line
+
+
+async def after(connection: ClientConnection, line: Wire, seconds: float) -> bytes:
+    """What is written when this time has passed. The client is there, and says so."""
+    connection.data_received(frame(wire.PING, wire.ACK, 0, b"lambent?"))
+    await asyncio.sleep(0)
+    line.written = b""
+    connection.check(asyncio.get_running_loop().time() + seconds)
+    await asyncio.sleep(0)
+    return line.written
+
+
+@pytest.mark.parametrize("came", [b"", framed(b"1" * 100)[:50]])
+async def test_a_call_that_does_not_come_is_ended(came: bytes) -> None:
+    """Nothing of its message, or not all; others go on."""
+    connection, line = served(grpc.unary_unary_rpc_method_handler(never))
+    connection.data_received(headers(1) + frame(wire.DATA, 0, 1, came) if came else headers(1))
+    assert SAYS not in await after(connection, line, MESSAGE_S - 1)
+    said = await after(connection, line, MESSAGE_S + 1)
+    assert SAYS in said
+    assert b"send it faster" in said
+    assert connection.idle
+
+
+async def test_a_large_message_may_take_longer() -> None:
+    """As long as it brings its bytes at the least rate."""
+    connection, line = served(grpc.unary_unary_rpc_method_handler(never))
+    whole = framed(bytes(4 * MESSAGE_RATE))
+    connection.data_received(headers(1))
+    for at in range(0, 3 * MESSAGE_RATE, 16_384):
+        connection.data_received(frame(wire.DATA, 0, 1, whole[at : at + 16_384]))
+    assert SAYS not in await after(connection, line, MESSAGE_S + 2)
+    assert SAYS in await after(connection, line, MESSAGE_S + 4)
+
+
+async def test_a_stream_may_be_silent_between_its_messages() -> None:
+    """And not within one, once its service has taken those before."""
+    taken = asyncio.Event()
+
+    async def take(messages: Any, _: object) -> None:
+        async for _ in messages:
+            taken.set()
+
+    connection, line = served(grpc.stream_unary_rpc_method_handler(take, bytes, bytes))
+    connection.data_received(headers(1))
+    assert SAYS not in await after(connection, line, 1_000)
+    connection.data_received(frame(wire.DATA, 0, 1, framed(b"1")))
+    async with asyncio.timeout(20):
+        await taken.wait()
+    assert SAYS not in await after(connection, line, 1_000)
+    connection.data_received(frame(wire.DATA, 0, 1, framed(b"12")[:6]))
+    assert SAYS in await after(connection, line, MESSAGE_S + 1)
+
+
+async def test_an_answer_that_nobody_takes_is_dropped() -> None:
+    """Once nothing of it was taken for a while, and no sooner."""
+
+    async def large(_: object, __: object) -> bytes:
+        return b"1" * 1000
+
+    connection, line = served(grpc.unary_unary_rpc_method_handler(large, bytes, bytes))
+    connection.data_received(headers(1) + frame(wire.DATA, wire.END_STREAM, 1, framed(b"")))
+    dropped = rst_stream(1, Code.ENHANCE_YOUR_CALM)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    for passed in range(3):
+        connection.data_received(wire.window_update(1, 10))
+        assert dropped not in await after(connection, line, passed * SEND_S)
+    assert dropped not in await after(connection, line, 3 * SEND_S - 1)
+    assert not connection.idle
+    assert dropped in await after(connection, line, 3 * SEND_S + 1)
+    assert connection.idle
 
 
 async def never(_: object, __: object) -> None:

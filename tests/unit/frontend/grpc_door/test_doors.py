@@ -2,14 +2,18 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+import structlog.testing
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from lambent_chassis import grpc_options
@@ -18,8 +22,11 @@ from lambent_frontend.fleet import Fleet
 from lambent_frontend.grpc_door.server import OwnServer
 from lambent_frontend.guard import Guard
 from lambent_frontend.invoker import Invoker
+from lambent_frontend.remembered import Remembered
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
+from lambent_frontend.tls import PublicTls
+from lambent_proto.access import AccessKey, Rule
 from lambent_proto.errors import LostWithWorker, NotReady, Throttled
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_proto.status import from_rpc
@@ -133,6 +140,86 @@ async def test_what_there_is_no_room_for_may_be_sent_again(
     assert len(dispatcher.calls) == 1
 
 
+@pytest.mark.parametrize("door", ["own"], indirect=True)
+async def test_one_client_leaves_room_to_others(
+    door: str, dispatcher: ScriptedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an address, where nobody is asked, or a key: half of all is what its messages may have."""
+    monkeypatch.setattr("lambent_frontend.server.OwnServer", partial(OwnServer, most_held=1_000_000))
+    async with (
+        serving(dispatcher) as address,
+        grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL) as channel,
+    ):
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await stub.Invoke(request(payload=b"1" * 600_000), timeout=WITHIN_S)
+        assert isinstance(from_rpc(failed.value), NotReady)
+        large = await stub.Invoke(request(payload=b"1" * 400_000), timeout=WITHIN_S)
+        assert len(large.payload) == 400_000
+
+
+@pytest.mark.parametrize("door", ["own"], indirect=True)
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+async def test_nothing_large_is_kept_of_strangers(
+    door: str,
+    dispatcher: ScriptedDispatcher,
+    compression: grpc.Compression,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither bytes, nor what they unpack to: they hear so, whatever room there is; others are served."""
+    unpacked: list[object] = []
+
+    def beside(_: OwnServer, work: Callable[[], bytes]) -> Awaitable[bytes]:
+        unpacked.append(work)
+        return asyncio.to_thread(work)
+
+    monkeypatch.setattr(OwnServer, "beside", beside)
+    known = AccessKey(id="known", secret="secret", rules=(Rule(("*",), ("*",)),))
+    large = request(payload=b"1" * 3_000_000)
+    options = grpc_options.CHANNEL
+    async with (
+        serving(dispatcher, guard=Guard(scripted.Known(known))) as address,
+        grpc.aio.insecure_channel(address, options=options, compression=compression) as channel,
+    ):
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        with structlog.testing.capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError) as failed:
+            await stub.Invoke(large, timeout=WITHIN_S)
+        assert failed.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert not unpacked
+        told = {(it["event"], it.get("method"), it.get("reason")) for it in logs}
+        assert ("stranger_refused", "/lambent.v1.Invocations/Invoke", "NO_CREDENTIALS") in told
+        bearer = (("authorization", f"Bearer {known.token}"),)
+        answer = await stub.Invoke(large, metadata=bearer, timeout=WITHIN_S)
+        assert answer.payload == large.payload
+        assert bool(unpacked) is (compression is grpc.Compression.Gzip)
+
+
+@pytest.mark.parametrize("door", ["own"], indirect=True)
+async def test_others_are_answered_while_a_large_message_is_unpacked(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that takes."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def beside(_: OwnServer, work: Callable[[], bytes]) -> bytes:
+        begun.set()
+        await go_on.wait()
+        return work()
+
+    monkeypatch.setattr(OwnServer, "beside", beside)
+    payload = b"1" * 3_000_000
+    async with (
+        grpc.aio.insecure_channel(address, compression=grpc.Compression.Gzip) as packing,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        large = invoke_pb2_grpc.InvocationsStub(packing).Invoke(request(payload=payload), timeout=WITHIN_S)
+        unpacking = asyncio.ensure_future(large)
+        await begun.wait()
+        assert (await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request())).payload == b"{}"
+        go_on.set()
+        assert (await unpacking).payload == payload
+
+
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 async def test_requests_may_be_compressed(address: str, compression: grpc.Compression) -> None:
     """Unary and streamed."""
@@ -234,7 +321,7 @@ def public(dispatcher: ScriptedDispatcher) -> PublicServer:
     return PublicServer(
         Invocations(Calling(Invoker(AnyFunction(), dispatcher, waiting_s=1))),
         *none,
-        Fleet(lambda: [""], dispatcher, FRONTEND, NoStore()),
+        Fleet(lambda: [""], Remembered(dispatcher, FRONTEND), NoStore()),
         scripted.NoLimits(),
         scripted.NoPolicies(),
         scripted.NoUrls(),
@@ -244,6 +331,33 @@ def public(dispatcher: ScriptedDispatcher) -> PublicServer:
         Guard(None),
         own=scripted.OWN,
     )
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_tls(dispatcher: ScriptedDispatcher, certificate: tuple[Path, Path], mutual: bool) -> None:
+    """Calls, health and reflection over it; where callers have to have a certificate, no other is served."""
+    cert, key = certificate
+    server = public(dispatcher)
+    port = await server.start("127.0.0.1:0", PublicTls(cert, key, cert if mutual else None))
+    chain = cert.read_bytes()
+    nobody = grpc.ssl_channel_credentials(chain)
+    known = grpc.ssl_channel_credentials(chain, key.read_bytes(), chain) if mutual else nobody
+    async with grpc.aio.secure_channel(f"localhost:{port}", known, options=grpc_options.CHANNEL) as channel:
+        payload = b"1" * 1_000_000
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        assert (await stub.Invoke(request(payload=payload), timeout=WITHIN_S)).payload == payload
+        health = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=WITHIN_S)).status
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        listed: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]))
+        names = {service.name for service in (await listed.read()).list_services_response.service}
+        assert {"lambent.v1.Invocations", "grpc.health.v1.Health"} <= names
+        listed.cancel()
+    if mutual:
+        async with grpc.aio.secure_channel(f"localhost:{port}", nobody) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request(), timeout=WITHIN_S)
+    await server.stop(0)
 
 
 async def test_what_is_under_way_is_answered_when_it_stops(dispatcher: ScriptedDispatcher) -> None:

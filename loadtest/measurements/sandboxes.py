@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +23,11 @@ from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId
 from lambent_worker.runtimes.registry import discover
 from lambent_worker.sandbox.api import CannotStart, SandboxSpec
-from loadtest.figures import percentile
-from loadtest.hall import Hall, hall, zipped
+from loadtest.figures import Budget, Figures, Flat, Table, percentile
+from loadtest.hall import PYTHON, Hall, hall, zipped
+from loadtest.measurement import BUILD, Measurement, Plan
 from loadtest.protections import costs
 
-BUILD: Final = Path(__file__).resolve().parent.parent / "build"
-
-PYTHON: Final = f"python3.{sys.version_info.minor}"
 BARE: Final = "no sandbox, executed"
 ZYGOTE: Final = "namespaces, zygote"
 PARKED: Final = "namespaces, parked"
@@ -47,8 +45,6 @@ FAMILIES: Final = (
 REFILL_S: Final = 0.08
 """Between two starts, for what waits to be prepared again."""
 AT_ONCE: Final = 8
-
-Figures = dict[str, float | int | str]
 
 Files = dict[str, str | bytes]
 
@@ -149,34 +145,42 @@ class Measured:
     """Variants that this host does not have, and why."""
 
 
+Family = tuple[str, Sequence[str], int]
+
+
 async def measure(count: int, seconds: float) -> Measured:
     """`count` starts of each variant; then as many as there can be for `seconds`."""
+    with tempfile.TemporaryDirectory(prefix="lambent-bench-") as folder:
+        os.chmod(folder, 0o755)
+        measured = await started(FAMILIES, count, Path(folder), seconds)
+    if os.geteuid() == 0:
+        measured.protections_us = await asyncio.to_thread(costs, count)
+    return measured
+
+
+async def started(families: Sequence[Family], count: int, folder: Path, seconds: float = 0.0) -> Measured:
+    """Starts of these; with `seconds` also how many sandboxes and instances a second there can be."""
     logs.configure("error")  # each instance would have a line of its own
     measured = Measured()
     runtimes = await asyncio.to_thread(discover, BUILD / "runtimes")
-    with tempfile.TemporaryDirectory(prefix="lambent-bench-") as folder:
-        os.chmod(folder, 0o755)
-        async with AsyncExitStack() as stack:
-            halls: dict[str, Hall] = {}
-            for number, variant in enumerate(VARIANTS):
-                entering = hall(f"v{number}", variant.sandbox, Path(folder), runtimes, variant.parked)
-                try:
-                    halls[variant.name] = await stack.enter_async_context(entering)
-                except (CannotStart, OSError) as why:
-                    measured.missing[variant.name] = str(why)
-            for family, variants, share in FAMILIES:
-                some = {name: it for name, it in halls.items() if name in variants}
-                try:
-                    starts = await _starts(some, family, max(5, count // share))
-                except LookupError as why:
-                    measured.missing[family] = str(why)
-                else:
-                    measured.starts[family] = starts
-            if PARKED in halls:
-                measured.sandboxes_per_s = await _sandbox_rate(halls[PARKED], seconds)
-                measured.instances_per_s = await _instance_rate(halls[PARKED], seconds)
-    if os.geteuid() == 0:
-        measured.protections_us = await asyncio.to_thread(costs, count)
+    wanted = {name for _, variants, _ in families for name in variants}
+    async with AsyncExitStack() as stack:
+        halls: dict[str, Hall] = {}
+        for number, variant in enumerate(it for it in VARIANTS if it.name in wanted):
+            entering = hall(f"v{number}", variant.sandbox, folder, runtimes, variant.parked)
+            try:
+                halls[variant.name] = await stack.enter_async_context(entering)
+            except (CannotStart, OSError) as why:
+                measured.missing[variant.name] = str(why)
+        for family, variants, share in families:
+            some = {name: it for name, it in halls.items() if name in variants}
+            try:
+                measured.starts[family] = await _starts(some, family, max(5, count // share))
+            except LookupError as why:
+                measured.missing[family] = str(why)
+        if PARKED in halls and seconds:
+            measured.sandboxes_per_s = await _sandbox_rate(halls[PARKED], seconds)
+            measured.instances_per_s = await _instance_rate(halls[PARKED], seconds)
     return measured
 
 
@@ -246,12 +250,57 @@ async def _rate(make: Callable[[], Coroutine[Any, Any, object]], seconds: float)
     return made / (monotonic_s() - began)
 
 
-def figures_of(measured: Measured) -> Figures:
-    """For build/bench.json."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    starts: int = 60
+    """Of each variant of the trivial function; fewer of those that take longer."""
+    seconds: float = 10.0
+    """For as many sandboxes, and for as many instances, as there can be."""
+
+
+def run(setup: Setup, plan: Plan) -> Figures:
+    plan.say("variants take turns")
+    measured = asyncio.run(measure(setup.starts, setup.seconds))
+    flat = _flat(measured)
+    tables = [_starts_table(measured)]
+    if measured.protections_us:
+        rows = [[name, f"{us:,.0f}"] for name, us in measured.protections_us.items()]
+        tables.append(
+            Table(("protection", "µs"), rows, "What each takes by itself, as the difference to a bare fork:")
+        )
+    rates = (
+        f"**{measured.sandboxes_per_s:.0f} sandboxes a second** are made and destroyed with nothing in them, "
+        f"{AT_ONCE} at a time; {measured.instances_per_s:.0f} instances a second, each with its first answer."
+    )
+    notes = [rates, *(f"Not on this host: {name}: {why}" for name, why in measured.missing.items())]
+    return Figures(flat, tables, budgets=_budgets(flat), notes=notes)
+
+
+def _budgets(flat: Flat) -> list[Budget]:
+    promised = (
+        ("zygote_vs_exec", "start of a zygote, of the same executed without a sandbox", 0.4, "times", True),
+        (
+            "parked_vs_exec",
+            "start from a parked sandbox, of the same, with its import",
+            0.15,
+            "times",
+            True,
+        ),
+        ("snapstart_vs_exec", "start with boto3's client from a snapshot, of the same", 0.05, "times", True),
+        ("sandboxes_per_s", "sandboxes started and stopped, sustained", 200, "a second", False),
+    )
+    return [
+        Budget(what, float(flat[key]), limit, unit, at_most)
+        for key, what, limit, unit, at_most in promised
+        if key in flat
+    ]
+
+
+def _flat(measured: Measured) -> Flat:
     p50s = {family: _p50s(times) for family, times in measured.starts.items()}
     python = p50s["Python"]
     bare = python[BARE]
-    figures: Figures = {
+    figures: Flat = {
         "bare_start_p50_ms": round(bare, 2),
         "sandboxes_per_s": round(measured.sandboxes_per_s, 1),
         "instances_per_s": round(measured.instances_per_s, 1),
@@ -277,35 +326,31 @@ def _p50s(times: dict[str, list[float]]) -> dict[str, float]:
     return {name: percentile(values, 0.5) for name, values in times.items()}
 
 
-def report(measured: Measured) -> None:
-    click.echo("\nFrom the wish for an instance to the first answer, ms")
+def _starts_table(measured: Measured) -> Table:
+    rows = []
     for family, times in measured.starts.items():
         bare = percentile(times[BARE], 0.5)
-        click.echo(f"{family:<28}{'p50':>8}{'p95':>8}{'min':>8}{'of bare':>9}{'n':>6}")
         for name, values in times.items():
             p50, p95 = percentile(values, 0.5), percentile(values, 0.95)
-            click.echo(
-                f"  {name:<26}{p50:>8.1f}{p95:>8.1f}{min(values):>8.1f}{p50 / bare:>9.2f}{len(values):>6}"
-            )
-    for name, why in measured.missing.items():
-        click.echo(f"  {name}: not on this host: {why}")
-    click.echo(
-        f"{measured.sandboxes_per_s:.0f} sandboxes made and destroyed a second, {AT_ONCE} at a time; "
-        f"{measured.instances_per_s:.0f} instances a second, each with its first answer."
+            shown = (f"{it:.1f}" for it in (p50, p95, min(values)))
+            rows.append([family, name, *shown, f"**{p50 / bare:.2f}**", f"{len(values)}"])
+    return Table(
+        ("function", "", "p50", "p95", "least", "of bare", "starts"),
+        rows,
+        "From the wish for an instance to its first answer, ms:",
     )
-    if measured.protections_us:
-        click.echo("\nWhat each protection takes by itself, us")
-    for name, us in measured.protections_us.items():
-        click.echo(f"  {name:<42}{us:>8.0f}")
 
 
-@click.command()
-@click.option("--starts", type=click.IntRange(min=1), default=60, show_default=True)
-@click.option("--seconds", type=float, default=5.0, show_default=True)
-def main(starts: int, seconds: float) -> None:
-    """Measures sandboxes alone, without a fleet."""
-    report(asyncio.run(measure(starts, seconds)))
-
-
-if __name__ == "__main__":
-    main()
+MEASUREMENT: Final = Measurement(
+    name="sandboxes",
+    title="Sandboxes",
+    says="""\
+Instances without a fleet around them, each ended before the next is wanted; the variants take turns, so
+compare ratios. *Zygote*: forked of an interpreter that is up; *parked*: shut in already and waiting for a
+function; *SnapStart*: forked of a process that has imported the function's code. What comes first of each
+function shuts nothing in.""",
+    takes_s=(110, 35),
+    run=run,
+    full=Setup(),
+    quick=Setup(starts=10, seconds=2.0),
+)

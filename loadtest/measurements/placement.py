@@ -1,25 +1,22 @@
-"""`make bench-placement`: the CPU that a decision of placement's takes, from ten nodes to ten thousand.
+"""The CPU that a decision of placement's takes, from ten nodes to ten thousand.
 
 It runs the scheduler that runs in production, without a network around it, each size in a process of its own.
 Timed is what is between an event and the commands that follow from it. Each figure is the median of the
 rounds; of a start the least is shown too. Whoever else uses the machine makes both larger, the least by less.
 """
 
-import json
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
-
-import click
+from typing import Any, Final, TypeVar
 
 from lambent_placement.core import events as on
 from lambent_placement.core.commands import Command, GiveLease, Grant
-from lambent_placement.core.scheduler import KEEPS, Scheduler
+from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.core.shadow import Noted, Shadow, noted, shadow_epoch
 from lambent_proto.ids import (
     Epoch,
@@ -30,18 +27,17 @@ from lambent_proto.ids import (
     NodeId,
     VersionKey,
 )
+from loadtest.figures import Budget, Figures, Table
+from loadtest.measurement import Measurement, Plan
 
-BUILD: Final = Path(__file__).resolve().parent.parent / "build"
-
-SIZES: Final = ((10, 100), (100, 100), (1_000, 100), (10_000, 10))
-"""Nodes, and warm instances on each."""
+EACH: Final = {10_000: 10}
+"""Warm instances on each node, by how many nodes there are; else 100."""
 FUNCTIONS: Final = 1_000
 COLD: Final = 200
 """Functions without an instance, on top."""
 MEMORY_MB: Final = 128
 ROOM: Final = 40
 """Further instances that each node has memory for."""
-ROUNDS: Final = 15
 
 F: Final = FrontendId("front@1")
 
@@ -50,7 +46,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Figures:
+class Decisions:
     """CPU in microseconds, the median of the rounds."""
 
     nodes: int
@@ -142,13 +138,12 @@ def given(commands: list[Command]) -> list[Lease]:
     return [(command.instance, command.number) for command in commands if isinstance(command, GiveLease)]
 
 
-def measure(nodes: int, each: int, keep: str) -> Figures:
+def measure(nodes: int, each: int, keep: str, rounds: int) -> Decisions:
     fleet = Fleet(nodes, each, keep)
     served = [version for version in fleet.warm if fleet.core.books.versions[version].idle]
-    rounds = [_round(fleet, served) for _ in range(ROUNDS)]
-    columns = list(zip(*rounds, strict=True))
+    columns = list(zip(*(_round(fleet, served) for _ in range(rounds)), strict=True))
     warm, release, start, tick = (round(_median(column), 1) for column in columns)
-    return Figures(
+    return Decisions(
         nodes=nodes,
         instances=nodes * each,
         warm_us=warm,
@@ -179,22 +174,22 @@ def _round(fleet: Fleet, served: list[VersionKey]) -> tuple[float, float, float,
     return warm_us, release_us, start_us, tick_us
 
 
-def beside(nodes: int, each: int, keep: str) -> tuple[float, float]:
+def beside(nodes: int, each: int, keep: str, rounds: int) -> tuple[float, float]:
     """Microseconds of CPU for each event: of the live scheduler with what is put down for a shadow, and of
     the shadow, which has the same policy. Starts, warm demands and what is given back, as many of each as in
     the other figures."""
     fleet = Fleet(nodes, each, keep, shadow=True)
     fleet.look()
     served = [version for version in fleet.warm if fleet.core.books.versions[version].idle]
-    rounds = []
-    for _ in range(ROUNDS):
+    seen = []
+    for _ in range(rounds):
         began = time.process_time_ns()
         _round(fleet, served)
         events, between = len(fleet.noted), time.process_time_ns()
         fleet.look()
         ended = time.process_time_ns()
-        rounds.append(((between - began) / 1000 / events, (ended - between) / 1000 / events))
-    live, shadow = (round(_median(column), 1) for column in zip(*rounds, strict=True))
+        seen.append(((between - began) / 1000 / events, (ended - between) / 1000 / events))
+    live, shadow = (round(_median(column), 1) for column in zip(*seen, strict=True))
     return live, shadow
 
 
@@ -213,52 +208,85 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def note(figures: list[Figures]) -> None:
-    """Into build/bench.json, beside what is there."""
-    path = BUILD / "bench.json"
-    BUILD.mkdir(exist_ok=True)
-    known = json.loads(path.read_text()) if path.exists() else {}
-    for it in figures:
-        known[f"placement_cpu_us_{it.nodes}_nodes"] = it.start_us
-        known[f"placement_warm_cpu_us_{it.nodes}_nodes"] = it.warm_us
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    keep: str = "fixed"
+    """The policy for what idles."""
+    rounds: int = 15
+    nodes: tuple[int, ...] = (10, 100, 1_000, 10_000)
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--keep", type=click.Choice(sorted(KEEPS)), default="fixed", help="The policy for what idles.")
-@click.option("--shadow", is_flag=True, help="Measure a shadow beside it too.")
-def main(as_json: bool, keep: str, shadow: bool) -> None:
-    """Measure the CPU of placement's decisions at 10, 100, 1,000 and 10,000 nodes."""
-    figures = []
-    if not as_json:
-        click.echo(
-            "CPU of one decision, us           warm  release    start    least     tick  bytes an instance"
+def run(setup: Setup, plan: Plan) -> Figures:
+    sizes = [(nodes, EACH.get(nodes, 100)) for nodes in setup.nodes]
+    decided = []
+    for nodes, each in sizes:
+        plan.say(f"{nodes:,} nodes")
+        decided.append(_apart(measure, nodes, each, setup.keep, setup.rounds))
+    shadows = [
+        (*size, *_apart(beside, *size, setup.keep, setup.rounds)) for size in sizes if size[0] <= 1_000
+    ]
+    found = Figures(tables=[_decisions(decided), _shadows(shadows)])
+    for it in decided:
+        found.flat[f"placement_cpu_us_{it.nodes}_nodes"] = it.start_us
+        found.flat[f"placement_warm_cpu_us_{it.nodes}_nodes"] = it.warm_us
+        found.flat[f"placement_release_cpu_us_{it.nodes}_nodes"] = it.release_us
+    by_nodes = {it.nodes: it for it in decided}
+    if large := by_nodes.get(1_000):
+        found.budgets.append(
+            Budget("a start at 1,000 nodes, 100,000 instances", large.start_us, 20, "µs of CPU")
         )
-    for nodes, each in SIZES:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            it = pool.submit(measure, nodes, each, keep).result()
-        figures.append(it)
-        if not as_json:
-            what = f"{it.nodes:,} nodes, {it.instances:,} instances"
-            click.echo(
-                f"{what:<32}{it.warm_us:>6.1f}{it.release_us:>9.1f}{it.start_us:>9.1f}"
-                f"{it.start_least_us:>9.1f}{it.tick_us:>9.1f}"
-                f"{it.bytes_an_instance:>19,.0f}"
+        if small := by_nodes.get(10):
+            ratio = large.start_us / small.start_us
+            found.budgets.append(
+                Budget("a start, 1,000 nodes against 10: flat", round(ratio, 2), 1.1, "times")
             )
-    if shadow and not as_json:
-        click.echo("CPU of one event, us                    live       shadow")
-        for nodes, each in SIZES[:-1]:
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                live_us, shadow_us = pool.submit(beside, nodes, each, keep).result()
-            what = f"{nodes:,} nodes, {nodes * each:,} instances"
-            click.echo(f"{what:<32}{live_us:>12.1f}{shadow_us:>13.1f}")
-    if keep == "fixed":
-        note(figures)
-    if as_json:
-        click.echo(json.dumps([asdict(it) for it in figures]))
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def _apart(what: Callable[..., Any], *given: object) -> Any:
+    """In a process of its own, so that each size begins with an empty heap."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(what, *given).result()
+
+
+def _decisions(decided: Sequence[Decisions]) -> Table:
+    heads = (
+        "nodes",
+        "warm instances",
+        "warm",
+        "given back",
+        "start",
+        "start, least",
+        "tick",
+        "bytes an instance",
+    )
+    rows = [
+        [
+            f"{it.nodes:,}",
+            f"{it.instances:,}",
+            *(f"{us:.1f}" for us in (it.warm_us, it.release_us, it.start_us, it.start_least_us, it.tick_us)),
+            f"{it.bytes_an_instance:,.0f}",
+        ]
+        for it in decided
+    ]
+    return Table(heads, rows, "µs of CPU for a decision; the median of the rounds:")
+
+
+def _shadows(shadows: Sequence[tuple[int, int, float, float]]) -> Table:
+    rows = [[f"{nodes:,}", f"{live:.1f}", f"{shadow:.1f}"] for nodes, _, live, shadow in shadows]
+    return Table(
+        ("nodes", "live", "shadow"), rows, "With a [shadow](shadow.md) beside it, µs of CPU for an event:"
+    )
+
+
+MEASUREMENT: Final = Measurement(
+    name="placement",
+    title="Placement",
+    says="""\
+One decision of the scheduler that runs in production, without a network around it, with 1,000 functions.
+*Warm*: the most recently used instance is leased; *start*: a node is chosen and a new instance granted.""",
+    takes_s=(100, 15),
+    run=run,
+    full=Setup(),
+    quick=Setup(rounds=5, nodes=(10, 1_000)),
+)

@@ -10,7 +10,10 @@ import grpc
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc, functions_pb2, functions_pb2_grpc, invoke_pb2
 from lambent_proto.v1 import invoke_pb2_grpc as invoke_grpc
-from loadtest.fleet import Off
+from loadtest import echo
+from loadtest.figures import Budget, Figures, Table, percentile
+from loadtest.fleet import ANY_ISOLATION, Off, fleet
+from loadtest.measurement import Measurement, Plan
 
 UNCOUNTED: Final = 4
 """The first ones unpack the package on each worker."""
@@ -70,3 +73,58 @@ def _exec_ms() -> float:
     pid = os.posix_spawn(_EXEC[0], _EXEC, os.environ)
     os.waitpid(pid, 0)
     return (monotonic_s() - began) * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    starts: int = 100
+    workers: int = 2
+
+
+def run(setup: Setup, plan: Plan) -> Figures:
+    with fleet("--workers", str(setup.workers), *ANY_ISOLATION) as running:
+        plan.say(f"{setup.starts} starts")
+        seen = measure(running.endpoint, echo.package(), echo.configuration(), setup.starts)
+        isolation = running.isolation
+    p50, p99 = (percentile(seen.first_calls_ms, share) for share in (0.5, 0.99))
+    exec_ms = percentile(seen.execs_ms, 0.5)
+    rows = [
+        [name, *(f"{percentile(values, share):.1f}" for share in (0.5, 0.9, 0.99)), f"{min(values):.1f}"]
+        for name, values in (
+            ("request to first answer", seen.first_calls_ms),
+            ("of it, until the runtime speaks", seen.starting_ms),
+            ("of it, the function's init", seen.init_ms),
+            ("`python3 -I -S -c pass`", seen.execs_ms),
+        )
+    ]
+    return Figures(
+        flat={
+            "cold_p50_ms": round(p50, 1),
+            "cold_p99_ms": round(p99, 1),
+            "cold_starting_p50_ms": round(percentile(seen.starting_ms, 0.5), 1),
+            "cold_init_p50_ms": round(percentile(seen.init_ms, 0.5), 1),
+            "exec_p50_ms": round(exec_ms, 1),
+            "cold_vs_exec": round(p50 / exec_ms, 2),
+            "cold_starts": len(seen.first_calls_ms),
+        },
+        tables=[Table(("ms", "p50", "p90", "p99", "least"), rows)],
+        budgets=[
+            Budget("cold start of a trivial handler, p50", round(p50, 1), 5, "ms"),
+            Budget("the same, of a bare `python3 -I -S -c pass`", round(p50 / exec_ms, 2), 0.4, "times"),
+        ],
+        notes=[f"Isolation level {isolation}."],
+    )
+
+
+MEASUREMENT: Final = Measurement(
+    name="cold",
+    title="Cold starts",
+    says="""\
+A new function each time, with a trivial Python handler, and its first call through gRPC, one at a time; its
+instance is gone before the next one. Beside each, in turns, the bare start of an interpreter without any
+isolation.""",
+    takes_s=(20, 8),
+    run=run,
+    full=Setup(),
+    quick=Setup(starts=10),
+)
