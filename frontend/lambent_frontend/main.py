@@ -128,7 +128,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
         destinations = Destinations(adapters(sources), _allowed(settings), sources)
-        triggers = Keeping(etcd, frontend, catalogue, sources, destinations.check)
+        triggers = Keeping(etcd, frontend, catalogue, sources, destinations)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         attempts: Counter[Counted] = Counter()
         queue, schedules = None, None
