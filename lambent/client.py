@@ -31,6 +31,7 @@ from lambent.rpc import (
     answer,
     checked_token,
     pauses,
+    tls_of_environment,
     with_access_key,
 )
 from lambent.schedules import Schedules
@@ -72,6 +73,7 @@ class Client(FunctionCalls, LayerCalls, FleetCalls):
     ) -> None:
         """`endpoint` is HOST:PORT, by default that of LAMBENT_ENDPOINT, else 127.0.0.1:50051.
 
+        `credentials` are TLS's, by default by LAMBENT_CA, LAMBENT_CERT and LAMBENT_CERT_KEY: docs/access.md.
         `access_key` is the token of an access key, by default that of LAMBENT_KEY; a fleet that asks nobody
         who they are needs none. `retries` is how often an invocation is sent again that certainly never ran
         because the frontend could not be reached or was not ready (NotReady), after a growing pause. After
@@ -79,7 +81,7 @@ class Client(FunctionCalls, LayerCalls, FleetCalls):
         line: what then, the caller decides.
         """
         self.endpoint = endpoint or os.environ.get("LAMBENT_ENDPOINT") or DEFAULT_ENDPOINT
-        self._credentials = credentials
+        self._credentials = credentials or tls_of_environment()
         self._access_key = checked_token(access_key or os.environ.get("LAMBENT_KEY") or "")
         self._retries = retries
         self._shared: InvocationStream | None = None

@@ -1,12 +1,15 @@
 """How this client calls: how long it waits for an answer, and the error that becomes of a status."""
 
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import grpc
 import grpc.aio
 
-from lambent_proto.errors import UnknownKey
+from lambent_proto.errors import InvalidRequest, UnknownKey
 from lambent_proto.status import from_rpc
 
 ASK_WITHIN_S: Final = 15.0
@@ -32,6 +35,26 @@ def checked_token(given: str) -> str:
     if not (token.isascii() and token.isprintable()):
         raise UnknownKey("the access key has characters that no token has")
     return token
+
+
+def tls_of_environment() -> grpc.ChannelCredentials | None:
+    """TLS if LAMBENT_CA names the PEM file of who signed the frontend's certificate; with the certificate and
+    key of LAMBENT_CERT and LAMBENT_CERT_KEY if it asks for one. Raises InvalidRequest."""
+    ca, cert, key = (_pem(name) for name in ("LAMBENT_CA", "LAMBENT_CERT", "LAMBENT_CERT_KEY"))
+    if (cert is None) != (key is None) or (cert and not ca):
+        raise InvalidRequest(
+            "LAMBENT_CERT and LAMBENT_CERT_KEY go together, and with LAMBENT_CA: set all three"
+        )
+    return grpc.ssl_channel_credentials(ca, key, cert) if ca else None
+
+
+def _pem(name: str) -> bytes | None:
+    if not (path := os.environ.get(name)):
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{name}: {path} cannot be read: {error.strerror}") from None
 
 
 def with_access_key(token: str) -> list[grpc.aio.ClientInterceptor]:

@@ -25,6 +25,7 @@ from loadtest.measurement import BUILD, ROOT, BadOption, Measurement, Plan, Resu
 from loadtest.measurements import ALL, by_name
 
 INTERRUPTED: Final = 130
+STDERR: Final = 2
 SLOWER: Final = 6
 """One that takes so many times as long as it should is ended: the machine is too busy, or it hangs."""
 END_WITHIN_S: Final = 40.0
@@ -127,10 +128,13 @@ def _run_all(
 def _run(it: Measurement[Any], plan: Plan, options: dict[str, str]) -> str | int:
     """Why it failed: in words, or as INTERRUPTED; empty if it did not."""
     began, most_s = monotonic_s(), SLOWER * max(it.takes_s) + 60
-    child = subprocess.Popen(command(it.name, plan, options, plan.scratch), cwd=ROOT)
+    # In a session of its own it has no Ctrl-C but ours, and that once: a second one would disturb its end.
+    # What it says is progress, and goes to standard error.
+    asked = command(it.name, plan, options, plan.scratch)
+    child = subprocess.Popen(asked, cwd=ROOT, stdout=STDERR, start_new_session=True)
     try:
         code = child.wait(most_s)
-    except KeyboardInterrupt:  # the child has it too
+    except KeyboardInterrupt:
         _ended(child)
         return INTERRUPTED
     except subprocess.TimeoutExpired:

@@ -1,10 +1,10 @@
 """The calling side of a benchmark, in a process of its own so that its CPU can be told from the fleet's.
 
-    python -m loadtest.callers ENDPOINT FUNCTION PATH IN_FLIGHT
+    python -m loadtest.callers ENDPOINT FUNCTION PATH IN_FLIGHT BYTES
 
 PATH is `stream`, `unary` or `http`, for which ENDPOINT is that of the HTTP API. It says `ready`, and for
-each line `COUNT` on its standard input it makes so many calls, IN_FLIGHT at a time, and answers with one
-line of JSON: a `Round`.
+each line `COUNT` on its standard input it makes so many calls with events of BYTES, IN_FLIGHT at a time, and
+answers with one line of JSON: a `Round`.
 """
 
 import asyncio
@@ -19,11 +19,9 @@ from typing import Final, Protocol
 import grpc.aio
 import uvloop
 
+from lambent_chassis import grpc_options
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from loadtest.figures import percentile
-
-PAYLOAD: Final = b'{"text":"%s"}' % (b"x" * 89)
-"""100 bytes."""
 
 ROUND_WITHIN_S: Final = 120.0
 
@@ -44,15 +42,21 @@ class Round:
     starts: dict[str, int]
 
 
+def payload(size: int) -> bytes:
+    """JSON of so many bytes, as the function gives it back."""
+    return b'{"text":"%s"}' % (b"x" * (size - 11))
+
+
 @dataclass
 class _Seen:
+    payload: bytes
     latencies_ms: list[float] = field(default_factory=list)
     starts: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     received: int = 0
 
     def answered(self, began: float, response: invoke_pb2.InvokeResponse) -> None:
-        if response.function_error or response.payload != PAYLOAD:
+        if response.function_error or response.payload != self.payload:
             raise SystemExit(f"not an echo: {response}")
         self.took(began, response.explanation.start)
 
@@ -89,8 +93,9 @@ class _Unary:
 class _Http:
     """One connection for each call in flight, kept, and the headers that boto3 sends."""
 
-    def __init__(self, address: str, function: str) -> None:
+    def __init__(self, address: str, function: str, payload: bytes) -> None:
         self._address = address
+        self._payload = payload
         self._connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._request = (
             f"POST /2015-03-31/functions/{function}/invocations HTTP/1.1\r\nHost: {address}\r\n"
@@ -100,8 +105,8 @@ class _Http:
             "Authorization: AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/lambda/aws4_request, "
             f"SignedHeaders=host;x-amz-date;x-amz-invocation-type, Signature={'0' * 64}\r\n"
             "amz-sdk-invocation-id: 00000000-0000-4000-a000-000000000000\r\namz-sdk-request: attempt=1\r\n"
-            f"Content-Length: {len(PAYLOAD)}\r\n\r\n"
-        ).encode() + PAYLOAD
+            f"Content-Length: {len(payload)}\r\n\r\n"
+        ).encode() + payload
 
     async def calls(self, count: int, in_flight: int, seen: _Seen) -> None:
         host, _, port = self._address.rpartition(":")
@@ -115,7 +120,7 @@ class _Http:
                 writer.write(self._request)
                 head = await reader.readuntil(b"\r\n\r\n")
                 start = head.partition(b"x-lambent-start: ")[2].partition(b"\r\n")[0]
-                if not start or await reader.readexactly(len(PAYLOAD)) != PAYLOAD:
+                if not start or await reader.readexactly(len(self._payload)) != self._payload:
                     raise SystemExit(f"not an echo: {head!r}")
                 seen.took(began, start.decode())
 
@@ -178,8 +183,8 @@ class _Stream:
             await self._stream.write(message)
 
 
-async def _round(path: _Path, count: int, in_flight: int) -> Round:
-    seen = _Seen()
+async def _round(path: _Path, count: int, in_flight: int, sent: bytes) -> Round:
+    seen = _Seen(sent)
     cpu_s, began = time.process_time(), time.perf_counter()
     async with asyncio.timeout(ROUND_WITHIN_S):
         await path.calls(count, in_flight, seen)
@@ -195,21 +200,21 @@ async def _round(path: _Path, count: int, in_flight: int) -> Round:
     )
 
 
-async def _serve(endpoint: str, function: str, path: str, in_flight: int) -> None:
+async def _serve(endpoint: str, function: str, path: str, in_flight: int, sent: bytes) -> None:
     makers: dict[str, Callable[..., _Path]] = {"stream": _Stream, "unary": _Unary}
     if path == "http":
-        await _rounds(_Http(endpoint, function), in_flight)
+        await _rounds(_Http(endpoint, function, sent), in_flight, sent)
         return
-    request = invoke_pb2.InvokeRequest(function_name=function, payload=PAYLOAD)
-    async with grpc.aio.insecure_channel(endpoint) as channel:
-        await _rounds(makers[path](invoke_pb2_grpc.InvocationsStub(channel), request), in_flight)
+    request = invoke_pb2.InvokeRequest(function_name=function, payload=sent)
+    async with grpc.aio.insecure_channel(endpoint, options=grpc_options.CHANNEL) as channel:
+        await _rounds(makers[path](invoke_pb2_grpc.InvocationsStub(channel), request), in_flight, sent)
 
 
-async def _rounds(calls: _Path, in_flight: int) -> None:
+async def _rounds(calls: _Path, in_flight: int, sent: bytes) -> None:
     line: Callable[[], Awaitable[str]] = lambda: asyncio.to_thread(sys.stdin.readline)  # noqa: E731
     _say("ready")
     while count := await line():
-        _say(json.dumps(asdict(await _round(calls, int(count), in_flight))))
+        _say(json.dumps(asdict(await _round(calls, int(count), in_flight, sent))))
 
 
 def _say(line: str) -> None:
@@ -218,5 +223,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    _, endpoint, function, path, in_flight = sys.argv
-    uvloop.run(_serve(endpoint, function, path, int(in_flight)))
+    _, endpoint, function, path, in_flight, size = sys.argv
+    uvloop.run(_serve(endpoint, function, path, int(in_flight), payload(int(size))))

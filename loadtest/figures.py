@@ -29,6 +29,10 @@ class Table:
     said: str = ""
     """What it shows."""
 
+    def __post_init__(self) -> None:
+        if uneven := [row for row in self.rows if len(row) != len(self.heads)]:
+            raise ValueError(f"{uneven[0]} is no row under {self.heads}")
+
 
 @dataclass(frozen=True, slots=True)
 class Plot:

@@ -28,6 +28,8 @@ class Path:
     """In each round."""
     server: str = ""
     """Whose gRPC server answers, where it is not the default one."""
+    size: int = 100
+    """Bytes of an event."""
 
     @property
     def name(self) -> str:
@@ -56,13 +58,13 @@ class Callers:
         self._running = running
         self._path = path
 
-    def round(self, measured: Measured) -> Counters:
-        """One round of warm calls; returns what etcd did meanwhile. Raises Off if one was not warm."""
+    def round(self, measured: Measured, *, warm: bool = True) -> Counters:
+        """One round; returns what etcd did meanwhile. Raises Off if a call is to be warm and was not."""
         operations, spent = etcd_counters.read(self._running.etcd), self._running.cpu_s()
         seen = self.call(self._path.calls)
         spent_since = since(spent, self._running.cpu_s())
         operations = etcd_counters.read(self._running.etcd).since(operations)
-        if seen.starts != {"warm": seen.calls}:
+        if warm and seen.starts != {"warm": seen.calls}:
             raise Off(f"not all calls were warm: {seen.starts}")
         measured.rounds.append(seen)
         measured.cpu_us.append({part: s / seen.calls * 1e6 for part, s in spent_since.items()})
@@ -93,6 +95,7 @@ def callers(running: Fleet, function: str, path: Path) -> Iterator[Callers]:
             function,
             path.kind,
             str(path.in_flight),
+            str(path.size),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -97,6 +97,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     drivers = [_driver(settings) for _ in range(settings.shards)]
+    peering = settings.peering()
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
     store = await _store(settings, frontend)
@@ -104,13 +105,14 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
         catalogue = Catalogue(etcd, dispatcher.function_changed)
-        workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
-        placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        of_shard = [(etcd, driver, frontend, shard, peering) for shard, driver in enumerate(drivers)]
+        workers = [Workers(*its) for its in of_shard]
+        placements = [PlacementStream(*its) for its in of_shard]
         sources = parse_sources(settings.sources)
-        peer_door = PeerDoor()
+        peer_door = PeerDoor(peering)
         address = peer_door.listen(settings.host, settings.control_port)
         peers = Peers(etcd, frontend, dispatcher.frontends_counted, folders_of(sources), address)
-        others = Others(lambda: peers.addresses)
+        others = Others(lambda: peers.addresses, peering)
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
         of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
         background = [tasks.create_task(work) for work in (*following, *of_shards, _tick(dispatcher))]
@@ -128,7 +130,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
         destinations = Destinations(adapters(sources), _allowed(settings), sources)
-        triggers = Keeping(etcd, frontend, catalogue, sources, destinations.check)
+        triggers = Keeping(etcd, frontend, catalogue, sources, destinations)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         attempts: Counter[Counted] = Counter()
         queue, schedules = None, None
@@ -137,11 +139,11 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             destinations.put_record = queue.put_record
             schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
         remembered = Remembered(dispatcher, frontend, attempts, others)
-        fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd)
+        fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd, peering=peering)
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
-        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base)
+        policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base, settings.tls is not None)
         urls = FunctionUrls(catalogue, registry, hosts.address)
         once = None if store is None else Once(store, invoker, partial(is_there, etcd))
         calling = Calling(invoker, queue, once, frontend)
@@ -166,7 +168,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             own=settings.grpc_server == "own",
             share_ports=settings.share_ports,
         )
-        downloads = Downloads(packages, await shared_secret(etcd))
+        downloads = Downloads(packages, await shared_secret(etcd), encrypted=settings.tls is not None)
         there = operations(
             calling,
             functions,
@@ -184,8 +186,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         api = Api(there, gate, downloads)
         doors = Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts)
         http = HttpServer(doors, share_ports=settings.share_ports)
-        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}")
-        http_port = await http.start(settings.http_host, settings.http_port)
+        grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}", settings.tls)
+        http_port = await http.start(settings.http_host, settings.http_port, settings.tls)
         hosts.listening(http_port)
         keeping = tasks.create_task(triggers.run(invoker))
         try:

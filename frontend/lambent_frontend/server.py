@@ -1,6 +1,5 @@
 """The frontend's public gRPC server: its services, health and reflection."""
 
-import ssl
 from typing import Any, Final
 
 import grpc.aio
@@ -10,6 +9,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from lambent_chassis import grpc_options
 from lambent_frontend.grpc_door.server import OwnServer
 from lambent_frontend.guard import Guard
+from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import (
     async_invocations_pb2,
     async_invocations_pb2_grpc,
@@ -79,6 +79,7 @@ class PublicServer:
         own: bool = False,
         share_ports: bool = False,
     ) -> None:
+        self._own = own
         self._server = _server(guard, own=own, share_ports=share_ports)
         for add, servicer, file, name in (
             (invoke_pb2_grpc.add_InvocationsServicer_to_server, invocations, invoke_pb2, "Invocations"),
@@ -107,19 +108,16 @@ class PublicServer:
             )
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(shown, self._server)
 
-    async def start(
-        self, address: str, credentials: grpc.ServerCredentials | ssl.SSLContext | None = None
-    ) -> int:
+    async def start(self, address: str, tls: PublicTls | None = None) -> int:
         """Listens on `HOST:PORT`, port 0 taking a free one, and returns the port. Not ready until told.
 
-        `credentials` are grpc's, or for a server of Lambent's own an SSLContext.
-
-        Raises OSError if it cannot listen there.
+        Raises OSError if it cannot listen there, CannotEncrypt.
         """
         try:
-            if credentials is None:
+            if tls is None:
                 port: int = self._server.add_insecure_port(address)
             else:
+                credentials = tls.context() if self._own else tls.of_grpcio()
                 port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is something else there? ({error})") from None

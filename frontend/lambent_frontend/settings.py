@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_frontend.tls import PublicTls
 from lambent_frontend.triggers.names import parse_sources
 from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
@@ -40,11 +41,17 @@ class FrontendSettings(Settings):
     connection to one of them."""
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
-    grpc_server: Literal["grpcio", "own"] = "grpcio"
-    """Whose HTTP/2 answers gRPC: grpcio's, or Lambent's own, which takes a fraction of the CPU."""
+    grpc_server: Literal["own", "grpcio"] = "grpcio"
+    """Whose HTTP/2 answers gRPC: Lambent's own, or grpcio's, which takes a multiple of the CPU."""
     http_host: str = "127.0.0.1"
     http_port: Port = 9000
     """For Lambda's HTTP API."""
+    tls_cert: Path | None = None
+    """PEM file of this frontend's certificate, and of those that signed it; together with `tls_key`, which is
+    not encrypted. Both ports are TLS's then, and nothing else."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """PEM file of who signs the certificates that callers have to have. None: they need none."""
     url_base: str = ""
     """What all function URLs have in common, without their ids: docs/urls.md. Empty: this machine, at
     `http_port`."""
@@ -118,6 +125,23 @@ class FrontendSettings(Settings):
             if not url.startswith(("nats://", "tls://")):
                 raise ValueError(f"{url!r} is not like nats://HOST:PORT or tls://HOST:PORT")
         return given
+
+    @model_validator(mode="after")
+    def _tls_with_all_it_needs(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together: give both or neither")
+        if self.tls_client_ca is not None and self.tls is None:
+            raise ValueError(
+                "tls_client_ca: callers can show a certificate over TLS alone: set tls_cert and tls_key"
+            )
+        return self
+
+    @property
+    def tls(self) -> PublicTls | None:
+        """None: what goes through the public ports is not encrypted."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return PublicTls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     @model_validator(mode="after")
     def _folder_for_the_copy(self) -> Self:

@@ -127,6 +127,11 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     envvar="LAMBENT_NATS",
     help="A NATS with JetStream to keep the queue of asynchronous calls; without it a file does.",
 )
+@click.option(
+    "--mtls",
+    is_flag=True,
+    help="The parts speak TLS among themselves and with etcd; certificates are made: docs/security.md.",
+)
 @isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
@@ -168,6 +173,7 @@ def up(
 
 
 async def _run(plan: "Plan", *, json_ready: bool) -> int:
+    from lambent.certificates import CannotSign
     from lambent.up import CannotStart, Fleet
     from lambent_chassis import logs
 
@@ -194,7 +200,7 @@ async def _run(plan: "Plan", *, json_ready: bool) -> int:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 asyncio.get_running_loop().add_signal_handler(number, stop)
         await running
-    except CannotStart as error:
+    except (CannotStart, CannotSign) as error:
         raise FailedCommand(str(error), CANNOT_START) from error
     except asyncio.CancelledError:
         click.echo("Everything is stopped.", err=True)
@@ -210,6 +216,7 @@ def _summary(fleet: "Fleet") -> str:
         etcd += f" ({child.binary.path})"
         if child.binary.warning:
             lines += [click.style(child.binary.warning, fg="yellow"), ""]
+    scheme = "https" if os.environ.get("LAMBENT_TLS_CERT") else "http"
     default, shards = f"127.0.0.1:{DEFAULT_PORT}", fleet.plan.shards
     export = [] if fleet.endpoint == default else [f"  export LAMBENT_ENDPOINT={fleet.endpoint}"]
     return "\n".join(
@@ -218,7 +225,7 @@ def _summary(fleet: "Fleet") -> str:
             click.style("Lambent is up. Ctrl-C stops it.", bold=True),
             "",
             f"  endpoint  {fleet.endpoint}",
-            f"  http      http://{fleet.http}, Lambda's API",
+            f"  http      {scheme}://{fleet.http}, Lambda's API",
             *([f"  shards    {shards}"] if shards > 1 else []),
             f"  workers   {shards * fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
             f"  etcd      {etcd}",
@@ -232,14 +239,14 @@ def _summary(fleet: "Fleet") -> str:
             *([f"  export LAMBENT_KEY=$(cat {fleet.operator_key})"] if fleet.auth else []),
             "  lambent deploy DIR --name NAME --handler MODULE.FUNCTION",
             "  lambent invoke NAME -d '{\"a\": 1}' -v",
-            f"  aws lambda invoke --endpoint-url http://{fleet.http} --function-name NAME /dev/stdout",
+            f"  aws lambda invoke --endpoint-url {scheme}://{fleet.http} --function-name NAME /dev/stdout",
         ]
     )
 
 
 def _access(fleet: "Fleet") -> list[str]:
     if fleet.auth:
-        make = f"lambent key create --etcd {','.join(fleet.etcd)} --allow 'InvokeFunction@NAME'"
+        make = f"lambent key create {_where(fleet)} --allow 'InvokeFunction@NAME'"
         return [
             click.style("Callers need an access key. ", bold=True)
             + "Yours is in the data folder; for others:",
@@ -250,6 +257,13 @@ def _access(fleet: "Fleet") -> list[str]:
         click.style("Nobody is asked for an access key: ", fg="yellow", bold=True)
         + f"{whoever} may do everything. --auth changes that."
     ]
+
+
+def _where(fleet: "Fleet") -> str:
+    """How a command finds etcd, and with mtls the certificate that it asks for."""
+    if fleet.plan.mtls and fleet.etcd_child:
+        return f"--config {fleet.plan.data.absolute() / 'config' / 'frontend.toml'}"
+    return f"--etcd {','.join(fleet.etcd)}"
 
 
 def _isolation(nodes: "Iterable[Node]") -> list[str]:

@@ -3,13 +3,38 @@
 from typing import Any, Final
 
 from loadtest.measurement import Measurement
-from loadtest.measurements import cold, placement, sandboxes, warm
+from loadtest.measurements import (
+    burst,
+    cold,
+    cold_rates,
+    failover,
+    knee,
+    payloads,
+    placement,
+    queue,
+    replay,
+    sandboxes,
+    servers,
+    soak,
+    techniques,
+    warm,
+)
 
 ALL: Final[tuple[Measurement[Any], ...]] = (
     warm.MEASUREMENT,
     cold.MEASUREMENT,
     sandboxes.MEASUREMENT,
     placement.MEASUREMENT,
+    knee.MEASUREMENT,
+    payloads.MEASUREMENT,
+    cold_rates.MEASUREMENT,
+    burst.MEASUREMENT,
+    replay.MEASUREMENT,
+    failover.MEASUREMENT,
+    techniques.MEASUREMENT,
+    servers.MEASUREMENT,
+    queue.MEASUREMENT,
+    soak.MEASUREMENT,
 )
 """First what the budgets are about, so that a run that is cut short has it."""
 

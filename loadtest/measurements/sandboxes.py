@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,34 +145,42 @@ class Measured:
     """Variants that this host does not have, and why."""
 
 
+Family = tuple[str, Sequence[str], int]
+
+
 async def measure(count: int, seconds: float) -> Measured:
     """`count` starts of each variant; then as many as there can be for `seconds`."""
+    with tempfile.TemporaryDirectory(prefix="lambent-bench-") as folder:
+        os.chmod(folder, 0o755)
+        measured = await started(FAMILIES, count, Path(folder), seconds)
+    if os.geteuid() == 0:
+        measured.protections_us = await asyncio.to_thread(costs, count)
+    return measured
+
+
+async def started(families: Sequence[Family], count: int, folder: Path, seconds: float = 0.0) -> Measured:
+    """Starts of these; with `seconds` also how many sandboxes and instances a second there can be."""
     logs.configure("error")  # each instance would have a line of its own
     measured = Measured()
     runtimes = await asyncio.to_thread(discover, BUILD / "runtimes")
-    with tempfile.TemporaryDirectory(prefix="lambent-bench-") as folder:
-        os.chmod(folder, 0o755)
-        async with AsyncExitStack() as stack:
-            halls: dict[str, Hall] = {}
-            for number, variant in enumerate(VARIANTS):
-                entering = hall(f"v{number}", variant.sandbox, Path(folder), runtimes, variant.parked)
-                try:
-                    halls[variant.name] = await stack.enter_async_context(entering)
-                except (CannotStart, OSError) as why:
-                    measured.missing[variant.name] = str(why)
-            for family, variants, share in FAMILIES:
-                some = {name: it for name, it in halls.items() if name in variants}
-                try:
-                    starts = await _starts(some, family, max(5, count // share))
-                except LookupError as why:
-                    measured.missing[family] = str(why)
-                else:
-                    measured.starts[family] = starts
-            if PARKED in halls:
-                measured.sandboxes_per_s = await _sandbox_rate(halls[PARKED], seconds)
-                measured.instances_per_s = await _instance_rate(halls[PARKED], seconds)
-    if os.geteuid() == 0:
-        measured.protections_us = await asyncio.to_thread(costs, count)
+    wanted = {name for _, variants, _ in families for name in variants}
+    async with AsyncExitStack() as stack:
+        halls: dict[str, Hall] = {}
+        for number, variant in enumerate(it for it in VARIANTS if it.name in wanted):
+            entering = hall(f"v{number}", variant.sandbox, folder, runtimes, variant.parked)
+            try:
+                halls[variant.name] = await stack.enter_async_context(entering)
+            except (CannotStart, OSError) as why:
+                measured.missing[variant.name] = str(why)
+        for family, variants, share in families:
+            some = {name: it for name, it in halls.items() if name in variants}
+            try:
+                measured.starts[family] = await _starts(some, family, max(5, count // share))
+            except LookupError as why:
+                measured.missing[family] = str(why)
+        if PARKED in halls and seconds:
+            measured.sandboxes_per_s = await _sandbox_rate(halls[PARKED], seconds)
+            measured.instances_per_s = await _instance_rate(halls[PARKED], seconds)
     return measured
 
 

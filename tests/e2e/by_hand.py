@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lambent_chassis.clock import monotonic_s
-from tests.e2e.fleet import WITHIN_S, Fleet, up
+from tests.e2e.fleet import WITHIN_S, Fleet, environment, up
 
 MARK: Final = "E2E_FOLDER"
 """A variable that every part inherits, and every process that it starts with its own environment."""
@@ -51,7 +51,8 @@ class Part:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=os.environ | {MARK: str(self._config.parent)},
+                env=(environment() if self._kind == "frontend" else os.environ)
+                | {MARK: str(self._config.parent)},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

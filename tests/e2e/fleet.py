@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lambent_chassis.clock import monotonic_s
 from loadtest.processes import Seen, still_there, tree
@@ -21,6 +21,15 @@ PLAIN = ("--sandbox", "process", "--require-isolation", "none")
 
 PORTS = ("--grpc-port", "0", "--http-port", "0")
 """Free ones."""
+
+
+GRPC_SERVER: Final = os.environ.get("GRPC_SERVER", "")
+"""Whose HTTP/2 answers gRPC in all fleets of the tests, if it is not the default's: `own` or `grpcio`."""
+
+
+def environment() -> dict[str, str]:
+    """Of `lambent up`, and of a frontend that is started by hand."""
+    return {**os.environ, **({"LAMBENT_GRPC_SERVER": GRPC_SERVER} if GRPC_SERVER else {})}
 
 
 class Fleet:
@@ -105,7 +114,11 @@ def up(data: Path, *options: str) -> Iterator[Fleet]:
     ]
     with said.open("wb") as errors:
         process = subprocess.Popen(
-            [*command, *PLAIN, *options], stdout=subprocess.PIPE, stderr=errors, text=True
+            [*command, *PLAIN, *options],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment(),
         )
     try:
         assert process.stdout is not None

@@ -12,6 +12,7 @@ from lambent_chassis.settings import Settings
 from lambent_frontend.settings import FrontendSettings
 from lambent_placement.settings import PlacementSettings
 from lambent_worker.settings import WorkerSettings
+from loadtest import page
 from tests.repo.tree import ROOT, files
 
 DOCUMENTS = [path for path in files() if path.suffix == ".md"]
@@ -58,6 +59,13 @@ def test_make_targets_exist(document: Path) -> None:
     assert named <= targets
 
 
+def test_the_benchmarks_are_of_their_results() -> None:
+    """What is committed is what `python -m loadtest.page` would write."""
+    wanted = page.files(page.published())
+    assert {path: path.read_text() for path in wanted} == wanted
+    assert set((ROOT / "docs" / "plots").glob("*.svg")) == {path for path in wanted if path.suffix == ".svg"}
+
+
 @pytest.mark.parametrize(
     ("part", "model"),
     [("frontend", FrontendSettings), ("placement", PlacementSettings), ("worker", WorkerSettings)],
@@ -76,6 +84,12 @@ def test_settings_files(part: str, model: type[Settings], tmp_path: Path) -> Non
     examples = {"name", "etcd_ca", "etcd_cert", "etcd_key", "memory_mb", "record", "data", "destinations"} | {
         "nats",
         "nats_credentials",
+        "fleet_ca",
+        "fleet_cert",
+        "fleet_key",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
     }
     assert shown.model_dump(exclude=examples) == default.model_dump(exclude=examples)
 

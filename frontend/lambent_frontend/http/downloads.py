@@ -45,9 +45,11 @@ async def shared_secret(etcd: Etcd) -> bytes:
 
 
 class Downloads:
-    def __init__(self, packages: Packages, secret: bytes) -> None:
+    def __init__(self, packages: Packages, secret: bytes, *, encrypted: bool = False) -> None:
+        """`encrypted`: its port speaks TLS."""
         self._packages = packages
         self._secret = secret
+        self._encrypted = encrypted
         self._under_way = 0
 
     def location(self, request: Request, code_sha256: str) -> str:
@@ -58,7 +60,8 @@ class Downloads:
         host = request.header(b"host")
         if not _HOST.fullmatch(host):
             return ""
-        scheme = "https" if request.header(b"x-forwarded-proto") == "https" else "http"
+        encrypted = self._encrypted or request.header(b"x-forwarded-proto") == "https"
+        scheme = "https" if encrypted else "http"
         path = f"{PATH}{base64.b64decode(code_sha256).hex()}.zip"
         expires = str(int(clock.unix_s()) + GOOD_FOR_S)
         return f"{scheme}://{host}{path}?expires={expires}&signature={self._signature(path, expires)}"

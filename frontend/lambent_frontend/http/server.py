@@ -9,6 +9,7 @@ from typing import Final
 from lambent_chassis import clock
 from lambent_frontend.http import limits
 from lambent_frontend.http.connection import Answering, Connection
+from lambent_frontend.tls import PublicTls
 
 _LOOK_S: Final = 1.0
 """How often slow and idle connections are looked for."""
@@ -38,10 +39,14 @@ class HttpServer:
         self._looking: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, tls: PublicTls | None = None) -> int:
         """Listens, port 0 taking a free one, and returns the port. Raises OSError if it cannot listen
-        there."""
+        there, CannotEncrypt."""
         loop = asyncio.get_running_loop()
+        context = None
+        if tls is not None:
+            context = tls.context()
+            context.set_alpn_protocols(["http/1.1"])
         self.date = formatdate(clock.unix_s(), usegmt=True)
         try:
             self._server = await loop.create_server(
@@ -50,6 +55,8 @@ class HttpServer:
                 port,
                 backlog=_BACKLOG,
                 reuse_port=self._share_ports,
+                ssl=context,
+                ssl_handshake_timeout=limits.HEAD_S if context else None,
             )
         except OSError as error:
             raise OSError(f"cannot listen on {host}:{port}: is something else there? ({error})") from None

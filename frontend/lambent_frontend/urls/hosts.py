@@ -4,7 +4,7 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-DEFAULT: Final = "http://lambda-url.localhost"
+DEFAULT: Final = "lambda-url.localhost"
 """Most clients take every name below `localhost` for this machine (RFC 6761)."""
 
 PATH: Final = "/lambda-url/"
@@ -30,11 +30,13 @@ def is_base(text: str) -> bool:
 
 class Hosts:
     """`base` is a URL without its id: `https://lambda-url.example.com` is that of
-    `https://ID.lambda-url.example.com/`. Empty: the default, at the port that is listened at.
+    `https://ID.lambda-url.example.com/`. Empty: the default, at the port that is listened at, which is
+    `encrypted` or not.
     """
 
-    def __init__(self, base: str) -> None:
-        self._base = base or DEFAULT
+    def __init__(self, base: str, encrypted: bool = False) -> None:
+        self._default = f"{'https' if encrypted else 'http'}://{DEFAULT}"
+        self._base = base or self._default
         self._own_port = not base
         self.port = 0
         """The one that is listened at."""
@@ -44,7 +46,7 @@ class Hosts:
     def listening(self, port: int) -> None:
         self.port = port
         if self._own_port:
-            self._base = f"{DEFAULT}:{port}"
+            self._base = f"{self._default}:{port}"
 
     def address(self, url_id: str) -> str:
         scheme, _, host = self._base.partition("://")

@@ -112,6 +112,22 @@ def test_certificate_without_key(config: Path) -> None:
     assert "etcd_cert and etcd_key go together" in faults(config)
 
 
+def test_tls_of_the_public_ports(config: Path, tmp_path: Path) -> None:
+    """What has no sense is refused by the names of the settings. The files are not looked at here."""
+    cert, key = tmp_path / "cert", tmp_path / "key"
+    given = config.read_text()
+
+    def told(**paths: Path) -> None:
+        config.write_text(given + "".join(f'{name} = "{path}"\n' for name, path in paths.items()))
+
+    told(tls_cert=cert)
+    assert "tls_cert and tls_key go together" in faults(config)
+    told(tls_client_ca=cert)
+    assert "set tls_cert and tls_key" in faults(config)
+    told(tls_cert=cert, tls_key=key, tls_client_ca=cert)
+    assert FrontendSettings.load(config).tls == (cert, key, cert)
+
+
 def test_session_with_certificates(config: Path, tmp_path: Path) -> None:
     """Certificates are taken into the session with etcd; without any there is a session too."""
     FrontendSettings.load(config).etcd_session()

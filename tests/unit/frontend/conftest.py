@@ -1,12 +1,14 @@
 """A real etcd for the tests of the catalogue: one process a module, an empty prefix a test."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from lambent_chassis.etcd import Etcd, EtcdServer, find_etcd
 from lambent_proto import keys
+from tests import certificates
 from tests.unit import scripted
 
 
@@ -32,3 +34,9 @@ def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Whose gRPC server `serving` starts; for the tests that have to hold for both."""
     monkeypatch.setattr(scripted, "OWN", request.param == "own")
     return str(request.param)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """Of `localhost` and 127.0.0.1, and its key."""
+    return certificates.make(tmp_path)

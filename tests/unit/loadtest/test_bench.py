@@ -100,13 +100,6 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "quick: small" not in page.markdown([result(tmp_path)])
 
 
-def test_the_page_is_of_the_results() -> None:
-    """What is committed is what `python -m loadtest.page` would write."""
-    wanted = page.files(page.published())
-    assert {path: path.read_text() for path in wanted} == wanted
-    assert set((page.DOCS / "plots").glob("*.svg")) == {path for path in wanted if path.suffix == ".svg"}
-
-
 def test_what_fails_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said, the others are measured and kept, and the exit code is 1."""
     programs = {

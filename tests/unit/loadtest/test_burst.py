@@ -3,7 +3,7 @@
 import pytest
 
 from lambent_proto.v1.invoke_pb2 import Explanation
-from loadtest.burst import STEPS, Burst, Watched, burst_of, over_time
+from loadtest.measurements.burst import STEPS, Burst, Watched, burst_of, over_time
 from loadtest.open_loop import Answered, Due, Gathered
 
 DUE = Due(0.0, "f", b"{}")

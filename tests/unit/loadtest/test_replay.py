@@ -3,7 +3,7 @@
 import pytest
 
 from lambent.simulate.trace import Invocation
-from loadtest.replay import compressed, relative
+from loadtest.measurements.replay import compressed, relative
 
 
 def test_all_of_a_trace_is_compressed() -> None:

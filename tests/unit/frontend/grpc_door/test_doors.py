@@ -4,12 +4,16 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+import structlog.testing
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from lambent_chassis import grpc_options
@@ -21,6 +25,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.remembered import Remembered
 from lambent_frontend.server import PublicServer
 from lambent_frontend.service import Invocations
+from lambent_frontend.tls import PublicTls
 from lambent_proto.access import AccessKey, Rule
 from lambent_proto.errors import LostWithWorker, NotReady, Throttled
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
@@ -177,10 +182,12 @@ async def test_nothing_large_is_kept_of_strangers(
         grpc.aio.insecure_channel(address, options=options, compression=compression) as channel,
     ):
         stub = invoke_pb2_grpc.InvocationsStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as failed:
+        with structlog.testing.capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError) as failed:
             await stub.Invoke(large, timeout=WITHIN_S)
         assert failed.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert not unpacked
+        told = {(it["event"], it.get("method"), it.get("reason")) for it in logs}
+        assert ("stranger_refused", "/lambent.v1.Invocations/Invoke", "NO_CREDENTIALS") in told
         bearer = (("authorization", f"Bearer {known.token}"),)
         answer = await stub.Invoke(large, metadata=bearer, timeout=WITHIN_S)
         assert answer.payload == large.payload
@@ -324,6 +331,33 @@ def public(dispatcher: ScriptedDispatcher) -> PublicServer:
         Guard(None),
         own=scripted.OWN,
     )
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_tls(dispatcher: ScriptedDispatcher, certificate: tuple[Path, Path], mutual: bool) -> None:
+    """Calls, health and reflection over it; where callers have to have a certificate, no other is served."""
+    cert, key = certificate
+    server = public(dispatcher)
+    port = await server.start("127.0.0.1:0", PublicTls(cert, key, cert if mutual else None))
+    chain = cert.read_bytes()
+    nobody = grpc.ssl_channel_credentials(chain)
+    known = grpc.ssl_channel_credentials(chain, key.read_bytes(), chain) if mutual else nobody
+    async with grpc.aio.secure_channel(f"localhost:{port}", known, options=grpc_options.CHANNEL) as channel:
+        payload = b"1" * 1_000_000
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        assert (await stub.Invoke(request(payload=payload), timeout=WITHIN_S)).payload == payload
+        health = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=WITHIN_S)).status
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        listed: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked]))
+        names = {service.name for service in (await listed.read()).list_services_response.service}
+        assert {"lambent.v1.Invocations", "grpc.health.v1.Health"} <= names
+        listed.cancel()
+    if mutual:
+        async with grpc.aio.secure_channel(f"localhost:{port}", nobody) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request(), timeout=WITHIN_S)
+    await server.stop(0)
 
 
 async def test_what_is_under_way_is_answered_when_it_stops(dispatcher: ScriptedDispatcher) -> None:

@@ -1,4 +1,4 @@
-"""Clients of HTTP/2 that are neither ours nor grpcio's, at the own server."""
+"""Clients that are neither ours nor grpcio's: of HTTP/2 at the own server, and Node.js's of gRPC at both."""
 
 import asyncio
 import json
@@ -15,9 +15,13 @@ import grpc.aio
 import pytest
 
 from lambent_frontend.grpc_door.server import OwnServer
+from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
 from tests.unit.scripted import ScriptedDispatcher, serving
+
+ROOT = Path(__file__).parents[4]
+GRPC_JS = ROOT / "build" / "grpc-js"
 
 METHOD = "/lambent.v1.Invocations/Invoke"
 GRPC = ("-H", "te: trailers", "-H", "content-type: application/grpc")
@@ -70,6 +74,33 @@ async def test_node(address: str, dispatcher: ScriptedDispatcher) -> None:
     assert not dispatcher.held or len(dispatcher.abandoned) == len(dispatcher.held)
 
 
+@pytest.mark.usefixtures("door")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_grpc_js(
+    dispatcher: ScriptedDispatcher, certificate: tuple[Path, Path], encrypted: bool
+) -> None:
+    """The library that programs in Node.js use: many calls, 6 MB, compressed ones, errors with all they say,
+    deadlines, a call that it cancels, streams."""
+    if not (GRPC_JS / "node_modules" / "@grpc" / "grpc-js").is_dir():
+        pytest.skip("@grpc/grpc-js is not in build/grpc-js, where .ci/run puts it")
+    script, ca = str(Path(__file__).with_name("grpc_js_client.mjs")), [str(certificate[0])] * encrypted
+    async with serving(dispatcher, tls=PublicTls(*certificate) if encrypted else None) as address:
+        port = address.rpartition(":")[2]
+        told = (f"localhost:{port}", str(GRPC_JS), str(ROOT / "proto"), *ca)
+        seen = json.loads(await said("node", script, *told))
+        await dispatcher.until(lambda: len(dispatcher.abandoned) == 2)
+    assert {(it["code"], len(it["request"])) for it in seen["many"]} == {(0, 1)}
+    assert [it["bytes"] for it in (*seen["large"], seen["packed"])] == [6_000_000] * 4
+    unknown, late, cancelled = seen["unknown"], seen["late"], seen["cancelled"]
+    assert unknown["code"] == grpc.StatusCode.NOT_FOUND.value[0]
+    assert unknown["said"]
+    assert unknown["details"] == 1
+    assert late["code"] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    assert cancelled["code"] == grpc.StatusCode.CANCELLED.value[0]
+    assert sorted(seen["ids"]) == list(range(1, 1_001))
+    assert seen["parts"] == 6_000_000
+
+
 async def test_curl(address: str, body: Path, tmp_path: Path) -> None:
     """It is answered, trailers and all; what is no gRPC is told so."""
     url = f"http://{address}{METHOD}"
@@ -114,71 +145,16 @@ async def test_h2load(address: str, body: Path, window: int) -> None:
     assert found.groups() == ("2000", "0", "0")
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """Of `localhost`, and its key."""
-    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=DNS:localhost", "-out", str(paths[0]), "-keyout", str(paths[1])]
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    subprocess.run([*command, *names], check=True, capture_output=True)
-    return paths
-
-
-@pytest.mark.parametrize("mutual", [False, True])
-async def test_tls(certificate: tuple[Path, Path], mutual: bool) -> None:
-    """HTTP/2 agreed on by ALPN, and clients with certificates of their own; who agrees on nothing is left."""
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(*certificate)
-    if mutual:
-        tls.load_verify_locations(certificate[0])
-        tls.verify_mode = ssl.CERT_REQUIRED
+async def test_tls_without_alpn_is_left(certificate: tuple[Path, Path]) -> None:
+    """Who does not say that it will speak HTTP/2 is not spoken to."""
     server = OwnServer()
-    server.add_registered_method_handlers(
-        "lambent.v1.Invocations",
-        {
-            "Invoke": grpc.unary_unary_rpc_method_handler(
-                echo,
-                invoke_pb2.InvokeRequest.FromString,
-                invoke_pb2.InvokeResponse.SerializeToString,
-            )
-        },
-    )
-    port = server.add_secure_port("127.0.0.1:0", tls)
+    port = server.add_secure_port("127.0.0.1:0", PublicTls(*certificate).context())
     await server.start()
-    chain, key = certificate[0].read_bytes(), certificate[1].read_bytes()
-    known = grpc.ssl_channel_credentials(chain, key, chain) if mutual else grpc.ssl_channel_credentials(chain)
-    request = invoke_pb2.InvokeRequest(payload=b"1" * 1_000_000)
-    async with grpc.aio.secure_channel(f"localhost:{port}", known) as channel:
-        assert (await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request)).payload == request.payload
     plain = ssl.create_default_context(cafile=str(certificate[0]))
-    plain.load_cert_chain(*certificate)
     reader, writer = await asyncio.open_connection("localhost", port, ssl=plain)
     assert await reader.read() == b""
     writer.close()
-    if mutual:
-        async with grpc.aio.secure_channel(
-            f"localhost:{port}", grpc.ssl_channel_credentials(chain)
-        ) as channel:
-            with pytest.raises(grpc.aio.AioRpcError):
-                await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request)
     await server.stop(0)
-
-
-async def echo(request: invoke_pb2.InvokeRequest, _: object) -> invoke_pb2.InvokeResponse:
-    return invoke_pb2.InvokeResponse(payload=request.payload)
 
 
 async def test_all_addresses_are_those_of_both_kinds() -> None:

@@ -1,4 +1,4 @@
-"""`python -m loadtest.doors`: what the two gRPC servers take of the CPU for a call, in turns on one machine.
+"""What the two gRPC servers take of the CPU for a call, in turns on one machine.
 
 Each serves the same echo of `Invocations` in a process of its own, on uvloop, without a fleet behind it. The
 clients are grpcio's: unary calls one at a time and 64 at a time, and an `InvokeStream` with 64 invocations in
@@ -6,10 +6,10 @@ each message. What counts is the server's CPU; it is what a busy machine leaves 
 """
 
 import asyncio
-import os
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
@@ -19,9 +19,11 @@ import uvloop
 from lambent_chassis import grpc_options
 from lambent_frontend.grpc_door.server import OwnServer
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
+from loadtest.figures import Figures, Table, spread
+from loadtest.measurement import Measurement, Plan
 from loadtest.processes import tree
 
-DOORS: Final = ("grpcio", "own")
+SERVERS: Final = ("grpcio", "own")
 PAYLOAD: Final = b'"' + b"x" * 98 + b'"'
 MESSAGE: Final = 64
 """Invocations in one of a stream."""
@@ -52,9 +54,9 @@ def handlers() -> dict[str, Any]:
     }
 
 
-async def serve(door: str) -> None:
+async def serve(which: str) -> None:
     """Until it is killed; its first line is its port."""
-    server: Any = OwnServer() if door == "own" else grpc.aio.server(options=grpc_options.SERVER)
+    server: Any = OwnServer() if which == "own" else grpc.aio.server(options=grpc_options.SERVER)
     server.add_registered_method_handlers("lambent.v1.Invocations", handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -83,21 +85,24 @@ async def streamed(stub: Any, calls: int, at_once: int) -> None:
     await stream.done_writing()
 
 
+MANY: Final = "unary, 64 in flight"
 PATHS: Final = {
     "unary, 1 in flight": (unary, 500, 1),
-    "unary, 64 in flight": (unary, 3_200, 64),
+    MANY: (unary, 3_200, 64),
     "InvokeStream, 1 a message": (streamed, 1_000, 1),
     f"InvokeStream, {MESSAGE} a message": (streamed, 12_800, MESSAGE),
 }
 
 
-def measure(rounds: int) -> dict[tuple[str, str], list[float]]:
-    """Microseconds of the server's CPU for a call, by path and door."""
-    command = [sys.executable, "-m", "loadtest.doors", "--serve"]
-    servers = {door: subprocess.Popen([*command, door], stdout=subprocess.PIPE, text=True) for door in DOORS}
+def measure(rounds: int, scale: float) -> dict[tuple[str, str], list[float]]:
+    """Microseconds of the server's CPU for a call, by path and server."""
+    command = [sys.executable, "-m", "loadtest.measurements.servers"]
+    servers = {
+        name: subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in SERVERS
+    }
     try:
-        ports = {door: it.stdout.readline().strip() for door, it in servers.items() if it.stdout}
-        return asyncio.run(_measured(rounds, ports, {door: it.pid for door, it in servers.items()}))
+        ports = {name: it.stdout.readline().strip() for name, it in servers.items() if it.stdout}
+        return asyncio.run(_measured(rounds, scale, ports, {name: it.pid for name, it in servers.items()}))
     finally:
         for server in servers.values():
             server.kill()
@@ -105,38 +110,53 @@ def measure(rounds: int) -> dict[tuple[str, str], list[float]]:
 
 
 async def _measured(
-    rounds: int, ports: dict[str, str], pids: dict[str, int]
+    rounds: int, scale: float, ports: dict[str, str], pids: dict[str, int]
 ) -> dict[tuple[str, str], list[float]]:
-    found: dict[tuple[str, str], list[float]] = {(path, door): [] for path in PATHS for door in DOORS}
+    found: dict[tuple[str, str], list[float]] = {(path, it): [] for path in PATHS for it in SERVERS}
     for turn in range(rounds + 1):
-        for path, (call, calls, at_once) in PATHS.items():
-            for door in DOORS:
-                async with grpc.aio.insecure_channel(f"127.0.0.1:{ports[door]}") as channel:
+        for path, (call, most, at_once) in PATHS.items():
+            calls = max(at_once, int(most * scale) // at_once * at_once)
+            for name in SERVERS:
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{ports[name]}") as channel:
                     stub = invoke_pb2_grpc.InvocationsStub(channel)
                     await call(stub, at_once, at_once)
-                    before = tree(pids[door])[pids[door]].cpu_s
+                    before = tree(pids[name])[pids[name]].cpu_s
                     await call(stub, calls, at_once)
-                    spent = tree(pids[door])[pids[door]].cpu_s - before
+                    spent = tree(pids[name])[pids[name]].cpu_s - before
                 if turn:  # the first one warms
-                    found[path, door].append(spent / calls * 1e6)
+                    found[path, name].append(spent / calls * 1e6)
     return found
 
 
-@click.command()
-@click.option("--serve", "door", type=click.Choice(DOORS), help="Be the server of a measurement.")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-def main(door: str | None, rounds: int) -> None:
-    """Compares the CPU that the two gRPC servers take for a call."""
-    if door is not None:
-        uvloop.run(serve(door))
-        return
-    found = measure(rounds)
-    click.echo(
-        f"load {os.getloadavg()[0]:.1f}; microseconds of server CPU a call, median (range) of {rounds}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    scale: float = 1.0
+    """Of the number of calls in a round."""
+
+
+def run(setup: Setup, plan: Plan) -> Figures:
+    seen = measure(plan.repeats, setup.scale)
+    rows = [[path, *(spread(seen[path, of]) for of in SERVERS)] for path in PATHS]
+    found = Figures(
+        tables=[Table(("", *(f"`{it}`" for it in SERVERS)), rows, "µs of the server's CPU a call:")]
     )
-    for (path, of), spent in found.items():
-        click.echo(f"{path:28} {of:8} {statistics.median(spent):6.0f} ({min(spent):.0f} to {max(spent):.0f})")
+    for of in SERVERS:
+        found.flat[f"server_{of}_unary_cpu_us"] = round(statistics.median(seen[MANY, of]), 1)
+    return found
+
+
+MEASUREMENT: Final = Measurement(
+    name="servers",
+    title="The two gRPC servers",
+    says="""\
+Each answers the same echo from a process of its own, with no fleet behind it, in turns; the clients are
+grpcio's. Why there are two: [decision 0026](decisions/0026-a-grpc-server-of-our-own.md).""",
+    takes_s=(70, 15),
+    run=run,
+    full=Setup(),
+    quick=Setup(scale=0.3),
+)
 
 
 if __name__ == "__main__":
-    main()
+    uvloop.run(serve(sys.argv[1]))

@@ -1,10 +1,10 @@
-"""A short soak: instances come and go in every way that they can, and nothing of them is left."""
+"""Instances come and go in every way that they can, and nothing of them is left."""
 
 import os
 
 import pytest
 
-from loadtest.soak import soak
+from loadtest.leaks import look
 
 pytestmark = pytest.mark.integration
 
@@ -14,5 +14,5 @@ pytestmark = pytest.mark.integration
 async def test_nothing_is_left_of_instances_that_came_and_went() -> None:
     """Processes, mounts, cgroups, namespaces, loop devices, folders; descriptors and memory of the worker."""
     said: list[str] = []
-    assert await soak(150, 120.0, said.append) == []
+    assert await look(150, 120.0, said.append) == []
     assert said[-1].startswith("150 instances")

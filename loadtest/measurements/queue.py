@@ -1,4 +1,4 @@
-"""`make bench-queue`: a queue of many events, filled by many callers and drained, and what it costs.
+"""A queue of many events, filled by many callers and drained, and what it costs.
 
 It is the queue that runs in production, on a real disk, in a file or in a nats-server of its own, with a
 dispatcher that answers at once. What a function takes is measured elsewhere.
@@ -6,7 +6,7 @@ dispatcher that answers at once. What a function takes is measured elsewhere.
 
 import asyncio
 import contextlib
-import json
+import dataclasses
 import os
 import resource
 import shutil
@@ -17,11 +17,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import click
 import uvloop
 
 from lambent_chassis import clock
@@ -39,14 +38,15 @@ from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import FunctionName, RequestId
 from lambent_proto.v1 import invoke_pb2
+from loadtest.figures import Figures, Table
+from loadtest.measurement import Measurement, Plan
 
-BUILD: Final = Path(__file__).resolve().parent.parent / "build"
 FUNCTIONS: Final = 10
 CALLERS: Final = 64
 
 
 @dataclass
-class Figures:
+class Measured:
     store: str
     events: int
     payload_bytes: int
@@ -121,7 +121,7 @@ class Everything:
         return None
 
 
-async def measured(events: int, size: int, folder: Path, url: str, server: int) -> Figures:
+async def measured(events: int, size: int, folder: Path, url: str, server: int) -> Measured:
     """`url` and process id are those of nats-server; empty: SQLite's file is measured."""
     before = _memory_mb()
     everything = Everything()
@@ -171,7 +171,7 @@ async def measured(events: int, size: int, folder: Path, url: str, server: int) 
     left = await store.lanes()
     await store.close()
     assert not left, f"not drained: {left}"
-    return Figures(
+    return Measured(
         store="jetstream" if url else "sqlite",
         events=events,
         payload_bytes=size,
@@ -226,34 +226,52 @@ def _memory_mb(process: int | str = "self") -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000
 
 
-@click.command()
-@click.option("--events", type=click.IntRange(min=1), default=10_000, show_default=True)
-@click.option("--bytes", "size", type=click.IntRange(0, 1_048_576), default=100, show_default=True)
-@click.option(
-    "--store", type=click.Choice(["sqlite", "jetstream", "both"]), default="sqlite", show_default=True
-)
-@click.option(
-    "--folder", type=click.Path(path_type=Path), help="On the disk to measure; else a temporary one."
-)
-@click.option("--out", type=click.Path(path_type=Path), default=BUILD, show_default=True)
-def main(events: int, size: int, store: str, folder: Path | None, out: Path) -> None:
-    """Fill a queue, start over it, and drain it."""
-    out.mkdir(parents=True, exist_ok=True)
-    for each in ("sqlite", "jetstream") if store == "both" else (store,):
-        where = Path(tempfile.mkdtemp(dir=folder))
-        served = _served(where / "nats") if each == "jetstream" else contextlib.nullcontext(("", 0))
-        try:
-            with served as (url, server):
-                figures = uvloop.run(measured(events, size, where, url, server))
-        finally:
-            shutil.rmtree(where)
-        told = asdict(figures) | {"load_average": os.getloadavg()[0]}
-        name = "queue.json" if each == "sqlite" else "queue-jetstream.json"
-        (out / name).write_text(json.dumps(told, indent=2) + "\n")
-        for figure, value in told.items():
-            shown = value if isinstance(value, str) else f"{value:,.1f}"
-            click.echo(f"{figure.replace('_', ' '):24} {shown}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    events: int = 20_000
+    size: int = 100
+    """Bytes of an event."""
+    stores: str = "sqlite"
+    """`sqlite`, `jetstream`, for which a nats-server is started, or both with a + between them."""
+    folder: str = ""
+    """On the disk to measure; else a temporary one."""
 
 
-if __name__ == "__main__":
-    main()
+def run(setup: Setup, plan: Plan) -> Figures:
+    found = Figures()
+    rows = []
+    for store in setup.stores.split("+"):
+        plan.say(f"{setup.events:,} events in {store}")
+        it = _one(store, setup)
+        rows.append([store, *(f"{getattr(it, name):,.0f}" for name in COLUMNS)])
+        key = "queue" if store == "sqlite" else f"queue_{store}"
+        found.flat[f"{key}_accepted_per_s"] = round(it.accepted_a_second)
+        found.flat[f"{key}_drained_per_s"] = round(it.drained_a_second)
+    heads = [name.replace("_", " ") for name in COLUMNS]
+    found.tables.append(Table(("store", *heads), rows))
+    return found
+
+
+def _one(store: str, setup: Setup) -> Measured:
+    where = Path(tempfile.mkdtemp(dir=setup.folder or None))
+    served = _served(where / "nats") if store == "jetstream" else contextlib.nullcontext(("", 0))
+    try:
+        with served as (url, server):
+            return uvloop.run(measured(setup.events, setup.size, where, url, server))
+    finally:
+        shutil.rmtree(where)
+
+
+COLUMNS: Final = tuple(it.name for it in dataclasses.fields(Measured) if it.name != "store")
+
+MEASUREMENT: Final = Measurement(
+    name="queue",
+    title="Asynchronous calls",
+    says="""\
+A [queue](async.md) is filled by 64 callers with events for ten functions, is opened anew, and is drained by
+a dispatcher that answers at once. It is the one that runs in production, on a real disk.""",
+    takes_s=(35, 10),
+    run=run,
+    full=Setup(),
+    quick=Setup(events=2_000),
+)

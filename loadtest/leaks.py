@@ -1,4 +1,4 @@
-"""`make soak`: thousands of instances come and go in every way that they can, and nothing of them is left.
+"""`make leaks`: thousands of instances come and go in every way that they can, and nothing of them is left.
 
 What is counted before and after: processes, mounts, cgroups, network namespaces, loop devices and folders, of
 which there must be as many as before; and descriptors and memory of the worker and its fork server, which may
@@ -110,15 +110,15 @@ ACTS: Final[dict[Act, int]] = {
 """How often, in proportion."""
 
 
-async def soak(starts: int, seconds: float, say: Callable[[str], None]) -> list[str]:
+async def look(starts: int, seconds: float, say: Callable[[str], None]) -> list[str]:
     """Returns what has leaked. Raises CannotStart where this host has no such sandboxes."""
     runtimes = await asyncio.to_thread(discover, BUILD / "runtimes")
     dice = random.Random(1)
     acts, weights = list(ACTS), list(ACTS.values())
     outside = {}
-    with tempfile.TemporaryDirectory(prefix="lambent-soak-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lambent-leaks-") as folder:
         outside = world()
-        async with hall("soak", "namespaces", Path(folder), runtimes, parked=2) as it:
+        async with hall("leaks", "namespaces", Path(folder), runtimes, parked=2) as it:
             definition = await it.deploy(zipped({"app.py": SOURCE}), PYTHON, "app.handler")
             await many(
                 it, definition, WARM_UP, dice.choices(acts, weights, k=WARM_UP), monotonic_s() + seconds
@@ -177,7 +177,7 @@ def _sandbox_processes() -> list[int]:
 
 
 def _cgroups() -> int:
-    return sum(1 for _ in Path("/sys/fs/cgroup").glob("**/lambent-bench-soak-*/*/"))
+    return sum(1 for _ in Path("/sys/fs/cgroup").glob("**/lambent-bench-leaks-*/*/"))
 
 
 async def settled(before: Facts, folder: Path) -> Facts:
@@ -196,7 +196,7 @@ def inside(folder: Path) -> Facts:
     facts: Facts = {"processes": len(own), "cgroups": _cgroups(), "descriptors": 0, "resident KB": 0}
     facts["network namespaces"] = len({_link(f"/proc/{pid}/ns/net") for pid in own})
     facts["mounts"] = sum(_mounts(pid) for pid in _servers(list(own)))
-    facts["folders"] = sum(1 for _ in folder.glob("soak/scratch/*"))
+    facts["folders"] = sum(1 for _ in folder.glob("leaks/scratch/*"))
     for pid in _servers(list(own)):
         facts["descriptors"] += len(os.listdir(f"/proc/{pid}/fd"))
         facts["resident KB"] += _resident_kb(pid)
@@ -255,7 +255,7 @@ def main(starts: int, seconds: float) -> None:
     if os.geteuid() != 0:
         raise click.ClickException("only root has all that could leak here: run it as root")
     logs.configure("error")  # each instance would have a line of its own
-    leaked = asyncio.run(soak(starts, seconds, click.echo))
+    leaked = asyncio.run(look(starts, seconds, click.echo))
     for what in leaked:
         click.echo(f"Leaked: {what}", err=True)
     click.echo("Something is left of them." if leaked else "Nothing is left of them.")

@@ -1,32 +1,26 @@
-"""`make bench-burst`: many calls at once of a function that has no instance, until all are answered.
+"""Many calls at once of a function that has no instance, until all are answered.
 
-Each call sleeps for `--seconds`, so that while the others start an instance is busy, and then takes a second
+Each call sleeps, so that while the others start an instance is busy, and then takes a second
 one. Says when the first, half and all were answered, and draws the instances over time.
 """
 
 import asyncio
-import json
 import math
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-import click
 import uvloop
 
-from lambent.cli.options import BACKENDS
 from lambent.client import Client
-from lambent.simulate.plots import STYLE, Panel, side_by_side
 from lambent_chassis.clock import monotonic_s
 from lambent_proto.ids import MIN_MEMORY_MB
-from loadtest import machine, open_loop, sleeper
-from loadtest.fleet import ANY_ISOLATION, Fleet, Off, fleet
+from loadtest import open_loop, sleeper
+from loadtest.figures import Figures, Plot, Table
+from loadtest.fleet import ANY_ISOLATION, Fleet, Off, by_part, fleet
+from loadtest.measurement import Measurement, Plan
 from loadtest.open_loop import Due, Gathered
 
-BUILD: Final = Path(__file__).resolve().parent.parent / "build"
-"""Where the figures and the plot are written, if nothing else is said."""
 NAME: Final = "burst"
 WITHIN_S: Final = 120.0
 """How long a call may wait for its instance."""
@@ -37,11 +31,11 @@ STEPS: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    calls: int
-    seconds: float
+    calls: int = 1000
+    seconds: float = 1.0
     """How long each sleeps."""
-    workers: int
-    sandbox: str
+    workers: int = 8
+    sandbox: str = "process"
 
 
 @dataclass(slots=True)
@@ -71,23 +65,10 @@ class Burst:
         }
 
 
-@click.command()
-@click.option("--calls", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Of each call.")
-@click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--sandbox", type=click.Choice(BACKENDS), default="process", show_default=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=BUILD, help="Folder.")
-def main(out: Path, **setup: Any) -> None:
-    """Calls a function so many times at once, on a fleet of its own, and says how it went."""
-    plan = Setup(**setup)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        before = machine.load()
-        burst, cpu_s = _run(plan)
-    except Off as off:
-        raise click.ClickException(str(off)) from None
-    _report(burst, cpu_s, plan, before)
-    _write(burst, cpu_s, plan, before, out)
+def run(setup: Setup, plan: Plan) -> Figures:
+    plan.say(f"{setup.calls:,} calls")
+    burst, cpu_s = _run(setup)
+    return _told(burst, by_part(cpu_s), setup)
 
 
 def _run(plan: Setup) -> tuple[Burst, dict[str, float]]:
@@ -144,39 +125,38 @@ def _first_half_all(ordered: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _report(burst: Burst, cpu_s: dict[str, float], plan: Setup, load_before: str) -> None:
-    click.echo(
-        f"{plan.calls:,} calls of {plan.seconds:g} s at once, {plan.workers} workers, "
-        f"sandbox {plan.sandbox}; load average before {load_before}, after {machine.load()}.\n"
+def _told(burst: Burst, cpu_s: Mapping[str, float], setup: Setup) -> Figures:
+    milestones = burst.milestones()
+    rows = [
+        [name, f"{it['count']:,}", *(f"{it[key]:.2f}" for key in ("first", "half", "all"))]
+        for name, it in milestones.items()
+    ]
+    answered = milestones["calls answered"]
+    found = Figures(
+        {
+            "burst_calls": setup.calls,
+            "burst_failures": len(burst.failures),
+            **{f"burst_{key}_s": answered[key] for key in ("first", "half", "all")},
+        },
+        [Table(("", "count", "first, s", "half", "all"), rows)],
+        plots=_plots(over_time(burst)),
     )
-    click.echo(f"{'seconds':<18}{'count':>8}{'first':>8}{'half':>8}{'all':>8}")
-    for name, it in burst.milestones().items():
-        click.echo(f"{name:<18}{it['count']:>8,}{it['first']:>8.2f}{it['half']:>8.2f}{it['all']:>8.2f}")
-    if burst.failures:
-        click.echo(f"\n{len(burst.failures)} calls failed, the first one: {burst.failures[0]}", err=True)
-    parts = ", ".join(f"{name} {spent:.1f}" for name, spent in _by_part(cpu_s).items())
-    click.echo(f"\nSeconds of CPU: {parts}.")
+    spent = ", ".join(f"{name} {it:.1f}" for name, it in cpu_s.items())
+    found.notes.append(f"{len(burst.failures)} calls failed. Seconds of CPU: {spent}.")
+    return found
 
 
-def _by_part(cpu_s: dict[str, float]) -> dict[str, float]:
-    parts: dict[str, float] = {}
-    for name, spent in cpu_s.items():
-        part = "workers" if name.startswith("worker") else name
-        parts[part] = round(parts.get(part, 0.0) + spent, 2)
-    return parts
-
-
-def _write(burst: Burst, cpu_s: dict[str, float], plan: Setup, load_before: str, out: Path) -> None:
-    noted = {**machine.facts(), "load_before": load_before, "load_after": machine.load(), **asdict(plan)}
-    noted |= {
-        "failures": len(burst.failures),
-        "cpu_s": _by_part(cpu_s),
-        "milestones_s": burst.milestones(),
-        "over_time": over_time(burst),
+def _plots(drawn: Mapping[str, Sequence[float]]) -> list[Plot]:
+    lines = {
+        name: [(at, drawn[key][number]) for number, at in enumerate(drawn["at_s"])]
+        for key, name in (
+            ("instances_up", "instances up"),
+            ("instances_starting", "instances starting"),
+            ("calls_begun", "calls begun"),
+            ("calls_answered", "calls answered"),
+        )
     }
-    (out / "burst.json").write_text(json.dumps(noted, indent=1) + "\n")
-    (out / "burst.html").write_text(_page(burst, plan))
-    click.echo(f"Written to {os.path.relpath(out / 'burst.json')}, with a plot to burst.html beside it.")
+    return [Plot("over-time", "A burst, over time", "seconds", "how many", lines)]
 
 
 def over_time(burst: Burst) -> dict[str, list[float]]:
@@ -203,20 +183,15 @@ def _last(watched: Watched, at: float) -> float:
     return float(seen[-1]) if seen else 0.0
 
 
-def _page(burst: Burst, plan: Setup) -> str:
-    drawn = over_time(burst)
-    step_s = burst.answered[-1] / STEPS
-    running = [b - a for b, a in zip(drawn["calls_begun"], drawn["calls_answered"], strict=True)]
-    instances = Panel("instances", [drawn["instances_up"], drawn["instances_starting"]], step_s)
-    calls = Panel("calls", [drawn["calls_answered"], running], step_s)
-    title = f"{plan.calls:,} calls at once, {plan.workers} workers, sandbox {plan.sandbox}"
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
-        f"{side_by_side([instances], ('up', 'starting'))}{side_by_side([calls], ('answered', 'running'))}"
-        "</html>\n"
-    )
-
-
-if __name__ == "__main__":
-    main()
+MEASUREMENT: Final = Measurement(
+    name="burst",
+    title="A burst",
+    says="""\
+So many calls at once of a function that has no instance, each of them a sleep, on workers with memory for
+an instance for each. An instance that is up takes one call after the other, so not all that were granted
+are needed.""",
+    takes_s=(60, 30),
+    run=run,
+    full=Setup(),
+    quick=Setup(calls=60, workers=2, seconds=0.5),
+)
