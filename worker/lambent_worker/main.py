@@ -27,7 +27,7 @@ from lambent_worker.logs import FunctionLogs
 from lambent_worker.metrics import Metrics, serving
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
-from lambent_worker.runtimes.registry import Runtimes, discover
+from lambent_worker.runtimes.registry import Runtimes, build_folder, discover
 from lambent_worker.sandbox import backends
 from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protections
 from lambent_worker.sandbox.required import check_level
@@ -197,7 +197,7 @@ async def _instances(
 
 
 def _runtimes(data: Path) -> Runtimes:
-    runtimes = discover(_made(data / "build"))
+    runtimes = discover(build_folder(data))
     runtimes.install(data / "runtimes")
     return runtimes
 
