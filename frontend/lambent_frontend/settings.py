@@ -41,7 +41,7 @@ class FrontendSettings(Settings):
     connection to one of them."""
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
-    grpc_server: Literal["own", "grpcio"] = "grpcio"
+    grpc_server: Literal["own", "grpcio"] = "own"
     """Whose HTTP/2 answers gRPC: Lambent's own, or grpcio's, which takes a multiple of the CPU."""
     http_host: str = "127.0.0.1"
     http_port: Port = 9000
