@@ -6,13 +6,15 @@ and made into metrics when somebody asks.
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 from prometheus_client.metrics_core import HistogramMetricFamily
 
 from lambent_chassis.peering import PLAIN, Peering
+
+Page = Callable[[], Awaitable[bytes]]
 
 TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Of Prometheus' text format."""
@@ -64,9 +66,7 @@ class Histogram:
 
 
 @asynccontextmanager
-async def serving(
-    page: Callable[[], bytes], host: str, port: int, peering: Peering = PLAIN
-) -> AsyncIterator[str]:
+async def serving(page: Page, host: str, port: int, peering: Peering = PLAIN) -> AsyncIterator[str]:
     """Its HOST:PORT. With TLS whoever has any certificate of the fleet's may ask.
 
     Raises OSError if it cannot be listened on.
@@ -75,7 +75,7 @@ async def serving(
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_ASK_WITHIN_S):
-                writer.write(_answer(page, await reader.readuntil(b"\r\n\r\n")))
+                writer.write(await _answer(page, await reader.readuntil(b"\r\n\r\n")))
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # whoever asks so has no answer
@@ -89,10 +89,10 @@ async def serving(
         server.close()
 
 
-def _answer(page: Callable[[], bytes], header: bytes) -> bytes:
+async def _answer(page: Page, header: bytes) -> bytes:
     path = header.split(b" ", 2)[1:2]
     if header.startswith(b"GET ") and path[0].partition(b"?")[0] == b"/metrics":
-        return _response("200 OK", page())
+        return _response("200 OK", await page())
     return _response("404 Not Found", b"there is GET /metrics, and nothing else\n")
 
 

@@ -26,7 +26,7 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def page(self) -> bytes:
+    async def page(self) -> bytes:
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:

@@ -32,7 +32,7 @@ class Metrics:
         """A runtime was started in an instance. `kind` is one of those that `lambent_worker_starts` names."""
         self._starts.labels(runtime, kind).inc()
 
-    def page(self) -> bytes:
+    async def page(self) -> bytes:
         return generate_latest(self._registry)
 
     def _isolation(self, protections: Protections) -> None:

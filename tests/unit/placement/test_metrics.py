@@ -14,11 +14,11 @@ from tests.unit.placement.scheduler_rows import F, demanded, fleet, ready, relea
 Page = dict[str, float]
 
 
-def read(metrics: Metrics) -> Page:
+async def read(metrics: Metrics) -> Page:
     """By name, with the labels' values behind it."""
     return {
         " ".join([sample.name.removeprefix("lambent_placement_"), *sample.labels.values()]): sample.value
-        for family in text_string_to_metric_families(metrics.page().decode())
+        for family in text_string_to_metric_families((await metrics.page()).decode())
         for sample in family.samples
     }
 
@@ -32,7 +32,7 @@ def leading(*history: on.Event, until: float = float("inf")) -> tuple[Metrics, D
     return Metrics(lambda: driver, tally, 2), driver, tally
 
 
-def test_what_runs_and_where() -> None:
+async def test_what_runs_and_where() -> None:
     """Three wanted, one ready and given back, and a worker that has registered and said nothing yet."""
     metrics, *_ = leading(
         *fleet(),
@@ -42,7 +42,7 @@ def test_what_runs_and_where() -> None:
         demanded(F, 2),
         released(F, 1),
     )
-    page = read(metrics)
+    page = await read(metrics)
     states = {state: page[f"instances {state}"] for state in ("idle", "leased", "fencing", "stopping")}
     assert states == {"idle": 1, "leased": 2, "fencing": 0, "stopping": 0}
     assert (page["nodes connected"], page["nodes unreported"], page["nodes drained"]) == (2, 1, 0)
@@ -52,27 +52,27 @@ def test_what_runs_and_where() -> None:
     assert page["concurrency_used"] == 0, "all of it is reserved"
 
 
-def test_what_was_decided_and_why() -> None:
+async def test_what_was_decided_and_why() -> None:
     """Starts, leases on what was warm, and waits, by the reasons that `lambent explain` tells."""
     metrics, driver, _ = leading(
         *fleet(limit=2), demanded(F, 2), ready(1), demanded(F, 1), released(F, 1), demanded(F, 2)
     )
-    page = read(metrics)
+    page = await read(metrics)
     assert sum(count for name, count in page.items() if name.startswith("starts_total ")) == 2
     assert page[f"warm_leases_total {Reason.MOST_RECENTLY_USED}"] == 1
     driver.feed(demanded(F, 9, at=1.0))
-    assert read(metrics)[f"waits_total {Unmet.LIMIT.value}"] == 1
+    assert (await read(metrics))[f"waits_total {Unmet.LIMIT.value}"] == 1
 
 
-def test_a_leader_that_is_none_any_more_tells_nothing_of_the_fleet() -> None:
+async def test_a_leader_that_is_none_any_more_tells_nothing_of_the_fleet() -> None:
     """What it has counted stays: a counter that falls is one that began anew."""
     metrics, driver, _ = leading(*fleet(), demanded(F, 1), until=0.0)
     driver.tick()
-    page = read(metrics)
+    page = await read(metrics)
     assert (page["leading"], page["shard"]) == (0, 2)
     assert "epoch" not in page
     assert any(name.startswith("starts_total") for name in page)
 
 
-def test_one_that_stands_by_says_so() -> None:
-    assert read(Metrics(lambda: None, Tally(), 0)) == {"leading": 0, "shard": 0}
+async def test_one_that_stands_by_says_so() -> None:
+    assert await read(Metrics(lambda: None, Tally(), 0)) == {"leading": 0, "shard": 0}
