@@ -85,7 +85,7 @@ def test_a_queue(tmp_path: Path) -> None:
 @pytest.mark.timeout(180)
 def test_ctrl_c(tmp_path: Path) -> None:
     """It leaves no fleet behind, keeps nothing of what was cut short, and says so by its exit code."""
-    command = [sys.executable, "-m", "loadtest.bench", "warm", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "loadtest.bench", "warm", "--set", "scale=0.1", "--out", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert any("round 1 of 5" in line for line in process.stderr)
