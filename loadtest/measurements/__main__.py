@@ -15,6 +15,7 @@ from loadtest.measurements import by_name
 
 
 def main(name: str, asked: str, out: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background has ignored
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGINT)  # it stops its fleet then
     told = json.loads(asked)
     plan = Plan(told["repeats"], told["quick"], Path(told["scratch"]))
