@@ -100,12 +100,23 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has each section with its budget, says which are small, and which are not there."""
     monkeypatch.setattr(page, "ALL", (MINE, ALL[0]))
     text = page.markdown([result(tmp_path, quick=True)])
-    assert "| [Mine](#mine) | calls | 5 calls | ≤ 50 calls | met by 90% |" in text
+    assert "| [Mine](#mine) | calls | 5 calls | ≤ 50 calls | met by 90% | quick" in text
     assert "quick: small" in text
     assert "Shown:\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n" in text
     assert "![A curve](plots/mine-curve.svg)" in text
     assert f"Not measured: {ALL[0].name}." in text
     assert "quick: small" not in page.markdown([result(tmp_path)])
+
+
+@pytest.mark.parametrize(("load", "doubt"), [("1.00 9.00 9.00", ""), ("31.60 9.00 9.00", "load average 32")])
+def test_a_verdict_of_a_busy_machine_is_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: str, doubt: str
+) -> None:
+    """By the load of the last minute: what it was before is over."""
+    it = measured(MINE, Plan(1, False, tmp_path), {}, lambda: load)
+    it.machine["cores"] = 2
+    monkeypatch.setattr(page, "ALL", (MINE,))
+    assert f"| **missed** by 100% | {doubt} |" in page.markdown([it])
 
 
 def test_what_fails_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
