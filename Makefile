@@ -4,7 +4,7 @@ SEEDS ?= 20000
 SECONDS ?= 600
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench soak leaks simulate chaos chaos-loss
+.PHONY: setup demo test check proto bench bench-peers soak leaks simulate chaos chaos-loss
 
 setup: $(READY)
 
@@ -37,6 +37,10 @@ proto: setup
 # make bench ONLY='warm cold' QUICK=1, make bench ONLY=placement SET='rounds=5 nodes=10,1000'
 bench: setup
 	$(BIN)/python -m loadtest.bench $(ONLY) $(if $(QUICK),--quick) $(foreach it,$(SET),--set $(it)) $(if $(ONLY)$(QUICK),,--page)
+
+# Lambent beside others of the package registries: make bench-peers PEERS='celery-redis workerd' ROUNDS=1
+bench-peers: setup
+	$(BIN)/python -m loadtest.peers $(PEERS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # A fleet at 70 % of its knee for an hour: does anything grow? Into docs/benchmarks.md: make soak MINUTES=5
 soak: setup

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from lambent_chassis.clock import monotonic_s
-from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer
+from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer, Tls
 
 READY_S: Final = 90.0
 """One that ends is noticed at once, so that only one that hangs is waited for this long. On a host whose
@@ -123,8 +123,9 @@ class EtcdChild:
 
     part = name = "etcd"
 
-    def __init__(self, binary: EtcdBinary, data: Path) -> None:
+    def __init__(self, binary: EtcdBinary, data: Path, tls: Tls | None = None) -> None:
         self.binary = binary
+        self._tls = tls
         self.log: Path | None = data / "etcd.log"
         self._data = data
         self._server: EtcdServer | None = None
@@ -138,7 +139,7 @@ class EtcdChild:
     async def start(self) -> None:
         port = int(self.endpoint.rpartition(":")[2] or 0)
         try:
-            self._server = await EtcdServer.start(self.binary, self._data, port)
+            self._server = await EtcdServer.start(self.binary, self._data, port, self._tls)
         except EtcdNotStarted as error:
             raise NotStarted(str(error)) from error
         self._running = True

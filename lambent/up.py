@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambent import access_keys
+from lambent.certificates import FleetCertificates
 from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, keep, last_lines
 from lambent.client import Client
 from lambent_chassis.etcd import Etcd, EtcdError, EtcdNotStarted, find_etcd
@@ -49,6 +50,8 @@ _OF_ONE_PART: Final = (
     "control_port",
     "metrics_port",
     "lease_ttl_s",
+    "fleet_cert",
+    "fleet_key",
     "processes",
     "share_ports",
 )
@@ -89,6 +92,8 @@ class Plan:
     frontend: Mapping[str, Any] = field(default_factory=dict)
     auth: bool | None = None
     """Whether callers are asked for an access key; None: unless only this machine can reach the frontend."""
+    mtls: bool = False
+    """Whether the parts speak TLS among themselves and with the etcd that is started; its CA is made."""
     restart: bool = True
     """Whether a child that ends is started again."""
 
@@ -113,6 +118,7 @@ class Fleet:
         self.operator_key = plan.data.absolute() / "operator-key"
         """The file with the token of a key that may do everything; there only where callers are asked."""
         self._token = ""
+        self._certificates = FleetCertificates(plan.data.absolute() / "certificates") if plan.mtls else None
         self._data = plan.data.absolute()
         self._say = say
         self._parts: list[PartChild] = []
@@ -183,7 +189,8 @@ class Fleet:
             binary = await asyncio.to_thread(find_etcd, self.plan.etcd_binary)
         except EtcdNotStarted as error:
             raise CannotStart(str(error)) from error
-        self.etcd_child = EtcdChild(binary, self._data / "etcd")
+        tls = self._certificates.files("etcd", "etcd") if self._certificates else None
+        self.etcd_child = EtcdChild(binary, self._data / "etcd", tls)
         await self.etcd_child.start()
         self.etcd = [self.etcd_child.endpoint]
         await self._share_out_anew()
@@ -191,7 +198,7 @@ class Fleet:
     async def _share_out_anew(self) -> None:
         """The number of shards may be another one than before: of this etcd's fleet nothing runs yet."""
         wanted = b"%d" % self.plan.shards
-        async with Etcd(self.etcd) as etcd:
+        async with self._etcd_session() as etcd:
             kept = await etcd.get(keys.SHARDS)
             if kept is None or kept.value == wanted:
                 return
@@ -210,11 +217,16 @@ class Fleet:
             return
         try:
             key = access_keys.of_operator(self.operator_key)
-            async with Settings.of_any_part(etcd=",".join(self.etcd)).etcd_session() as etcd:
+            async with self._etcd_session() as etcd:
                 await access_keys.keep(etcd, key)
             self._token = key.token
         except (EtcdError, OSError) as error:
             raise CannotStart(f"The operator's access key cannot be kept: {error}") from error
+
+    def _etcd_session(self) -> Etcd:
+        if self.etcd_child and self._certificates:
+            return Etcd(self.etcd, tls=self._certificates.files("operator", "up"))
+        return Settings.of_any_part(etcd=",".join(self.etcd)).etcd_session()
 
     def _client(self) -> Client:
         return Client(self.endpoint, access_key=self._token)
@@ -286,6 +298,8 @@ class Fleet:
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
         told = {"name": name, "etcd": self.etcd, "shards": self.plan.shards, **settings}
+        if self._certificates:
+            told |= self._certificates.settings(part, name, of_etcd=self.etcd_child is not None)
         told = {key: value for key, value in told.items() if value is not None}
         config = _folder(self._data / "config") / f"{name}.toml"
         config.write_text(

@@ -15,6 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar, cast
 
 import structlog
 
+from lambent_chassis.peering import names_in
 from lambent_proto.frames import BadFrame
 
 F_co = TypeVar("F_co", covariant=True)
@@ -58,6 +59,8 @@ class Link(asyncio.Protocol, Generic[F]):
         on_lost: "Callable[[Link[F], Exception | None], None]",
     ) -> None:
         self.peer = ""
+        self.peer_names: list[str] | None = None
+        """The DNS names in the peer's certificate; None without TLS."""
         self._loop = asyncio.get_running_loop()
         self._decoder = decoder
         self._on_frame = on_frame
@@ -134,6 +137,8 @@ class Link(asyncio.Protocol, Generic[F]):
         self._transport = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("peername")
         self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+        if certificate := transport.get_extra_info("peercert"):
+            self.peer_names = names_in(certificate)
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             for level, option, value in _KEEPALIVE:
@@ -188,13 +193,18 @@ async def dial(
     on_frame: Callable[[Link[F], F], None],
     on_lost: Callable[[Link[F], Exception | None], None],
     ssl: tls.SSLContext | None = None,
+    name: str | None = None,
     timeout_s: float = 5.0,
 ) -> Link[F]:
-    """Raises OSError when nobody answers there, TimeoutError (an OSError too) after `timeout_s`."""
+    """With `ssl` the peer's certificate has to have the DNS name `name`, whatever the address.
+
+    Raises OSError when nobody answers there or the peer is not trusted, TimeoutError (an OSError too) after
+    `timeout_s`.
+    """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_s):
         _, link = await loop.create_connection(
-            lambda: Link(decoder(), on_frame, on_lost), host, port, ssl=ssl
+            lambda: Link(decoder(), on_frame, on_lost), host, port, ssl=ssl, server_hostname=name
         )
     return link
 

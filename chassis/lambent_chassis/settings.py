@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lambent_chassis.etcd import Etcd, Tls
+from lambent_chassis.peering import PLAIN, BadCertificates, Files, Mtls, Peering
 
 PREFIX: Final = "LAMBENT_"
 
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
     """PEM file of who signed etcd's certificate; without it the system's roots are taken."""
     etcd_cert: Path | None = None
     etcd_key: Path | None = None
+    fleet_ca: Path | None = None
+    """PEM file of who signs the certificates of the fleet's parts. With the next two they speak TLS among
+    themselves, and each shows its own: docs/security.md."""
+    fleet_cert: Path | None = None
+    fleet_key: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: console on a terminal, else JSON."""
@@ -125,6 +131,22 @@ class Settings(BaseSettings):
         if (self.etcd_cert is None) != (self.etcd_key is None):
             raise ValueError("etcd_cert and etcd_key go together: give both or neither")
         return self
+
+    @model_validator(mode="after")
+    def _all_of_the_fleets(self) -> Self:
+        given = [self.fleet_ca, self.fleet_cert, self.fleet_key]
+        if any(given) and not all(given):
+            raise ValueError("fleet_ca, fleet_cert and fleet_key go together: give all three or none")
+        return self
+
+    def peering(self) -> Peering:
+        """How it speaks to other parts. Raises BadSettings if its certificates cannot be used."""
+        if self.fleet_ca is None or self.fleet_cert is None or self.fleet_key is None:
+            return PLAIN
+        try:
+            return Mtls(Files(self.fleet_ca, self.fleet_cert, self.fleet_key))
+        except BadCertificates as bad:
+            raise BadSettings(str(bad)) from bad
 
     def etcd_session(self) -> Etcd:
         """A session with this etcd, not connected yet."""

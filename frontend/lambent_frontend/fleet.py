@@ -7,12 +7,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 import grpc.aio
 
-from lambent_chassis import grpc_options
 from lambent_chassis.etcd import EtcdError
+from lambent_chassis.peering import PLAIN, Peering
 from lambent_frontend.guard import permit_reading
 from lambent_frontend.logs import NodeLog, node_log, past_and_future
 from lambent_frontend.remembered import Remembered
-from lambent_proto import keys
+from lambent_proto import identity, keys
 from lambent_proto.errors import InvalidRequest, NotReady, UnknownNode
 from lambent_proto.ids import FunctionName, NodeId, VersionKey, function_of, node_name
 from lambent_proto.internal import control_pb2, control_pb2_grpc
@@ -22,13 +22,8 @@ from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
-Connect = Callable[[str], grpc.aio.Channel]
 
 DESCRIBE_WITHIN_S: Final = 5.0
-
-
-def connect_plain(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL)
 
 
 class Store(Protocol):
@@ -51,12 +46,12 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
         remembered: Remembered,
         store: Store,
         *,
-        connect: Connect = connect_plain,
+        peering: Peering = PLAIN,
     ) -> None:
         self._leaders = leaders
         self._remembered = remembered
         self._store = store
-        self._connect = connect
+        self._peering = peering
 
     @errors_as_status
     async def ListNodes(
@@ -156,8 +151,10 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
             logs: list[NodeLog] = []
             for node in fleet.nodes:
                 if node.control_address:
-                    channel = await channels.enter_async_context(self._connect(node.control_address))
-                    logs.append(node_log(channel, _name(node.node), request.function_name))
+                    name = _name(node.node)
+                    there = self._peering.channel(node.control_address, identity.dns_name("worker", name))
+                    channel = await channels.enter_async_context(there)
+                    logs.append(node_log(channel, name, request.function_name))
             async with aclosing(past_and_future(logs, follow=request.follow)) as batches:
                 async for lines in batches:
                     permit_reading(request.function_name)  # who follows may do so for days
@@ -198,7 +195,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
                 "functions that are warm go on, try again shortly"
             )
         try:
-            async with self._connect(address) as channel:
+            async with self._peering.channel(address, identity.dns_name("placement")) as channel:
                 return await what(control_pb2_grpc.PlacementStub(channel))
         except grpc.aio.AioRpcError as error:
             raise NotReady(

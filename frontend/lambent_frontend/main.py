@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -43,14 +44,15 @@ from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations
-from lambent_frontend.queue.holders import Holders
-from lambent_frontend.queue.jetstream import JetStreamStore
+from lambent_frontend.queue.holders import Holders, is_there
+from lambent_frontend.queue.jetstream import UNREADABLE, JetStreamStore
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.rules import Rules
 from lambent_frontend.queue.runner import Runner
 from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Store
+from lambent_frontend.queue.stream import Login
 from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.remembered import Remembered
@@ -95,6 +97,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     drivers = [_driver(settings) for _ in range(settings.shards)]
+    peering = settings.peering()
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
     store = await _store(settings, frontend)
@@ -102,13 +105,14 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
         catalogue = Catalogue(etcd, dispatcher.function_changed)
-        workers = [Workers(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
-        placements = [PlacementStream(etcd, driver, frontend, shard) for shard, driver in enumerate(drivers)]
+        of_shard = [(etcd, driver, frontend, shard, peering) for shard, driver in enumerate(drivers)]
+        workers = [Workers(*its) for its in of_shard]
+        placements = [PlacementStream(*its) for its in of_shard]
         sources = parse_sources(settings.sources)
-        peer_door = PeerDoor()
+        peer_door = PeerDoor(peering)
         address = peer_door.listen(settings.host, settings.control_port)
         peers = Peers(etcd, frontend, dispatcher.frontends_counted, folders_of(sources), address)
-        others = Others(lambda: peers.addresses)
+        others = Others(lambda: peers.addresses, peering)
         following = catalogue.follow(), follow_concurrency(etcd, dispatcher.concurrency_set), peers.run()
         of_shards = *(it.run() for it in workers), *(it.run() for it in placements)
         background = [tasks.create_task(work) for work in (*following, *of_shards, _tick(dispatcher))]
@@ -126,7 +130,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         limits = Limits(etcd, catalogue, settings.shards)
         registry = Registry(etcd, catalogue)
         destinations = Destinations(adapters(sources), _allowed(settings), sources)
-        triggers = Keeping(etcd, frontend, catalogue, sources, destinations.check)
+        triggers = Keeping(etcd, frontend, catalogue, sources, destinations)
         invoker = Invoker(catalogue, dispatcher, waiting_s=settings.waiting_s)
         attempts: Counter[Counted] = Counter()
         queue, schedules = None, None
@@ -135,13 +139,13 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             destinations.put_record = queue.put_record
             schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
         remembered = Remembered(dispatcher, frontend, attempts, others)
-        fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd)
+        fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd, peering=peering)
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
         policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base, settings.tls is not None)
         urls = FunctionUrls(catalogue, registry, hosts.address)
-        once = None if store is None else Once(store, invoker)
+        once = None if store is None else Once(store, invoker, partial(is_there, etcd))
         calling = Calling(invoker, queue, once, frontend)
         one_queue = isinstance(store, JetStreamStore)  # of which each frontend knows all
         async_invocations = AsyncInvocations(queue, frontend, ALONE if one_queue else others)
@@ -230,9 +234,11 @@ async def _store(settings: FrontendSettings, frontend: FrontendId) -> SqliteStor
         frontend,
         most_bytes=most_bytes,
         replicas=settings.nats_replicas,
-        credentials=settings.nats_credentials,
-        user=settings.nats_user,
-        password=settings.nats_password.get_secret_value(),
+        login=Login(
+            credentials=settings.nats_credentials,
+            user=settings.nats_user,
+            password=settings.nats_password.get_secret_value(),
+        ),
     )
 
 
@@ -271,7 +277,7 @@ def _queue(
         most_in_lane=settings.queue_concurrency,
     )
     if isinstance(store, JetStreamStore):
-        store.more = runner.more
+        store.tell(runner.more, lambda number: attempts.update({UNREADABLE: number}))
     return Queue(
         store,
         invoker,

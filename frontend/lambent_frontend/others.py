@@ -7,7 +7,8 @@ from typing import Final, NamedTuple, TypeVar
 
 import grpc.aio
 
-from lambent_chassis import grpc_options
+from lambent_chassis.peering import PLAIN, Peering
+from lambent_proto import identity
 from lambent_proto.errors import (
     DeadlinePassed,
     InvalidRequest,
@@ -35,18 +36,17 @@ class Heard(NamedTuple):
     refused: list[LambentError]
 
 
-def connect(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL)
-
-
 class Others:
     """`addresses` are those at which the others can be asked. A channel lives as long as a question: they are
     people's, and rare."""
 
     def __init__(
-        self, addresses: Callable[[], Mapping[FrontendId, str]] = lambda: MappingProxyType({})
+        self,
+        addresses: Callable[[], Mapping[FrontendId, str]] = lambda: MappingProxyType({}),
+        peering: Peering = PLAIN,
     ) -> None:
         self._addresses = addresses
+        self._peering = peering
 
     async def all(self, ask: Ask[T]) -> tuple[dict[FrontendId, T], Heard]:
         """What each says. One that has no queue, and so knows nothing, is neither here nor there."""
@@ -79,7 +79,8 @@ class Others:
 
     async def _one(self, address: str, ask: Ask[T]) -> T | LambentError:
         try:
-            async with asyncio.timeout(ASKED_WITHIN_S), connect(address) as channel:
+            channel = self._peering.channel(address, identity.dns_name("frontend"))
+            async with asyncio.timeout(ASKED_WITHIN_S), channel:
                 return await ask(channel)
         except grpc.aio.AioRpcError as error:
             return from_rpc(error)

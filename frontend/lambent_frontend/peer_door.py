@@ -8,32 +8,35 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
+import structlog
 
 from lambent_chassis import grpc_options
+from lambent_chassis.peering import PLAIN, Peering, caller_names
 from lambent_frontend.async_invocations import AsyncInvocations
 from lambent_frontend.remembered import Remembered
+from lambent_proto import identity
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 from lambent_proto.v1 import async_invocations_pb2 as calls
 from lambent_proto.v1 import fleet_pb2 as fleet
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_log = structlog.get_logger()
+
 Answering = Callable[[Any], Awaitable[Any]]
 
 
 class PeerDoor:
     """Use it once: listen, start, stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, peering: Peering = PLAIN) -> None:
+        self._peering = peering
         self._server = grpc.aio.server(options=grpc_options.SERVER)
 
     def listen(self, host: str, port: int) -> str:
         """Takes the port, 0 for a free one, and returns the address. Who asks waits for `start`. Raises
         OSError."""
-        try:
-            return f"{host}:{self._server.add_insecure_port(f'{host}:{port}')}"
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {host}:{port}: is something else there? ({error})") from None
+        return f"{host}:{self._peering.listen(self._server, f'{host}:{port}')}"
 
     async def start(self, remembered: Remembered, invocations: AsyncInvocations) -> None:
         """Neither may ask others."""
@@ -71,7 +74,11 @@ def _methods(service: str, **methods: tuple[Any, Answering]) -> grpc.GenericRpcH
 def _method(answering: Answering) -> Any:
     async def method(request: Any, context: Context) -> Any:
         try:
+            identity.check(caller_names(context), "frontend")
             return await answering(request)
+        except identity.NotAllowed as error:
+            _log.warning("peer_refused", peer=context.peer(), reason=str(error))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except LambentError as error:
             await abort(context, error)
 

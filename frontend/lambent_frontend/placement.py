@@ -6,16 +6,16 @@ from typing import Any, Final, assert_never
 import grpc.aio
 import structlog
 
-from lambent_chassis import grpc_options
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.duplex import Outbox, converse
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.followed import while_set
+from lambent_chassis.peering import Peering
 from lambent_frontend.calls import Candidate
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.driver import Driver, ToPlacement
-from lambent_proto import keys, registrations
+from lambent_proto import identity, keys, registrations
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
@@ -24,13 +24,16 @@ REOPEN_S: Final = 0.1
 
 
 class PlacementStream:
-    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId, shard: int) -> None:
+    def __init__(
+        self, etcd: Etcd, driver: Driver, frontend: FrontendId, shard: int, peering: Peering
+    ) -> None:
         self.leader = ""
         """Address of the leader, empty while none is known."""
         self._etcd = etcd
         self._driver = driver
         self._frontend = frontend
         self._shard = shard
+        self._peering = peering
         self._outbox: Outbox[wire.FrontendReport] | None = None
         self._log = structlog.get_logger()
         driver.to_placement = self._say
@@ -42,14 +45,13 @@ class PlacementStream:
     async def _attach(self, value: bytes) -> None:
         """Opens streams to this leader until cancelled, because another one leads."""
         address = self.leader = registrations.decode(registrations.Leader, value).address
-        async with grpc.aio.insecure_channel(address, options=grpc_options.CHANNEL) as channel:
-            stub = control_pb2_grpc.PlacementStub(channel)
-            while True:
+        while True:
+            async with self._peering.channel(address, identity.dns_name("placement")) as channel:
                 try:
-                    await self._one_stream(stub)
+                    await self._one_stream(control_pb2_grpc.PlacementStub(channel))
                 except grpc.aio.AioRpcError as error:
                     self._log.info("placement_lost", leader=address, reason=error.details())
-                await asyncio.sleep(REOPEN_S)
+            await asyncio.sleep(REOPEN_S)
 
     async def _one_stream(self, stub: "control_pb2_grpc.PlacementAsyncStub") -> None:
         stream: Any = stub.AttachFrontend()

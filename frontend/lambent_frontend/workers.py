@@ -9,10 +9,11 @@ import structlog
 from lambent_chassis import link
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Etcd, Snapshot
+from lambent_chassis.peering import Peering
 from lambent_frontend.core import events as on
 from lambent_frontend.driver import Driver
-from lambent_proto import frames, keys, registrations
-from lambent_proto.ids import FrontendId, NodeId
+from lambent_proto import frames, identity, keys, registrations
+from lambent_proto.ids import FrontendId, NodeId, node_name
 
 REDIAL_S: Final = 0.25
 """Pause between two attempts to reach a worker."""
@@ -23,11 +24,14 @@ Link = link.Link[frames.Frame]
 class Workers:
     """Follows the registrations, dials, and turns frames into events of the driver's."""
 
-    def __init__(self, etcd: Etcd, driver: Driver, frontend: FrontendId, shard: int) -> None:
+    def __init__(
+        self, etcd: Etcd, driver: Driver, frontend: FrontendId, shard: int, peering: Peering
+    ) -> None:
         self.known = asyncio.Event()
         """Set once the workers that were registered at the start are being dialled."""
         self._etcd = etcd
         self._driver = driver
+        self._peering = peering
         self._frontend = frontend
         self._nodes = keys.nodes(shard)
         self.levels: dict[NodeId, str] = {}
@@ -84,12 +88,19 @@ class Workers:
 
     async def _stay_linked(self, worker: registrations.Worker) -> None:
         host, _, port = worker.data_address.rpartition(":")
+        unreached = ""
         try:
             while worker.node not in self._left:
                 lost = asyncio.Event()
                 try:
                     connection = await self._dial(worker.node, host, int(port), lost.set)
-                except (OSError, ValueError):  # nobody there, or an address that is none
+                except (
+                    OSError,
+                    ValueError,
+                ) as error:  # nobody there, not trusted, or an address that is none
+                    if str(error) != unreached:
+                        unreached = str(error)
+                        self._log.info("worker_not_reached", node=worker.node, reason=unreached)
                     await asyncio.sleep(REDIAL_S)
                     continue
                 if lost.is_set():  # right behind its greeting
@@ -135,6 +146,8 @@ class Workers:
             decoder=lambda: frames.Decoder(frames.TO_FRONTEND),
             on_frame=frame,
             on_lost=over,
+            ssl=(secure := self._peering.dialling()),
+            name=identity.dns_name("worker", node_name(node)) if secure else None,
             timeout_s=2.0,
         )
         connection.send(_bytes(frames.encode(frames.Hello(self._frontend))))

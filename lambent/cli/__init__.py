@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 import click
 
 from lambent.cli.async_calls import async_calls
+from lambent.cli.cert import cert
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.drain import drain
@@ -61,6 +62,7 @@ for command in (
     nodes,
     drain,
     concurrency,
+    cert,
     key,
     runtimes,
     explain,

@@ -127,6 +127,11 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     envvar="LAMBENT_NATS",
     help="A NATS with JetStream to keep the queue of asynchronous calls; without it a file does.",
 )
+@click.option(
+    "--mtls",
+    is_flag=True,
+    help="The parts speak TLS among themselves and with etcd; certificates are made: docs/security.md.",
+)
 @isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
@@ -168,6 +173,7 @@ def up(
 
 
 async def _run(plan: "Plan", *, json_ready: bool) -> int:
+    from lambent.certificates import CannotSign
     from lambent.up import CannotStart, Fleet
     from lambent_chassis import logs
 
@@ -194,7 +200,7 @@ async def _run(plan: "Plan", *, json_ready: bool) -> int:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 asyncio.get_running_loop().add_signal_handler(number, stop)
         await running
-    except CannotStart as error:
+    except (CannotStart, CannotSign) as error:
         raise FailedCommand(str(error), CANNOT_START) from error
     except asyncio.CancelledError:
         click.echo("Everything is stopped.", err=True)
@@ -240,7 +246,7 @@ def _summary(fleet: "Fleet") -> str:
 
 def _access(fleet: "Fleet") -> list[str]:
     if fleet.auth:
-        make = f"lambent key create --etcd {','.join(fleet.etcd)} --allow 'InvokeFunction@NAME'"
+        make = f"lambent key create {_where(fleet)} --allow 'InvokeFunction@NAME'"
         return [
             click.style("Callers need an access key. ", bold=True)
             + "Yours is in the data folder; for others:",
@@ -251,6 +257,13 @@ def _access(fleet: "Fleet") -> list[str]:
         click.style("Nobody is asked for an access key: ", fg="yellow", bold=True)
         + f"{whoever} may do everything. --auth changes that."
     ]
+
+
+def _where(fleet: "Fleet") -> str:
+    """How a command finds etcd, and with mtls the certificate that it asks for."""
+    if fleet.plan.mtls and fleet.etcd_child:
+        return f"--config {fleet.plan.data.absolute() / 'config' / 'frontend.toml'}"
+    return f"--etcd {','.join(fleet.etcd)}"
 
 
 def _isolation(nodes: "Iterable[Node]") -> list[str]:

@@ -33,11 +33,7 @@ async def run(settings: PlacementSettings, started: Started) -> None:
     service = Placement(settings.policy, settings.shadow_policy, settings.shard)
     server = grpc.aio.server(options=grpc_options.SERVER)
     control_pb2_grpc.add_PlacementServicer_to_server(service, server)
-    try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
-    except RuntimeError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise OSError(f"cannot listen on {where}: is something else there? ({error})") from None
+    port = settings.peering().listen(server, f"{settings.host}:{settings.port}")
     await server.start()
     address = f"{settings.host}:{port}"
     try:

@@ -10,7 +10,7 @@ InstanceId = NewType("InstanceId", str)
 """One sandbox with one copy of a function version, unique over the fleet and for all time."""
 
 FrontendId = NewType("FrontendId", str)
-"""One frontend process: a restarted frontend has another one."""
+"""One frontend process, `NAME.INCARNATION`: a restarted frontend has another one."""
 
 FunctionName = NewType("FunctionName", str)
 
@@ -54,6 +54,11 @@ def lease_number(epoch: Epoch, serial: int) -> LeaseNumber:
 def node_name(node: NodeId) -> str:
     """What people call a node: its registration's name without the incarnation."""
     return node.partition("@")[0]
+
+
+def frontend_name(frontend: FrontendId) -> str:
+    """What people call a frontend: its id without the incarnation."""
+    return frontend.rpartition(".")[0]
 
 
 @lru_cache(65_536)

@@ -84,6 +84,9 @@ def test_settings_files(part: str, model: type[Settings], tmp_path: Path) -> Non
     examples = {"name", "etcd_ca", "etcd_cert", "etcd_key", "memory_mb", "record", "data", "destinations"} | {
         "nats",
         "nats_credentials",
+        "fleet_ca",
+        "fleet_cert",
+        "fleet_key",
         "tls_cert",
         "tls_key",
         "tls_client_ca",

@@ -31,6 +31,7 @@ from lambent_frontend.services import (
     TriggersService,
     VersionsService,
 )
+from lambent_frontend.tls import PublicTls
 from lambent_frontend.triggers.triggers import Triggers
 from lambent_frontend.versions import Versions
 from lambent_proto.access import AccessKey
@@ -59,7 +60,7 @@ def answer(payload: bytes, *, failed: bool = False, tail: bytes = b"") -> Answer
     return Answer(payload, failed, tail, "warm", "idle", "n1", "i-1", 1.0, 0.0, 0.0, 2.0, "", "namespaces")
 
 
-OWN = False
+OWN = True
 """Whether `serving` is by Lambent's own gRPC server; the fixture `door` sets it."""
 
 
@@ -271,6 +272,7 @@ async def serving(
     triggers: Triggers | None = None,
     guard: Guard | None = None,
     address: str = "127.0.0.1:0",
+    tls: PublicTls | None = None,
 ) -> AsyncIterator[str]:
     """The address of a ready public server."""
     server = PublicServer(
@@ -288,7 +290,7 @@ async def serving(
         guard or Guard(None),
         own=OWN,
     )
-    port = await server.start(address)
+    port = await server.start(address, tls)
     await server.set_ready(True)
     try:
         yield f"127.0.0.1:{port}"

@@ -13,9 +13,9 @@ import structlog
 
 from lambent_chassis import link
 from lambent_chassis.clock import monotonic_s, unix_s
-from lambent_proto import frames
+from lambent_proto import frames, identity
 from lambent_proto.definition import Definition
-from lambent_proto.ids import FrontendId, InstanceId, NodeId, RequestId, VersionKey
+from lambent_proto.ids import FrontendId, InstanceId, NodeId, RequestId, VersionKey, frontend_name
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
 from lambent_worker.core.agent import FENCED
@@ -80,6 +80,7 @@ class Agent:
                 if (instance := self._stream_of(connection, frame.request_id)) is not None:
                     self.host.unheard(instance, frame.request_id)
             case frames.Hello():
+                self._check(connection, FrontendId(frame.sender))
                 connection.send(frames.encode(frames.Hello(self.node)))
                 frontend = FrontendId(frame.sender)
                 self._links[frontend] = connection
@@ -89,6 +90,12 @@ class Agent:
                     connection.send(frames.encode(frames.Bye()))
             case _:
                 raise frames.BadFrame("a frontend does not say that")
+
+    def _check(self, connection: Link, frontend: FrontendId) -> None:
+        try:
+            identity.check(connection.peer_names, "frontend", frontend_name(frontend))
+        except identity.NotAllowed as error:
+            raise frames.BadFrame(str(error)) from error
 
     def on_lost(self, connection: Link, fault: Exception | None) -> None:
         """What runs for it is finished, and its answer finds nobody."""

@@ -14,6 +14,7 @@ import structlog
 from lambent_chassis import link
 from lambent_chassis.etcd import Etcd, EtcdError, Lease
 from lambent_chassis.objects import open_store
+from lambent_chassis.peering import Peering
 from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_proto import frames, keys, registrations, shards
@@ -26,7 +27,7 @@ from lambent_worker.logs import FunctionLogs
 from lambent_worker.metrics import Metrics, serving
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
-from lambent_worker.runtimes.registry import Runtimes, discover
+from lambent_worker.runtimes.registry import Runtimes, build_folder, discover
 from lambent_worker.sandbox import backends
 from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protections
 from lambent_worker.sandbox.required import check_level
@@ -53,20 +54,23 @@ async def run(settings: WorkerSettings, started: Started) -> None:
     """
     node = NodeId(f"{settings.name}@{secrets.token_hex(4)}")
     agent = Agent(node, settings.memory_mb)
+    peering = settings.peering()
     async with settings.etcd_session() as etcd:
         await _check_shard(settings, etcd)
         lease = await etcd.lease(int(settings.lease_ttl_s))
         try:
             async with (
                 _instances(settings, agent) as (backend, runtimes, logs),
-                _listening(settings, agent, logs) as at,
+                _listening(settings, peering, agent, logs) as at,
             ):
                 registration = _registration(settings, agent, backend.protections(), runtimes, at)
                 metrics = Metrics(backend.protections(), agent.core, settings.shard)
                 agent.launched = metrics.launched
-                async with serving(metrics, settings.host, settings.metrics_port) as metrics_address:
+                telling = serving(metrics, settings.host, settings.metrics_port, peering)
+                async with telling as metrics_address:
                     ready = partial(started, metrics=metrics_address)
-                    await _serve(registration, settings, etcd, lease, agent, ready)
+                    placement = PlacementStream(etcd, agent, settings.shard, peering)
+                    await _serve(registration, settings, etcd, lease, agent, placement, ready)
         finally:
             await _end(lease)  # only now: as long as the key is there, instances may exist
 
@@ -112,6 +116,7 @@ async def _serve(
     etcd: Etcd,
     lease: Lease,
     agent: Agent,
+    placement: PlacementStream,
     started: Started,
 ) -> None:
     retired: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -120,7 +125,7 @@ async def _serve(
         tasks.create_task(_keep(agent, lease))
         await etcd.put(keys.node(settings.shard, agent.node), registrations.encode(registration), lease)
         _log.info("registered", node=agent.node, shard=settings.shard, memory_mb=registration.memory_mb)
-        tasks.create_task(PlacementStream(etcd, agent, settings.shard).run())
+        tasks.create_task(placement.run())
         started(data=registration.data_address, control=registration.control_address)
         try:
             await asyncio.wait([retired])  # unlike awaiting it, leaves it as it is for the drain
@@ -141,7 +146,7 @@ async def _drain(agent: Agent, retired: asyncio.Future[str], drain_s: float) -> 
 
 @asynccontextmanager
 async def _listening(
-    settings: WorkerSettings, agent: Agent, logs: FunctionLogs
+    settings: WorkerSettings, peering: Peering, agent: Agent, logs: FunctionLogs
 ) -> AsyncIterator[tuple[str, str]]:
     """The addresses for frames and for reading logs."""
     listener = await link.listen(
@@ -150,8 +155,9 @@ async def _listening(
         decoder=lambda: frames.Decoder(frames.TO_WORKER),
         on_frame=agent.on_frame,
         on_lost=agent.on_lost,
+        ssl=peering.listening(),
     )
-    control, control_port = await service.serve(logs, settings.host, settings.control_port)
+    control, control_port = await service.serve(logs, settings.host, settings.control_port, peering)
     data_port = listener.sockets[0].getsockname()[1]
     try:
         yield f"{settings.host}:{data_port}", f"{settings.host}:{control_port}"
@@ -191,7 +197,7 @@ async def _instances(
 
 
 def _runtimes(data: Path) -> Runtimes:
-    runtimes = discover(_made(data / "build"))
+    runtimes = discover(build_folder(data))
     runtimes.install(data / "runtimes")
     return runtimes
 

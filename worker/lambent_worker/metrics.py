@@ -11,6 +11,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from lambent_chassis.peering import PLAIN, Peering
 from lambent_worker.core.agent import Agent, State
 from lambent_worker.sandbox.api import PROTECTIONS, Protections
 
@@ -68,8 +69,11 @@ def _count(core: Agent, state: State) -> int:
 
 
 @asynccontextmanager
-async def serving(metrics: Metrics, host: str, port: int) -> AsyncIterator[str]:
-    """Its HOST:PORT. Raises OSError if it cannot be listened on."""
+async def serving(metrics: Metrics, host: str, port: int, peering: Peering = PLAIN) -> AsyncIterator[str]:
+    """Its HOST:PORT. With TLS whoever has any certificate of the fleet's may ask.
+
+    Raises OSError if it cannot be listened on.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -81,7 +85,7 @@ async def serving(metrics: Metrics, host: str, port: int) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, host, port, limit=_MOST_HEADER_BYTES)
+    server = await asyncio.start_server(answer, host, port, limit=_MOST_HEADER_BYTES, ssl=peering.listening())
     try:
         yield f"{host}:{server.sockets[0].getsockname()[1]}"
     finally:

@@ -6,12 +6,12 @@ from typing import Any, Final, assert_never
 import grpc.aio
 import structlog
 
-from lambent_chassis import grpc_options
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.duplex import Outbox, converse
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.followed import while_set
-from lambent_proto import keys, registrations
+from lambent_chassis.peering import Peering
+from lambent_proto import identity, keys, registrations
 from lambent_proto.definition import Definition
 from lambent_proto.ids import Epoch, FrontendId, InstanceId, LeaseNumber, VersionKey
 from lambent_proto.internal import control_pb2 as wire
@@ -24,10 +24,11 @@ REOPEN_S: Final = 0.1
 
 
 class PlacementStream:
-    def __init__(self, etcd: Etcd, agent: Agent, shard: int) -> None:
+    def __init__(self, etcd: Etcd, agent: Agent, shard: int, peering: Peering) -> None:
         self._etcd = etcd
         self._agent = agent
         self._shard = shard
+        self._peering = peering
         self._outbox: Outbox[wire.WorkerReport] | None = None
         self._log = structlog.get_logger()
         agent.report = self._say
@@ -41,14 +42,13 @@ class PlacementStream:
         """Opens streams to this leader until cancelled, because another one leads."""
         leader = registrations.decode(registrations.Leader, value)
         epoch = Epoch(leader.epoch)
-        async with grpc.aio.insecure_channel(leader.address, options=grpc_options.CHANNEL) as channel:
-            stub = control_pb2_grpc.PlacementStub(channel)
-            while True:
+        while True:
+            async with self._peering.channel(leader.address, identity.dns_name("placement")) as channel:
                 try:
-                    await self._one_stream(stub, epoch)
+                    await self._one_stream(control_pb2_grpc.PlacementStub(channel), epoch)
                 except grpc.aio.AioRpcError as error:
                     self._log.info("placement_lost", leader=leader.address, reason=error.details())
-                await asyncio.sleep(REOPEN_S)
+            await asyncio.sleep(REOPEN_S)
 
     async def _one_stream(self, stub: "control_pb2_grpc.PlacementAsyncStub", epoch: Epoch) -> None:
         stream: Any = stub.AttachWorker()

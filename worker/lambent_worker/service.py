@@ -4,13 +4,18 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
+import structlog
 
 from lambent_chassis import grpc_options
+from lambent_chassis.peering import Peering, caller_names
+from lambent_proto import identity
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
 from lambent_worker.logs import FunctionLogs
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = structlog.get_logger()
 
 
 class WorkerLogs(control_pb2_grpc.WorkerLogsServicer):
@@ -19,6 +24,11 @@ class WorkerLogs(control_pb2_grpc.WorkerLogsServicer):
 
     # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
     async def ReadLogs(self, request: wire.ReadWorkerLogsRequest, context: Context) -> None:  # type: ignore[override]
+        try:
+            identity.check(caller_names(context), "frontend")
+        except identity.NotAllowed as error:
+            _log.warning("peer_refused", peer=context.peer(), reason=str(error))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         async with aclosing(self._logs.read(request.function_name, request.follow)) as batches:
             async for lines in batches:
                 await context.write(
@@ -36,13 +46,10 @@ class WorkerLogs(control_pb2_grpc.WorkerLogsServicer):
                 )
 
 
-async def serve(logs: FunctionLogs, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+async def serve(logs: FunctionLogs, host: str, port: int, peering: Peering) -> tuple[grpc.aio.Server, int]:
     """Starts the service; returns it with its port. Raises OSError if it cannot listen there."""
     server = grpc.aio.server(options=grpc_options.SERVER)
     control_pb2_grpc.add_WorkerLogsServicer_to_server(WorkerLogs(logs), server)
-    try:
-        bound = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {host}:{port}: is something else there? ({error})") from None
+    bound = peering.listen(server, f"{host}:{port}")
     await server.start()
     return server, bound

@@ -16,6 +16,7 @@ from lambent_chassis.etcd.errors import EtcdNotStarted, EtcdUnavailable
 from lambent_chassis.etcd.member import Endpoint
 from lambent_chassis.etcd.rpcs import MEMBERS
 from lambent_chassis.etcd.transport import TRY_S, Transport
+from lambent_chassis.etcd.values import Tls
 
 READY_S: Final = 30.0
 STOP_S: Final = 10.0
@@ -34,13 +35,17 @@ class EtcdServer:
 
     def __init__(self, process: Process, endpoint: str, log: Path) -> None:
         self.endpoint = endpoint
-        """`127.0.0.1:PORT`, for `Etcd`."""
+        """`127.0.0.1:PORT` for `Etcd`, with `https://` before it where it speaks TLS."""
         self.log = log
         self._process = process
 
     @classmethod
-    async def start(cls, binary: EtcdBinary, data_dir: Path, client_port: int = 0) -> "EtcdServer":
+    async def start(
+        cls, binary: EtcdBinary, data_dir: Path, client_port: int = 0, tls: Tls | None = None
+    ) -> "EtcdServer":
         """Starts etcd on a data folder, made if it is not there, and waits until it serves.
+
+        With `tls`, all three files of it, it takes clients alone whose certificate that CA has signed.
 
         `client_port` 0 takes a free one. On Linux etcd gets SIGTERM when the calling *thread* ends, as the
         kernel has it: start it from one that lasts as long as etcd shall.
@@ -51,7 +56,7 @@ class EtcdServer:
         for _ in range(_PORT_ATTEMPTS):
             port = client_port or _free_port()
             try:
-                return await cls._start(binary, data_dir, port)
+                return await cls._start(binary, data_dir, port, tls)
             except _PortTaken as taken:
                 failure = taken
                 if client_port:
@@ -85,15 +90,16 @@ class EtcdServer:
             await self._process.wait()
 
     @classmethod
-    async def _start(cls, binary: EtcdBinary, data_dir: Path, port: int) -> "EtcdServer":
+    async def _start(cls, binary: EtcdBinary, data_dir: Path, port: int, tls: Tls | None) -> "EtcdServer":
         name = f"lambent-{secrets.token_hex(4)}"
-        endpoint = f"127.0.0.1:{port}"
+        endpoint = f"https://127.0.0.1:{port}" if tls else f"127.0.0.1:{port}"
         log = data_dir / "etcd.log"
         with _fresh(log) as output:
             process = await asyncio.create_subprocess_exec(
                 *_ended_with_parent(),
                 binary.path,
-                *_arguments(name, data_dir / "etcd", f"http://{endpoint}"),
+                *_arguments(name, data_dir / "etcd", endpoint if tls else f"http://{endpoint}"),
+                *_secured(tls),
                 stdin=DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -102,15 +108,15 @@ class EtcdServer:
             )
         server = cls(process, endpoint, log)
         try:
-            await server._until_ready(name)
+            await server._until_ready(name, tls)
         except BaseException:
             await server.stop()
             raise
         return server
 
-    async def _until_ready(self, name: str) -> None:
+    async def _until_ready(self, name: str, tls: Tls | None) -> None:
         exited = asyncio.create_task(self._process.wait())
-        serving = asyncio.create_task(_serves(self.endpoint, name))
+        serving = asyncio.create_task(_serves(self.endpoint, name, tls))
         try:
             await asyncio.wait({exited, serving}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
             if not exited.done() and serving.done():
@@ -133,9 +139,9 @@ class _PortTaken(EtcdNotStarted):
     """Somebody else took the port between choosing and binding it."""
 
 
-async def _serves(endpoint: str, name: str) -> None:
+async def _serves(endpoint: str, name: str, tls: Tls | None) -> None:
     """Waits for a member of this name: another etcd on a port that was lost to it has another one."""
-    transport = Transport([Endpoint(endpoint, None)], "", "")
+    transport = Transport([Endpoint(endpoint, tls)], "", "")
     try:
         while True:
             with contextlib.suppress(EtcdUnavailable):
@@ -172,6 +178,13 @@ def _arguments(name: str, data_dir: Path, client_url: str) -> list[str]:
         *("--quota-backend-bytes", str(QUOTA_BYTES)),
         *("--logger", "zap", "--log-outputs", "stderr", "--log-level", "warn"),
     ]
+
+
+def _secured(tls: Tls | None) -> list[str]:
+    if tls is None:
+        return []
+    files = ("--trusted-ca-file", tls.ca_file), ("--cert-file", tls.cert_file), ("--key-file", tls.key_file)
+    return ["--client-cert-auth", *(word for option, path in files for word in (option, str(path)))]
 
 
 def _ended_with_parent() -> list[str]:

@@ -16,6 +16,9 @@ UNTOLD: Final = 10_000
 @dataclass(slots=True)
 class Books:
     lines: dict[VersionKey, Line] = field(default_factory=dict)
+    """Of the versions that are in use: each tick looks at all of them, and most functions idle."""
+    limits: dict[VersionKey, int] = field(default_factory=dict)
+    """Of versions that have one, in use or not."""
     calls: dict[RequestId, Call] = field(default_factory=dict)
     leases: dict[InstanceId, Lease] = field(default_factory=dict)
     links: set[NodeId] = field(default_factory=set)
@@ -62,8 +65,16 @@ class Books:
     def line(self, version: VersionKey) -> Line:
         line = self.lines.get(version)
         if line is None:
-            line = self.lines[version] = Line(version)
+            line = self.lines[version] = Line(version, self.limits.get(version))
         return line
+
+    def set_limit(self, version: VersionKey, limit: int | None) -> None:
+        if limit is None:
+            self.limits.pop(version, None)
+        else:
+            self.limits[version] = limit
+        if (line := self.lines.get(version)) is not None:
+            line.limit = limit
 
     def end(self, lease: Lease) -> Line:
         """Nothing more may be sent under this lease; the answer to what was is still welcome."""

@@ -42,8 +42,9 @@ class Demands:
     def tell_level(self, line: Line, at: float) -> list[Command]:
         """While calls wait it is the peak since the last tick that placement is told: the chance value of
         this moment would go up and down, and every step up is a message."""
-        level = max(line.peak, line.wanted) if line.waiting else line.wanted
-        line.peak = line.wanted
+        wanted = line.wanted
+        level = max(line.peak, wanted) if line.waiting else wanted
+        line.peak = wanted
         if not self.books.attached:
             return []
         if level == line.told:

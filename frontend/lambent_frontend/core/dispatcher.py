@@ -126,7 +126,7 @@ class Dispatcher:
                     line.owed = 0
                 return []
             case VersionDefined():
-                self.books.line(event.version).limit = event.limit
+                self.books.set_limit(event.version, event.limit)
                 return []
             case VersionReplaced():
                 return self._replaced(event)
@@ -201,7 +201,7 @@ class Dispatcher:
         for line in list(self.books.lines.values()):
             commands += self.leases.linger(line, at)
             commands += self.demands.tell_level(line, at)
-            if (line.removed or line.limit is None) and line.unused:
+            if line.unused:
                 del self.books.lines[line.version]
         return commands
 
@@ -221,8 +221,9 @@ class Dispatcher:
         return [Finish(call.request, Outcome.DEADLINE, detail)]
 
     def _replaced(self, event: VersionReplaced) -> list[Command]:
+        self.books.limits.pop(event.old, None)
+        self.books.set_limit(event.new, event.limit)
         old, new = self.books.line(event.old), self.books.line(event.new)
-        new.limit = event.limit
         for call in self.books.calls.values():
             if call.version == event.old:
                 call.version = event.new  # a running one too: if it is refused it waits for the new version
@@ -233,6 +234,7 @@ class Dispatcher:
         return self.serving.serve(old, event.at) + self.serving.serve(new, event.at)
 
     def _removed(self, event: VersionRemoved) -> list[Command]:
+        self.books.limits.pop(event.version, None)
         line = self.books.line(event.version)
         line.removed = True
         if qualifier_of(line.version) == LATEST:

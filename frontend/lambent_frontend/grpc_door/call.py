@@ -137,6 +137,8 @@ class Call:
             try:
                 whose = self._line.whose(self)
             except LambentError as error:
+                # Nobody comes to know what it would have been, and to write it into the audit.
+                _log.info("stranger_refused", method=self._asked.path, peer=self.peer(), reason=error.reason)
                 self._fail(error)
                 return False
             held = self._held

@@ -4,7 +4,16 @@ import pytest
 
 from lambent_frontend.core import events as on
 from lambent_frontend.core import throttles
-from lambent_frontend.core.commands import AnswerRecall, Attach, Command, Demand, Outcome, ReportLink, Unlink
+from lambent_frontend.core.commands import (
+    AnswerRecall,
+    Attach,
+    Command,
+    Demand,
+    Finish,
+    Outcome,
+    ReportLink,
+    Unlink,
+)
 from lambent_frontend.core.dispatcher import Dispatcher
 from lambent_proto.ids import NodeId
 from tests.unit.frontend.dispatcher_rows import (
@@ -452,3 +461,18 @@ def test_news_of_a_version_that_is_gone_leaves_no_trace() -> None:
     dispatcher.handle(on.RecallAsked(V, 0, 1.0))
     dispatcher.handle(on.Tick(1.1))
     assert not dispatcher.books.lines
+
+
+def test_a_function_that_is_not_called_costs_no_tick() -> None:
+    """However many are deployed with a limit: each tick looks at the lines that there are. It stays."""
+    dispatcher = Dispatcher(linger_s=0.1)
+    for event in [*CONNECTED, on.VersionDefined(V, 0), on.Tick(1.0)]:
+        dispatcher.handle(event)
+    assert not dispatcher.books.lines
+    [refused] = dispatcher.handle(arrived("r1"))
+    assert isinstance(refused, Finish)
+    assert refused.refusal == "switched_off"
+    dispatcher.handle(on.Tick(1.1))
+    dispatcher.handle(on.VersionDefined(V, None))
+    assert not dispatcher.books.limits
+    assert not any(isinstance(it, Finish) for it in dispatcher.handle(arrived("r2")))

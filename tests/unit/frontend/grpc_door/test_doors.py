@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import structlog.testing
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -181,10 +182,12 @@ async def test_nothing_large_is_kept_of_strangers(
         grpc.aio.insecure_channel(address, options=options, compression=compression) as channel,
     ):
         stub = invoke_pb2_grpc.InvocationsStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as failed:
+        with structlog.testing.capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError) as failed:
             await stub.Invoke(large, timeout=WITHIN_S)
         assert failed.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert not unpacked
+        told = {(it["event"], it.get("method"), it.get("reason")) for it in logs}
+        assert ("stranger_refused", "/lambent.v1.Invocations/Invoke", "NO_CREDENTIALS") in told
         bearer = (("authorization", f"Bearer {known.token}"),)
         answer = await stub.Invoke(large, metadata=bearer, timeout=WITHIN_S)
         assert answer.payload == large.payload

@@ -1,4 +1,4 @@
-"""Clients of HTTP/2 that are neither ours nor grpcio's, at the own server."""
+"""Clients that are neither ours nor grpcio's: of HTTP/2 at the own server, and Node.js's of gRPC at both."""
 
 import asyncio
 import json
@@ -19,6 +19,9 @@ from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
 from tests.unit.scripted import ScriptedDispatcher, serving
+
+ROOT = Path(__file__).parents[4]
+GRPC_JS = ROOT / "build" / "grpc-js"
 
 METHOD = "/lambent.v1.Invocations/Invoke"
 GRPC = ("-H", "te: trailers", "-H", "content-type: application/grpc")
@@ -69,6 +72,33 @@ async def test_node(address: str, dispatcher: ScriptedDispatcher) -> None:
     assert seen["absent"]["code"] == str(grpc.StatusCode.UNIMPLEMENTED.value[0])
     assert seen["cancelled"]["reset"] == 8
     assert not dispatcher.held or len(dispatcher.abandoned) == len(dispatcher.held)
+
+
+@pytest.mark.usefixtures("door")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_grpc_js(
+    dispatcher: ScriptedDispatcher, certificate: tuple[Path, Path], encrypted: bool
+) -> None:
+    """The library that programs in Node.js use: many calls, 6 MB, compressed ones, errors with all they say,
+    deadlines, a call that it cancels, streams."""
+    if not (GRPC_JS / "node_modules" / "@grpc" / "grpc-js").is_dir():
+        pytest.skip("@grpc/grpc-js is not in build/grpc-js, where .ci/run puts it")
+    script, ca = str(Path(__file__).with_name("grpc_js_client.mjs")), [str(certificate[0])] * encrypted
+    async with serving(dispatcher, tls=PublicTls(*certificate) if encrypted else None) as address:
+        port = address.rpartition(":")[2]
+        told = (f"localhost:{port}", str(GRPC_JS), str(ROOT / "proto"), *ca)
+        seen = json.loads(await said("node", script, *told))
+        await dispatcher.until(lambda: len(dispatcher.abandoned) == 2)
+    assert {(it["code"], len(it["request"])) for it in seen["many"]} == {(0, 1)}
+    assert [it["bytes"] for it in (*seen["large"], seen["packed"])] == [6_000_000] * 4
+    unknown, late, cancelled = seen["unknown"], seen["late"], seen["cancelled"]
+    assert unknown["code"] == grpc.StatusCode.NOT_FOUND.value[0]
+    assert unknown["said"]
+    assert unknown["details"] == 1
+    assert late["code"] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    assert cancelled["code"] == grpc.StatusCode.CANCELLED.value[0]
+    assert sorted(seen["ids"]) == list(range(1, 1_001))
+    assert seen["parts"] == 6_000_000
 
 
 async def test_curl(address: str, body: Path, tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Who a part is: what its certificate calls it, and what it may say it is.
+
+A certificate has two DNS names, `NAME.PART.lambent.internal` for this very part and `PART.lambent.internal`
+for where any of its kind will do. Nobody has to resolve them: who connects knows which part it means, and
+asks TLS for that name whatever the address was.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+DOMAIN: Final = "lambent.internal"
+
+PARTS: Final = ("frontend", "placement", "worker", "operator")
+"""Those that certificates are made for. An operator is a person, or a program such as Prometheus, that may
+read what the parts tell of themselves."""
+
+
+class Identity(NamedTuple):
+    part: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.name}"
+
+
+class NotAllowed(Exception):
+    """The peer's certificate is another part's. The message says whose, and whose would do."""
+
+
+def dns_name(part: str, name: str = "") -> str:
+    """Without a name: what all parts of the kind are called."""
+    return f"{name}.{part}.{DOMAIN}".lower() if name else f"{part}.{DOMAIN}"
+
+
+def read(dns_names: Iterable[str]) -> Identity | None:
+    """None where they are no part's."""
+    for dns in dns_names:
+        name, _, part = dns.lower().removesuffix(f".{DOMAIN}").rpartition(".")
+        if name and part in PARTS and dns.lower().endswith(f".{DOMAIN}"):
+            return Identity(part, name)
+    return None
+
+
+def _speaks_as(there: Identity, name: str) -> set[str]:
+    """The processes of one frontend, `NAME-0` and so on, have its certificate."""
+    whole, _, number = name.rpartition("-")
+    is_process = there.part == "frontend" and number.isdigit() and whole == there.name
+    return {there.name, name} if is_process else {there.name}
+
+
+def check(dns_names: Iterable[str] | None, part: str, name: str = "") -> None:
+    """Whether a peer with these names may speak as this part; `name` where it has to be a certain one.
+
+    None, where there is no TLS between the parts, allows everything. Raises NotAllowed.
+    """
+    if dns_names is None:
+        return
+    there = read(dns_names)
+    wanted = f"{part} {name.lower()}" if name else f"a {part}"
+    if there is None:
+        raise NotAllowed(f"a certificate of {wanted} is needed, and this one is no part's of a fleet")
+    if there.part != part or (name and name.lower() not in _speaks_as(there, name.lower())):
+        raise NotAllowed(f"a certificate of {wanted} is needed, and this one is of {there}")

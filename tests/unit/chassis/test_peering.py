@@ -1,0 +1,292 @@
+"""TLS between parts: who is let in, what is said of who is not, and certificates that are renewed."""
+
+import asyncio
+import shutil
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from structlog.testing import capture_logs
+
+from lambent import certificates
+from lambent_chassis import link
+from lambent_chassis.peering import PLAIN, BadCertificates, Files, Mtls, Peering, caller_names
+from lambent_proto import identity
+from tests.unit.chassis.test_link import Lines, Side
+
+NOW = datetime.now(UTC)
+WORKER = identity.dns_name("worker", "w1")
+
+
+@dataclass
+class Authority:
+    """A CA and what it has signed."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        certificates.make_ca(self.folder, days=30, now=NOW)
+
+    def issue(self, part: str, name: str, *, now: datetime = NOW, out: Path | None = None) -> Files:
+        made = certificates.issue(
+            self.folder, part, name, out or self.folder / "issued", hosts=[], days=10, now=now
+        )
+        return Files(self.folder / "ca.crt", made.cert, made.key)
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "ours")
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "theirs")
+
+
+@asynccontextmanager
+async def listening(peering: Peering) -> AsyncIterator[tuple[int, Side]]:
+    side = Side()
+    server = await link.listen(
+        "127.0.0.1", 0, decoder=Lines, on_frame=side.on_frame, on_lost=side.on_lost, ssl=peering.listening()
+    )
+    try:
+        yield server.sockets[0].getsockname()[1], side
+    finally:
+        server.close()
+        for connection in side.links:
+            connection.abort()
+
+
+async def says(port: int, context: ssl.SSLContext | None, name: str | None = WORKER) -> Exception | None:
+    """Connects and says a line; what became of it, None if it was heard."""
+    side = Side()
+    try:
+        connection = await link.dial(
+            "127.0.0.1",
+            port,
+            decoder=Lines,
+            on_frame=side.on_frame,
+            on_lost=side.on_lost,
+            ssl=context,
+            name=name if context else None,
+        )
+    except OSError as error:
+        return error
+    connection.send(b"hello\n")
+    connection.close()
+    return None
+
+
+async def heard(side: Side, number: int) -> None:
+    async with asyncio.timeout(5):
+        while len(side.seen) < number:  # noqa: ASYNC110 - its frames come by a callback
+            await asyncio.sleep(0)
+
+
+async def said(logs: list[Any], event: str) -> str:
+    """The reason that the log gives for it."""
+    found: list[str] = []
+    async with asyncio.timeout(5):
+        while not found:
+            await asyncio.sleep(0)
+            found = [str(it["reason"]) for it in logs if it["event"] == event]
+    return found[0]
+
+
+async def test_both_know_who_the_other_is(ours: Authority) -> None:
+    """The names in each certificate reach the other side."""
+    worker, frontend = Mtls(ours.issue("worker", "w1")), Mtls(ours.issue("frontend", "f1"))
+    async with listening(worker) as (port, side):
+        assert await says(port, frontend.dialling()) is None
+        await heard(side, 1)
+        assert identity.read(side.links[0].peer_names or ()) == ("frontend", "f1")
+
+
+async def test_who_dials_another_part_than_it_means_says_nothing(ours: Authority) -> None:
+    """At the worker's old address another one may listen by now."""
+    other, frontend = Mtls(ours.issue("worker", "w2")), Mtls(ours.issue("frontend", "f1"))
+    async with listening(other) as (port, side):
+        with capture_logs() as logs:
+            failed = await says(port, frontend.dialling())
+        assert isinstance(failed, ssl.SSLCertVerificationError)
+        assert "w1.worker.lambent.internal" in await said(logs, "peer_not_trusted")
+    assert side.seen == []
+
+
+@pytest.mark.parametrize(
+    ("who", "why"),
+    [
+        ("nobody", "peer did not return a certificate"),
+        ("stranger", "unable to get local issuer certificate"),
+        ("expired", "certificate has expired"),
+    ],
+)
+async def test_who_is_not_let_in_and_what_the_log_says(
+    ours: Authority, theirs: Authority, who: str, why: str
+) -> None:
+    """Not one line of theirs is read."""
+    context = ssl.create_default_context(cafile=ours.folder / "ca.crt")
+    if who == "stranger":
+        files = theirs.issue("frontend", "f1")
+        context.load_cert_chain(files.cert, files.key)
+    if who == "expired":
+        files = ours.issue("frontend", "f1", now=NOW - timedelta(days=20))
+        context.load_cert_chain(files.cert, files.key)
+    async with listening(Mtls(ours.issue("worker", "w1"))) as (port, side):
+        with capture_logs() as logs:
+            await says(port, context)
+            assert why in (await said(logs, "peer_refused")).lower().replace("_", " ")
+    assert side.seen == []
+
+
+async def test_without_tls_nobody_is_heard(ours: Authority) -> None:
+    """A plain connection to a port that speaks TLS ends, and the log says what came."""
+    async with listening(Mtls(ours.issue("worker", "w1"))) as (port, side):
+        with capture_logs() as logs:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"hello\n" * 10)
+            async with asyncio.timeout(5):
+                assert b"hello" not in await reader.read()
+            writer.close()
+            assert await said(logs, "peer_refused")
+    assert side.seen == []
+
+
+async def test_a_renewed_certificate_is_taken_without_a_restart(ours: Authority, tmp_path: Path) -> None:
+    """By the next connection, in both directions; those that are there stay."""
+    held = tmp_path / "held"
+    worker = Mtls(ours.issue("worker", "w1", out=held))
+    frontend = Mtls(ours.issue("frontend", "f1", out=held))
+    async with listening(worker) as (port, side):
+        assert await says(port, frontend.dialling()) is None
+        before = await serial(port, frontend)
+        with capture_logs() as logs:
+            ours.issue("worker", "w1", out=held)
+            ours.issue("frontend", "f1", out=held)
+            assert await serial(port, frontend) != before
+            taken = [it["cert"] for it in logs if it["event"] == "certificates_taken"]
+            assert sorted(taken) == [str(held / "frontend-f1.crt"), str(held / "worker-w1.crt")]
+        await heard(side, 1)
+
+
+async def test_a_pair_that_does_not_fit_changes_nothing(ours: Authority, tmp_path: Path) -> None:
+    """A renewal that is half done, or wrong: the log says so, and the old one goes on."""
+    held = tmp_path / "held"
+    files = ours.issue("worker", "w1", out=held)
+    worker, frontend = Mtls(files), Mtls(ours.issue("frontend", "f1"))
+    async with listening(worker) as (port, _):
+        before = await serial(port, frontend)
+        shutil.copy(ours.issue("worker", "w9").key, files.key)
+        with capture_logs() as logs:
+            assert await serial(port, frontend) == before
+            assert "key values mismatch" in await said(logs, "certificates_not_taken")
+
+
+async def serial(port: int, peering: Mtls) -> int:
+    """Of the certificate that is shown to who connects now."""
+    _, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=peering.dialling(), server_hostname=WORKER
+    )
+    shown = writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+    writer.close()
+    return int(shown, 16)
+
+
+def test_certificates_that_cannot_be_used_are_named_at_the_start(ours: Authority, tmp_path: Path) -> None:
+    files = ours.issue("worker", "w1")
+    with pytest.raises(BadCertificates, match=r"nothing\.crt cannot be used as the fleet's CA: no such file"):
+        Mtls(files._replace(ca=tmp_path / "nothing.crt"))
+    with pytest.raises(
+        BadCertificates, match=r"worker-w1\.crt with the key .*w2\.key .* key values mismatch"
+    ):
+        Mtls(files._replace(key=ours.issue("worker", "w2").key))
+
+
+class Asked(grpc.GenericRpcHandler):
+    """A service of one method that tells callers what they are called."""
+
+    def service(self, details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(self._names)
+
+    async def _names(self, _: bytes, context: Any) -> bytes:
+        names = caller_names(context)
+        return b"nobody knows" if names is None else " ".join(names).encode()
+
+
+@asynccontextmanager
+async def serving(peering: Peering) -> AsyncIterator[str]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Asked(),))
+    port = peering.listen(server, "127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+async def ask(channel: grpc.aio.Channel) -> str:
+    async with channel:
+        ask_names: Any = channel.unary_unary("/a/b")
+        return str((await ask_names(b"", timeout=10)).decode())
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        yield
+    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_grpc_tells_who_calls(ours: Authority) -> None:
+    worker = Mtls(ours.issue("worker", "w1"))
+    async with serving(Mtls(ours.issue("placement", "p1"))) as address:
+        names = await ask(worker.channel(address, identity.dns_name("placement")))
+    assert identity.read(names.split()) == ("worker", "w1")
+
+
+async def test_grpc_refuses_and_is_refused(ours: Authority, theirs: Authority) -> None:
+    """Whom it does not know, whom it does not mean, and who shows nothing."""
+    name = identity.dns_name("placement")
+    async with serving(Mtls(ours.issue("placement", "p1"))) as address:
+        with refused():
+            await ask(Mtls(theirs.issue("worker", "w1")).channel(address, name))
+        with refused():
+            await ask(Mtls(ours.issue("worker", "w1")).channel(address, identity.dns_name("frontend")))
+        with refused():
+            await ask(PLAIN.channel(address, name))
+        expired = ours.issue("worker", "w2", now=NOW - timedelta(days=20))
+        with refused():
+            await ask(Mtls(expired).channel(address, name))
+        nobody = grpc.ssl_channel_credentials((ours.folder / "ca.crt").read_bytes())
+        override = (("grpc.ssl_target_name_override", name),)
+        with refused():
+            await ask(grpc.aio.secure_channel(address, nobody, options=override))
+
+
+async def test_grpc_takes_a_renewed_certificate(ours: Authority, theirs: Authority, tmp_path: Path) -> None:
+    """A server whose CA and certificate are replaced knows those of the new CA from then on."""
+    held = tmp_path / "held"
+    files = ours.issue("placement", "p1", out=held)
+    ca = Path(shutil.copy(files.ca, held / "ca.crt"))
+    worker = Mtls(theirs.issue("worker", "w1"))
+    async with serving(Mtls(files._replace(ca=ca))) as address:
+        with refused():
+            await ask(worker.channel(address, identity.dns_name("placement")))
+        theirs.issue("placement", "p1", out=held)
+        shutil.copy(theirs.folder / "ca.crt", ca)
+        names = await ask(worker.channel(address, identity.dns_name("placement")))
+    assert identity.read(names.split()) == ("worker", "w1")
+
+
+async def test_without_tls_grpc_tells_nothing_of_callers() -> None:
+    async with serving(PLAIN) as address:
+        assert await ask(PLAIN.channel(address, "")) == "nobody knows"
