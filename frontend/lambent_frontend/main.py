@@ -5,6 +5,7 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 import structlog
@@ -47,14 +48,15 @@ from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations
-from lambent_frontend.queue.holders import Holders
-from lambent_frontend.queue.jetstream import JetStreamStore
+from lambent_frontend.queue.holders import Holders, is_there
+from lambent_frontend.queue.jetstream import UNREADABLE, JetStreamStore
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.rules import Rules
 from lambent_frontend.queue.runner import Runner
 from lambent_frontend.queue.sqlite import SqliteStore
 from lambent_frontend.queue.store import Store
+from lambent_frontend.queue.stream import Login
 from lambent_frontend.recorder import Recorder
 from lambent_frontend.registry import Registry
 from lambent_frontend.remembered import Remembered
@@ -148,7 +150,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layers = Layers(layer_catalogue, packages)
         policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base, settings.tls is not None)
         urls = FunctionUrls(catalogue, registry, hosts.address)
-        once = None if store is None else Once(store, invoker)
+        once = None if store is None else Once(store, invoker, partial(is_there, etcd))
         calling = Calling(invoker, queue, once, frontend)
         one_queue = isinstance(store, JetStreamStore)  # of which each frontend knows all
         async_invocations = AsyncInvocations(queue, frontend, ALONE if one_queue else others)
@@ -243,9 +245,11 @@ async def _store(settings: FrontendSettings, frontend: FrontendId) -> SqliteStor
         frontend,
         most_bytes=most_bytes,
         replicas=settings.nats_replicas,
-        credentials=settings.nats_credentials,
-        user=settings.nats_user,
-        password=settings.nats_password.get_secret_value(),
+        login=Login(
+            credentials=settings.nats_credentials,
+            user=settings.nats_user,
+            password=settings.nats_password.get_secret_value(),
+        ),
     )
 
 
@@ -284,7 +288,7 @@ def _queue(
         most_in_lane=settings.queue_concurrency,
     )
     if isinstance(store, JetStreamStore):
-        store.more = runner.more
+        store.tell(runner.more, lambda number: attempts.update({UNREADABLE: number}))
     return Queue(
         store,
         invoker,
