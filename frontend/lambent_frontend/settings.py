@@ -36,6 +36,8 @@ class FrontendSettings(Settings):
     """Where it listens for the other frontends, and what it tells them to ask."""
     control_port: Port = 0
     """There. With several processes the next ones have the next ports, unless it is 0."""
+    metrics_port: Port = 0
+    """There, `GET /metrics` for Prometheus: docs/metrics.md. With several processes as above."""
     share_ports: bool = False
     """Whether other frontends on this machine may listen on the same ports: the kernel gives each new
     connection to one of them."""
