@@ -44,7 +44,7 @@ bench-peers: setup
 
 # A fleet at 70 % of its knee for an hour: does anything grow? Into docs/benchmarks.md: make soak MINUTES=5
 soak: setup
-	$(BIN)/python -m loadtest.bench soak --page $(if $(MINUTES),--set minutes=$(MINUTES))
+	$(BIN)/python -m loadtest.bench soak --page --strict $(if $(MINUTES),--set minutes=$(MINUTES))
 
 # Ten thousand instances that come and go, and nothing left of them; as root.
 leaks: setup
