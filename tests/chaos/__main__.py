@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="how long faults are injected; 0: not")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the faults")
     parser.add_argument("--events", type=int, default=20_000, help="that shall not be lost; 0: none")
+    parser.add_argument("--nats", action="store_true", help="keep asynchronous calls of these events in NATS")
     arguments = parser.parse_args()
     begin = monotonic_s()
 
@@ -52,7 +53,8 @@ def _parts(
         hurt = asyncio.run(run(_made(folder / "hurt"), arguments.seconds, arguments.seed, say))
         yield f"seed {arguments.seed}\n{hurt.table()}", len(hurt.broken)
     if arguments.events:
-        report = asyncio.run(loss.run(_made(folder / "loss"), arguments.events, say))
+        made = _made(folder / "loss")
+        report = asyncio.run(loss.run(made, arguments.events, say, in_nats=arguments.nats))
         yield report.table(), len(report.broken)
 
 

@@ -38,10 +38,14 @@ def kind_of(name: str) -> str:
 
 
 class Fleet:
-    def __init__(self, folder: Path, hosts: Hosts, binary: EtcdBinary, sources: Sequence[str]) -> None:
-        """`sources` are those of triggers, as the frontends' setting has them."""
+    def __init__(
+        self, folder: Path, hosts: Hosts, binary: EtcdBinary, sources: Sequence[str], nats: str
+    ) -> None:
+        """`sources` are those of triggers, as the frontends' setting has them; `nats` has the queue, or is
+        empty."""
         self.hosts = hosts
         self._sources = list(sources)
+        self._nats = nats
         self.cluster = Cluster(binary, folder / "etcd", hosts=[hosts[name] for name in MEMBERS])
         self.parts = {name: self._part(folder, name) for name in PARTS}
         self.ending = False
@@ -69,6 +73,7 @@ class Fleet:
         else:
             told |= {"grpc_host": address, "packages": packages, "auth": False}
             told |= {"data": str(folder / name), "sources": self._sources}
+            told |= {"nats": [self._nats]} if self._nats else {}
         config = folder / f"{name}.toml"
         config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()))
         return Part(kind, name, config, within=self.hosts[name].within)
@@ -96,11 +101,11 @@ class Fleet:
 
 @asynccontextmanager
 async def running(
-    folder: Path, hosts: Hosts, binary: EtcdBinary, sources: Sequence[str] = ()
+    folder: Path, hosts: Hosts, binary: EtcdBinary, sources: Sequence[str] = (), nats: str = ""
 ) -> AsyncIterator[Fleet]:
     """All of it. At the end it is killed, and nothing that an instance or a part started may be left then."""
     (folder / "packages").mkdir()
-    fleet = Fleet(folder, hosts, binary, sources)
+    fleet = Fleet(folder, hosts, binary, sources, nats)
     fleet.cluster.start()
     keepers: list[asyncio.Task[None]] = []
     try:

@@ -1,9 +1,10 @@
 """Whether what was accepted is lost: events while all that handles them is killed, one after the other.
 
 Events are sent to a whole fleet, as asynchronous calls and into the sources of triggers. Each part of the
-fleet and each broker that keeps its messages on disk is killed (`kill -9`) in the midst of it and started
-again. Afterwards every event that was taken has to have been processed, or to be with those that were given
-up; one of fifty can never be processed.
+fleet, each member of its etcd and each broker that keeps its messages on disk is killed (`kill -9`) in the
+midst of it and started again. Afterwards every event that was taken has to have been processed, or to be
+with those that were given up; one of fifty can never be processed. What a source gives out in order is to be
+processed in that order.
 """
 
 import asyncio
@@ -24,13 +25,14 @@ from tests.brokers.processes import Broker
 from tests.chaos.account import HEAD, Account, Book, accounts
 from tests.chaos.fleet import MEMBERS, PARTS, Fleet, running
 from tests.chaos.hosts import NETWORK, hosts
-from tests.chaos.senders import Calls, Nats, Rabbit, Redis, Sender, Sqs
+from tests.chaos.senders import Calls, Files, Nats, Rabbit, Redis, Sender, Sqs
+from tests.chaos.streams import Kafka, Kinesis
 from tests.e2e.load import eventually
 from tests.integration.etcd.cluster import sound_etcd
 
 TARGETS: Final = (
-    *("frontend-1", "redis", "worker-1", "placement-1", "nats", "worker-2"),
-    *("frontend-2", "rabbitmq", "placement-2", "worker-3"),
+    *("frontend-1", "redis", "worker-1", "placement-1", "etcd-1", "nats", "worker-2"),
+    *("frontend-2", "rabbitmq", "etcd-2", "placement-2", "worker-3", "etcd-3"),
 )
 """In the order in which they are killed."""
 EACH: Final = 100
@@ -38,6 +40,9 @@ EACH: Final = 100
 STUCK_S: Final = 120.0
 """What was not accounted for is lost if nothing changed for so long. The longest that a part of the fleet
 waits by itself is less: a trigger whose source failed, half a minute, twice in a row."""
+UP_S: Final = 240.0
+"""Within which a part has started. The first start of a worker compiles Java: three at a time, on a machine
+that others keep busy, took longer than a minute."""
 LOOK_EVERY_S: Final = 0.25
 BRIDGE: Final = f"{NETWORK}.1"
 """Where the brokers are."""
@@ -53,19 +58,31 @@ class LossReport:
     @property
     def broken(self) -> list[str]:
         lost = [name for it in self.accounts for name in it.lost]
-        return [f"{name} was taken, and nobody knows what became of it" for name in lost]
+        early = [name for it in self.accounts for name in it.disorder]
+        return [
+            *(f"{name} was taken, and nobody knows what became of it" for name in lost),
+            *(f"{name} was processed before one that was taken before it" for name in early),
+        ]
 
     def table(self) -> str:
         taken = sum(it.taken for it in self.accounts)
         lines = [f"{taken} events in {self.seconds:.0f} s, {len(self.kills)} times something was killed"]
         lines += [HEAD, *(it.told for it in self.accounts), ""]
-        return "\n".join([*lines, *self.broken[:20], f"{len(self.broken)} events lost"])
+        return "\n".join([*lines, *self.broken[:20], f"{len(self.broken)} events lost or out of order"])
 
 
 async def run(
-    folder: Path, events: int, say: Callable[[str], None], targets: Sequence[str] = TARGETS
+    folder: Path,
+    events: int,
+    say: Callable[[str], None],
+    targets: Sequence[str] = TARGETS,
+    *,
+    in_nats: bool = False,
 ) -> LossReport:
-    """Raises CannotMakeHosts, NoSoundEtcd or NotInstalled."""
+    """Asynchronous calls are kept in NATS, or in a file of each frontend.
+
+    Raises CannotMakeHosts, NoSoundEtcd or NotInstalled.
+    """
     with hosts([*MEMBERS, *PARTS]) as network, ExitStack() as ending:
         brokers = {
             "redis": processes.a_redis(_made(folder / "redis"), BRIDGE),
@@ -74,21 +91,32 @@ async def run(
         }
         for broker in brokers.values():
             ending.callback(broker.end)
-        starting = asyncio.gather(*(asyncio.to_thread(it.start) for it in brokers.values()))
-        sqs = ending.enter_context(aws.running(address=BRIDGE))
+        kafka = processes.a_kafka(BRIDGE)
+        ending.callback(kafka.end)
+        await asyncio.gather(*(asyncio.to_thread(it.start) for it in (kafka, *brokers.values())))
+        server = ending.enter_context(aws.running(address=BRIDGE))
+        inbox = _made(folder / "inbox")
         sources = [f"{name}={broker.url}" for name, broker in brokers.items()]
-        whole = _made(folder / "fleet")
+        sources += [
+            f"sqs={server.url}",
+            f"kinesis={server.url}",
+            f"kafka={kafka.url}",
+            f"inbox=file://{inbox}",
+        ]
+        whole, nats = _made(folder / "fleet"), brokers["nats"].url if in_nats else ""
         async with (
-            running(whole, network, sound_etcd(), [*sources, f"sqs={sqs.url}"]) as fleet,
+            running(whole, network, sound_etcd(), sources, nats) as fleet,
             _clients(fleet) as clients,
         ):
-            await starting
             senders: list[Sender] = [
                 Calls(clients),
                 Redis(brokers["redis"]),
                 Nats(brokers["nats"]),
                 Rabbit(brokers["rabbitmq"]),
-                Sqs(sqs),
+                Sqs(server),
+                Kafka(kafka),
+                Kinesis(server),
+                Files(inbox),
             ]
             return await _Run(folder, fleet, brokers, senders, say).all(clients, events, targets)
 
@@ -110,7 +138,7 @@ async def _clients(fleet: Fleet) -> AsyncIterator[Sequence[Client]]:
             except LambentError:
                 return False
 
-        await eventually(ready, "the fleet is up", within_s=60)
+        await eventually(ready, "the fleet is up", within_s=UP_S)
         yield clients
 
 
@@ -161,12 +189,17 @@ class _Run:
             if target in self._brokers:
                 await asyncio.to_thread(self._brokers[target].kill)
                 await asyncio.to_thread(self._brokers[target].start)
+            elif target in MEMBERS:
+                member = self._fleet.cluster.members[MEMBERS.index(target)]
+                member.kill()
+                self._fleet.cluster.start()
+                await self._fleet.cluster.ready(member)
             else:
                 part = self._fleet.parts[target]
                 addresses = part.addresses
                 part.process.kill()
                 back = partial(lambda part, before: part.addresses is not before, part, addresses)
-                await eventually(back, f"{target} serves again", within_s=60)
+                await eventually(back, f"{target} serves again", within_s=UP_S)
 
     async def _accounted(self) -> tuple[list[Account], float]:
         """When nothing is missing, or nothing was found for long; and when the last was found."""

@@ -1,12 +1,17 @@
-"""Who sends events, and to where: asynchronous calls, and one source of triggers of each kind."""
+"""Who sends events, and to where: asynchronous calls, and a queue of each kind that triggers read.
+
+Those that write into streams are in tests/chaos/streams.py.
+"""
 
 import asyncio
 import json
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import cycle
+from pathlib import Path
 from typing import Any, Final
 
 from lambent.client import Client
@@ -31,6 +36,10 @@ class Sender(ABC):
 
     def __init__(self) -> None:
         self.taken: list[str] = []
+        self.lines: dict[str, list[str]] = {}
+        """Where the source promises an order: what was taken by each of its lines, in that order."""
+        self.places: dict[str, str] = {}
+        """Where what is given up is told of by its place: whose each is."""
         self._number = 0
 
     @asynccontextmanager
@@ -169,6 +178,33 @@ class Rabbit(Source):
             message = aio_pika.Message(name.encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             async with asyncio.timeout(10):
                 await connected.default_exchange.publish(message, "events", mandatory=True)
+
+
+class Files(Sender):
+    """Files that are on disk, under their names, in a folder that both frontends have. They stay there."""
+
+    kind = "folder"
+    share = 0.3
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    async def deploy(self, client: Client, function: str, graves: str, graves_arn: str) -> None:
+        settings = TriggerSettings(on_failure=graves_arn, **SETTINGS)  # type: ignore[arg-type]
+        arn = "arn:aws:lambent-folder:us-east-1:000000000000:inbox"
+        await client.triggers.create(function, arn, starting_position="TRIM_HORIZON", settings=settings)
+
+    async def _send(self, connected: Any, names: Sequence[str]) -> None:
+        for name in names:
+            await asyncio.to_thread(self._write, name)
+
+    def _write(self, name: str) -> None:
+        hidden = self._folder / f".{name}"
+        with hidden.open("w") as file:
+            file.write(name)
+            os.fsync(file.fileno())
+        hidden.rename(self._folder / name)
 
 
 class Sqs(Sender):

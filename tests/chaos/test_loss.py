@@ -11,14 +11,14 @@ from tests.integration.etcd.cluster import NoSoundEtcd
 
 pytestmark = pytest.mark.chaos
 
-TARGETS = ("frontend-1", "redis", "worker-1", "nats", "placement-1", "rabbitmq")
+TARGETS = ("frontend-1", "redis", "worker-1", "etcd-1", "nats", "placement-1", "rabbitmq")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 async def test_nothing_that_was_taken_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By a kill of any part, or of any broker that has its messages on disk; poison is given up."""
     try:
-        report = await run(tmp_path, 300, print, TARGETS)
+        report = await run(tmp_path, 400, print, TARGETS)
     except (CannotMakeHosts, NoSoundEtcd, NotInstalled) as reason:
         pytest.skip(str(reason))
     with capsys.disabled():

@@ -23,6 +23,7 @@ from lambent_frontend.triggers.core.messages import (
     Read,
     Record,
     Stop,
+    Tallied,
     Tick,
 )
 
@@ -225,6 +226,9 @@ class ShardMachine(_Calls):
         self.most_at_once = lanes
         self.engine = stream.Shard(stream.Rules(self.limits, lanes, retries, max_age_s, bisect))
         self.retries = retries
+        self.bisect = bisect
+        self.failures: dict[str, int] = {}
+        """How often each record failed since it was done with last, splits included."""
         self.checkpoint = 0
         """How many are behind it."""
 
@@ -234,6 +238,8 @@ class ShardMachine(_Calls):
                 behind = list(self.facts).index(id) + 1
                 assert behind > self.checkpoint, "a checkpoint went back"
                 self.checkpoint = behind
+            case Tallied(tallies):
+                assert tallies
             case Discard(_, condition, calls):
                 allowed = condition != EXHAUSTED or self.retries != stream.UNLIMITED or calls > 1
                 assert allowed, "given up too early"
@@ -251,6 +257,9 @@ class ShardMachine(_Calls):
 
     def a_call_ends_with(self, batch: Batch, outcome: Outcome, failed: frozenset[str]) -> None:
         """What succeeded is what no checkpoint may be behind."""
+        failing = outcome is Outcome.FAILED or failed
+        for name in batch.ids if failing and not self.bisect else ():
+            self.failures[name] = self.failures.get(name, 0) + 1
         if outcome is Outcome.ENDED:
             ids = list(batch.ids)
             lowest = min((ids.index(it) for it in failed), default=len(ids))
@@ -260,6 +269,25 @@ class ShardMachine(_Calls):
         if isinstance(event, Called):
             self.a_call_ends_with(self.ending, event.outcome, event.failed)
         super().send(event)
+
+    @rule()
+    def another_takes_over(self) -> None:
+        """With what was told of how often what failed; it reads all behind the checkpoint again."""
+        assert isinstance(self.engine, stream.Shard)
+        self.engine = stream.Shard(self.engine.rules, self.engine.tallies)
+        self.under_way.clear()
+        again = list(self.facts)[self.checkpoint :]
+        self.finished = set(list(self.facts)[: self.checkpoint])
+        self.given_up &= self.finished
+        self.finished |= {name for name in again if not self.facts[name].wanted}
+        for name in again:
+            self.send(Read([self.facts[name]], self.now))
+
+    @invariant()
+    def nothing_fails_oftener_than_it_may(self) -> None:
+        """However often it changes hands."""
+        if hasattr(self, "retries") and self.retries != stream.UNLIMITED:
+            assert all(times <= self.retries + 1 for times in self.failures.values()), self.failures
 
     @invariant()
     def the_checkpoint_passes_nothing(self) -> None:

@@ -8,9 +8,8 @@ from lambent_frontend.http.api import Operation
 from lambent_frontend.http.asked import Asked
 from lambent_frontend.http.errors import invalid, not_there
 from lambent_frontend.http.messages import Response
-from lambent_frontend.triggers.names import destination_function
+from lambent_frontend.needs import sending_to
 from lambent_frontend.triggers.triggers import Triggers
-from lambent_proto.access import INVOKE
 from lambent_proto.triggers import OBJECTS, STREAMS
 from lambent_proto.v1 import triggers_pb2
 
@@ -105,8 +104,8 @@ def _servers(asked: Asked, body: bodies.CreateEventSourceMapping) -> list[str]:
 def _settings(asked: Asked, body: bodies.EventSourceMapping) -> triggers_pb2.TriggerSettings:
     """Raises AccessDenied for a function as destination that the caller may not invoke."""
     settings = _read(asked, body)
-    if told := destination_function(settings.on_failure):
-        asked.permit(INVOKE, told)
+    for action, function in sending_to(settings.on_failure):
+        asked.permit(action, function)
     return settings
 
 

@@ -1,14 +1,15 @@
 """All of triggers in one frontend, put together: what people see of them, and the keeper of those it has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from lambent_chassis.etcd import Etcd
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.invoker import Invoker
-from lambent_frontend.triggers.destinations import Destinations
+from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.triggers.holding import AnySource, Holding
 from lambent_frontend.triggers.keeper import Held, Keeper
 from lambent_frontend.triggers.names import folders_of
+from lambent_frontend.triggers.on_failure import OnFailure
 from lambent_frontend.triggers.poller import Poller
 from lambent_frontend.triggers.sources import source_of
 from lambent_frontend.triggers.store import Claim, TriggerStore
@@ -24,35 +25,46 @@ class Keeping:
         frontend: FrontendId,
         catalogue: Catalogue,
         sources: Mapping[str, str],
-        allowed: Callable[[str], None],
+        destinations: Destinations,
     ) -> None:
-        """`allowed` is as Triggers has it."""
         self._etcd = etcd
         self._frontend = frontend
         self._sources = sources
         self._store = TriggerStore(etcd)
-        self.shown = Triggers(self._store, catalogue, allowed, sources)
+        self._destinations = destinations
+        self.shown = Triggers(self._store, catalogue, destinations.check, sources)
 
     async def run(self, invoker: Invoker) -> None:
         """Never returns; when it is cancelled, calls under way are waited for."""
-        destinations = Destinations(invoker, self._sources)
+        on_failure = OnFailure(invoker, self._destinations)
 
         def make(claim: Claim, held: Held) -> Holding:
+            kept = _Kept(self._store, claim)
+
             async def source(trigger: Trigger) -> AnySource:
-                return await self._source_of(trigger, claim)
+                return await source_of(trigger, self._sources, kept)
 
             def poller(trigger: Trigger, opened: AnySource) -> Poller:
-                return Poller(trigger, opened, invoker, destinations, held)
+                return Poller(trigger, opened, invoker, on_failure, held, kept)
 
             return Holding(self._frontend, claim, self._store, source, poller)
 
         await Keeper(self._etcd, self._store, self._frontend, make, folders_of(self._sources)).run()
 
-    async def _source_of(self, trigger: Trigger, claim: Claim) -> AnySource:
-        async def places() -> Mapping[str, str]:
-            return await self._store.places(trigger.id)
 
-        async def place(line: str, at: str) -> None:
-            await self._store.place(claim, line, at)
+class _Kept:
+    def __init__(self, store: TriggerStore, claim: Claim) -> None:
+        self._store = store
+        self._claim = claim
 
-        return await source_of(trigger, self._sources, places, place)
+    async def places(self) -> Mapping[str, str]:
+        return await self._store.places(self._claim.trigger_id)
+
+    async def place(self, line: str, at: str) -> None:
+        await self._store.place(self._claim, line, at)
+
+    async def failures(self) -> Mapping[str, bytes]:
+        return await self._store.failures(self._claim.trigger_id)
+
+    async def keep_failures(self, line: str, failures: bytes) -> None:
+        await self._store.keep_failures(self._claim, line, failures)

@@ -25,6 +25,8 @@ from lambent_frontend.triggers.core.messages import (
     Outcome,
     Read,
     Stop,
+    Tallied,
+    Tally,
     Tick,
 )
 from lambent_frontend.triggers.core.pattern import Pattern, wanted
@@ -34,7 +36,8 @@ from lambent_frontend.triggers.sources.base import Item, LineEnded, QueueSource,
 
 SHORTEST_S: Final = 0.02
 """Between two looks at the clock."""
-CHECKPOINT_EVERY_S: Final = 1.0
+WRITE_EVERY_S: Final = 1.0
+"""Places, and tallies, of one line."""
 MOST_BEHIND: Final = 1000
 """Orders that were not carried out yet: as long as there are more, as where a destination hangs, no records
 are read."""
@@ -42,6 +45,8 @@ are read."""
 Caller = Callable[[Batch, bytes], Awaitable[Ended]]
 GivenUp = Callable[[Discard, Sequence[Item], Ended | None], Awaitable[None]]
 """Tells whoever is to be told. Never raises."""
+Keep = Callable[[tuple[Tally, ...]], Awaitable[None]]
+"""For whoever reads the line next."""
 
 
 class Line:
@@ -55,7 +60,9 @@ class Line:
         call: Caller,
         given_up: GivenUp,
         held: Callable[[], None],
+        keep: Keep | None = None,
     ) -> None:
+        """`keep` is what a stream's needs."""
         self.name = name
         self.done = 0
         """Records that were done with, filtered ones included."""
@@ -67,6 +74,7 @@ class Line:
         self._call = call
         self._given_up = given_up
         self._held = held
+        self._keep = keep
         self._items: OrderedDict[str, Item] = OrderedDict()
         """What is in hand; of a stream in its order."""
         self._orders: asyncio.Queue[tuple[Command, Ended | None]] = asyncio.Queue()
@@ -76,7 +84,7 @@ class Line:
         self._ended = False
         self._failure: Exception | None = None
         """Of a stream's read."""
-        self._checkpoint_at = 0.0
+        self._written_at: dict[type[Command], float] = {}
 
     async def run(self) -> None:
         """Returns once it was stopped and all that was under way is over, or once the line has ended."""
@@ -193,6 +201,10 @@ class Line:
         match command:
             case Checkpoint(place):
                 await self._check_point(place)
+            case Tallied(tallies):
+                assert self._keep is not None
+                await self._not_too_often(Tallied)
+                await self._keep(tallies)
             case Discard(batch):
                 items = [self._items[record] for record in batch.ids]
                 if isinstance(self._source, QueueSource):
@@ -223,19 +235,21 @@ class Line:
         self._changed.set()
 
     async def _check_point(self, place: str) -> None:
-        """At most once in so long, for the newest place there is by then."""
         assert isinstance(self._source, StreamSource)
-        pause_s = self._checkpoint_at + CHECKPOINT_EVERY_S - monotonic_s()
-        if pause_s > 0 and not self._stopping:
-            await asyncio.sleep(pause_s)
-            self._held()
+        await self._not_too_often(Checkpoint)
         await self._source.checkpoint(self.name, place)
-        self._checkpoint_at = monotonic_s()
         while self._items:
             first, _ = self._items.popitem(last=False)
             self.done += 1
             if first == place:
                 break
+
+    async def _not_too_often(self, what: type[Command]) -> None:
+        pause_s = self._written_at.get(what, 0.0) + WRITE_EVERY_S - monotonic_s()
+        if pause_s > 0 and not self._stopping:
+            await asyncio.sleep(pause_s)
+            self._held()
+        self._written_at[what] = monotonic_s()
 
     def _forget(self, ids: Sequence[str], done: int = 1) -> None:
         for each in ids:
@@ -244,7 +258,7 @@ class Line:
 
 
 def _merged(orders: Sequence[tuple[Command, Ended | None]]) -> list[tuple[Command, Ended | None]]:
-    """What says the same of several records, in one; of several checkpoints in a row the last."""
+    """What says the same of several records, in one; of several checkpoints or tallies in a row the last."""
     merged: list[tuple[Command, Ended | None]] = []
     for command, ended in orders:
         before = merged[-1][0] if merged else None
@@ -253,7 +267,7 @@ def _merged(orders: Sequence[tuple[Command, Ended | None]]) -> list[tuple[Comman
                 merged[-1] = Done(first + second), ended
             case GiveBack(first, pause_s), GiveBack(second, same) if pause_s == same:
                 merged[-1] = GiveBack(first + second, pause_s), ended
-            case Checkpoint(), Checkpoint():
+            case (Checkpoint(), Checkpoint()) | (Tallied(), Tallied()):
                 merged[-1] = command, ended
             case _:
                 merged.append((command, ended))

@@ -67,15 +67,6 @@ def source_named(arn: str) -> SourceName:
     return SourceName(_KINDS[service], region, account, name, stream[0] if stream else "")
 
 
-FUNCTION: Final = ":function:"
-"""In the ARN of a function."""
-
-
-def destination_function(arn: str) -> str:
-    """The function that a destination is, without its qualifier; empty if it is none."""
-    return arn.partition(FUNCTION)[2].partition(":")[0]
-
-
 _SCHEMES: Final = {
     "sqs": ("http", "https"),
     "kinesis": ("http", "https"),

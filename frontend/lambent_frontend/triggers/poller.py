@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -13,13 +14,14 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.triggers.calls import Ended, call_with
 from lambent_frontend.triggers.core import queue, stream
 from lambent_frontend.triggers.core.batches import Limits
-from lambent_frontend.triggers.core.messages import Batch, Discard, pause_s
+from lambent_frontend.triggers.core.messages import Batch, Discard, Tally, pause_s
 from lambent_frontend.triggers.core.pattern import parse_all
-from lambent_frontend.triggers.destinations import Destinations
 from lambent_frontend.triggers.given_up import record_of
 from lambent_frontend.triggers.lines import Line
-from lambent_frontend.triggers.sources.base import Item, QueueSource, SourceFailed, StreamSource
+from lambent_frontend.triggers.on_failure import OnFailure
+from lambent_frontend.triggers.sources.base import Item, Kept, QueueSource, SourceFailed, StreamSource
 from lambent_frontend.triggers.store import NotOurs
+from lambent_frontend.triggers.tallies import decoded, encoded
 from lambent_proto.errors import LambentError
 from lambent_proto.triggers import Trigger
 
@@ -50,15 +52,19 @@ class Poller:
         trigger: Trigger,
         source: QueueSource | StreamSource,
         invoker: Invoker,
-        destinations: Destinations,
+        on_failure: OnFailure,
         held: Callable[[], None],
+        kept: Kept,
     ) -> None:
         self.course = Course()
         self._trigger = trigger
         self._source = source
         self._invoker = invoker
-        self._destinations = destinations
+        self._on_failure = on_failure
         self._held = held
+        self._kept = kept
+        self._tallies: dict[str, tuple[Tally, ...]] = {}
+        """By line, what failed there, as it was told last."""
         self._filters = parse_all(trigger.filters)
         self._lines: dict[str, Line] = {}
         self._broken: dict[str, str] = {}
@@ -98,6 +104,9 @@ class Poller:
 
     async def run(self) -> None:
         """Of an open source. Raises what the source raises, or what says that the trigger is not ours."""
+        if isinstance(self._source, StreamSource):
+            failures = await self._kept.failures()
+            self._tallies = {line: decoded(value) for line, value in failures.items()}
         async with asyncio.TaskGroup() as tasks:
             while not self._stop.is_set():
                 for name in await self._known_names():
@@ -162,14 +171,19 @@ class Poller:
         return Line(
             self._source,
             name,
-            self._engine(),
+            self._engine(name),
             self._filters,
             call=self._call,
             given_up=self._given_up,
             held=self._held,
+            keep=partial(self._keep_tallies, name),
         )
 
-    def _engine(self) -> queue.Queue | stream.Shard:
+    async def _keep_tallies(self, name: str, tallies: tuple[Tally, ...]) -> None:
+        self._tallies[name] = tallies
+        await self._kept.keep_failures(name, encoded(tallies))
+
+    def _engine(self, name: str) -> queue.Queue | stream.Shard:
         trigger, limits = self._trigger, Limits(self._trigger.batch_size, self._trigger.window_s)
         if isinstance(self._source, QueueSource):
             most = trigger.max_concurrency or MOST_AT_ONCE
@@ -177,7 +191,8 @@ class Poller:
         return stream.Shard(
             stream.Rules(
                 limits, trigger.parallelization, trigger.max_retries, trigger.max_age_s, trigger.bisect
-            )
+            ),
+            self._tallies.get(name, ()),
         )
 
     async def _call(self, batch: Batch, event: bytes) -> Ended:
@@ -197,7 +212,7 @@ class Poller:
             calls=discard.calls,
         )
         if self._trigger.on_failure:
-            self.course.error = await self._destinations.tell(self._trigger.on_failure, told)
+            self.course.error = await self._on_failure.tell(self._trigger.on_failure, told)
 
 
 def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from lambent_frontend.triggers.core.pattern import BadPattern, parse_all
-from lambent_frontend.triggers.names import FUNCTION, source_named
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.triggers import KINDS, OBJECTS, STREAMS, UNLIMITED, Trigger
 
@@ -142,9 +141,6 @@ def _check_failures(trigger: Trigger) -> None:
             "a trigger of sqs has no MaximumRetryAttempts and no destination: the queue's own redrive policy "
             "says how often a message is given out, and where it goes then"
         )
-    to_queue = trigger.on_failure and FUNCTION not in trigger.on_failure
-    if to_queue and source_named(trigger.on_failure).kind != "sqs":
-        raise InvalidRequest("a destination is the ARN of a queue of SQS or of a function")
 
 
 def _within(what: str, value: float, least: float, most: float) -> None:

@@ -173,6 +173,16 @@ class TriggerStore:
         found = await self._list(prefix)
         return {item.key.removeprefix(prefix): item.value.decode() for item in found.items}
 
+    async def failures(self, trigger_id: str) -> dict[str, bytes]:
+        """By line, as it was kept."""
+        prefix = keys.trigger_failures(trigger_id)
+        found = await self._list(prefix)
+        return {item.key.removeprefix(prefix): item.value for item in found.items}
+
+    async def keep_failures(self, claim: Claim, line: str, failures: bytes) -> None:
+        """Raises NotOurs, and nothing is written then."""
+        await self._put_ours(claim, keys.trigger_failures(claim.trigger_id) + line, failures)
+
     async def remove(self, claim: Claim, trigger: Trigger, mod_revision: int) -> bool:
         """With all that was kept for it. False, and nothing is deleted, if it is not ours or was changed."""
         key = keys.trigger(trigger.id)
@@ -182,6 +192,7 @@ class TriggerStore:
             Delete(keys.trigger_source(digest(trigger))),
             Delete(keys.trigger_status(trigger.id)),
             Delete(keys.trigger_places(trigger.id), prefix=True),
+            Delete(keys.trigger_failures(trigger.id), prefix=True),
         ]
         return await self._written(fences, gone, gone[0]) is not None
 

@@ -15,7 +15,9 @@ import pytest
 
 from lambent_frontend.calls import Answer, Call, Counted, Explained
 from lambent_frontend.invoker import Invoker
-from lambent_frontend.triggers.destinations import Destinations
+from lambent_frontend.queue.adapters import adapters
+from lambent_frontend.queue.destinations import Destinations
+from lambent_frontend.triggers.on_failure import OnFailure
 from lambent_frontend.triggers.poller import Poller
 from lambent_frontend.triggers.rules import check, with_defaults
 from lambent_frontend.triggers.sources import source_of
@@ -25,6 +27,7 @@ from lambent_proto.triggers import Trigger
 from tests.brokers import aws, processes
 from tests.e2e.load import eventually
 from tests.unit.scripted import AnyFunction, answer
+from tests.unit.triggers.kept import InMemory
 
 
 class Function:
@@ -92,6 +95,7 @@ class Broker:
     write: Callable[..., Any]
     """Called with the texts; what it returns is awaited if that can be done."""
     places: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, bytes] = field(default_factory=dict)
 
     async def send(self, *texts: str) -> None:
         written = self.write(*texts)
@@ -104,16 +108,13 @@ class Broker:
         trigger = Trigger(**{**_facts(self.trigger), **settings})
         check(trigger)
 
-        async def places() -> dict[str, str]:
-            return dict(self.places)
-
-        async def place(line: str, at: str) -> None:
-            self.places[line] = at
-
-        source = await source_of(trigger, self.urls, places, place)
+        kept = InMemory(self.places, self.failures)
+        source = await source_of(trigger, self.urls, kept)
         await source.open()
         invoker = Invoker(AnyFunction(), function, waiting_s=10)
-        poller = Poller(trigger, source, invoker, Destinations(invoker, self.urls), lambda: None)
+        destinations = Destinations(adapters(self.urls), (), self.urls)
+        on_failure = OnFailure(invoker, destinations)
+        poller = Poller(trigger, source, invoker, on_failure, lambda: None, kept)
         running = asyncio.create_task(poller.run())
         try:
             yield poller
@@ -124,6 +125,7 @@ class Broker:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await source.close()
+            await destinations.close()
 
 
 def _facts(trigger: Trigger) -> dict[str, Any]:

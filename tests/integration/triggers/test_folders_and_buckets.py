@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 
@@ -16,6 +16,7 @@ from lambent_frontend.triggers.sources.base import SourceFailed
 from lambent_frontend.triggers.sources.folder import SETTLE_S, Folder
 from lambent_frontend.triggers.sources.s3 import Bucket
 from tests.integration.triggers.conftest import Broker, Function, until
+from tests.unit.triggers.kept import InMemory
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -137,7 +138,7 @@ async def test_the_event(either: Broker, function: Function) -> None:
 async def test_there_are_too_many(either: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "MOST_OBJECTS", 2)
     await either.send("a", "b", "c")
-    source: Any = await source_of(either.trigger, either.urls, AsyncMock(return_value={}), AsyncMock())
+    source: Any = await source_of(either.trigger, either.urls, InMemory())
     with pytest.raises(SourceFailed, match="more than 2 objects"):
         await source.open()
     await source.close()
@@ -145,15 +146,15 @@ async def test_there_are_too_many(either: Broker, monkeypatch: pytest.MonkeyPatc
 
 async def test_where_there_is_nothing(either: Broker) -> None:
     """It is said so, and no mark is written: what is not there cannot be done with."""
-    place = AsyncMock()
+    kept = InMemory()
     none = either.trigger.source.rpartition(":")[0] + ":none"
     urls = {"none": f"file://{either.urls.get(either.trigger.id, '')}/none", **either.urls}
     trigger = replace(either.trigger, source=none)
-    source: Any = await source_of(trigger, urls, AsyncMock(return_value={}), place)
+    source: Any = await source_of(trigger, urls, kept)
     with pytest.raises(Exception, match=r"No such file|NoSuchBucket"):
         await source.open()
     await source.close()
-    place.assert_not_awaited()
+    assert kept.kept_places == {}
 
 
 @pytest.fixture
@@ -182,6 +183,54 @@ async def test_a_file_that_is_being_written(
         for it in event["Records"]
     }
     assert sizes == {"grows": 32, "renamed": 32}
+
+
+@contextlib.contextmanager
+def unmounted(inbox: Path) -> Iterator[None]:
+    """An empty folder is in its place."""
+    disk = inbox.parent / "disk"
+    inbox.rename(disk)
+    inbox.mkdir()
+    yield
+    inbox.rmdir()
+    disk.rename(inbox)
+
+
+async def test_a_disk_that_is_not_mounted(folder: Broker, inbox: Path, function: Function) -> None:
+    """The empty folder below it is no folder of which all was deleted: it is said so, and once the disk is
+    back what was processed is not processed again."""
+    await folder.send("a", "b")
+    async with folder.polled(function, starting_position=OLDEST) as poller:
+        await until(lambda: poller.records == 2)
+    marks = dict(folder.places)
+    source: Any = await source_of(folder.trigger, folder.urls, InMemory(folder.places))
+    with unmounted(inbox), pytest.raises(SourceFailed, match="is not the folder that it was"):
+        await source.open()
+    await source.open()
+    source.list_every_s = 0.0
+    assert await source.read("", 10) == []
+    with unmounted(inbox), pytest.raises(SourceFailed, match="is its disk not mounted"):
+        await until(lambda: source.read("", 10))
+    await source.close()
+    assert folder.places == marks
+    async with folder.polled(function, starting_position=OLDEST):
+        await folder.send("c")
+        await until(lambda: "c" in function.data)
+    assert sorted(function.data) == ["a", "b", "c"]
+
+
+async def test_marks_of_a_release_that_did_not_note_which_folder_it_was(
+    folder: Broker, function: Function
+) -> None:
+    """They are gone on with, and it is noted then."""
+    await folder.send("a")
+    async with folder.polled(function):
+        pass
+    folder.places["since"] = "1"
+    async with folder.polled(function):
+        await folder.send("b")
+        await until(lambda: function.data == ["b"])
+    assert folder.places["since"].startswith("inode ")
 
 
 async def test_what_is_no_file_of_the_folder(folder: Broker, inbox: Path, function: Function) -> None:

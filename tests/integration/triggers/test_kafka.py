@@ -157,6 +157,15 @@ async def test_a_group_with_members_is_not_taken(kafka: Broker, function: Functi
     place.assert_not_awaited()
 
 
+async def test_a_trigger_that_is_deleted_before_it_was_read(kafka: Broker) -> None:
+    """Nothing is committed to its group, which may be a team's that is to begin by itself."""
+    await kafka.send("a-1", "b-1")
+    source = Kafka(replace(kafka.trigger, consumer_group="other"), kafka.urls["bus"], {}, AsyncMock())
+    await source.forget()
+    await source.close()
+    assert await committed(kafka, "other") == [None, None]
+
+
 async def unreadable(url: str, topic: str, partition: int) -> None:
     """Writes a batch that says it is compressed and is not: a broker takes it, and nobody can read it."""
     from aiokafka.client import AIOKafkaClient

@@ -3,13 +3,13 @@
 import contextlib
 import json
 from dataclasses import replace
-from typing import Any
-from unittest.mock import AsyncMock
+from typing import Any, cast
 
 import pytest
 
 from lambent_frontend.triggers.sources import jetstream, source_of
 from tests.integration.triggers.conftest import Broker, Function, data, until
+from tests.unit.triggers.kept import InMemory
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
@@ -122,15 +122,64 @@ async def test_what_was_made_for_a_trigger_that_is_deleted_goes_with_it(
     from redis.asyncio import Redis
 
     for broker in (redis_stream, jetstream):
-        source: Any = await source_of(broker.trigger, broker.urls, AsyncMock(), AsyncMock())
+        source: Any = await source_of(broker.trigger, broker.urls, InMemory())
         await source.open()
-        await source.forget()
         await source.close()
+        for _ in range(2):  # what is not there any more can be forgotten as well
+            again: Any = await source_of(broker.trigger, broker.urls, InMemory())
+            await again.forget()
+            await again.close()
     async with Redis.from_url(redis_stream.urls["jobs"]) as redis:
         assert await redis.xinfo_groups(redis_stream.trigger.id) == []
     connection = await nats.connect(jetstream.urls["bus"])
     assert await connection.jetstream().consumers_info(jetstream.trigger.id) == []
     await connection.close()
+
+
+async def test_a_stream_of_redis_is_told(redis_stream: Broker, function: Function) -> None:
+    """As of asynchronous calls, in Lambda's form, with the record itself."""
+    from redis.asyncio import Redis
+
+    told = f"{redis_stream.trigger.id}-told"
+    await redis_stream.send("poison")
+    arn = f"arn:aws:lambent-redis:us-east-1:000000000000:jobs/{told}"
+    async with redis_stream.polled(function, max_retries=0, on_failure=arn) as poller:
+        await until(lambda: poller.records == 1)
+    async with Redis.from_url(redis_stream.urls["jobs"], decode_responses=True) as redis:
+        [(_, fields)] = cast("list[tuple[str, dict[str, str]]]", await redis.xrange(told))
+    body = json.loads(fields["body"])
+    assert body["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert json.loads(body["payload"]["records"][0])["fields"] == {"data": "poison"}
+
+
+async def test_a_count_of_deliveries_that_somebody_else_wrote(
+    rabbit_queue: Broker, rabbitmq_url: str, function: Function
+) -> None:
+    """It is not believed of a new message, whatever it is. RabbitMQ's own takes its place in one that is
+    given out again, and is believed."""
+    import aio_pika
+
+    async with await aio_pika.connect(rabbitmq_url) as connection:
+        channel = await connection.channel()
+        for text, count in (("poison", 1000), ("good", "many"), ("better", -1000)):
+            message = aio_pika.Message(text.encode(), headers={"x-delivery-count": count})
+            await channel.default_exchange.publish(message, rabbit_queue.trigger.queue)
+    function.hangs = True
+    with contextlib.suppress(ZeroDivisionError):
+        async with rabbit_queue.polled(function):
+            await until(lambda: len(function.data) == 3)
+            raise ZeroDivisionError
+    assert all(not it["redelivered"] for it in _of_rabbit(function))
+    function.hangs, function.events = False, []
+    async with rabbit_queue.polled(function, max_retries=2) as poller:
+        await until(lambda: poller.records == 3)
+    assert all(it["redelivered"] for it in _of_rabbit(function))
+    assert sorted(set(function.data)) == ["better", "good", "poison"]
+    assert function.data.count("poison") == 2  # and once before
+
+
+def _of_rabbit(function: Function) -> list[dict[str, Any]]:
+    return [it for event in function.events for group in event["rmqMessagesByQueue"].values() for it in group]
 
 
 @pytest.mark.parametrize("queue", ["jetstream", "rabbit_queue"], indirect=True)
@@ -139,7 +188,7 @@ async def test_no_connection_is_left_of_a_source_that_is_not_there(queue: Broker
     of_none = "arn:aws:lambent-nats:us-east-1:000000000000:bus/none"
     trigger = replace(queue.trigger, source=of_none if queue.trigger.kind == "nats" else queue.trigger.source)
     trigger = replace(trigger, queue="none" if trigger.kind == "rabbitmq" else "")
-    source: Any = await source_of(trigger, queue.urls, AsyncMock(), AsyncMock())
+    source: Any = await source_of(trigger, queue.urls, InMemory())
     with pytest.raises(Exception, match=r"(?i)not.found|no queue"):
         await source.open()
     await source.close()

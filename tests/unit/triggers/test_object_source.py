@@ -5,17 +5,29 @@ from collections.abc import Iterator
 
 import pytest
 
-from lambent_frontend.triggers.core.objects import Object
+from lambent_frontend.triggers.core.objects import Listing, Object
 from lambent_frontend.triggers.sources.objects import ObjectSource, item_of
 from lambent_proto.ids import FunctionName
 from lambent_proto.triggers import Trigger
+from tests.unit.triggers.kept import InMemory
 
 
 class Some(ObjectSource):
     there: tuple[Object, ...] = ()
 
-    async def all(self) -> list[Object]:
-        return list(self.there)
+    async def all(self, listing: Listing) -> None:
+        for each in self.there:
+            listing.add(each)
+
+
+TRIGGER = Trigger(
+    id="t",
+    function=FunctionName("f"),
+    kind="folder",
+    source="arn:aws:lambent-folder:us-east-1:000000000000:inbox",
+    starting_position="TRIM_HORIZON",
+    batch_size=10,
+)
 
 
 def _alike() -> tuple[Object, Object]:
@@ -37,20 +49,8 @@ def _objects() -> Iterator[Object]:
 @pytest.mark.timeout(30)
 async def test_no_two_objects_have_one_id() -> None:
     """Those of an archive have one time often: the rest of the id has to tell them apart."""
-    kept: dict[str, str] = {}
-
-    async def place(line: str, at: str) -> None:
-        kept[line] = at
-
-    trigger = Trigger(
-        id="t",
-        function=FunctionName("f"),
-        kind="folder",
-        source="arn:aws:lambent-folder:us-east-1:000000000000:inbox",
-        starting_position="TRIM_HORIZON",
-        batch_size=10,
-    )
-    source = Some(trigger, "", {}, place)
+    kept = InMemory()
+    source = Some(TRIGGER, "", kept)
     source.there = _alike()
     source.list_every_s = 0.0
     await source.open()
@@ -58,7 +58,24 @@ async def test_no_two_objects_have_one_id() -> None:
     assert len(set(ids)) == 2
     await source.done(ids)
     await source.close()
-    assert all(it.mark in kept["0"] for it in source.there)
+    assert all(it.mark in kept.kept_places["0"] for it in source.there)
+
+
+async def test_how_often_an_object_failed_is_known_to_the_next_reader() -> None:
+    """So that poison is given up however often it changes hands; that it was in hand counts for nothing."""
+    kept = InMemory()
+    for deliveries in (1, 2, 2):
+        source = Some(TRIGGER, "", kept)
+        source.there = (Object("a", "1", 1, 0.0, "e"),)
+        source.list_every_s = 0.0
+        await source.open()
+        [item] = await source.read("", 10)
+        assert item.record.deliveries == deliveries
+        if deliveries == 1:
+            await source.give_back([item.record.id], 1.0)
+        await source.close()
+    await source.done([item.record.id])
+    assert source._failures.of(source.there[0].mark) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pytest
 
 from lambent_frontend.calls import Answer, Call
 from lambent_frontend.invoker import Invoker
+from lambent_frontend.queue.destinations import Destinations
 from lambent_frontend.triggers import poller
 from lambent_frontend.triggers.core.messages import Batch, Outcome, Record
-from lambent_frontend.triggers.destinations import Destinations
+from lambent_frontend.triggers.on_failure import OnFailure
 from lambent_frontend.triggers.poller import Poller
 from lambent_frontend.triggers.sources.base import Item, SourceFailed, StreamSource, records_event
 from lambent_proto.errors import LambentError
@@ -19,6 +20,7 @@ from lambent_proto.ids import FunctionName
 from lambent_proto.triggers import Trigger
 from tests.e2e.load import eventually
 from tests.unit.scripted import AnyFunction, ScriptedDispatcher, answer
+from tests.unit.triggers.kept import InMemory
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -86,9 +88,15 @@ class Slow(ScriptedDispatcher):
         next(done for call, done in self.under_way_now if line.encode() in call.payload)(answer(b"null"))
 
 
+def telling(invoker: Invoker) -> OnFailure:
+    return OnFailure(invoker, Destinations({}, (), {}))
+
+
 def polling(stream: Stream, slow: Slow) -> Poller:
     invoker = Invoker(AnyFunction(), slow, waiting_s=10)
-    return Poller(TRIGGER, stream, invoker, Destinations(invoker, {}), lambda: None)
+    return Poller(
+        TRIGGER, stream, invoker, OnFailure(invoker, Destinations({}, (), {})), lambda: None, InMemory()
+    )
 
 
 async def test_a_line_that_fails_is_begun_anew_while_the_others_go_on(monkeypatch: Any) -> None:
@@ -166,7 +174,9 @@ async def test_a_function_that_is_gone() -> None:
     trigger = replace(TRIGGER, function=FunctionName("unknown"))
     stream = Stream()
     invoker = Invoker(AnyFunction(), Slow(), waiting_s=10)
-    polled = Poller(trigger, stream, invoker, Destinations(invoker, {}), lambda: None)
+    polled = Poller(
+        trigger, stream, invoker, OnFailure(invoker, Destinations({}, (), {})), lambda: None, InMemory()
+    )
     ended = await polled._call(Batch(1, (Record("calm", 10),)), b"{}")
     assert ended.outcome is Outcome.NEVER_RAN
     assert polled.course.result == "PROBLEM: the function is gone"

@@ -15,9 +15,11 @@ from lambent_frontend.triggers.core.messages import (
     Read,
     Record,
     Stop,
+    Tallied,
+    Tally,
     Tick,
 )
-from lambent_frontend.triggers.core.stream import BLOCKED_MOST_S, UNLIMITED, Rules, Shard
+from lambent_frontend.triggers.core.stream import BLOCKED_MOST_S, GATHER_S, UNLIMITED, Rules, Shard
 
 
 def shard(
@@ -27,8 +29,9 @@ def shard(
     retries: int = UNLIMITED,
     max_age_s: float = UNLIMITED,
     bisect: bool = False,
+    tallies: tuple[Tally, ...] = (),
 ) -> Shard:
-    return Shard(Rules(Limits(records, window_s), lanes, retries, max_age_s, bisect))
+    return Shard(Rules(Limits(records, window_s), lanes, retries, max_age_s, bisect), tallies)
 
 
 def read(engine: Shard, ids: str, now: float = 0.0, **facts: object) -> list[Command]:
@@ -55,10 +58,10 @@ def test_a_failed_batch_comes_again() -> None:
     """After a pause that grows; what is behind it waits."""
     engine = shard()
     read(engine, "abcdef")
-    assert ended(engine, 1, Outcome.FAILED, 10.0) == []
+    assert ended(engine, 1, Outcome.FAILED, 10.0) == [Tallied((Tally("a", 4, 1, 1, 10.0),))]
     assert engine.next_at == 11.0
     assert called(engine.handle(Tick(11.0, 0))) == ["abcd"]
-    assert ended(engine, 2, Outcome.FAILED, 11.0) == []
+    assert ended(engine, 2, Outcome.FAILED, 11.0) == [Tallied((Tally("a", 4, 2, 2, 10.0),))]
     assert engine.next_at == 13.0
 
 
@@ -67,7 +70,7 @@ def test_given_up_after_its_retries() -> None:
     engine = shard(retries=2)
     read(engine, "abcdef")
     for number in (1, 2):
-        assert ended(engine, number, Outcome.FAILED) == []
+        assert [type(it) for it in ended(engine, number, Outcome.FAILED)] == [Tallied]
         engine.handle(Tick(100.0, 0))
     given_up, called_next, checkpoint = ended(engine, 3, Outcome.FAILED, 100.0)
     assert isinstance(given_up, Discard)
@@ -105,7 +108,8 @@ def test_reported_failures() -> None:
     """The checkpoint is before the lowest; all from there on come again, also those not reported."""
     engine = shard()
     read(engine, "abcd")
-    assert ended(engine, 1, Outcome.ENDED, failed="cb") == [Checkpoint("a")]
+    tallied = Tallied((Tally("b", 3, 1, 1, 0.0),))
+    assert ended(engine, 1, Outcome.ENDED, failed="cb") == [tallied, Checkpoint("a")]
     assert called(engine.handle(Tick(1.0, 0))) == ["bcd"]
 
 
@@ -178,3 +182,84 @@ def test_stopping() -> None:
     assert not engine.idle
     assert ended(engine, 1, Outcome.ENDED) == [Checkpoint("a")]
     assert engine.idle
+
+
+def test_the_next_reader_counts_on() -> None:
+    """A batch that failed is formed anew as it was, and given up after as many calls as if none had died."""
+    tallies: tuple[Tally, ...] = ()
+    for number in range(3):
+        engine = shard(retries=2, tallies=tallies)
+        assert called(read(engine, "abcdef")) == ["abcd"]
+        first, *_ = ended(engine, 1, Outcome.FAILED, float(number))
+        tallies = engine.tallies
+        assert tallies[0].since == 0.0
+    assert isinstance(first, Discard)
+    assert (first.batch.ids, first.condition, first.calls) == (tuple("abcd"), EXHAUSTED, 3)
+
+
+def test_a_day_is_a_day_however_often_it_changes_hands() -> None:
+    engine = shard(tallies=(Tally("a", 4, 9, 9, 100.0),))
+    read(engine, "abcd")
+    [given_up, _] = ended(engine, 1, Outcome.FAILED, 100.0 + BLOCKED_MOST_S)
+    assert isinstance(given_up, Discard)
+
+
+def test_the_next_reader_splits_on() -> None:
+    """With what was split already; what was done with before is called with by itself."""
+    engine = shard(bisect=True, retries=0)
+    read(engine, "abcd")
+    ended(engine, 1, Outcome.FAILED)
+    ended(engine, 2, Outcome.ENDED)
+    ended(engine, 3, Outcome.FAILED)
+    assert [(it.first, it.records) for it in engine.tallies] == [("c", 1), ("d", 1)]
+    again = shard(bisect=True, retries=0, tallies=engine.tallies)
+    assert called(read(again, "abcdef")) == ["ab"]
+    assert called(ended(again, 1, Outcome.ENDED)) == ["c"]
+    given_up, call_next, checkpoint = ended(again, 2, Outcome.FAILED)
+    assert isinstance(given_up, Discard)
+    assert given_up.batch.ids == ("c",)
+    assert (called([call_next]), checkpoint) == (["d"], Checkpoint("c"))
+
+
+def test_those_that_failed_together_are_waited_for_a_while() -> None:
+    """The source may give them out in parts, and may have forgotten some."""
+    engine = shard(tallies=(Tally("a", 3, 1, 1, 0.0),))
+    assert called(read(engine, "a", 1.0)) == []
+    assert engine.next_at == 1.0 + GATHER_S
+    assert called(read(engine, "bcd", 2.0)) == ["abc"]
+    engine = shard(tallies=(Tally("a", 3, 1, 1, 0.0),))
+    read(engine, "ab", 1.0)
+    assert called(engine.handle(Tick(1.0 + GATHER_S, 0.0))) == ["ab"]
+
+
+def test_a_tally_of_what_is_no_more_is_dropped() -> None:
+    """And one of what no filter takes any more. Whatever is there is called with."""
+    engine = shard(tallies=(Tally("?", 3, 7, 7, 0.0), Tally("b", 1, 7, 7, 0.0)))
+    read(engine, "abcdefgh", wanted=False)
+    assert called(read(engine, "ijkl")) == ["ijkl"]
+    ended(engine, 1, Outcome.FAILED)
+    assert engine.tallies == (Tally("i", 4, 1, 1, 0.0),)
+
+
+def test_a_smaller_batch_than_the_reader_before_had() -> None:
+    """The rest of those that failed comes next, with the same count."""
+    engine = shard(records=2, retries=1, tallies=(Tally("a", 4, 1, 1, 0.0),))
+    assert called(read(engine, "abcd")) == ["ab"]
+    commands = ended(engine, 1, Outcome.FAILED)
+    assert isinstance(commands[0], Discard)
+    assert called(commands) == ["cd"]
+    [number] = [it.batch.number for it in commands if isinstance(it, Call)]
+    assert isinstance(ended(engine, number, Outcome.FAILED)[0], Discard)
+
+
+def test_lanes_count_for_themselves() -> None:
+    """What failed in one is called with together, whatever of the other stands between."""
+    engine = shard(records=2, lanes=2)
+    keys = {"a": "v", "c": "x", "b": "v", "d": "x"}
+    engine.handle(Read([Record(it, 1, key=key) for it, key in keys.items()], 0))
+    assert called(engine.handle(Tick(0, 0))) == ["ab", "cd"]
+    ended(engine, 1, Outcome.FAILED)
+    again = shard(records=2, lanes=2, tallies=engine.tallies)
+    again.handle(Read([Record(it, 1, key=key) for it, key in keys.items()], 0))
+    commands = again.handle(Tick(0, 0))
+    assert [it.batch.attempts for it in commands if isinstance(it, Call)] == [1, 0]

@@ -47,6 +47,23 @@ class Batch:
         return tuple(record.id for record in self.records)
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Of records of a stream that were called with together and failed. Whoever reads them next calls with
+    them together again, and goes on counting."""
+
+    first: str
+    """Its id."""
+    records: int
+    """How many, with those behind it that are called with in a row."""
+    attempts: int
+    """As of a batch."""
+    calls: int
+    """All of them, those before a split included."""
+    since: float
+    """When they first failed, Unix seconds."""
+
+
 class Outcome(Enum):
     ENDED = "ended"
     """The function answered; what it reported as failed is said beside."""
@@ -138,7 +155,14 @@ class Checkpoint:
     id: str
 
 
-Command = Call | Done | GiveBack | Discard | Checkpoint
+@dataclass(frozen=True, slots=True)
+class Tallied:
+    """Of a stream: what has failed and is to be called with again, all of it."""
+
+    tallies: tuple[Tally, ...]
+
+
+Command = Call | Done | GiveBack | Discard | Checkpoint | Tallied
 
 EXHAUSTED: Final = "RetryAttemptsExhausted"
 TOO_OLD: Final = "RecordAgeExceeded"

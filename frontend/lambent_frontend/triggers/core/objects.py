@@ -9,7 +9,7 @@ An object may be seen before it is complete. Where that can be, it has to stay t
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,6 +40,21 @@ class Object:
 
 
 @dataclass(slots=True)
+class Listing:
+    """What is there, as it is found one by one: a mark of each, and whole those that may be new. So it may be
+    made in a thread, while others are done with."""
+
+    known: Callable[[str], bool]
+    marks: set[str] = field(default_factory=set)
+    fresh: list[Object] = field(default_factory=list)
+
+    def add(self, each: Object) -> None:
+        self.marks.add(each.mark)
+        if not self.known(each.mark):
+            self.fresh.append(each)
+
+
+@dataclass(slots=True)
 class Objects:
     settle_s: float = 0.0
     _done: set[str] = field(default_factory=set)
@@ -61,13 +76,25 @@ class Objects:
     def settling(self) -> int:
         return len(self._settling)
 
-    def seen(self, there: Iterable[Object], now: float) -> list[Object]:
-        """`there` is all that is there. Returns what is to be called with now, which is given out by that."""
-        fresh, settling, marks = [], {}, set()
-        for each in there:
+    def listing(self) -> Listing:
+        """One to be filled."""
+        return Listing(self._knows)
+
+    def _knows(self, mark: str) -> bool:
+        return mark in self._done or mark in self._ours
+
+    def begin(self, listing: Listing) -> None:
+        """With what comes from now on: all that is there is done with."""
+        for each in listing.fresh:
+            self.done(each)
+
+    def seen(self, listing: Listing, now: float) -> list[Object]:
+        """`listing` has all that is there. Returns what is to be called with now, which is given out by
+        that."""
+        fresh, settling = [], {}
+        for each in listing.fresh:
             mark = each.mark
-            marks.add(mark)
-            if mark in self._done or mark in self._ours:
+            if self._knows(mark):
                 continue
             since = self._settling.get(mark, now)
             if now >= since + self.settle_s:
@@ -76,7 +103,7 @@ class Objects:
             else:
                 settling[mark] = since
         self._settling = settling
-        self._done &= marks
+        self._done &= listing.marks
         if sum(map(len, self._segments)) > 2 * len(self._done) + SPARE:
             self._thin_out()
         return fresh
@@ -111,6 +138,41 @@ class Objects:
                 self._segments[n] = needed
                 self._changed.add(n)
         self._open = 0
+
+
+@dataclass(slots=True)
+class Failures:
+    """How often each object has failed, by its mark. They are kept in parts, by a mark's first digit, so that
+    one that fails changes a small one."""
+
+    _parts: dict[str, dict[str, int]] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+
+    def load(self, kept: Mapping[str, Mapping[str, int]]) -> None:
+        self._parts = {name: dict(part) for name, part in kept.items()}
+
+    def of(self, mark: str) -> int:
+        return self._parts.get(mark[0], {}).get(mark, 0)
+
+    def failed(self, mark: str, times: int) -> None:
+        self._parts.setdefault(mark[0], {})[mark] = times
+        self._changed.add(mark[0])
+
+    def forget(self, mark: str) -> None:
+        """It is done with. What is kept of it harms nobody, and goes when its part is written next."""
+        self._parts.get(mark[0], {}).pop(mark, None)
+
+    def only(self, marks: Collection[str]) -> None:
+        """There are no others any more."""
+        for part in self._parts.values():
+            for mark in [it for it in part if it not in marks]:
+                del part[mark]
+
+    def to_keep(self) -> dict[str, dict[str, int]]:
+        """The parts in which something failed since it was asked last."""
+        changed = {name: dict(self._parts[name]) for name in sorted(self._changed)}
+        self._changed.clear()
+        return changed
 
 
 def _marks(text: str) -> list[str]:

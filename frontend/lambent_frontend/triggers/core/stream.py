@@ -6,12 +6,14 @@ it succeeds, is too old, or has failed as often as the trigger allows; what come
 records are shared out over `lanes` by their keys; each lane has one call under way, so that the order of a
 key's records is kept. The checkpoint never passes a record that is not done with.
 
-No batch blocks its shard for ever: where the trigger sets no limit, BLOCKED_MOST_S does.
+No batch blocks its shard for ever: where the trigger sets no limit, BLOCKED_MOST_S does. How often what fails
+has failed is told, so that the next reader of the shard counts on and splits no more than is left to split.
 """
 
 import zlib
 from collections import deque
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from typing import Final
 
 from lambent_frontend.triggers.core.batches import Limits, take
@@ -31,6 +33,8 @@ from lambent_frontend.triggers.core.messages import (
     Read,
     Record,
     Stop,
+    Tallied,
+    Tally,
     Tick,
     pause_s,
 )
@@ -38,6 +42,10 @@ from lambent_frontend.triggers.core.messages import (
 BLOCKED_MOST_S: Final = 86_400.0
 """After so long since its first failure a batch is given up even where retries are not limited: Kinesis's
 own streams keep a record for as long unless they are told otherwise."""
+
+GATHER_S: Final = 5.0
+"""How long records that failed together before are waited for: the source has them all, unless it has
+forgotten some."""
 
 UNLIMITED: Final = -1
 
@@ -67,6 +75,7 @@ class _Work:
     rests: int = 0
     """How often it could not be called with since."""
     failing_since: float | None = None
+    """Unix seconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +91,12 @@ class _Lane:
 @dataclass(slots=True, eq=False)
 class Shard:
     rules: Rules
+    tallies: tuple[Tally, ...] = ()
+    """Those that were told last."""
+    _before: dict[str, Tally] = field(init=False)
+    """What the reader before told of and is not read yet, by the first record's id."""
+    _together: dict[str, Tally] = field(default_factory=dict)
+    """The same of what is read, and waits."""
     _lanes: list[_Lane] = field(init=False)
     _open: deque[str] = field(default_factory=deque)
     """In the stream's order, those behind the checkpoint."""
@@ -89,9 +104,12 @@ class Shard:
     """Of those."""
     _bytes: int = 0
     _last: int = 0
+    _records: int = 0
+    """That were read."""
     _stopped: bool = False
 
     def __post_init__(self) -> None:
+        self._before = {it.first: it for it in self.tallies}
         self._lanes = [_Lane() for _ in range(self.rules.lanes)]
 
     @property
@@ -99,7 +117,11 @@ class Shard:
         """How many more records may be read."""
         if self._stopped or self._bytes > MAX_HELD_BYTES:
             return 0
-        return max(0, 2 * self.rules.limits.records * self.rules.lanes - len(self._open))
+        return max(0, self._most_open - len(self._open))
+
+    @property
+    def _most_open(self) -> int:
+        return 2 * self.rules.limits.records * self.rules.lanes
 
     @property
     def idle(self) -> bool:
@@ -112,8 +134,7 @@ class Shard:
         times = []
         for lane in self._lanes:
             if lane.under_way is None and (lane.again or lane.waiting):
-                window = self.rules.limits.window_s
-                due = 0.0 if lane.again else lane.waiting[0][1] + window
+                due = 0.0 if lane.again else lane.waiting[0][1] + self._patience_s(lane)
                 times.append(max(due, lane.rests_until))
         return min(times, default=None)
 
@@ -125,7 +146,7 @@ class Shard:
                     self._read(record, now)
             case Called(number, outcome, now, unix, failed):
                 lane = next(it for it in self._lanes if it.under_way and it.under_way[0] == number)
-                commands = self._called(lane, outcome, failed, now)
+                commands = self._called(lane, outcome, failed, now, unix) + self._tallied()
                 commands += self._form(lane, now, unix)
             case Tick(now, unix):
                 commands = [command for lane in self._lanes for command in self._form(lane, now, unix)]
@@ -136,6 +157,11 @@ class Shard:
 
     def _read(self, record: Record, now: float) -> None:
         self._open.append(record.id)
+        self._records += 1
+        if self._records > self._most_open:  # all that was open when they were told has been read
+            self._before.clear()
+        if tally := self._before.pop(record.id, None) if record.wanted else None:
+            self._together[record.id] = tally
         if record.wanted:
             lane = self._lanes[zlib.crc32(record.key.encode()) % len(self._lanes)]
             lane.waiting.append((record, now))
@@ -163,12 +189,34 @@ class Shard:
     def _fresh(self, lane: _Lane, now: float) -> _Work | None:
         if not lane.waiting:
             return None
-        taken = take((record for record, _ in lane.waiting), self.rules.limits)
-        if not (taken.full or now >= lane.waiting[0][1] + self.rules.limits.window_s):
+        tally = self._together.get(lane.waiting[0][0].id)
+        count = tally.records if tally else self._until_tally(lane)
+        taken = take((record for record, _ in islice(lane.waiting, count)), self.rules.limits)
+        whole = count <= len(lane.waiting) if tally else len(taken.records) < len(lane.waiting) or taken.full
+        if not (whole or now >= lane.waiting[0][1] + self._patience_s(lane)):
             return None
         for _ in taken.records:
             lane.waiting.popleft()
-        return _Work(taken.records)
+        return self._as_before(lane, tally, taken.records) if tally else _Work(taken.records)
+
+    def _until_tally(self, lane: _Lane) -> int:
+        """How many wait before the first of those that go together."""
+        if not self._together:
+            return len(lane.waiting)
+        return sum(1 for _ in takewhile(lambda it: it[0].id not in self._together, lane.waiting))
+
+    def _patience_s(self, lane: _Lane) -> float:
+        """How long the first that waits does so for others."""
+        return GATHER_S if lane.waiting[0][0].id in self._together else self.rules.limits.window_s
+
+    def _as_before(self, lane: _Lane, tally: Tally, records: tuple[Record, ...]) -> _Work:
+        """Those that are too many by now, as the trigger was changed, come next."""
+        del self._together[tally.first]
+        if lane.waiting and len(records) < tally.records:
+            first = lane.waiting[0][0].id
+            rest = replace(tally, first=first, records=tally.records - len(records))
+            self._together.setdefault(first, rest)
+        return _Work(records, tally.attempts, tally.calls, failing_since=tally.since)
 
     def _young(self, work: _Work, unix: float) -> tuple[_Work, _Work | None]:
         """What may still be called with, and what is too old for it."""
@@ -183,7 +231,9 @@ class Shard:
 
     # Calls end
 
-    def _called(self, lane: _Lane, outcome: Outcome, failed: frozenset[str], now: float) -> list[Command]:
+    def _called(
+        self, lane: _Lane, outcome: Outcome, failed: frozenset[str], now: float, unix: float
+    ) -> list[Command]:
         assert lane.under_way is not None
         work = lane.under_way[1]
         lane.under_way = None
@@ -199,18 +249,18 @@ class Shard:
             case Outcome.TOO_LARGE:
                 return [self._discard(work, OVERSIZED)]
             case Outcome.FAILED:
-                return self._failed(lane, work, 0, now)
+                return self._failed(lane, work, 0, now, unix)
             case Outcome.ENDED:
                 places = [at for at, record in enumerate(work.records) if record.id in failed]
                 if places:
-                    return self._failed(lane, work, places[0], now)
+                    return self._failed(lane, work, places[0], now, unix)
                 self._finish(work.records)
                 return []
 
-    def _failed(self, lane: _Lane, work: _Work, lowest: int, now: float) -> list[Command]:
+    def _failed(self, lane: _Lane, work: _Work, lowest: int, now: float, unix: float) -> list[Command]:
         """Those before the lowest that failed are done with; from there on it is called with again."""
         self._finish(work.records[:lowest])
-        since = now if work.failing_since is None else work.failing_since
+        since = unix if work.failing_since is None else work.failing_since
         calls = work.calls + 1
         left = replace(work, records=work.records[lowest:], calls=calls, rests=0, failing_since=since)
         if self.rules.bisect and lowest:
@@ -221,7 +271,7 @@ class Shard:
             return []
         left = replace(left, attempts=work.attempts + 1)
         limited = self.rules.retries != UNLIMITED
-        if (limited and left.attempts > self.rules.retries) or now >= since + BLOCKED_MOST_S:
+        if (limited and left.attempts > self.rules.retries) or unix >= since + BLOCKED_MOST_S:
             return [self._discard(left, EXHAUSTED)]
         lane.again.append(left)
         lane.rests_until = now + pause_s(left.attempts)
@@ -240,9 +290,26 @@ class Shard:
         self._done.update(record.id for record in records)
         self._bytes -= sum(record.size for record in records)
 
+    def _tallied(self) -> list[Command]:
+        """If there are others than were told last. That some are no more is not: a place says so soon."""
+        works = [work for lane in self._lanes for work in (*reversed(lane.again), *_of(lane)) if work.calls]
+        failed = tuple(
+            Tally(it.records[0].id, len(it.records), it.attempts, it.calls, it.failing_since or 0.0)
+            for it in works
+        )
+        tallies = (*failed, *self._together.values(), *self._before.values())
+        if set(tallies) <= set(self.tallies):
+            return []
+        self.tallies = tallies
+        return [Tallied(tallies)]
+
     def _checkpoint(self) -> list[Command]:
         last = ""
         while self._open and self._open[0] in self._done:
             last = self._open.popleft()
             self._done.remove(last)
         return [Checkpoint(last)] if last else []
+
+
+def _of(lane: _Lane) -> tuple[_Work, ...]:
+    return (lane.under_way[1],) if lane.under_way else ()

@@ -1,19 +1,18 @@
 """The kinds of sources. What one needs is imported when the first trigger of its kind starts."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from lambent_frontend.triggers.names import source_named
-from lambent_frontend.triggers.sources.base import QueueSource, SourceFailed, StreamSource
+from lambent_frontend.triggers.sources.base import Kept, QueueSource, SourceFailed, StreamSource
 from lambent_proto.triggers import Trigger
 
 
 async def source_of(
     trigger: Trigger,
     urls: Mapping[str, str],
-    places: Callable[[], Awaitable[Mapping[str, str]]],
-    place: Callable[[str, str], Awaitable[None]],
+    kept: Kept,
 ) -> QueueSource | StreamSource:
-    """`urls` are those of the setting `sources`; `places` gives, and `place` keeps, how far each line is.
+    """`urls` are those of the setting `sources`.
 
     Raises SourceFailed if nobody says where the source is.
     """
@@ -25,19 +24,19 @@ async def source_of(
         case "kinesis":
             from lambent_frontend.triggers.sources.kinesis import Kinesis
 
-            return Kinesis(trigger, urls.get("kinesis", ""), await places(), place)
+            return Kinesis(trigger, urls.get("kinesis", ""), await kept.places(), kept.place)
         case "kafka":
             from lambent_frontend.triggers.sources.kafka import Kafka
 
-            return Kafka(trigger, _url(trigger, urls), await places(), place)
+            return Kafka(trigger, _url(trigger, urls), await kept.places(), kept.place)
         case "folder":
             from lambent_frontend.triggers.sources.folder import Folder
 
-            return Folder(trigger, _url(trigger, urls), await places(), place)
+            return Folder(trigger, _url(trigger, urls), kept)
         case "s3":
             from lambent_frontend.triggers.sources.s3 import Bucket
 
-            return Bucket(trigger, urls.get("s3", ""), await places(), place)
+            return Bucket(trigger, urls.get("s3", ""), kept)
         case "redis":
             from lambent_frontend.triggers.sources.redis_streams import RedisStream
 

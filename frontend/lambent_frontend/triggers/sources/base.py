@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from lambent_frontend.triggers.core.messages import Record
 from lambent_proto.triggers import Trigger
@@ -31,6 +31,21 @@ class Item:
     """The record as it stands in the event, JSON."""
     view: Mapping[str, Any]
     """What filters see of it."""
+
+
+class Kept(Protocol):
+    """What is kept of one trigger for whoever has it next, in etcd. To write raises NotOurs once that is
+    somebody else."""
+
+    async def places(self) -> Mapping[str, str]:
+        """By line, up to where all is done with; and what else a source keeps there."""
+
+    async def place(self, line: str, at: str) -> None: ...
+
+    async def failures(self) -> Mapping[str, bytes]:
+        """By line, how often what fails there has failed."""
+
+    async def keep_failures(self, line: str, failures: bytes) -> None: ...
 
 
 class Source(ABC):

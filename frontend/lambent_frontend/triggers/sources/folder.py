@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from lambent_frontend.triggers.core.objects import Object
+from lambent_frontend.triggers.core.objects import Listing, Object
 from lambent_frontend.triggers.sources.base import SourceFailed
-from lambent_frontend.triggers.sources.objects import MOST_OBJECTS, ObjectSource
+from lambent_frontend.triggers.sources.objects import ANY, MOST_OBJECTS, ObjectSource
 
 SETTLE_S: Final = 2.0
 
@@ -22,24 +22,40 @@ class Folder(ObjectSource):
 
     settle_s = SETTLE_S
 
-    async def all(self) -> list[Object]:
+    async def all(self, listing: Listing) -> None:
         root = Path(unquote(urlsplit(self.url).path))
         try:
-            return await asyncio.to_thread(lambda: _listed(root, self.named.stream))
+            found = await asyncio.to_thread(lambda: _listed(root, self.named.stream, listing))
         except OSError as error:
             raise SourceFailed(f"the folder cannot be read: {error.strerror}: {error.filename}") from error
+        if self.identity == ANY and len(found) == 1:
+            [self.identity] = found
+        if found != {self.identity}:
+            raise SourceFailed(
+                f"{root} is not the folder that it was: is its disk not mounted? Nothing is read there, and "
+                "what was processed is remembered until the folder is back. If it was made anew for good, "
+                "delete the trigger and make it again"
+            )
 
 
-def _listed(root: Path, prefix: str) -> list[Object]:
-    """Raises OSError for what cannot be read: else what is in it would seem to be gone."""
-    found: list[Object] = []
-    os.stat(root)
+def _identity(root: Path) -> str:
+    """Its inode: that of a disk's root is another one than that of the empty folder which it is mounted on.
+    The device's number is not in it, as it changes when a machine starts and from one machine to another."""
+    return f"inode {os.stat(root).st_ino}"
+
+
+def _listed(root: Path, prefix: str, listing: Listing) -> set[str]:
+    """Which folder it was, before and afterwards. Raises OSError for what cannot be read: else what is in it
+    would seem to be gone."""
+    before = _identity(root)
     for folder, folders, files in os.walk(root, onerror=_failed):
         folders[:] = [it for it in folders if not it.startswith(".")]
-        found += [it for it in _objects(root, folder, files) if it.key.startswith(prefix)]
-        if len(found) > MOST_OBJECTS:
+        for each in _objects(root, folder, files):
+            if each.key.startswith(prefix):
+                listing.add(each)
+        if len(listing.marks) > MOST_OBJECTS:
             break
-    return found
+    return {before, _identity(root)}
 
 
 def _failed(error: OSError) -> None:

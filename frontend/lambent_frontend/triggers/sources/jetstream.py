@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any, Final
@@ -66,7 +67,10 @@ class JetStream(QueueSource):
 
     async def forget(self) -> None:
         await self._connect()
-        await self._connection.jetstream().delete_consumer(self._stream, self.trigger.group)
+        from nats.js.errors import NotFoundError
+
+        with contextlib.suppress(NotFoundError):
+            await self._connection.jetstream().delete_consumer(self._stream, self.trigger.group)
 
     async def _keep(self) -> None:
         """Says of all that is in hand that it is."""

@@ -1,7 +1,8 @@
 """Objects that appear in a folder or in a bucket, as a queue: each is read once, and comes again if it fails.
 
 What is there is listed again and again, so nothing is lost that nobody was told of. Which objects were done
-with is kept in etcd, under the claim, at most a second later.
+with, and how often each has failed, is kept in etcd, under the claim, at most a second later. There may be
+many, so whatever goes through all of them does so in a thread.
 """
 
 import asyncio
@@ -9,18 +10,19 @@ import heapq
 import json
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote_plus
 
 from lambent_chassis.clock import monotonic_s
 from lambent_frontend.triggers.core.messages import Record
-from lambent_frontend.triggers.core.objects import Object, Objects
+from lambent_frontend.triggers.core.objects import Failures, Listing, Object, Objects
 from lambent_frontend.triggers.names import source_named
 from lambent_frontend.triggers.sources.base import (
     DEFAULT_DELIVERIES,
     Item,
+    Kept,
     QueueSource,
     SourceFailed,
     records_event,
@@ -35,29 +37,33 @@ MOST_OBJECTS: Final = 100_000
 REST: Final = 9.0
 """So many times as long as a listing took is waited for the next one: it takes a tenth of the time."""
 SINCE: Final = "since"
-"""Beside the segments of marks once those of what was there at first are all kept."""
+"""Beside the segments of marks once those of what was there at first are all kept: which place it was, as far
+as that can be told."""
+ANY: Final = "1"
+"""In its place: that cannot be told."""
 
 FIRST_S: Final = -62_135_596_800.0
 """The year 1."""
 LAST_S: Final = 253_402_300_799.0
 """The year 9999."""
 
-Place = Callable[[str, str], Awaitable[None]]
-
 
 class ObjectSource(QueueSource):
     list_every_s = 1.0
     settle_s = 0.0
 
-    def __init__(self, trigger: Trigger, url: str, places: Mapping[str, str], place: Place) -> None:
-        """`places` are what was kept before: segments of marks, by number."""
+    identity = ANY
+    """Of the place, that of its marks: in another one nothing is read, and none of them is dropped."""
+
+    def __init__(self, trigger: Trigger, url: str, kept: Kept) -> None:
         super().__init__(trigger, url)
         self.named = source_named(trigger.source)
         self.deliveries = DEFAULT_DELIVERIES if trigger.max_retries == UNLIMITED else trigger.max_retries + 1
-        self._begun = SINCE in places
-        self._place = place
+        self._kept = kept
         self._objects = Objects(self.settle_s)
-        self._objects.load({int(n): text for n, text in places.items() if n != SINCE})
+        self._failures = Failures()
+        self._ours = asyncio.Lock()
+        """Of the two above: a thread may have them."""
         self._found: deque[Object] = deque()
         self._in_hand: dict[str, Object] = {}
         """By the record's id, as are those below."""
@@ -69,34 +75,42 @@ class ObjectSource(QueueSource):
         self._keeping = asyncio.Lock()
 
     @abstractmethod
-    async def all(self) -> list[Object]:
-        """All objects under the prefix."""
+    async def all(self, listing: Listing) -> None:
+        """Adds all objects under the prefix, MOST_OBJECTS and a few more at the most. Raises SourceFailed
+        where the place is not the one that `identity` says, and says which it is if that is ANY."""
 
     async def open(self) -> None:
         await self.connect()
-        there = await self._listed()
-        if not self._begun and self.trigger.starting_position == "LATEST":
-            for each in there:
-                self._objects.done(each)
+        places = await self._kept.places()
+        self.identity = places.get(SINCE, ANY)
+        await asyncio.to_thread(self._load, places, await self._kept.failures())
+        listing = await self._listed()
+        if SINCE not in places and self.trigger.starting_position == "LATEST":
+            await asyncio.to_thread(self._objects.begin, listing)
         await self._keep()
-        if not self._begun:
-            await self._place(SINCE, "1")
+        if places.get(SINCE) != self.identity:
+            await self._kept.place(SINCE, self.identity)
         self._closing.push_async_callback(self._keep)
 
     async def connect(self) -> None:
         """What has to be there before anything can be listed."""
 
-    async def _listed(self) -> list[Object]:
+    def _load(self, places: Mapping[str, str], failures: Mapping[str, bytes]) -> None:
+        self._objects.load({int(n): text for n, text in places.items() if n != SINCE})
+        self._failures.load({part: json.loads(value) for part, value in failures.items()})
+
+    async def _listed(self) -> Listing:
         began = monotonic_s()
-        there = await self.all()
-        if len(there) > MOST_OBJECTS:
+        listing = self._objects.listing()
+        await self.all(listing)
+        if len(listing.marks) > MOST_OBJECTS:
             raise SourceFailed(
                 f"there are more than {MOST_OBJECTS:,} objects: move away those that are done with, or give "
                 "a prefix; a bucket can tell a queue of SQS of new ones instead"
             )
         took_s = monotonic_s() - began
         self._list_at = monotonic_s() + max(self.list_every_s, REST * took_s)
-        return there
+        return listing
 
     async def read(self, line: str, most: int) -> list[Item]:
         now = monotonic_s()
@@ -114,33 +128,57 @@ class ObjectSource(QueueSource):
         at = min([self._list_at, *(it[0] for it in self._again[:1])])
         await asyncio.sleep(min(max(0.0, at - monotonic_s()), LONGEST_S))
         if monotonic_s() >= self._list_at:
-            self._found.extend(self._objects.seen(await self._listed(), monotonic_s()))
+            listing = await self._listed()
+            # shielded, as the thread is not ended by that: nobody else may have the objects before it is
+            self._found.extend(await asyncio.shield(asyncio.ensure_future(self._merged(listing))))
         if monotonic_s() >= self._kept_at + KEEP_EVERY_S:
             await self._keep()
+
+    async def _merged(self, listing: Listing) -> list[Object]:
+        """What is to be called with now."""
+
+        def merge() -> list[Object]:
+            self._failures.only(listing.marks)
+            return self._objects.seen(listing, monotonic_s())
+
+        async with self._ours:
+            return await asyncio.to_thread(merge)
 
     async def _keep(self) -> None:
         async with self._keeping:
             self._kept_at = monotonic_s()
-            for n, text in self._objects.to_keep().items():
-                await self._place(str(n), text)
+            async with self._ours:
+                segments, failures = self._objects.to_keep(), self._failures.to_keep()
+            for n, text in segments.items():
+                await self._kept.place(str(n), text)
+            for part, times in failures.items():
+                await self._kept.keep_failures(part, json.dumps(times).encode())
 
     def _item(self, it: Object) -> Item:
         name = f"{round(it.modified_at * 1000):014X}{it.mark.upper()}"
         self._in_hand[name] = it
-        self._delivered[name] = self._delivered.get(name, 0) + 1
+        self._delivered[name] = self._delivered.get(name, self._failures.of(it.mark)) + 1
         return item_of(it, name, self.named.name, self.trigger.id, self._delivered[name])
 
     def event(self, items: Sequence[Item]) -> bytes:
         return records_event(items)
 
     async def done(self, ids: Sequence[str]) -> None:
-        for name in ids:
-            self._objects.done(self._in_hand.pop(name))
-            self._delivered.pop(name, None)
+        async with self._ours:
+            for name in ids:
+                it = self._in_hand.pop(name)
+                self._objects.done(it)
+                self._failures.forget(it.mark)
+                self._delivered.pop(name, None)
         if monotonic_s() >= self._kept_at + KEEP_EVERY_S:
             await self._keep()
 
     async def give_back(self, ids: Sequence[str], pause_s: float | None) -> None:
+        """At once what was not called with, after a pause what failed."""
+        if pause_s:
+            async with self._ours:
+                for name in ids:
+                    self._failures.failed(self._in_hand[name].mark, self._delivered[name])
         for name in ids:
             heapq.heappush(self._again, (monotonic_s() + (pause_s or 0.0), name))
 

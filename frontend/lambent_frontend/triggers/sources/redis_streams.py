@@ -1,6 +1,7 @@
 """A stream of Redis, read as a queue: a consumer group of its own says which entries are done with."""
 
 import base64
+import contextlib
 import heapq
 import json
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,10 @@ class RedisStream(QueueSource):
 
     async def forget(self) -> None:
         self._connect()
-        await self._redis.xgroup_destroy(self._stream, self.trigger.group)
+        from redis.exceptions import ResponseError
+
+        with contextlib.suppress(ResponseError):  # there is no such stream
+            await self._redis.xgroup_destroy(self._stream, self.trigger.group)
 
     async def _find_pending(self) -> None:
         """What was given out and never done with: by a frontend that is gone."""

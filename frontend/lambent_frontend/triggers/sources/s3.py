@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lambent_frontend.triggers.core.objects import Object
+from lambent_frontend.triggers.core.objects import Listing, Object
 from lambent_frontend.triggers.sources.aws import Aws
 from lambent_frontend.triggers.sources.objects import MOST_OBJECTS, ObjectSource
 
@@ -14,15 +14,16 @@ class Bucket(ObjectSource):
         self._aws = Aws("s3", self.named.region, self.url)
         self._closing.callback(self._aws.close)
 
-    async def all(self) -> list[Object]:
+    async def all(self, listing: Listing) -> None:
         """One page more than there may be at the most."""
-        found: list[Object] = []
         asked: dict[str, Any] = {"Bucket": self.named.name, "Prefix": self.named.stream}
         while True:
             page = await self._aws.call("list_objects_v2", **asked)
-            found += [_object(it) for it in page.get("Contents", ())]
-            if not page["IsTruncated"] or len(found) > MOST_OBJECTS:
-                return [it for it in found if not it.key.endswith("/")]
+            for it in page.get("Contents", ()):
+                if not it["Key"].endswith("/"):
+                    listing.add(_object(it))
+            if not page["IsTruncated"] or len(listing.marks) > MOST_OBJECTS:
+                return
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
