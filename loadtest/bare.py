@@ -77,7 +77,7 @@ class _Worker:
     peer_names = None
 
     def __init__(self, node: NodeId) -> None:
-        self.peer, self.peer_names = node, None
+        self.peer = node
         self.inbox: list[bytes] = []
         self.outbox: list[bytes] = []
         self.hears = frames.Decoder(frames.TO_WORKER)
