@@ -42,10 +42,10 @@ async def _print_fleet(client: "Client", *, as_json: bool) -> None:
 
 def _print_here(*, as_json: bool) -> None:
     from lambent.cli.output import print_json, print_table
-    from lambent_worker.runtimes.registry import discover
+    from lambent_worker.runtimes.registry import build_folder, discover
 
-    with tempfile.TemporaryDirectory(prefix="lambent-runtimes-") as build:
-        found = discover(Path(build))
+    with tempfile.TemporaryDirectory(prefix="lambent-runtimes-") as data:
+        found = discover(build_folder(Path(data)))
     if as_json:
         print_json(_facts(found))
         return

@@ -144,7 +144,8 @@ async def measured(events: int, size: int, folder: Path, url: str, server: int) 
             most_in_lane=100,
         )
         if isinstance(store, JetStreamStore):
-            store.more = runner.more
+            store.tell(runner.more)
+            await store.hold("bench")
         return store, Queue(store, invoker, runner, now=clock.unix_s, results_s=3600, given_up_s=3600)
 
     store, queue = await opened()

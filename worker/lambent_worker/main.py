@@ -13,6 +13,7 @@ import structlog
 
 from lambent_chassis import link
 from lambent_chassis.etcd import Etcd, EtcdError, Lease
+from lambent_chassis.metrics import serving
 from lambent_chassis.objects import open_store
 from lambent_chassis.peering import Peering
 from lambent_chassis.serve import Started
@@ -24,10 +25,10 @@ from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
 from lambent_worker.host import InstanceHost
 from lambent_worker.logs import FunctionLogs
-from lambent_worker.metrics import Metrics, serving
+from lambent_worker.metrics import Metrics
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
-from lambent_worker.runtimes.registry import Runtimes, discover
+from lambent_worker.runtimes.registry import Runtimes, build_folder, discover
 from lambent_worker.sandbox import backends
 from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protections
 from lambent_worker.sandbox.required import check_level
@@ -66,7 +67,7 @@ async def run(settings: WorkerSettings, started: Started) -> None:
                 registration = _registration(settings, agent, backend.protections(), runtimes, at)
                 metrics = Metrics(backend.protections(), agent.core, settings.shard)
                 agent.launched = metrics.launched
-                telling = serving(metrics, settings.host, settings.metrics_port, peering)
+                telling = serving(metrics.page, settings.host, settings.metrics_port, peering)
                 async with telling as metrics_address:
                     ready = partial(started, metrics=metrics_address)
                     placement = PlacementStream(etcd, agent, settings.shard, peering)
@@ -197,7 +198,7 @@ async def _instances(
 
 
 def _runtimes(data: Path) -> Runtimes:
-    runtimes = discover(_made(data / "build"))
+    runtimes = discover(build_folder(data))
     runtimes.install(data / "runtimes")
     return runtimes
 

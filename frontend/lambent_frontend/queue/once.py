@@ -1,11 +1,15 @@
 """Synchronous calls with an idempotency key: run once, and answered as often as the caller asks."""
 
 import asyncio
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from typing import Final
 
 import msgpack
 import structlog
 
+from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd import EtcdError
 from lambent_frontend.calls import Answer, Call
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.queue import check_same
@@ -20,27 +24,61 @@ from lambent_proto.errors import (
 )
 from lambent_proto.ids import FunctionName, RequestId
 
+LOOK_S: Final = 0.25
+"""Between two looks for the answer of a call that another frontend has under way."""
+GONE_S: Final = 10.0
+"""How long a frontend is not seen before its calls are taken for lost: two of its leases."""
+
 _log = structlog.get_logger()
 
 
+async def _nobody(frontend: str) -> bool:
+    return False
+
+
 class Once:
-    def __init__(self, store: Store, invoker: Invoker) -> None:
+    def __init__(
+        self, store: Store, invoker: Invoker, is_there: Callable[[str], Awaitable[bool]] = _nobody
+    ) -> None:
+        """`is_there` says whether another frontend lives; it may raise EtcdError."""
         self._store = store
         self._invoker = invoker
+        self._is_there = is_there
         self._running: dict[tuple[FunctionName, str], asyncio.Task[Answer]] = {}
 
     async def run(self, call: Call, key: Key) -> tuple[RequestId, Answer]:
-        """The first call's id and answer; who comes while it runs waits for it, as long as his own call may
-        take. It goes on if its caller goes away. Raises whatever LambentError it ended with.
+        """The first call's id and answer; who comes while it runs, here or at another frontend, waits for it,
+        as long as his own call may take. It goes on if its caller goes away. Raises whatever LambentError it
+        ended with.
 
         What certainly never ran leaves the key free. LostWithWorker if the first call was under way when its
         frontend ended: the key is used, and nobody knows what for.
         """
-        found = await asyncio.shield(asyncio.ensure_future(self._begun(call, key)))
-        if not isinstance(found, Kept):
-            return call.request_id, await asyncio.shield(found)
-        check_same(key, found.digest, call.request_id)
-        return found.id, await self._answer(found, self._running.get((call.definition.name, key.text)), call)
+        seen = monotonic_s()
+        by = seen + call.deadline_s
+        while True:
+            found = await asyncio.shield(asyncio.ensure_future(self._begun(call, key)))
+            if not isinstance(found, Kept):
+                return call.request_id, await asyncio.shield(found)
+            check_same(key, found.digest, call.request_id)
+            running = self._running.get((call.definition.name, key.text))
+            if found.answer is not None or running is not None or not found.at:
+                return found.id, await self._answer(found, running, call)
+            await asyncio.sleep(LOOK_S)
+            now = monotonic_s()
+            if now >= by:
+                raise _still_runs(found)
+            if now - seen > GONE_S / 4 and await self._lives(found.at):
+                seen = now
+            elif now - seen > GONE_S:
+                raise _lost(found)
+            call = replace(call, deadline_s=by - now)
+
+    async def _lives(self, frontend: str) -> bool:
+        try:
+            return await self._is_there(frontend)
+        except EtcdError:  # nobody knows
+            return True
 
     async def _begun(self, call: Call, key: Key) -> "Kept | asyncio.Task[Answer]":
         """What the key stands for already, or the call. A key that is kept has a call begun, whoever left."""
@@ -80,16 +118,24 @@ class Once:
         if known.answer is not None:
             return _unpacked(known)
         if running is None:
-            raise LostWithWorker(
-                f"call {known.id} with this idempotency key was under way when its frontend ended, and may "
-                "have run: take another key to have it run again",
-                known.id,
-            )
+            raise _lost(known)
         try:
             async with asyncio.timeout(call.deadline_s):
                 return await asyncio.shield(running)
         except TimeoutError:
-            raise DeadlinePassed(f"call {known.id} with this idempotency key still runs", known.id) from None
+            raise _still_runs(known) from None
+
+
+def _lost(known: Kept) -> LostWithWorker:
+    return LostWithWorker(
+        f"call {known.id} with this idempotency key was under way when its frontend ended, and may "
+        "have run: take another key to have it run again",
+        known.id,
+    )
+
+
+def _still_runs(known: Kept) -> DeadlinePassed:
+    return DeadlinePassed(f"call {known.id} with this idempotency key still runs", known.id)
 
 
 def _unpacked(known: Kept) -> Answer:

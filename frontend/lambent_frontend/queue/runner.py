@@ -202,11 +202,10 @@ class Runner:
         self._lanes.fetched(command.lane, items, left[0].due if left else inf)
 
     async def _load(self, runs: list[Run]) -> None:
-        numbers = [run.item.number for run in runs]
-        loaded = {it[0].item.number: it for it in await self._insisting(lambda: self._store.load(numbers))}
+        loaded = {it[0].item.number: it for it in await self._insisting(lambda: self._store.load(runs))}
         for run in runs:
             found = loaded.get(run.item.number)
-            if found is None:  # cancelled meanwhile
+            if found is None:  # it was cancelled meanwhile, or another frontend has run it
                 self._lanes.over(run.lane, run.item)
             elif is_delivery(run.lane):
                 self._go(self._deliver_one(run, *found))
@@ -277,8 +276,7 @@ class Runner:
             self._go(self._over(run, event, verdict, version, answer, message))
 
     async def _again(self, run: Run, verdict: Again, message: str) -> None:
-        number = run.item.number
-        if await self._insisting(lambda: self._store.again(number, verdict.due, verdict.tally, message)):
+        if await self._insisting(lambda: self._store.again(run, verdict.due, verdict.tally, message)):
             self._lanes.postponed(run.lane, run.item, verdict.due)
         else:
             self._lanes.over(run.lane, run.item)
@@ -312,8 +310,8 @@ class Runner:
     async def _write_end(
         self, run: Run, event: Event, ending: Ending, verdict: Over, answer: bytes | None
     ) -> None:
-        now, number = self._now(), event.item.number
-        written = await self._insisting(lambda: self._store.end(number, ending, verdict.tally, now, answer))
+        now = self._now()
+        written = await self._insisting(lambda: self._store.end(run, ending, verdict.tally, now, answer))
         self._lanes.over(run.lane, run.item)
         if written and ending.targets:
             self.more(ending.targets[0], now)
@@ -359,7 +357,7 @@ class Runner:
             await self._next_target(run, event, replace(ending.without_first_target(), message=said))
             return
         again = replace(ending, deliveries=failures)
-        await self._insisting(lambda: self._store.end(event.item.number, again, event.tally, due))
+        await self._insisting(lambda: self._store.end(run, again, event.tally, due))
         self._lanes.postponed(run.lane, run.item, due)
 
     async def _next_target(self, run: Run, event: Event, ending: Ending) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Self
 
-from lambent_frontend.queue.core.lanes import Item
+from lambent_frontend.queue.core.lanes import Item, Run
 from lambent_frontend.queue.core.verdict import Tally
 from lambent_frontend.queue.group_commit import GroupCommit
 from lambent_frontend.queue.store import (
@@ -67,6 +67,8 @@ _EVENT: Final = (
     "SELECT number, due, size, id, function, asked, state, received, attempts, breaks, ending, message "
     "FROM event "
 )
+_STILL: Final = "number = ? AND lane = ? AND due = ?"
+"""Of an event that still waits for what was run."""
 _ENDED: Final = (State.SUCCEEDED, State.CANCELLED)
 
 Connection = sqlite3.Connection
@@ -140,42 +142,44 @@ class SqliteStore:
         ask = "SELECT number, due, size FROM event WHERE lane = ? ORDER BY due, number LIMIT ?"
         return await self._thread.read(lambda db: [Item(*row) for row in db.execute(ask, (lane, most))])
 
-    async def load(self, numbers: Sequence[int]) -> Sequence[tuple[Event, bytes, bytes]]:
+    async def load(self, runs: Sequence[Run]) -> Sequence[tuple[Event, bytes, bytes]]:
+        ask = f"{_EVENT} WHERE {_STILL}"
+
         def work(db: Connection) -> list[tuple[Event, bytes, bytes]]:
-            marks = ",".join("?" * len(numbers))
-            rows = db.execute(f"{_EVENT} WHERE number IN ({marks}) AND lane IS NOT NULL", numbers).fetchall()
-            return [(_event(row), *bytes_of(db, row[0])) for row in rows]
+            rows = [db.execute(ask, _still(run)).fetchone() for run in runs]
+            return [(_event(row), *bytes_of(db, row[0])) for row in rows if row]
 
         return await self._thread.read(work)
 
-    async def again(self, number: int, due: float, tally: Tally, message: str) -> bool:
+    async def again(self, run: Run, due: float, tally: Tally, message: str) -> bool:
         change = (
             "UPDATE event SET state = 'retrying', due = ?, attempts = ?, breaks = ?, message = ? "
-            "WHERE number = ? AND lane IS NOT NULL"
+            f"WHERE {_STILL}"
         )
-        values = due, tally.attempts, tally.breaks, message, number
+        values = due, tally.attempts, tally.breaks, message, *_still(run)
         return await self._thread.write(lambda db: db.execute(change, values).rowcount == 1)
 
     async def end(
-        self, number: int, ending: Ending, tally: Tally, due: float, answer: bytes | None = None
+        self, run: Run, ending: Ending, tally: Tally, due: float, answer: bytes | None = None
     ) -> bool:
         def work(db: Connection) -> bool:
             left = ending.targets
             state = State.DELIVERING if left else ending.state
             changed = db.execute(
                 "UPDATE event SET state = ?, lane = ?, due = ?, attempts = ?, breaks = ?, ending = ?, "
-                "ended = ?, size = size + ?, message = '' WHERE number = ? AND lane IS NOT NULL",
+                f"ended = ?, size = size + ?, message = '' WHERE {_STILL}",
                 (
                     *(state.value, left[0] if left else None, due, tally.attempts, tally.breaks),
-                    *(ending.encode(), None if left else ending.ended, len(answer or b""), number),
+                    *(ending.encode(), None if left else ending.ended, len(answer or b"")),
+                    *_still(run),
                 ),
             ).rowcount
             if not changed:
                 return False
             if answer is not None:
-                db.execute("INSERT OR REPLACE INTO answer VALUES (?, ?)", (number, answer))
+                db.execute("INSERT OR REPLACE INTO answer VALUES (?, ?)", (run.item.number, answer))
             if state is State.SUCCEEDED:
-                db.execute("DELETE FROM payload WHERE number = ?", (number,))
+                db.execute("DELETE FROM payload WHERE number = ?", (run.item.number,))
             return True
 
         return await self._thread.write(work, len(answer or b""))
@@ -356,6 +360,10 @@ def _event(row: tuple[Any, ...]) -> Event:
         Ending.decode(ending) if ending else None,
         message,
     )
+
+
+def _still(run: Run) -> tuple[int, str, float]:
+    return run.item.number, run.lane, run.item.due
 
 
 def _found(db: Connection, function: FunctionName, event: RequestId) -> Event | None:

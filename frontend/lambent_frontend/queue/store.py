@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
-from lambent_frontend.queue.core.lanes import Item
+from lambent_frontend.queue.core.lanes import Item, Run
 from lambent_frontend.queue.core.verdict import Tally
 from lambent_proto.ids import FunctionName, RequestId
 
@@ -142,6 +142,8 @@ class Kept:
     digest: bytes
     answer: bytes | None
     """Of a synchronous call: what it was answered, once it was."""
+    at: str = ""
+    """The frontend that has it under way, if it is another one than this."""
 
 
 class Taken(NamedTuple):
@@ -173,14 +175,16 @@ class Store(Protocol):
     async def next(self, lane: str, most: int) -> Sequence[Item]:
         """The first ones of a lane, by due time and number."""
 
-    async def load(self, numbers: Sequence[int]) -> Sequence[tuple[Event, bytes, bytes]]:
-        """Those that are under way of these, each with its payload and its answer."""
+    async def load(self, runs: Sequence[Run]) -> Sequence[tuple[Event, bytes, bytes]]:
+        """Those that still wait in that lane for that time, each with its payload and its answer."""
 
-    async def again(self, number: int, due: float, tally: Tally, message: str) -> bool:
-        """To be run again. False, and nothing is changed, if it is not under way: it was cancelled."""
+    async def again(self, run: Run, due: float, tally: Tally, message: str) -> bool:
+        """To be run again. False, and nothing is changed, if it is no longer what was run: it was cancelled,
+        or another frontend has run it meanwhile.
+        """
 
     async def end(
-        self, number: int, ending: Ending, tally: Tally, due: float, answer: bytes | None = None
+        self, run: Run, ending: Ending, tally: Tally, due: float, answer: bytes | None = None
     ) -> bool:
         """Its run is over. With targets left it goes on in the lane of the first, due then.
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from lambent_frontend.queue.core.lanes import Run
 from lambent_frontend.queue.core.verdict import Tally
-from lambent_frontend.queue.jetstream import STREAM, CannotFollow, JetStreamStore
+from lambent_frontend.queue.follower import CannotFollow
+from lambent_frontend.queue.jetstream import JetStreamStore
 from lambent_frontend.queue.sqlite import CannotOpen
 from lambent_frontend.queue.store import Asked, Ending, Key, State
+from lambent_frontend.queue.stream import STREAM
 from lambent_frontend.wire import new_request_id
 from lambent_proto.errors import NotReady, QueueFull
 from lambent_proto.ids import FunctionName, RequestId
@@ -37,6 +40,7 @@ class Frontends:
     async def start(self, name: str) -> JetStreamStore:
         store = await JetStreamStore.open([self.url], self._folder / name, name, most_bytes=MOST_BYTES)
         self._stack.push_async_callback(store.close)
+        await store.hold(name)
         return store
 
 
@@ -68,10 +72,11 @@ async def known(store: JetStreamStore, event: RequestId, state: State) -> None:
     await eventually(holds, "it knows")
 
 
-async def number_of(store: JetStreamStore, event: RequestId) -> int:
+async def run_of(store: JetStreamStore, event: RequestId) -> Run:
+    """What would be run of it now."""
     found = await store.get(F, event)
     assert found is not None
-    return found[0].item.number
+    return Run(F, found[0].item)
 
 
 async def test_each_runs_its_own_and_knows_all(frontends: Frontends) -> None:
@@ -80,7 +85,7 @@ async def test_each_runs_its_own_and_knows_all(frontends: Frontends) -> None:
     await known(two, event, State.QUEUED)
     assert [lane for lane, _ in await one.lanes()] == [F]
     assert not await two.lanes()
-    assert not await two.end(await number_of(two, event), DONE, Tally(10.0, 1), 20.0)
+    assert not await two.end(await run_of(two, event), DONE, Tally(10.0, 1), 20.0)
 
 
 async def test_what_one_cancels_another_does_not_run(frontends: Frontends) -> None:
@@ -90,7 +95,7 @@ async def test_what_one_cancels_another_does_not_run(frontends: Frontends) -> No
     before = await two.cancel(F, event, 12.0)
     assert before is not None
     assert before.state is State.QUEUED
-    assert not await one.end(await number_of(one, event), DONE, Tally(10.0, 1), 20.0)
+    assert not await one.end(await run_of(one, event), DONE, Tally(10.0, 1), 20.0)
     await known(one, event, State.CANCELLED)
 
 
@@ -99,9 +104,9 @@ async def test_what_one_redrives_its_frontend_hears_of(frontends: Frontends) -> 
     heard: list[tuple[str, float]] = []
     event = await put(one)
     dead = Ending(State.DEAD, "RetriesExhausted", failed=True, ended=20.0)
-    await one.end(await number_of(one, event), dead, Tally(10.0, 3), 20.0, b"{}")
+    await one.end(await run_of(one, event), dead, Tally(10.0, 3), 20.0, b"{}")
     await known(two, event, State.DEAD)
-    one.more = lambda lane, due: heard.append((lane, due))
+    one.tell(lambda lane, due: heard.append((lane, due)))
     await two.redrive(F, event, 30.0)
     await known(one, event, State.QUEUED)
     assert heard == [(F, 30.0)]
@@ -112,19 +117,19 @@ async def test_the_queue_of_one_that_is_gone_is_taken_over(frontends: Frontends,
     one = await frontends.start("one")
     long = b"7" * 1_048_576
     first, second = await put(one, long), await put(one)
-    await one.again(await number_of(one, second), 70.0, Tally(10.0, 1), "no")
+    await one.again(await run_of(one, second), 70.0, Tally(10.0, 1), "no")
     await one.close()
     two = await frontends.start("two")
     assert "one" in await two.queues()
     heard: list[tuple[str, float]] = []
-    two.more = lambda lane, due: heard.append((lane, due))
+    two.tell(lambda lane, due: heard.append((lane, due)))
     await two.hold("one")
     assert heard == [(F, 10.0)]
     items = await two.next(F, 10)
-    loaded = await two.load([it.number for it in items])
+    loaded = await two.load([Run(F, it) for it in items])
     assert {it.id: payload for it, payload, _ in loaded} == {first: long, second: b"{}"}
     assert [it.due for it in items] == [10.0, 70.0]
-    assert await two.end(items[0].number, DONE, Tally(10.0, 1), 20.0, long)
+    assert await two.end(Run(F, items[0]), DONE, Tally(10.0, 1), 20.0, long)
     three = await frontends.start("three")
     found = await three.get(F, first)
     assert found is not None
@@ -137,10 +142,10 @@ async def test_of_two_that_believe_to_have_an_event_one_ends_it(frontends: Front
     event = await put(one)
     await known(two, event, State.QUEUED)
     await two.hold("one")
-    number = await number_of(two, event)
+    run = await run_of(two, event)
     lost = Ending(State.DEAD, "RetriesExhausted", failed=True, ended=20.0)
     ended = await asyncio.gather(
-        one.end(number, DONE, Tally(10.0, 1), 20.0, b"1"), two.end(number, lost, Tally(10.0, 3), 20.0, b"2")
+        one.end(run, DONE, Tally(10.0, 1), 20.0, b"1"), two.end(run, lost, Tally(10.0, 3), 20.0, b"2")
     )
     assert sorted(ended) == [False, True]
     state = State.SUCCEEDED if ended[0] else State.DEAD
@@ -196,7 +201,7 @@ async def test_a_key_whose_event_never_came_has_it_put(frontends: Frontends) -> 
 async def test_what_is_forgotten_is_so_everywhere(frontends: Frontends) -> None:
     one, two = await frontends.start("one"), await frontends.start("two")
     event = await put(one, b"1" * 600_000)
-    await one.end(await number_of(one, event), DONE, Tally(10.0, 1), 20.0, b"1")
+    await one.end(await run_of(one, event), DONE, Tally(10.0, 1), 20.0, b"1")
     await known(two, event, State.SUCCEEDED)
     await two.forget(30.0, 30.0, 100, 30.0)
     assert await two.get(F, event) is not None  # it is for its own frontend
@@ -224,13 +229,14 @@ async def test_full_it_refuses_what_is_new_and_ends_what_it_has(frontends: Front
             assert "nothing was kept" in result.message
     assert 40 < len(taken) < 61
     for event in taken:
-        assert await store.end(await number_of(store, event), DONE, Tally(10.0, 1), 20.0, b"1")
+        assert await store.end(await run_of(store, event), DONE, Tally(10.0, 1), 20.0, b"1")
     await put(store, b"1" * 50_000)
 
 
 async def test_what_was_taken_grows_in_a_full_queue_and_none_is_lost(url: str, tmp_path: Path) -> None:
     """Its end and its next attempt are longer than it was."""
     store = await JetStreamStore.open([url], tmp_path / "one", "one", most_bytes=30_000)
+    await store.hold("one")
     taken: list[RequestId] = []
     while len(taken) < 1000:
         try:
@@ -239,9 +245,9 @@ async def test_what_was_taken_grows_in_a_full_queue_and_none_is_lost(url: str, t
             break
     assert 20 < len(taken) < 1000
     for event in taken[::2]:
-        assert await store.end(await number_of(store, event), DONE, Tally(10.0, 1), 20.0, b"1" * 500)
+        assert await store.end(await run_of(store, event), DONE, Tally(10.0, 1), 20.0, b"1" * 500)
     for event in taken[1::2]:
-        assert await store.again(await number_of(store, event), 70.0, Tally(10.0, 1), "no" * 100)
+        assert await store.again(await run_of(store, event), 70.0, Tally(10.0, 1), "no" * 100)
     await store.close()
     store = await JetStreamStore.open([url], tmp_path / "one", "one", most_bytes=30_000)
     assert {it.id for it in await store.list(F, None, 0, 1000)} == set(taken)
@@ -254,12 +260,12 @@ async def test_what_is_gone_from_the_stream_is_so_in_the_copy(url: str, frontend
 
     store = await frontends.start("one")
     event, key = await put(store), Key("k", b"d", 10.0, 11.0)
-    number = await number_of(store, event)
+    run = await run_of(store, event)
     await store.reserve(F, key, event)
     client = await nats.connect(url)
     await client.jetstream().purge_stream("lambent-queue")
     await client.close()
-    assert not await store.end(number, DONE, Tally(10.0, 1), 20.0)
+    assert not await store.end(run, DONE, Tally(10.0, 1), 20.0)
     assert await store.get(F, event) is None
     assert await store.reserve(F, Key("k", b"d", 20.0, 100.0), event) is None
 
@@ -272,17 +278,17 @@ async def test_away_it_refuses_and_loses_nothing(tmp_path: Path) -> None:
             frontends = Frontends(url, tmp_path, stack)
             store = await frontends.start("one")
             events = [await put(store) for _ in range(100)]
-            number = await number_of(store, events[0])
+            run = await run_of(store, events[0])
         with pytest.raises(NotReady, match="does not answer"):
             await put(store)
         with pytest.raises(NotReady):
-            await store.end(number, DONE, Tally(10.0, 1), 20.0)
+            await store.end(run, DONE, Tally(10.0, 1), 20.0)
         assert await store.get(F, events[0]) is not None
         with processes.nats(tmp_path / "nats", port):
 
             async def again() -> bool:
                 try:
-                    return await store.end(number, DONE, Tally(10.0, 1), 20.0, b"1")
+                    return await store.end(run, DONE, Tally(10.0, 1), 20.0, b"1")
                 except NotReady:
                     return False
 
@@ -303,7 +309,7 @@ async def test_a_stream_that_was_made_anew_is_not_followed(frontends: Frontends)
     one = await frontends.start("one")
     for _ in range(3):
         await put(one)
-    assert await one._stream.delete_stream(STREAM)
+    assert await one.stream.connection.jetstream().delete_stream(STREAM)
     await put(await frontends.start("two"))
     with pytest.raises(CannotFollow, match="made anew"):
         await one.run()
@@ -311,6 +317,6 @@ async def test_a_stream_that_was_made_anew_is_not_followed(frontends: Frontends)
 
 async def test_a_connection_that_nats_ended_for_good(frontends: Frontends) -> None:
     store = await frontends.start("one")
-    await store._connection.close()
+    await store.stream.connection.close()
     with pytest.raises(CannotFollow, match="for good"):
         await store.run()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lambent_frontend.queue.core.lanes import Run
 from lambent_frontend.queue.core.verdict import Tally
 from lambent_frontend.queue.sqlite import FILE, CannotOpen, SqliteStore
 from lambent_frontend.queue.store import Asked, Ending, State
@@ -18,7 +19,8 @@ from lambent_proto.ids import FunctionName
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
-ASKED = Asked(FunctionName("f"), "")
+F = FunctionName("f")
+ASKED = Asked(F, "")
 PAYLOAD = b"1" * 50_000
 
 
@@ -57,7 +59,7 @@ async def fill(store: SqliteStore, at_most: int = 1000) -> list[str]:
 async def end_all(store: SqliteStore) -> int:
     items = await store.next("f", 10_000)
     ending = Ending(State.SUCCEEDED, "Success", ended=2.0)
-    ended = [await store.end(it.number, ending, Tally(1.0, 1), 2.0, b"null") for it in items]
+    ended = [await store.end(Run(F, it), ending, Tally(1.0, 1), 2.0, b"null") for it in items]
     return sum(ended)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lambent_frontend.queue.core.lanes import Run
 from lambent_frontend.queue.core.verdict import Tally
 from lambent_frontend.queue.jetstream import JetStreamStore
 from lambent_frontend.queue.sqlite import SqliteStore
@@ -58,10 +59,11 @@ async def put(
     return event
 
 
-async def number_of(store: Store, event: RequestId, function: FunctionName = F) -> int:
-    found = await store.get(function, event)
+async def run_of(store: Store, event: RequestId, lane: str = F) -> Run:
+    """What would be run of it now."""
+    found = await store.get(F, event)
     assert found is not None
-    return found[0].item.number
+    return Run(lane, found[0].item)
 
 
 def key(text: str = "k", digest: bytes = b"d", now: float = 10.0) -> Key:
@@ -75,7 +77,7 @@ async def test_what_was_taken_is_there_after_the_store_is_opened_anew(opened: Op
     store = await opened()
     assert list(await store.lanes()) == [(F, 10.0)]
     (item,) = await store.next(F, 10)
-    ((loaded, payload, answer),) = await store.load([item.number])
+    ((loaded, payload, answer),) = await store.load([Run(F, item)])
     assert (loaded.id, payload, answer) == (event, b'{"a": 1}', b"")
     assert loaded.asked == Asked(F, "live", tenant="t")
     assert (loaded.state, loaded.tally, item.size) == (State.QUEUED, Tally(10.0), 8)
@@ -86,16 +88,17 @@ async def test_a_lane_s_events_come_by_due_time_and_then_in_their_order(store: S
     late = await put(store, now=30.0)
     first, second = await put(store, now=10.0), await put(store, now=10.0)
     await put(store, G, now=5.0)
-    loaded = {it.item.number: it.id for it, _, _ in await store.load([1, 2, 3, 4])}
-    assert [loaded[it.number] for it in await store.next(F, 10)] == [first, second, late]
+    runs = [Run(F, it) for it in await store.next(F, 10)]
+    loaded = {it.item.number: it.id for it, _, _ in await store.load(runs)}
+    assert [loaded[it.item.number] for it in runs] == [first, second, late]
     assert len(await store.next(F, 2)) == 2
     assert sorted(await store.lanes()) == [(F, 10.0), (G, 5.0)]
 
 
 async def test_what_failed_waits_until_it_is_due_again(store: Store) -> None:
     event = await put(store)
-    number = await number_of(store, event)
-    assert await store.again(number, 70.0, Tally(10.0, 1, 2), "it said no")
+    run = await run_of(store, event)
+    assert await store.again(run, 70.0, Tally(10.0, 1, 2), "it said no")
     found = await store.get(F, event)
     assert found is not None
     assert (found[0].state, found[0].tally, found[0].message) == (
@@ -108,43 +111,68 @@ async def test_what_failed_waits_until_it_is_due_again(store: Store) -> None:
 
 async def test_what_has_ended_leaves_its_lane_and_keeps_its_answer(store: Store) -> None:
     event = await put(store)
-    number = await number_of(store, event)
-    assert await store.end(number, DONE, Tally(10.0, 1), 20.0, b'"done"')
+    run = await run_of(store, event)
+    assert await store.end(run, DONE, Tally(10.0, 1), 20.0, b'"done"')
     assert not await store.next(F, 10)
     assert not await store.lanes()
-    assert not await store.load([number])
+    assert not await store.load([run])
     found = await store.get(F, event)
     assert found is not None
     assert (found[0].state, found[0].ending, found[1]) == (State.SUCCEEDED, DONE, b'"done"')
-    assert not await store.end(number, LOST, Tally(10.0, 1), 20.0)
-    assert not await store.again(number, 70.0, Tally(10.0, 1), "")
+    assert not await store.end(run, LOST, Tally(10.0, 1), 20.0)
+    assert not await store.again(run, 70.0, Tally(10.0, 1), "")
 
 
 async def test_a_record_goes_to_one_destination_after_the_other(store: Store) -> None:
     """And keeps event and answer for them."""
     event = await put(store, payload=b"[1]")
-    number = await number_of(store, event)
+    run = await run_of(store, event)
     ending = Ending(State.DEAD, "RetriesExhausted", (">one", "!two"), failed=True, ended=20.0)
-    await store.end(number, ending, Tally(10.0, 3), 20.0, b'{"errorType": "E"}')
+    await store.end(run, ending, Tally(10.0, 3), 20.0, b'{"errorType": "E"}')
     assert list(await store.lanes()) == [(">one", 20.0)]
-    ((loaded, payload, answer),) = await store.load([number])
+    delivery = await run_of(store, event, ">one")
+    ((loaded, payload, answer),) = await store.load([delivery])
     assert (payload, answer, loaded.state) == (b"[1]", b'{"errorType": "E"}', State.DELIVERING)
-    await store.end(number, ending.without_first_target(), Tally(10.0, 3), 25.0)
+    assert await store.end(delivery, ending.without_first_target(), Tally(10.0, 3), 25.0)
     assert list(await store.lanes()) == [("!two", 25.0)]
-    await store.end(number, ending.without_first_target().without_first_target(), Tally(10.0, 3), 26.0)
+    delivery = await run_of(store, event, "!two")
+    over = ending.without_first_target().without_first_target()
+    assert await store.end(delivery, over, Tally(10.0, 3), 26.0)
     found = await store.get(F, event)
     assert found is not None
     assert (found[0].state, found[1]) == (State.DEAD, b'{"errorType": "E"}')
 
 
+async def test_who_is_late_changes_nothing(store: Store) -> None:
+    """What was run is told, and its event has gone on since: another frontend has run it, or it was sent for
+    by hand. Neither its next attempt nor its record on the way is touched.
+    """
+    event = await put(store)
+    late = await run_of(store, event)
+    assert await store.again(late, 70.0, Tally(10.0, 1), "no")
+    assert not await store.load([late])
+    assert not await store.end(late, DONE, Tally(10.0, 1), 20.0, b"1")
+    assert not await store.again(late, 80.0, Tally(10.0, 5), "late")
+    second = await run_of(store, event)
+    ((loaded, _, _),) = await store.load([second])
+    assert (loaded.tally, loaded.item.due, loaded.message) == (Tally(10.0, 1), 70.0, "no")
+    ending = Ending(State.DEAD, "RetriesExhausted", (">one",), failed=True, ended=75.0)
+    assert await store.end(second, ending, Tally(10.0, 2), 75.0, b'"theirs"')
+    for run in (late, second):
+        assert not await store.end(run, DONE, Tally(10.0, 1), 20.0, b'"mine"')
+        assert not await store.again(run, 80.0, Tally(10.0, 5), "late")
+    ((loaded, _, answer),) = await store.load([await run_of(store, event, ">one")])
+    assert (loaded.state, loaded.ending, answer) == (State.DELIVERING, ending, b'"theirs"')
+
+
 async def test_what_is_cancelled_never_runs(store: Store) -> None:
     event = await put(store)
-    number = await number_of(store, event)
+    run = await run_of(store, event)
     before = await store.cancel(F, event, 12.0)
     assert before is not None
     assert before.state is State.QUEUED
     assert list(await store.next(F, 10)) == []
-    assert not await store.end(number, DONE, Tally(10.0, 1), 20.0)
+    assert not await store.end(run, DONE, Tally(10.0, 1), 20.0)
     again = await store.cancel(F, event, 13.0)
     assert again is not None
     assert again.state is State.CANCELLED
@@ -153,15 +181,15 @@ async def test_what_is_cancelled_never_runs(store: Store) -> None:
 async def test_what_was_given_up_can_be_run_again(store: Store) -> None:
     """As if it had just come, with its event."""
     event = await put(store, payload=b"[7]")
-    number = await number_of(store, event)
+    run = await run_of(store, event)
     untouched = await store.redrive(F, event, 30.0)
     assert untouched is not None
     assert untouched.state is State.QUEUED
-    await store.end(number, LOST, Tally(10.0, 3), 20.0, b"{}")
+    await store.end(run, LOST, Tally(10.0, 3), 20.0, b"{}")
     before = await store.redrive(F, event, 30.0)
     assert before is not None
     assert before.state is State.DEAD
-    ((loaded, payload, answer),) = await store.load([number])
+    ((loaded, payload, answer),) = await store.load([await run_of(store, event)])
     assert (loaded.state, loaded.tally, loaded.ending) == (State.QUEUED, Tally(30.0), None)
     assert (payload, answer, loaded.item.due) == (b"[7]", b"", 30.0)
 
@@ -224,8 +252,8 @@ async def test_a_synchronous_call_s_answer_is_kept_by_its_key(store: Store) -> N
 async def test_what_is_old_is_forgotten(store: Store) -> None:
     """What was given up later than what went well; what is under way never."""
     done, lost, waiting = await put(store), await put(store), await put(store)
-    await store.end(await number_of(store, done), DONE, Tally(10.0, 1), 20.0, b"1")
-    await store.end(await number_of(store, lost), LOST, Tally(10.0, 3), 20.0, b"1")
+    await store.end(await run_of(store, done), DONE, Tally(10.0, 1), 20.0, b"1")
+    await store.end(await run_of(store, lost), LOST, Tally(10.0, 3), 20.0, b"1")
     await store.forget(19.0, 19.0, 100, 25.0)
     assert await store.get(F, done) is not None
     await store.forget(21.0, 19.0, 100, 25.0)
@@ -241,7 +269,7 @@ async def test_no_more_results_are_kept_than_may(store: Store) -> None:
     events = [await put(store) for _ in range(5)]
     for at, event in enumerate(events):
         ending = Ending(State.SUCCEEDED, "Success", ended=20.0 + at)
-        await store.end(await number_of(store, event), ending, Tally(10.0, 1), 20.0, b"1")
+        await store.end(await run_of(store, event), ending, Tally(10.0, 1), 20.0, b"1")
     await store.forget(0.0, 0.0, 2, 30.0)
     assert [it.id for it in await store.list(F, None, 0, 10)] == events[3:]
 

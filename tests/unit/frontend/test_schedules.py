@@ -17,6 +17,7 @@ from lambent.client import Client
 from lambent_chassis.etcd import Compare, Delete, Etcd, Put, TransactionResult
 from lambent_frontend.guard import Guard, permit_invocation
 from lambent_frontend.invoker import Invoker
+from lambent_frontend.queue.core.lanes import Run
 from lambent_frontend.queue.core.verdict import Condition, Policy
 from lambent_frontend.queue.queue import Known as Queued
 from lambent_frontend.queue.queue import Queue
@@ -593,7 +594,7 @@ async def test_other_times_while_it_waits(scene: Scene) -> None:
     scene.now = MADE + 131
     await scene.fired(MADE + 130)
     events = await scene.frontends[0].events()
-    loaded = await scene.frontends[0].store.load([it.item.number for it in events])
+    loaded = await scene.frontends[0].store.load([Run(it.asked.function, it.item) for it in events])
     assert {payload for _, payload, _ in loaded} <= {b"1", b"2"}
     assert len(events) == 2
 

@@ -3,6 +3,7 @@
 import stat
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lambent_worker import runtimes
 from lambent_worker.runtimes import registry
 from lambent_worker.runtimes.api import Found, Runtime, Unavailable
-from lambent_worker.runtimes.host import NotUsable, built, output_of
+from lambent_worker.runtimes.host import KEPT, NotUsable, built, output_of
 
 
 class Cobol:
@@ -85,8 +86,45 @@ def test_files_are_installed_for_every_instance_to_read(
     }
 
 
+def test_several_workers_build_it_once(tmp_path: Path) -> None:
+    """Who comes while another builds waits for it, and has the same."""
+    source = tmp_path / "source"
+    source.write_text("1")
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "result").write_text("1")
+
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: built(tmp_path / "build", [source], ["cc"], make), range(8)))
+    assert (len(folders), len(made)) == (1, 1)
+
+
+def test_what_nobody_used_for_long_is_removed(tmp_path: Path) -> None:
+    """So that a host that is updated for years does not keep all of it."""
+    source = tmp_path / "source"
+    source.write_text("1")
+    first = built(tmp_path / "build", [source], ["cc 0"], lambda _: None)
+    used = built(tmp_path / "build", [source], ["cc 1"], lambda _: None)
+    for number in range(2, KEPT + 1):
+        built(tmp_path / "build", [source], ["cc 1"], lambda _: None)
+        built(tmp_path / "build", [source], [f"cc {number}"], lambda _: None)
+    assert used.is_dir()
+    assert not first.is_dir()
+
+
+def test_where_it_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """For all of a user's workers in one place, unless there is none to be had."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert registry.build_folder(tmp_path / "data") == tmp_path / "cache" / "lambent" / "build"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert registry.build_folder(tmp_path / "data") == tmp_path / "data" / "build"
+
+
 def test_what_is_built_is_built_once(tmp_path: Path) -> None:
-    """Until its source or its tools change; a build that fails leaves nothing that looks like one."""
+    """For each content of its source and its tools; a build that fails leaves nothing that looks like one."""
     source = tmp_path / "source"
     source.write_text("1")
     build = tmp_path / "build"
@@ -108,7 +146,7 @@ def test_what_is_built_is_built_once(tmp_path: Path) -> None:
     source.write_text("2")
     assert (built(build, [source], ["cc 2"], make) / "result").read_text() == "2"
     assert made == ["1", "1", "bad", "bad", "2"]
-    assert len(list(build.iterdir())) == 1
+    assert len([it for it in build.iterdir() if it.is_dir()]) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """What this host has: programs, found and tried out by running them."""
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 TRY_S: Final = 20.0
 """A program that says nothing for so long does not work: a JVM on a busy machine takes seconds."""
+
+
+KEPT: Final = 8
+"""Of all that was built of one family: those that were used last."""
 
 
 class NotUsable(Exception):
@@ -52,7 +58,8 @@ def outside_usr(*folders: Path) -> tuple[Path, ...]:
 
 def built(build: Path, sources: Sequence[Path], tools: Sequence[str], make: Callable[[Path], None]) -> Path:
     """A folder in `build` that holds what `make` makes of files and folders, made once for each content of
-    theirs and each set of `tools`, by their versions; what was made before of others is removed.
+    theirs and each set of `tools`, by their versions. Of what was made before a few are kept: workers
+    of several releases, or with several tools, may share `build`.
 
     Raises NotUsable where `make` does.
     """
@@ -62,10 +69,24 @@ def built(build: Path, sources: Sequence[Path], tools: Sequence[str], make: Call
             if file.is_file() and "__pycache__" not in file.parts:
                 digest.update(f"\0{file.relative_to(source.parent)}\0".encode() + file.read_bytes())
     folder = build / digest.hexdigest()[:16]
-    if not folder.is_dir():
-        shutil.rmtree(build, ignore_errors=True)
-        half = build / "half"
-        half.mkdir(parents=True)
-        make(half)
-        half.rename(folder)
+    with _alone(build):
+        if not folder.is_dir():
+            half = build / "half"
+            shutil.rmtree(half, ignore_errors=True)
+            half.mkdir()
+            make(half)
+            half.rename(folder)
+        folder.touch()
+        last = sorted(filter(Path.is_dir, build.iterdir()), key=lambda it: it.stat().st_mtime_ns)
+        for old in last[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _alone(build: Path) -> Iterator[None]:
+    """Waits for whoever builds the same. The kernel lifts the lock however the process ends."""
+    build.mkdir(parents=True, exist_ok=True)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,6 +1,7 @@
 """All runtimes of this host: each folder here describes a family, and nothing else lists them."""
 
 import importlib
+import os
 import pkgutil
 import re
 import shutil
@@ -54,6 +55,17 @@ def families() -> Iterator[Family]:
         if module.ispkg:
             family: Family = importlib.import_module(f"{runtimes.__name__}.{module.name}.family").family
             yield family
+
+
+def build_folder(data: Path) -> Path:
+    """Where what is compiled for this host is kept: for all workers of a user, or in `data` where the user
+    has no cache folder."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lambent" / "build"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # the latter: a user without a home
+        return data / "build"
+    return cache if os.access(cache, os.W_OK) else data / "build"
 
 
 def discover(build: Path) -> Runtimes:
