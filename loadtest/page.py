@@ -22,7 +22,7 @@ OWN_LOAD: Final = 2.0
 INTRO: Final = """\
 # Benchmarks
 
-    make bench                                          # all of this page but the soak; some {minutes} minutes
+    make bench                                          # all of this page but the soak: {minutes} minutes
     make bench ONLY='warm cold' QUICK=1                 # some of it, small: whether it works
     make bench ONLY=burst SET='calls=200 workers=4'     # with options
     .venv/bin/python -m loadtest.bench --list           # what there is, and its options
