@@ -366,10 +366,7 @@ class Caller:
             given_up_s=1000,
         )
 
-        async def is_there(frontend: str) -> bool:
-            return frontend in there
-
-        self._calling = Calling(self._invoker, queue, Once(store, self._invoker, is_there))
+        self._calling = Calling(self._invoker, queue, Once(store, self._invoker, there.__contains__))
 
     def begin(self, deadline_s: float = 30.0) -> "asyncio.Task[Called]":
         request = invoke_pb2.InvokeRequest(function_name="held", payload=b"1", idempotency_key="k")
