@@ -4,7 +4,7 @@ SEEDS ?= 20000
 SECONDS ?= 600
 READY := .venv/.ready
 
-.PHONY: setup demo test check proto bench soak leaks simulate chaos chaos-loss
+.PHONY: setup demo test check proto bench bench-peers soak leaks simulate chaos chaos-loss
 
 setup: $(READY)
 
@@ -38,9 +38,13 @@ proto: setup
 bench: setup
 	$(BIN)/python -m loadtest.bench $(ONLY) $(if $(QUICK),--quick) $(foreach it,$(SET),--set $(it)) $(if $(ONLY)$(QUICK),,--page)
 
+# Lambent beside others of the package registries: make bench-peers PEERS='celery-redis workerd' ROUNDS=1
+bench-peers: setup
+	$(BIN)/python -m loadtest.peers $(PEERS) $(if $(ROUNDS),--rounds $(ROUNDS))
+
 # A fleet at 70 % of its knee for an hour: does anything grow? Into docs/benchmarks.md: make soak MINUTES=5
 soak: setup
-	$(BIN)/python -m loadtest.bench soak --page $(if $(MINUTES),--set minutes=$(MINUTES))
+	$(BIN)/python -m loadtest.bench soak --page --strict $(if $(MINUTES),--set minutes=$(MINUTES))
 
 # Ten thousand instances that come and go, and nothing left of them; as root.
 leaks: setup

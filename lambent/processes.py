@@ -73,6 +73,8 @@ def settings_of(settings: FrontendSettings, number: int, grpc_port: int, http_po
     }
     if settings.control_port:
         told["control_port"] = str(settings.control_port + number)
+    if settings.metrics_port:
+        told["metrics_port"] = str(settings.metrics_port + number)
     if number and settings.data is not None:
         told["data"] = str(settings.data / f"process-{number}")
     if number and settings.record is not None:

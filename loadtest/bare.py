@@ -74,6 +74,8 @@ class _Host:
 class _Worker:
     """One agent, and both ends of its connection to the frontend."""
 
+    peer_names = None
+
     def __init__(self, node: NodeId) -> None:
         self.peer = node
         self.inbox: list[bytes] = []

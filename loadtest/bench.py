@@ -40,6 +40,7 @@ END_WITHIN_S: Final = 40.0
 @click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="An option of the one NAME.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--page", "publish", is_flag=True, help="Renew docs/benchmarks.md and its plots.")
+@click.option("--strict", is_flag=True, help="Exit code 1 also where a budget is missed.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=BUILD, help="Folder.")
 def main(
     names: tuple[str, ...],
@@ -49,6 +50,7 @@ def main(
     given: tuple[str, ...],
     as_json: bool,
     publish: bool,
+    strict: bool,
     out: Path,
 ) -> None:
     """Measure what is named, or all but what takes an hour; exit code 1 if one of them failed."""
@@ -67,7 +69,8 @@ def main(
             click.echo(page.as_text(it, by_name(it.name)))
     for name, why in failed.items():
         click.echo(f"{name} failed: {why}", err=True)
-    sys.exit(INTERRUPTED if INTERRUPTED in failed.values() else bool(failed))
+    missed = strict and not all(budget.met for it in found.values() for budget in it.figures.budgets)
+    sys.exit(INTERRUPTED if INTERRUPTED in failed.values() else bool(failed or missed))
 
 
 def _list() -> None:
@@ -174,6 +177,8 @@ def flat(folder: Path) -> Flat:
         with suppress(OSError, ValueError, KeyError, TypeError):
             result = read(folder / f"{it.name}.json")
             found |= result.machine | result.figures.flat
+            found.setdefault("load_before", result.load_before)
+            found |= {"load_after": result.load_after, "repeats": result.repeats}
     return found
 
 

@@ -16,6 +16,9 @@ from loadtest.measurements import ALL
 DOCS: Final = ROOT / "docs"
 RESULTS: Final = DOCS / "benchmarks"
 
+OWN_LOAD: Final = 2.0
+"""What a measurement may add to the load average of a machine whose cores it keeps busy."""
+
 INTRO: Final = """\
 # Benchmarks
 
@@ -63,13 +66,20 @@ def _machine(it: Result) -> str:
 
 def _budgets(there: Sequence[tuple[Measurement[Any], Result]]) -> str:
     rows = [
-        (f"[{it.title}](#{_anchor(it.title)})", *budget_row(budget))
+        (f"[{it.title}](#{_anchor(it.title)})", *budget_row(budget), _doubt(result))
         for it, result in there
         for budget in result.figures.budgets
     ]
     if not rows:
         return ""
-    return "## Budgets\n\n" + _table(Table(("measured in", "what", "measured", "budget", ""), rows))
+    return "## Budgets\n\n" + _table(Table(("measured in", "what", "measured", "budget", "", "but"), rows))
+
+
+def _doubt(it: Result) -> str:
+    """What keeps its figures from being a verdict."""
+    load = max(float(said.split()[0]) for said in (it.load_before, it.load_after))
+    busy = [f"load average {load:.0f}"] if load > int(it.machine["cores"]) + OWN_LOAD else []
+    return ", ".join((["quick"] if it.quick else []) + busy)
 
 
 def budget_row(it: Budget) -> tuple[str, str, str, str]:

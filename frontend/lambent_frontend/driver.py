@@ -15,6 +15,7 @@ from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
 from lambent_frontend.core.call import Priority
 from lambent_frontend.core.dispatcher import Dispatcher as Core
+from lambent_frontend.durations import Durations
 from lambent_frontend.recorder import Ended
 from lambent_proto import frames
 from lambent_proto.definition import Definition
@@ -98,8 +99,15 @@ class Driver:
     """Carries calls to instances of one shard: for it, the `Dispatcher` of the public services."""
 
     def __init__(
-        self, *, max_waiting: int, max_waiting_bytes: int, rate_per_concurrency: float, linger_s: float
+        self,
+        *,
+        max_waiting: int,
+        max_waiting_bytes: int,
+        rate_per_concurrency: float,
+        linger_s: float,
+        durations: Durations | None = None,
     ) -> None:
+        """`durations` may be shared with the drivers of other shards."""
         self.core = Core(
             max_waiting=max_waiting,
             max_waiting_bytes=max_waiting_bytes,
@@ -107,6 +115,7 @@ class Driver:
             linger_s=linger_s,
         )
         self.counts: Counter[Counted] = Counter()
+        self.durations = durations or Durations()
         self.workers: Workers
         self.to_placement: Callable[[ToPlacement], None]
         self.record: Callable[[Ended], None] | None = None
@@ -373,6 +382,8 @@ class Driver:
     ) -> None:
         pending.outcome = outcome
         self._count(pending.sent, outcome, refused)
+        if pending.sent is not None:
+            self.durations.note(pending.sent, _kind(pending.sent), running_ms if pending.answer else None)
         call, how = pending.call, (pending.sent, running_ms, pending.isolation)
         self._finished[call.request_id] = _Finished(
             call.definition.name, outcome, message, *how, call.priority, call.tenant, refused

@@ -4,12 +4,14 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
 
 from lambent_chassis import clock
 from lambent_chassis.etcd import Etcd
+from lambent_chassis.metrics import serving
 from lambent_chassis.objects import open_store
 from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
@@ -19,6 +21,7 @@ from lambent_frontend.calling import Calling
 from lambent_frontend.calls import Counted
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.driver import TICK_S, Driver
+from lambent_frontend.durations import Durations
 from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.fleet import Fleet
 from lambent_frontend.function_urls import FunctionUrls
@@ -35,6 +38,7 @@ from lambent_frontend.invoker import Invoker
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.layers import Layers
 from lambent_frontend.limits import Limits, follow_concurrency
+from lambent_frontend.metrics import Metrics
 from lambent_frontend.others import ALONE, Others
 from lambent_frontend.packages import Packages
 from lambent_frontend.peer_door import PeerDoor
@@ -95,12 +99,13 @@ _log = structlog.get_logger()
 async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
-    drivers = [_driver(settings) for _ in range(settings.shards)]
+    durations = Durations()
+    drivers = [_driver(settings, durations) for _ in range(settings.shards)]
     peering = settings.peering()
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
     store = await _store(settings, frontend)
-    async with settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
+    async with AsyncExitStack() as at_exit, settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
         catalogue = Catalogue(etcd, dispatcher.function_changed)
@@ -189,9 +194,15 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         http_port = await http.start(settings.http_host, settings.http_port, settings.tls)
         hosts.listening(http_port)
         keeping = tasks.create_task(triggers.run(invoker))
+        books = [driver.core.books for driver in drivers]
+        metrics = Metrics(books, lambda: dispatcher.counts, attempts, durations, queue)
+        told = await at_exit.enter_async_context(
+            serving(metrics.page, settings.host, settings.metrics_port, peering)
+        )
         try:
             await server.set_ready(True)
-            started(grpc=f"{settings.grpc_host}:{grpc_port}", http=f"{settings.http_host}:{http_port}")
+            public = f"{settings.grpc_host}:{grpc_port}", f"{settings.http_host}:{http_port}"
+            started(grpc=public[0], http=public[1], metrics=told)
             if queue is not None:
                 background.append(tasks.create_task(_running(queue, etcd, frontend)))
             if schedules is not None:
@@ -287,13 +298,14 @@ def _queue(
     )
 
 
-def _driver(settings: FrontendSettings) -> Driver:
+def _driver(settings: FrontendSettings, durations: Durations) -> Driver:
     """Of one shard. What one function may have waiting is nothing that shards share, memory is."""
     return Driver(
         max_waiting=settings.max_waiting,
         max_waiting_bytes=settings.max_waiting_bytes // settings.shards,
         rate_per_concurrency=settings.rate_per_concurrency,
         linger_s=settings.linger_s,
+        durations=durations,
     )
 
 

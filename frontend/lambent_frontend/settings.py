@@ -36,12 +36,14 @@ class FrontendSettings(Settings):
     """Where it listens for the other frontends, and what it tells them to ask."""
     control_port: Port = 0
     """There. With several processes the next ones have the next ports, unless it is 0."""
+    metrics_port: Port = 0
+    """There, `GET /metrics` for Prometheus: docs/metrics.md. With several processes as above."""
     share_ports: bool = False
     """Whether other frontends on this machine may listen on the same ports: the kernel gives each new
     connection to one of them."""
     grpc_host: str = "127.0.0.1"
     grpc_port: Port = 50051
-    grpc_server: Literal["own", "grpcio"] = "grpcio"
+    grpc_server: Literal["own", "grpcio"] = "own"
     """Whose HTTP/2 answers gRPC: Lambent's own, or grpcio's, which takes a multiple of the CPU."""
     http_host: str = "127.0.0.1"
     http_port: Port = 9000

@@ -64,6 +64,11 @@ async def serve(which: str) -> None:
     await asyncio.Event().wait()
 
 
+def main(which: str) -> None:
+    """Of a server's process."""
+    uvloop.run(serve(which))
+
+
 async def unary(stub: Any, calls: int, at_once: int) -> None:
     request = invoke_pb2.InvokeRequest(function_name="echo", payload=PAYLOAD)
 
@@ -96,7 +101,8 @@ PATHS: Final = {
 
 def measure(rounds: int, scale: float) -> dict[tuple[str, str], list[float]]:
     """Microseconds of the server's CPU for a call, by path and server."""
-    command = [sys.executable, "-m", "loadtest.measurements.servers"]
+    program = "import sys; from loadtest.measurements import servers; servers.main(sys.argv[1])"
+    command = [sys.executable, "-c", program]
     servers = {
         name: subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in SERVERS
     }
@@ -156,7 +162,3 @@ grpcio's. Why there are two: [decision 0026](decisions/0026-a-grpc-server-of-our
     full=Setup(),
     quick=Setup(scale=0.3),
 )
-
-
-if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from lambent_chassis.clock import monotonic_s
 from loadtest import echo, generator
-from loadtest.figures import Figures, Plot, Table
-from loadtest.fleet import ANY_ISOLATION, Fleet, by_part, fleet
+from loadtest.figures import Budget, Figures, Plot, Table
+from loadtest.fleet import ANY_ISOLATION, Fleet, Off, by_part, fleet
 from loadtest.measurement import Measurement, Plan
 from loadtest.measurements import knee
 from loadtest.processes import tree
@@ -49,6 +49,9 @@ class Setup:
     """Of the knee."""
     rate: float = 0.0
     """Calls a second; 0: the share of a knee that is looked for first."""
+    p99_ms: float = 100.0
+    late_ms: float = 10.0
+    """Of the knee, as `lambent loadtest` has them."""
     via: str = "stream"
     instances: int = 16
     workers: int = 2
@@ -90,8 +93,12 @@ def run(setup: Setup, plan: Plan) -> Figures:
 
 
 def _knee(running: Fleet, setup: Setup, plan: Plan) -> float:
+    """Raises Off if no rate held."""
     plan.say("looking for the knee")
-    return knee.knee_of(knee.search(running, setup.via, knee.Setup(seconds=5.0))) or knee.Setup().first
+    asked = knee.Setup(p99_ms=setup.p99_ms, late_ms=setup.late_ms)
+    if not (found := knee.knee_of(knee.search(running, setup.via, asked))):
+        raise Off("no rate held, so there is no knee: the machine is too busy, or give a rate")
+    return found
 
 
 def taken(running: Fleet) -> dict[str, dict[str, float]]:
@@ -136,6 +143,7 @@ def told(samples: Samples, seen: Mapping[str, Any], rate: float, minutes: float)
         growth, verdict = f"{it.growth:+.2f} {watched.unit}".strip(), "**grows**" if grows else "holds"
         rows.append([watched.what, part, *(f"{value:,.1f}" for value in levels), growth, verdict])
     found.flat["soak_grows"] = len(growing)
+    found.budgets.append(Budget("what grows in a soak", len(growing), 0, ""))
     verdict = f"**{', '.join(growing)} grew.**" if growing else "**Nothing grew.**"
     failed = seen["failed"] + seen["unanswered"]
     late = "; **void: the generator was late**" if seen["void"] else ""
@@ -197,6 +205,6 @@ than 3 % of its level (latency: 25 %) and more than 2 MB, 4 descriptors, 2 threa
     takes_s=(3_720, 120),
     run=run,
     full=Setup(),
-    quick=Setup(minutes=1.0),
+    quick=Setup(minutes=1.0, p99_ms=500.0, late_ms=200.0),
     by_name_alone=True,
 )

@@ -15,6 +15,7 @@ from lambent_chassis.duplex import Outbox
 from lambent_placement.core import commands as do
 from lambent_placement.core import events as on
 from lambent_placement.core.scheduler import Scheduler
+from lambent_placement.core.tally import Tally
 from lambent_placement.shadow import ShadowRun
 from lambent_proto import concurrency
 from lambent_proto.definition import Definition
@@ -38,8 +39,16 @@ class Leading:
 
 
 class Driver:
-    def __init__(self, leading: Leading, core: Scheduler, shadow: ShadowRun | None = None) -> None:
+    def __init__(
+        self,
+        leading: Leading,
+        core: Scheduler,
+        shadow: ShadowRun | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        """`tally` counts what is decided, over several leaderships of one process."""
         self.core = core
+        self._tally = tally or Tally()
         self.shadow = shadow
         """A second policy that sees all that the core does; None: there is none."""
         self.workers: dict[NodeId, Worker] = {}
@@ -57,7 +66,8 @@ class Driver:
 
     def feed(self, event: on.Event) -> None:
         """Asks with every event whether we still lead: a paused leader wakes up to a queue of messages."""
-        if self.over or monotonic_s() >= self._leading.valid_until():
+        now = monotonic_s()
+        if self.over or now >= self._leading.valid_until():
             self.over = True
             return
         try:
@@ -67,8 +77,13 @@ class Driver:
         except BaseException:
             self.over = True  # the books may be half changed: another leader reads them anew
             raise
+        self._tally.count(commands, self.core.books.idle_mb, now)
         if self.shadow is not None:
             self.shadow.take(event, commands, self.core.books)
+
+    def lease_left_s(self) -> float:
+        """How long this leadership lasts if etcd says nothing more."""
+        return max(0.0, self._leading.valid_until() - monotonic_s())
 
     def tick(self) -> None:
         self.feed(on.Tick(monotonic_s()))

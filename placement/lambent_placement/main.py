@@ -7,12 +7,15 @@ import structlog
 
 from lambent_chassis import grpc_options
 from lambent_chassis.etcd import Etcd, EtcdError, Lease, LeaseLost, Snapshot, campaign
+from lambent_chassis.metrics import serving
 from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.core.shadow import Shadow, shadow_epoch
+from lambent_placement.core.tally import Tally
 from lambent_placement.driver import TICK_S, Driver, Leading
 from lambent_placement.functions import ShardFunctions
+from lambent_placement.metrics import Metrics
 from lambent_placement.service import Placement
 from lambent_placement.settings import PlacementSettings, Policy
 from lambent_placement.shadow import ShadowRun
@@ -33,14 +36,19 @@ async def run(settings: PlacementSettings, started: Started) -> None:
     service = Placement(settings.policy, settings.shadow_policy, settings.shard)
     server = grpc.aio.server(options=grpc_options.SERVER)
     control_pb2_grpc.add_PlacementServicer_to_server(service, server)
-    port = settings.peering().listen(server, f"{settings.host}:{settings.port}")
+    peering = settings.peering()
+    port = peering.listen(server, f"{settings.host}:{settings.port}")
     await server.start()
     address = f"{settings.host}:{port}"
+    metrics = Metrics(lambda: service.driver, service.tally, settings.shard)
     try:
-        async with settings.etcd_session() as etcd:
+        async with (
+            settings.etcd_session() as etcd,
+            serving(metrics.page, settings.host, settings.metrics_port, peering) as metrics_address,
+        ):
             number = settings.shards
             shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
-            started(control=address)
+            started(control=address, metrics=metrics_address)
             lease = await etcd.lease(int(settings.lease_ttl_s))
             try:
                 await _lead(settings, etcd, lease, service, address)
@@ -62,7 +70,8 @@ async def _lead(
     except LeaseLost as lost:
         raise Deposed(str(lost)) from lost
     _log.info("leading", shard=settings.shard, epoch=leadership.epoch, address=address)
-    driver = _driver(settings, Leading(Epoch(leadership.epoch), lambda: lease.valid_until))
+    leading = Leading(Epoch(leadership.epoch), lambda: lease.valid_until)
+    driver = _driver(settings, leading, service.tally)
     known = [asyncio.Event() for _ in range(4)]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_follow_functions(etcd, ShardFunctions(settings.place, driver), known[0]))
@@ -79,13 +88,14 @@ async def _lead(
         raise Deposed(f"epoch {leadership.epoch} is over: its lease was not kept, or a fault was logged")
 
 
-def _driver(settings: PlacementSettings, leading: Leading) -> Driver:
+def _driver(settings: PlacementSettings, leading: Leading, tally: Tally) -> Driver:
     core = _scheduler(settings.policy, leading.epoch, settings.place)
     if settings.shadow_policy is None:
-        return Driver(leading, core)
+        return Driver(leading, core, tally=tally)
     _log.info("shadow", policy=str(settings.shadow_policy), live=str(settings.policy))
     shadow = Shadow(_scheduler(settings.shadow_policy, shadow_epoch(leading.epoch), settings.place))
-    return Driver(leading, core, ShadowRun(shadow, asyncio.get_running_loop().call_soon))
+    run = ShadowRun(shadow, asyncio.get_running_loop().call_soon)
+    return Driver(leading, core, run, tally)
 
 
 def _scheduler(policy: Policy, epoch: Epoch, shard: Shard) -> Scheduler:

@@ -1,6 +1,6 @@
 """Placement's control service: gRPC streams to events of the driver's, while this process leads."""
 
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -32,11 +32,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _log = structlog.get_logger()
 
+NODE_STATES: Final = ("connected", "disconnected", "unreported", "draining", "drained")
+"""Of a worker, as listings and metrics call them. What has not reported may run anything that fits there."""
+
 
 class Placement(control_pb2_grpc.PlacementServicer):
     def __init__(self, policy: Policy, shadow_policy: Policy | None, shard: int = 0) -> None:
         self.driver: Driver | None = None
         """The leadership of the moment; None while another placement leads."""
+        self.tally = Tally()
+        """What was decided here since this process began."""
         self._shard = shard
         self._policies = str(policy), "" if shadow_policy is None else str(shadow_policy)
 
@@ -181,7 +186,7 @@ def _described_provisioned(version: Version) -> wire.DescribedProvisioned:
 
 def _described(driver: Driver, node: Node) -> wire.DescribedNode:
     worker = driver.workers.get(node.id)
-    state = _state(node)
+    state = node_state(node)
     return wire.DescribedNode(
         node=node.id,
         state=state,
@@ -208,7 +213,8 @@ def _counted(tally: Tally) -> wire.Counted:
     )
 
 
-def _state(node: Node) -> str:
+def node_state(node: Node) -> str:
+    """One of `NODE_STATES`."""
     if not node.connected:
         return "disconnected" if node.reported else "unreported"
     if node.is_emptied:

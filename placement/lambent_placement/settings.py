@@ -54,6 +54,7 @@ class PlacementSettings(Settings, Policy):
     host: str = "127.0.0.1"
     """Where it listens, and what it tells the other parts to call."""
     port: Port = 0
+    metrics_port: Port = 0
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
     """How many the fleet has: docs/shards.md."""
     shard: int = Field(default=0, ge=0)

@@ -13,6 +13,7 @@ import structlog
 
 from lambent_chassis import link
 from lambent_chassis.etcd import Etcd, EtcdError, Lease
+from lambent_chassis.metrics import serving
 from lambent_chassis.objects import open_store
 from lambent_chassis.peering import Peering
 from lambent_chassis.serve import Started
@@ -24,7 +25,7 @@ from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
 from lambent_worker.host import InstanceHost
 from lambent_worker.logs import FunctionLogs
-from lambent_worker.metrics import Metrics, serving
+from lambent_worker.metrics import Metrics
 from lambent_worker.packages import PackageCache
 from lambent_worker.placement import PlacementStream
 from lambent_worker.runtimes.registry import Runtimes, build_folder, discover
@@ -66,7 +67,7 @@ async def run(settings: WorkerSettings, started: Started) -> None:
                 registration = _registration(settings, agent, backend.protections(), runtimes, at)
                 metrics = Metrics(backend.protections(), agent.core, settings.shard)
                 agent.launched = metrics.launched
-                telling = serving(metrics, settings.host, settings.metrics_port, peering)
+                telling = serving(metrics.page, settings.host, settings.metrics_port, peering)
                 async with telling as metrics_address:
                     ready = partial(started, metrics=metrics_address)
                     placement = PlacementStream(etcd, agent, settings.shard, peering)

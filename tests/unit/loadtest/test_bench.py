@@ -41,6 +41,14 @@ def result(tmp_path: Path, quick: bool = False, **given: str) -> Result:
     return measured(MINE, Plan(1, quick, tmp_path), given)
 
 
+def measuring(out: Path) -> str:
+    """A program that measures it, as one of its own does."""
+    return (
+        f"from pathlib import Path; from tests.unit.loadtest.test_bench import result; "
+        f"result(Path({str(out)!r})).write(Path({str(out / 'bench')!r}))"
+    )
+
+
 def test_names_are_there_once() -> None:
     assert len({it.name for it in ALL}) == len(ALL)
     with pytest.raises(LookupError, match="'nothing' is none of warm, "):
@@ -92,7 +100,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has each section with its budget, says which are small, and which are not there."""
     monkeypatch.setattr(page, "ALL", (MINE, ALL[0]))
     text = page.markdown([result(tmp_path, quick=True)])
-    assert "| [Mine](#mine) | calls | 5 calls | ≤ 50 calls | met by 90% |" in text
+    assert "| [Mine](#mine) | calls | 5 calls | ≤ 50 calls | met by 90% | quick" in text
     assert "quick: small" in text
     assert "Shown:\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n" in text
     assert "![A curve](plots/mine-curve.svg)" in text
@@ -100,13 +108,20 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "quick: small" not in page.markdown([result(tmp_path)])
 
 
+@pytest.mark.parametrize(("load", "doubt"), [("1.00 9.00 9.00", ""), ("31.60 9.00 9.00", "load average 32")])
+def test_a_verdict_of_a_busy_machine_is_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: str, doubt: str
+) -> None:
+    """By the load of the last minute: what it was before is over."""
+    it = measured(MINE, Plan(1, False, tmp_path), {}, lambda: load)
+    it.machine["cores"] = 2
+    monkeypatch.setattr(page, "ALL", (MINE,))
+    assert f"| **missed** by 100% | {doubt} |" in page.markdown([it])
+
+
 def test_what_fails_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said, the others are measured and kept, and the exit code is 1."""
-    programs = {
-        "mine": f"from tests.unit.loadtest.test_bench import *; import pathlib\n"
-        f"result(pathlib.Path({str(tmp_path)!r})).write(pathlib.Path({str(tmp_path / 'bench')!r}))",
-        "broken": "raise SystemExit('it is broken')",
-    }
+    programs = {"mine": measuring(tmp_path), "broken": "raise SystemExit('it is broken')"}
     broken = Measurement(**{key: getattr(MINE, key) for key in MINE.__slots__} | {"name": "broken"})
     monkeypatch.setattr(bench, "ALL", (broken, MINE))
     monkeypatch.setattr(bench, "by_name", {"mine": MINE, "broken": broken}.__getitem__)
@@ -116,6 +131,19 @@ def test_what_fails_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.M
     assert json.loads(done.stdout) == {"mine": {"calls": 100}}
     assert "broken failed: exit code 1" in done.stderr
     assert json.loads((tmp_path / "bench.json").read_text())["calls"] == 100
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--strict"], 1)])
+def test_a_budget_that_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int
+) -> None:
+    """It is said, and fails a run only where that is asked for."""
+    monkeypatch.setattr(bench, "ALL", (MINE,))
+    monkeypatch.setattr(bench, "by_name", {"mine": MINE}.__getitem__)
+    monkeypatch.setattr(bench, "command", lambda *_: [sys.executable, "-c", measuring(tmp_path)])
+    done = CliRunner().invoke(bench.main, ["mine", "--out", str(tmp_path), *options])
+    assert done.exit_code == code
+    assert "calls: 100 calls, budget ≤ 50 calls, missed by 100%" in done.stdout
 
 
 @pytest.mark.parametrize(

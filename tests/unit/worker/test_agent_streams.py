@@ -27,6 +27,7 @@ class Connection:
     """A frontend's. `lanes` says on which lane each frame went out."""
 
     peer = "127.0.0.1:1"
+    peer_names = None
 
     def __init__(self, agent: Agent, name: str) -> None:
         self.got: list[frames.Frame] = []

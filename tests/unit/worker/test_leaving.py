@@ -17,6 +17,7 @@ class Connection:
     """A frontend's."""
 
     peer = "127.0.0.1:1"
+    peer_names = None
 
     def __init__(self, agent: Agent) -> None:
         self.got: list[frames.Frame] = []

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from lambent_chassis.metrics import serving
 from lambent_worker.core.agent import Agent
 from lambent_worker.core.events import InstanceReady
-from lambent_worker.metrics import Metrics, serving
+from lambent_worker.metrics import Metrics
 from lambent_worker.sandbox.api import LEVELS, PROTECTIONS, Protections
 from tests.unit.worker.test_core_agent import I1, granted
 
@@ -47,7 +48,7 @@ async def asked(address: str, request: bytes) -> tuple[str, str]:
 
 
 async def page_of(metrics: Metrics) -> Samples:
-    async with serving(metrics, "127.0.0.1", 0) as address:
+    async with serving(metrics.page, "127.0.0.1", 0) as address:
         status, body = await asked(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert status == "HTTP/1.1 200 OK"
         return samples(body)
@@ -101,14 +102,14 @@ async def test_starts_are_counted() -> None:
 )
 async def test_nothing_else_is_there(request_line: str) -> None:
     """Whatever else is asked for is not found."""
-    async with serving(Metrics(GIVEN, Agent(1024)), "127.0.0.1", 0) as address:
+    async with serving(Metrics(GIVEN, Agent(1024)).page, "127.0.0.1", 0) as address:
         status, _ = await asked(address, f"{request_line}\r\n\r\n".encode())
         assert status == "HTTP/1.1 404 Not Found"
 
 
 async def test_what_is_no_request_gets_no_answer() -> None:
     """A header without end is cut off, and the next one is answered."""
-    async with serving(Metrics(GIVEN, Agent(1024)), "127.0.0.1", 0) as address:
+    async with serving(Metrics(GIVEN, Agent(1024)).page, "127.0.0.1", 0) as address:
         with contextlib.suppress(ConnectionError):  # reset, or closed, as the kernel has it
             assert await asked(address, b"GET /" + b"x" * 200_000) == ("", "")
         status, _ = await asked(address, b"GET /metrics?x=1 HTTP/1.1\r\n\r\n")
@@ -119,5 +120,5 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
     """The worker does not start with a port that nobody finds."""
     metrics = Metrics(GIVEN, Agent(1024))
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="already in use"):
-        async with serving(metrics, "127.0.0.1", other.getsockname()[1]):
+        async with serving(metrics.page, "127.0.0.1", other.getsockname()[1]):
             pass
