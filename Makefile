@@ -61,4 +61,4 @@ chaos: setup
 
 # The second half of it alone.
 chaos-loss: setup
-	$(BIN)/python -m tests.chaos --seconds 0 $(if $(EVENTS),--events $(EVENTS))
+	$(BIN)/python -m tests.chaos --seconds 0 $(if $(EVENTS),--events $(EVENTS)) $(if $(NATS),--nats)

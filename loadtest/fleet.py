@@ -50,6 +50,11 @@ class Fleet:
             raise Off(f"{', '.join(ended)} ended while in use")
         spent = {name: everyone[pid].cpu_s for name, pid in self.pids.items()}
         parts = {self.pid, *self.pids.values()}
+        for name, pid in self.pids.items():
+            if name.startswith("frontend"):  # what it has below it are frontends that share its ports
+                below = {it: seen for it, seen in tree(pid).items() if it != pid}
+                spent[name] += sum(seen.cpu_s for seen in below.values())
+                parts |= set(below)
         spent["instances"] = sum(seen.cpu_s for pid, seen in everyone.items() if pid not in parts)
         return spent
 

@@ -7,6 +7,7 @@ core knows requests by their identifiers.
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from lambent_chassis.clock import monotonic_s
@@ -27,6 +28,9 @@ TICK_S: Final = 0.05
 
 REMEMBERED: Final = 10_000
 """How many finished calls can still be explained."""
+
+_counted: Final = lru_cache(1024)(Counted)
+"""They are few, and a NamedTuple is dear to make: two a call."""
 
 Done = Callable[[Answer | LambentError], None]
 ToPlacement = do.Demand | do.Release | do.AnswerRecall | do.TellServed | do.ReportLink | do.Attach
@@ -393,14 +397,14 @@ class Driver:
 
     def _count(self, sent: do.Dispatch | None, outcome: str, refused: do.Finish | None) -> None:
         counts = self.counts
-        counts[Counted("outcome", outcome)] += 1
+        counts[_counted("outcome", outcome)] += 1
         if sent is not None:
-            counts[Counted(_kind(sent), sent.reason)] += 1
+            counts[_counted(_kind(sent), sent.reason)] += 1
         if refused is not None:
-            counts[Counted("refused", refused.refusal)] += 1
+            counts[_counted("refused", refused.refusal)] += 1
         waited = sent or refused
         if waited is not None and waited.waited_for:
-            counts[Counted("waited", waited.waited_for)] += 1
+            counts[_counted("waited", waited.waited_for)] += 1
 
     def _over(self, pending: _Pending, running_ms: float | None = None) -> None:
         """Nothing of the call waits or runs any more."""

@@ -7,7 +7,9 @@ from loadtest.measurements import (
     burst,
     cold,
     cold_rates,
+    cores,
     failover,
+    flat,
     knee,
     payloads,
     placement,
@@ -22,6 +24,8 @@ from loadtest.measurements import (
 
 ALL: Final[tuple[Measurement[Any], ...]] = (
     warm.MEASUREMENT,
+    cores.MEASUREMENT,
+    flat.MEASUREMENT,
     cold.MEASUREMENT,
     sandboxes.MEASUREMENT,
     placement.MEASUREMENT,

@@ -14,7 +14,7 @@ PEER: Final = Peer(
     name="celery-redis",
     title="Celery with Redis",
     paths=(
-        Path(kind="own", name="results", called_with="`task.delay`, and `then` of its result in one thread"),
+        Path(kind="own", name="results", called_with="`send_task`, and `then` of its result, in one thread"),
     ),
     pip=("celery[redis]==5.7.0", "redis==8.1.0"),
     environment="celery",

@@ -23,7 +23,7 @@ from lambent_proto.errors import LambentError
 from tests.brokers import aws, processes
 from tests.brokers.processes import Broker
 from tests.chaos.account import HEAD, Account, Book, accounts
-from tests.chaos.fleet import MEMBERS, PARTS, Fleet, running
+from tests.chaos.fleet import MEMBERS, PARTS, WORKERS, Fleet, running
 from tests.chaos.hosts import NETWORK, hosts
 from tests.chaos.senders import Calls, Files, Nats, Rabbit, Redis, Sender, Sqs
 from tests.chaos.streams import Kafka, Kinesis
@@ -128,13 +128,13 @@ def _made(folder: Path) -> Path:
 
 @asynccontextmanager
 async def _clients(fleet: Fleet) -> AsyncIterator[Sequence[Client]]:
-    """Of all frontends, once each knows a worker."""
+    """Of all frontends, once each knows all workers: what those do at their first start is over then."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(it, retries=0)) for it in fleet.endpoints]
 
         async def ready() -> bool:
             try:
-                return all([(await client.nodes()).nodes for client in clients])
+                return all([len((await client.nodes()).nodes) == len(WORKERS) for client in clients])
             except LambentError:
                 return False
 

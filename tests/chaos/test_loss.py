@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.processes import NotInstalled
+from tests.chaos.account import out_of_order
 from tests.chaos.hosts import CannotMakeHosts
 from tests.chaos.loss import run
 from tests.integration.etcd.cluster import NoSoundEtcd
@@ -28,3 +29,10 @@ async def test_nothing_that_was_taken_is_lost(tmp_path: Path, capsys: pytest.Cap
     assert all(it.given_up for it in report.accounts)
     for it in report.accounts:  # few of the good ones are buried
         assert it.good * 4 <= it.processed, report.table()
+
+
+def test_what_is_told_to_be_out_of_order() -> None:
+    """One that overtook another of its line; those that were given up are not missed."""
+    assert out_of_order(["a", "b", "c"], {"a": 1, "b": 1, "c": 2}) == []
+    assert out_of_order(["a", "b", "c"], {"a": 1, "c": 2}) == []
+    assert out_of_order(["a", "b", "c", "d"], {"a": 1, "b": 4, "c": 3, "d": 4}) == ["c"]
