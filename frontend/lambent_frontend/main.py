@@ -5,7 +5,6 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Final
 
 import structlog
@@ -48,7 +47,7 @@ from lambent_frontend.placement import PlacementStream
 from lambent_frontend.policies import Policies
 from lambent_frontend.queue.adapters import adapters
 from lambent_frontend.queue.destinations import Destinations
-from lambent_frontend.queue.holders import Holders, is_there
+from lambent_frontend.queue.holders import Holders
 from lambent_frontend.queue.jetstream import UNREADABLE, JetStreamStore
 from lambent_frontend.queue.once import Once
 from lambent_frontend.queue.queue import Queue
@@ -150,7 +149,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         layers = Layers(layer_catalogue, packages)
         policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base, settings.tls is not None)
         urls = FunctionUrls(catalogue, registry, hosts.address)
-        once = None if store is None else Once(store, invoker, partial(is_there, etcd))
+        once = None if store is None else Once(store, invoker, lambda it: it in peers.others)
         calling = Calling(invoker, queue, once, frontend)
         one_queue = isinstance(store, JetStreamStore)  # of which each frontend knows all
         async_invocations = AsyncInvocations(queue, frontend, ALONE if one_queue else others)

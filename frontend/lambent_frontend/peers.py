@@ -35,6 +35,8 @@ class Peers:
         `address` at which this one is to be asked."""
         self.addresses: dict[FrontendId, str] = {}
         """Where each of the others can be asked; of an older release none can."""
+        self.others: set[str] = set()
+        """That are there, by their ids."""
         self.known = asyncio.Event()
         """Set once the others have been counted."""
         self._etcd = etcd
@@ -88,5 +90,7 @@ class Peers:
                 for key, value in there.items()
                 if key.startswith(keys.FRONTEND_ADDRESSES) and key != self._address_key
             }
-            self._counted(len({key for key in there if key.startswith(keys.FRONTENDS)} | {self._key}))
+            registered = {key for key in there if key.startswith(keys.FRONTENDS)}
+            self.others = {key.removeprefix(keys.FRONTENDS) for key in registered - {self._key}}
+            self._counted(len(registered | {self._key}))
             self.known.set()

@@ -43,6 +43,8 @@ from loadtest.measurement import Measurement, Plan
 
 FUNCTIONS: Final = 10
 CALLERS: Final = 64
+SAY_S: Final = 30.0
+"""Between two lines that say how far it has come."""
 
 
 @dataclass
@@ -121,7 +123,9 @@ class Everything:
         return None
 
 
-async def measured(events: int, size: int, folder: Path, url: str, server: int) -> Measured:
+async def measured(
+    events: int, size: int, folder: Path, url: str, server: int, say: Callable[[str], None]
+) -> Measured:
     """`url` and process id are those of nats-server; empty: SQLite's file is measured."""
     before = _memory_mb()
     everything = Everything()
@@ -153,6 +157,7 @@ async def measured(events: int, size: int, folder: Path, url: str, server: int) 
     await _fill(queue, events, b"1" * size)
     accepted_s, accepting_s = time.monotonic() - began, time.process_time() - cpu
     commits, full, served = store.commits, _memory_mb(), _memory_mb(server) if url else 0.0
+    say(f"  taken: {events / accepted_s:,.0f} a second, {full:.0f} MB")
     await store.close()
     disk, copied = _disk_bytes(folder / "nats" if url else folder), _disk_bytes(folder / "copy")
     everything.all_of = events
@@ -161,7 +166,13 @@ async def measured(events: int, size: int, folder: Path, url: str, server: int) 
     running = asyncio.create_task(queue.run())
     await everything.first.wait()
     first_s = time.monotonic() - began
-    await everything.done.wait()
+    say(f"  the first one ran {first_s:.1f} s after the start over them")
+    while not everything.done.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SAY_S):
+                await everything.done.wait()
+        a_second = everything.answered / (time.monotonic() - began - first_s)
+        say(f"  {everything.answered:,} run, {a_second:,.0f} a second, {_memory_mb():.0f} MB")
     queue.take_no_more()
     await queue.stop(60)
     drained_s, draining_s = time.monotonic() - began, time.process_time() - cpu
@@ -242,7 +253,7 @@ def run(setup: Setup, plan: Plan) -> Figures:
     rows = []
     for store in setup.stores.split("+"):
         plan.say(f"{setup.events:,} events in {store}")
-        it = _one(store, setup)
+        it = _one(store, setup, plan.say)
         rows.append([store, *(f"{getattr(it, name):,.0f}" for name in COLUMNS)])
         key = "queue" if store == "sqlite" else f"queue_{store}"
         found.flat[f"{key}_accepted_per_s"] = round(it.accepted_a_second)
@@ -252,12 +263,12 @@ def run(setup: Setup, plan: Plan) -> Figures:
     return found
 
 
-def _one(store: str, setup: Setup) -> Measured:
+def _one(store: str, setup: Setup, say: Callable[[str], None]) -> Measured:
     where = Path(tempfile.mkdtemp(dir=setup.folder or None))
     served = _served(where / "nats") if store == "jetstream" else contextlib.nullcontext(("", 0))
     try:
         with served as (url, server):
-            return uvloop.run(measured(setup.events, setup.size, where, url, server))
+            return uvloop.run(measured(setup.events, setup.size, where, url, server, say))
     finally:
         shutil.rmtree(where)
 

@@ -35,12 +35,6 @@ class Queues(Protocol):
     async def give_up(self, queue: str) -> None: ...
 
 
-async def is_there(etcd: Etcd, frontend: str) -> bool:
-    """Whether that frontend lives: it has its own queue then, and no other one takes it. Raises EtcdError."""
-    claim = await etcd.get(keys.queue_claim(frontend))
-    return claim is not None and claim.value == frontend.encode()
-
-
 class Holders:
     def __init__(self, etcd: Etcd, store: Queues, frontend: FrontendId) -> None:
         self._etcd = etcd

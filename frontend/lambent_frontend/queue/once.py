@@ -1,7 +1,7 @@
 """Synchronous calls with an idempotency key: run once, and answered as often as the caller asks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -9,7 +9,6 @@ import msgpack
 import structlog
 
 from lambent_chassis.clock import monotonic_s
-from lambent_chassis.etcd import EtcdError
 from lambent_frontend.calls import Answer, Call
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.queue import check_same
@@ -32,15 +31,11 @@ GONE_S: Final = 10.0
 _log = structlog.get_logger()
 
 
-async def _nobody(frontend: str) -> bool:
-    return False
-
-
 class Once:
     def __init__(
-        self, store: Store, invoker: Invoker, is_there: Callable[[str], Awaitable[bool]] = _nobody
+        self, store: Store, invoker: Invoker, is_there: Callable[[str], bool] = lambda frontend: False
     ) -> None:
-        """`is_there` says whether another frontend lives; it may raise EtcdError."""
+        """`is_there` says whether another frontend lives."""
         self._store = store
         self._invoker = invoker
         self._is_there = is_there
@@ -68,17 +63,11 @@ class Once:
             now = monotonic_s()
             if now >= by:
                 raise _still_runs(found)
-            if now - seen > GONE_S / 4 and await self._lives(found.at):
+            if self._is_there(found.at):
                 seen = now
             elif now - seen > GONE_S:
                 raise _lost(found)
             call = replace(call, deadline_s=by - now)
-
-    async def _lives(self, frontend: str) -> bool:
-        try:
-            return await self._is_there(frontend)
-        except EtcdError:  # nobody knows
-            return True
 
     async def _begun(self, call: Call, key: Key) -> "Kept | asyncio.Task[Answer]":
         """What the key stands for already, or the call. A key that is kept has a call begun, whoever left."""

@@ -30,9 +30,8 @@ PAUSE_S: Final = 0.5
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _WRONG: Final = 10071
 _FULL: Final = (10023, 10047, 10077)
-_NOT_THERE: Final = (10037, 10057)
 """JetStream's codes: the subject has another sequence; no resources, no room on its disk, no room in the
-stream; no message with that sequence.
+stream.
 """
 
 _log = structlog.get_logger()
@@ -153,8 +152,19 @@ class Stream:
         """If it is there. By its sequence: a purge of subjects has consumers that are behind miss others."""
         body = json.dumps({"seq": sequence, "no_erase": True}).encode()
         error = (await self._request(f"$JS.API.STREAM.MSG.DELETE.{STREAM}", body, None)).get("error")
-        if error is not None and error.get("err_code") not in _NOT_THERE:
+        if error is not None and await self._has(sequence):  # there are several errors for what is not there
             raise away(error.get("description"))
+
+    async def _has(self, sequence: int) -> bool:
+        from nats.js.errors import NotFoundError
+
+        try:
+            await self._stream.get_msg(STREAM, sequence)
+        except NotFoundError:
+            return False
+        except Exception as error:
+            raise away(error) from error
+        return True
 
     async def last(self, subject: str) -> tuple[int, bytes] | None:
         """Sequence and body of the subject's last message."""

@@ -228,6 +228,20 @@ async def test_an_answer_that_another_took_the_place_of_is_removed(frontends: Fr
     assert found[1] == LONG
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+async def test_to_forget_goes_on_where_it_was_cut_off(frontends: Frontends, client: Any, which: int) -> None:
+    """Some were deleted, and the copies not told: the first of the stream, one in its middle, the last."""
+    one = await frontends.start("one")
+    events = [await put(one) for _ in range(3)]
+    for event in events:
+        await one.end(await run_of(one, event), DONE, Tally(10.0, 1), 20.0)
+    sequences = [(await client.get_last_msg(STREAM, f"{PREFIX}.event.{it}")).seq for it in events]
+    assert await client.delete_msg(STREAM, sequences[which])
+    await one.forget(30.0, 30.0, 100, 30.0)
+    assert not (await one.counts()).by_state
+    assert await used(one) < 500
+
+
 # Copies
 
 
@@ -366,10 +380,7 @@ class Caller:
             given_up_s=1000,
         )
 
-        async def is_there(frontend: str) -> bool:
-            return frontend in there
-
-        self._calling = Calling(self._invoker, queue, Once(store, self._invoker, is_there))
+        self._calling = Calling(self._invoker, queue, Once(store, self._invoker, there.__contains__))
 
     def begin(self, deadline_s: float = 30.0) -> "asyncio.Task[Called]":
         request = invoke_pb2.InvokeRequest(function_name="held", payload=b"1", idempotency_key="k")

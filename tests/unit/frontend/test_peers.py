@@ -69,7 +69,9 @@ async def test_each_knows_where_the_others_are_asked(etcd: Etcd) -> None:
         async with telling(lambda _: other.run()):
             await told.until(3)
             assert asked.addresses == {"b.1": "10.0.0.2:7000"}
+            assert asked.others == {"b.1", "old.1"}
         await told.until(2)
+        assert asked.others == {"old.1"}
         assert asked.addresses == {}
 
 
