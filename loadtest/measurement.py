@@ -126,12 +126,12 @@ def measured(
 ) -> Result:
     """Runs it here and now. Raises what it raises."""
     setup = it.setup(plan.quick, given)
-    began, before = monotonic_s(), load()
+    began, before, commit = monotonic_s(), load(), _commit()
     figures = it.run(setup, plan)
     return Result(
         name=it.name,
         at=datetime.fromtimestamp(unix_s(), UTC).strftime("%Y-%m-%d %H:%M"),
-        commit=_commit(),
+        commit=commit,
         quick=plan.quick,
         repeats=plan.repeats,
         options={key: _plain(value) for key, value in dataclasses.asdict(setup).items()},

@@ -22,7 +22,7 @@ OWN_LOAD: Final = 2.0
 INTRO: Final = """\
 # Benchmarks
 
-    make bench                                          # all of this page but the soak; {minutes} minutes
+    make bench                                          # all of this page but the soak: {minutes} minutes
     make bench ONLY='warm cold' QUICK=1                 # some of it, small: whether it works
     make bench ONLY=burst SET='calls=200 workers=4'     # with options
     .venv/bin/python -m loadtest.bench --list           # what there is, and its options
@@ -44,7 +44,7 @@ def markdown(results: Sequence[Result]) -> str:
     known = {it.name: it for it in results}
     there = [(it, known[it.name]) for it in ALL if it.name in known]
     minutes = sum(it.takes_s[0] for it in ALL if not it.by_name_alone) / 60
-    parts = [INTRO.format(minutes=round(minutes)), _machines(results), _budgets(there)]
+    parts = [INTRO.format(minutes=5 * round(minutes / 5)), _machines(results), _budgets(there)]
     parts += [_section(it, result) for it, result in there]
     if missing := [it.name for it in ALL if it.name not in known]:
         parts.append(f"Not measured: {', '.join(missing)}.\n")

@@ -58,13 +58,13 @@ class Callers:
         self._running = running
         self._path = path
 
-    def round(self, measured: Measured, *, warm: bool = True) -> Counters:
-        """One round; returns what etcd did meanwhile. Raises Off if a call is to be warm and was not."""
+    def round(self, measured: Measured) -> Counters:
+        """One round of warm calls; returns what etcd did meanwhile. Raises Off if one was not warm."""
         operations, spent = etcd_counters.read(self._running.etcd), self._running.cpu_s()
         seen = self.call(self._path.calls)
         spent_since = since(spent, self._running.cpu_s())
         operations = etcd_counters.read(self._running.etcd).since(operations)
-        if warm and seen.starts != {"warm": seen.calls}:
+        if seen.starts != {"warm": seen.calls}:
             raise Off(f"not all calls were warm: {seen.starts}")
         measured.rounds.append(seen)
         measured.cpu_us.append({part: s / seen.calls * 1e6 for part, s in spent_since.items()})

@@ -39,8 +39,6 @@ class Technique:
     """The path there, if it is another one."""
     on: Mapping[str, str] = field(default_factory=dict)
     """The settings with it, where they are not the defaults."""
-    cold: bool = False
-    """Without it calls are not warm."""
 
 
 TECHNIQUES: Final = (
@@ -55,17 +53,6 @@ TECHNIQUES: Final = (
         Path("unary", 64, 2_000),
         {"grpc_server": "grpcio"},
         on={"grpc_server": "own"},
-    ),
-    Technique(
-        "leases that linger: `linger_s`, not 0",
-        Path("stream", 1, 400),
-        {"linger_s": "0"},
-    ),
-    Technique(
-        "instances that are kept: `keep_alive_s`, not 0",
-        Path("stream", 1, 60),
-        {"keep_alive_s": "0", "linger_s": "0"},
-        cold=True,
     ),
 )
 
@@ -106,8 +93,8 @@ def _turns(it: Technique, setup: Setup, plan: Plan) -> tuple[Measured, Measured]
             (_ready(stack, without, it.without or it.path, setup), Measured()),
         )
         for _ in range(plan.repeats):
-            for number, (calling, measured) in enumerate(sides):
-                calling.round(measured, warm=not (it.cold and number))
+            for calling, measured in sides:
+                calling.round(measured)
     return sides[0][1], sides[1][1]
 
 
@@ -155,7 +142,7 @@ MEASUREMENT: Final = Measurement(
     says="""\
 Each technique that a setting or another way in switches off, one at a time, all else being as it is by
 default. What has no switch is in [performance](performance.md), as it was measured when it came.""",
-    takes_s=(200, 70),
+    takes_s=(120, 45),
     run=run,
     full=Setup(),
     quick=Setup(scale=0.3, starts=5),
