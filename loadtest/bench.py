@@ -136,7 +136,7 @@ def _run(it: Measurement[Any], plan: Plan, options: dict[str, str]) -> str | int
     asked = command(it.name, plan, options, plan.scratch)
     child = subprocess.Popen(asked, cwd=ROOT, stdout=STDERR, start_new_session=True)
     try:
-        code = child.wait(most_s)
+        code = child.wait(None if options else most_s)  # with other options nobody knows how long it takes
     except KeyboardInterrupt:
         _ended(child)
         return INTERRUPTED

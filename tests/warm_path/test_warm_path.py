@@ -41,17 +41,17 @@ def test_it_is_the_same_each_time(now: dict[str, dict[str, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("few", "many"),
+    ("few", "many", "most"),
     [
-        pytest.param(Size(instances=100), Size(instances=10_000), id="idle instances"),
-        pytest.param(Size(instances=200, workers=1), Size(instances=200, workers=100), id="workers"),
-        pytest.param(Size(instances=64), Size(instances=64, deployed=1_000), id="functions deployed"),
+        pytest.param(Size(instances=100), Size(instances=10_000), 1.01, id="idle instances"),
+        pytest.param(Size(instances=200, workers=1), Size(instances=200, workers=100), 1.03, id="workers"),
+        pytest.param(Size(instances=64), Size(instances=64, deployed=1_000), 1.01, id="functions deployed"),
         pytest.param(
-            Size(instances=1_000), Size(instances=1_000, functions=1_000), id="functions called in turn"
+            Size(instances=1_000), Size(instances=1_000, functions=1_000), 1.1, id="functions called in turn"
         ),
     ],
 )
-def test_it_is_flat(few: Size, many: Size) -> None:
+def test_it_is_flat(few: Size, many: Size, most: float) -> None:
     """A call costs what it costs in a fleet of any size, ticks included."""
     costs = []
     for size in (few, many):
@@ -61,4 +61,4 @@ def test_it_is_flat(few: Size, many: Size) -> None:
         with meter.counting():
             bare.calls(512)
         costs.append(meter.of_part.total() / 512)
-    assert costs[1] < costs[0] * 1.1, f"{costs[0]:.0f} bytecodes a call, and {costs[1]:.0f}"
+    assert costs[1] < costs[0] * most, f"{costs[0]:.0f} bytecodes a call, and {costs[1]:.0f}"
