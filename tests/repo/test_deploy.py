@@ -33,6 +33,12 @@ def test_systemd_takes_it(unit: Path, tmp_path: Path) -> None:
     assert (told.returncode, said) == (0, [])
 
 
+@pytest.mark.parametrize("part", ["frontend", "worker"])
+def test_who_has_processes_of_its_own_stops_them_itself(part: str) -> None:
+    """By default systemd sends SIGTERM to all of them, and their parent's, the second one, ends them at once."""
+    assert "\nKillMode=mixed\n" in (ROOT / "deploy" / "systemd" / f"lambent-{part}.service").read_text()
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda it: it.stem)
 def test_it_runs_a_part_with_its_settings_file(unit: Path) -> None:
     """Under the name that docs/cluster.md has it copied to."""
