@@ -143,7 +143,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
         )
 
 
-async def _only(context: Context, part: str, name: str = "") -> None:
+async def _only(context: Context, part: str, name: str | None = None) -> None:
     """Whose certificate is another part's is told so, and its call ends."""
     try:
         identity.check(caller_names(context), part, name)

@@ -315,7 +315,7 @@ def unfinished(folder: Path) -> int:
     try:
         with closing(sqlite3.connect(path, timeout=0)) as db:
             return int(db.execute("SELECT count(*) FROM event WHERE lane IS NOT NULL").fetchone()[0])
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         if "locked" in str(error):
             return 0
         raise CannotOpen(f"the queue {path} cannot be read: {error}") from error
