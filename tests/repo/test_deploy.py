@@ -35,7 +35,7 @@ def test_systemd_takes_it(unit: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["frontend", "worker"])
 def test_who_has_processes_of_its_own_stops_them_itself(part: str) -> None:
-    """By default systemd sends SIGTERM to all of them, and their parent's, the second one, ends them at once."""
+    """By default systemd sends SIGTERM to all of them, and the second one, their parent's, cuts calls off."""
     assert "\nKillMode=mixed\n" in (ROOT / "deploy" / "systemd" / f"lambent-{part}.service").read_text()
 
 
