@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,9 @@ SERVERS: Final = ("etcd", "nats")
 
 LONGEST_LABEL: Final = 63
 """Of a DNS name between two dots: RFC 1035, 2.3.4."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+"""As in the settings; `*` would be every part of the kind, and `/` another folder."""
 
 CA_DAYS: Final = 3650
 DAYS: Final = 365
@@ -77,6 +81,8 @@ def issue(
 
     `ca` is the folder with `ca.crt` and `ca.key`; `hosts` are further DNS names and addresses.
     """
+    if not _NAME.fullmatch(name):
+        raise CannotSign(f"{name!r} is no part's name: letters, digits, and . _ - are what it may consist of")
     if any(len(label) > LONGEST_LABEL or not label for label in name.split(".")):
         raise CannotSign(f"{name!r} is no part's name: 1 to {LONGEST_LABEL} characters between two dots")
     if part in SERVERS and not hosts:

@@ -17,8 +17,9 @@ import structlog
 from lambent.children import NotStarted, PartChild, keep
 from lambent_chassis.serve import Started
 from lambent_chassis.settings import BadSettings, variable
-from lambent_frontend.queue.sqlite import unfinished
+from lambent_frontend.queue.sqlite import CannotOpen, unfinished
 from lambent_frontend.settings import FrontendSettings
+from lambent_proto import identity
 
 _log = structlog.get_logger()
 
@@ -51,8 +52,11 @@ def check_queues(settings: FrontendSettings) -> None:
     if settings.data is None or settings.nats or settings.share_ports:
         return
     for folder in settings.data.glob("process-*"):
-        number = int(folder.name.removeprefix("process-") or 0)
-        if number >= settings.processes and (left := unfinished(folder)):
+        name = folder.name.removeprefix("process-")
+        if not (name.isascii() and name.isdecimal()):
+            continue  # somebody's own, as a copy of one
+        number = int(name)
+        if number >= settings.processes and (left := _left_in(folder)):
             raise BadSettings(
                 f"processes: {left} events in {folder} are for process {number}, and with processes = "
                 f"{settings.processes} nobody runs them: start it with {number + 1} until "
@@ -60,11 +64,19 @@ def check_queues(settings: FrontendSettings) -> None:
             )
 
 
+def _left_in(folder: Path) -> int:
+    """Raises BadSettings."""
+    try:
+        return unfinished(folder)
+    except CannotOpen as error:
+        raise BadSettings(f"processes: {error}") from error
+
+
 def settings_of(settings: FrontendSettings, number: int, grpc_port: int, http_port: int) -> Mapping[str, str]:
     """What process `number` is told otherwise than the whole, by the names of the settings. The first one
     has the data and the record that a single process has."""
     told = {
-        "name": f"{settings.name[:60]}-{number}",
+        "name": identity.process_name(settings.name, number),
         "processes": "1",
         "share_ports": "true",
         "shards": str(settings.shards),

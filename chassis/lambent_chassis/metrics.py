@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+import structlog
 from prometheus_client.metrics_core import HistogramMetricFamily
 
 from lambent_chassis.peering import PLAIN, Peering
+
+_log = structlog.get_logger()
 
 Page = Callable[[], Awaitable[bytes]]
 
@@ -79,6 +82,9 @@ async def serving(page: Page, host: str, port: int, peering: Peering = PLAIN) ->
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # whoever asks so has no answer
+        except Exception as error:  # noqa: BLE001 - a part does not end because somebody looked at it
+            _log.error("metrics_failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
+            writer.write(_response("500 Internal Server Error", b"the log of this part says why\n"))
         finally:
             writer.close()
 

@@ -132,7 +132,7 @@ class Mtls:
                 _log.info("certificates_taken", cert=str(self._files.cert))
         return self._loaded
 
-    def _look(self) -> tuple[tuple[int, int] | None, ...]:
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_stamp(path) for path in self._files)
 
 
@@ -161,12 +161,13 @@ def names_in(certificate: "dict[str, Sequence[Sequence[str]]]") -> list[str]:
     return [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Other than before if it was written to: its time alone is too coarse for who writes it bit by bit."""
     try:
         there = path.stat()
     except OSError:
         return None
-    return there.st_mtime_ns, there.st_ino
+    return there.st_mtime_ns, there.st_ino, there.st_size
 
 
 def _configuration(loaded: _Loaded) -> Any:
@@ -175,7 +176,14 @@ def _configuration(loaded: _Loaded) -> Any:
 
 def _load(files: Files) -> _Loaded:
     server, client = (_context(side, files) for side in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT))
-    return _Loaded(server, client, *(path.read_bytes() for path in files))
+    return _Loaded(server, client, *map(_read, files))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:  # it was there a moment ago
+        raise BadCertificates(f"{path} cannot be read: {_why(error)}") from error
 
 
 def _context(side: int, files: Files) -> ssl.SSLContext:
@@ -183,6 +191,8 @@ def _context(side: int, files: Files) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.sslobject_class = _Watched
+    if context.protocol == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0  # who resumes a session shows no certificate, whatever became of its CA
     try:
         context.load_verify_locations(files.ca)
     except (OSError, ssl.SSLError) as error:

@@ -1,8 +1,10 @@
 """What a frontend tells Prometheus: its calls by outcome and reason, how long they took, and what waits."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -18,8 +20,14 @@ from lambent_frontend.core.line import Hold
 from lambent_frontend.durations import KINDS, Durations
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.store import Counts
+from lambent_proto.errors import LambentError
+
+QUEUE_WITHIN_S: Final = 2.0
+"""What a queue is given to count what is in it; who asks for the page waits for five."""
 
 _NAME: Final = "lambent_frontend"
+
+_log = structlog.get_logger()
 
 
 class Now(NamedTuple):
@@ -49,10 +57,21 @@ class Metrics:
         self._queue = queue
 
     async def page(self) -> bytes:
-        queue = await self._queue.counts() if self._queue is not None else None
+        queue = await self._counted()
         registry = CollectorRegistry()
         registry.register(_Page(Now(self._counts(), self._attempts, self._books, queue), self._durations))
         return generate_latest(registry)
+
+    async def _counted(self) -> Counts | None:
+        """None of a queue that does not answer, too: all else is asked for then more than ever."""
+        if self._queue is None:
+            return None
+        try:
+            async with asyncio.timeout(QUEUE_WITHIN_S):
+                return await self._queue.counts()
+        except (LambentError, TimeoutError) as error:
+            _log.warning("queue_not_counted", reason=str(error) or f"no answer in {QUEUE_WITHIN_S:g} s")
+            return None
 
 
 class _Page(Collector):

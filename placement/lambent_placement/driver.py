@@ -19,7 +19,7 @@ from lambent_placement.core.tally import Tally
 from lambent_placement.shadow import ShadowRun
 from lambent_proto import concurrency
 from lambent_proto.definition import Definition
-from lambent_proto.ids import Epoch, FrontendId, FunctionName, NodeId, VersionKey
+from lambent_proto.ids import Epoch, FrontendId, FunctionName, InstanceId, NodeId, VersionKey
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.registrations import Worker
 
@@ -186,6 +186,14 @@ class Driver:
 
     def is_current_worker(self, node: NodeId, outbox: WorkerOutbox) -> bool:
         return self._nodes.get(node) is outbox
+
+    def is_elsewhere(self, instance: str, node: NodeId) -> bool:
+        """Whether an instance is known to be another node's: of that this one has nothing to say."""
+        known = self.core.books.instances.get(InstanceId(instance))
+        if known is None or known.node == node:
+            return False
+        self._log.warning("report_not_taken", node=node, instance=instance, reason=f"it is on {known.node}")
+        return True
 
     # Commands
 

@@ -93,14 +93,14 @@ class Placement(control_pb2_grpc.PlacementServicer):
         await self._meant(context, hello.shard)
         node = NodeId(hello.node)
         outbox = Outbox[wire.WorkerOrder]()
-        instances = [_reported(instance) for instance in hello.instances]
+        instances = [_reported(it) for it in hello.instances if not driver.is_elsewhere(it.instance, node)]
         report = on.NodeReported(node, hello.memory_mb, instances, monotonic_s(), hello.leaving)
         driver.worker_attached(report, outbox)
 
         def take(report: wire.WorkerReport) -> None:
             if driver.is_current_worker(node, outbox):
                 event = _worker_event(node, report, monotonic_s())
-                if event is not None:
+                if event is not None and not driver.is_elsewhere(getattr(event, "instance", ""), node):
                     driver.feed(event)
 
         try:
@@ -143,7 +143,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
         )
 
 
-async def _only(context: Context, part: str, name: str = "") -> None:
+async def _only(context: Context, part: str, name: str | None = None) -> None:
     """Whose certificate is another part's is told so, and its call ends."""
     try:
         identity.check(caller_names(context), part, name)

@@ -41,14 +41,21 @@ def read(dns_names: Iterable[str]) -> Identity | None:
     return None
 
 
-def _speaks_as(there: Identity, name: str) -> set[str]:
-    """The processes of one frontend, `NAME-0` and so on, have its certificate."""
-    whole, _, number = name.rpartition("-")
-    is_process = there.part == "frontend" and number.isdigit() and whole == there.name
-    return {there.name, name} if is_process else {there.name}
+def process_name(name: str, number: int) -> str:
+    """What a process of a frontend of several is called. Short enough for a name, however long `name` is."""
+    return f"{name[:60]}-{number}"
 
 
-def check(dns_names: Iterable[str] | None, part: str, name: str = "") -> None:
+def _speaks_as(there: Identity, name: str) -> bool:
+    """The processes of one frontend have its certificate."""
+    if name == there.name:
+        return True
+    number = name.rpartition("-")[2]
+    is_number = number.isascii() and number.isdecimal() and len(number) < 4
+    return there.part == "frontend" and is_number and name == process_name(there.name, int(number))
+
+
+def check(dns_names: Iterable[str] | None, part: str, name: str | None = None) -> None:
     """Whether a peer with these names may speak as this part; `name` where it has to be a certain one.
 
     None, where there is no TLS between the parts, allows everything. Raises NotAllowed.
@@ -56,8 +63,8 @@ def check(dns_names: Iterable[str] | None, part: str, name: str = "") -> None:
     if dns_names is None:
         return
     there = read(dns_names)
-    wanted = f"{part} {name.lower()}" if name else f"a {part}"
+    wanted = f"a {part}" if name is None else f"{part} {name.lower() or '(no name)'}"
     if there is None:
         raise NotAllowed(f"a certificate of {wanted} is needed, and this one is no part's of a fleet")
-    if there.part != part or (name and name.lower() not in _speaks_as(there, name.lower())):
+    if there.part != part or not (name is None or _speaks_as(there, name.lower())):
         raise NotAllowed(f"a certificate of {wanted} is needed, and this one is of {there}")

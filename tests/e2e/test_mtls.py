@@ -93,10 +93,11 @@ def test_no_port_answers_who_shows_no_certificate(fleet: Fleet) -> None:
     assert len(inner) >= 6, "etcd's, placement's, the frontend's own, the worker's three"
     nobody = ssl.create_default_context()
     nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
-    request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    for port in sorted(inner):
-        assert b"200" not in answer(port, request, None), port
-        assert answer(port, request, nobody) == b"", port
+    for path in (b"/metrics", b"/version"):  # the latter is what etcd's port for other members has
+        request = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        for port in sorted(inner):
+            assert b"200" not in answer(port, request, None), port
+            assert answer(port, request, nobody) == b"", port
     assert "certificate" in logged(fleet, "worker-1", "peer_refused").lower()
 
 

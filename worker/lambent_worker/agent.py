@@ -114,13 +114,16 @@ class Agent:
             self.retire("it was told to stop, and no frontend is linked any more")
 
     def _take(self, connection: Link, event: frames.Event) -> None:
+        frontend = self._frontends.get(connection)
+        if frontend is None:
+            raise frames.BadFrame("an event before its sender has said who it is")
         self._event = event
         self._asked[event.request_id, event.instance] = connection
         if event.window:
             self._streamed[event.request_id] = event.instance
         self.feed(
             on.EventArrived(
-                self._frontends[connection],
+                frontend,
                 event.request_id,
                 event.instance,
                 event.number,

@@ -98,7 +98,7 @@ class EtcdServer:
             process = await asyncio.create_subprocess_exec(
                 *_ended_with_parent(),
                 binary.path,
-                *_arguments(name, data_dir / "etcd", endpoint if tls else f"http://{endpoint}"),
+                *_arguments(name, data_dir / "etcd", endpoint if tls else f"http://{endpoint}", tls),
                 *_secured(tls),
                 stdin=DEVNULL,
                 stdout=output,
@@ -165,8 +165,8 @@ def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL:])
 
 
-def _arguments(name: str, data_dir: Path, client_url: str) -> list[str]:
-    peer_url = "http://127.0.0.1:0"  # a single member has no peers: any port will do
+def _arguments(name: str, data_dir: Path, client_url: str, tls: Tls | None) -> list[str]:
+    peer_url = f"{'https' if tls else 'http'}://127.0.0.1:0"  # a single one has no peers: any port will do
     return [
         *("--name", name, "--data-dir", str(data_dir)),
         *("--listen-client-urls", client_url, "--advertise-client-urls", client_url),
@@ -184,7 +184,9 @@ def _secured(tls: Tls | None) -> list[str]:
     if tls is None:
         return []
     files = ("--trusted-ca-file", tls.ca_file), ("--cert-file", tls.cert_file), ("--key-file", tls.key_file)
-    return ["--client-cert-auth", *(word for option, path in files for word in (option, str(path)))]
+    for_clients = [word for option, path in files for word in (option, str(path))]
+    for_peers = [word.replace("--", "--peer-", 1) if word.startswith("--") else word for word in for_clients]
+    return ["--client-cert-auth", *for_clients, "--peer-client-cert-auth", *for_peers]
 
 
 def _ended_with_parent() -> list[str]:

@@ -279,3 +279,10 @@ async def test_many_at_one_time(store: Store) -> None:
     await asyncio.gather(*(put(store) for _ in range(1000)))
     assert len(await store.next(F, 2000)) == 1000
     assert (await store.counts()).by_state == {"queued": 1000}
+
+
+async def test_what_is_there_is_counted_over_all_functions(store: Store) -> None:
+    """By state alone."""
+    event = [await put(store, function) for function in (F, F, G, F)][-1]
+    assert await store.cancel(F, event, 20.0) is not None
+    assert (await store.counts()).by_state == {"queued": 3, "cancelled": 1}

@@ -1,7 +1,9 @@
 """TLS between parts: who is let in, what is said of who is not, and certificates that are renewed."""
 
 import asyncio
+import os
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -190,6 +192,58 @@ async def test_a_pair_that_does_not_fit_changes_nothing(ours: Authority, tmp_pat
             assert "key values mismatch" in await said(logs, "certificates_not_taken")
 
 
+async def test_what_is_written_within_one_tick_of_the_clock_is_taken(ours: Authority, tmp_path: Path) -> None:
+    """Somebody who looks while it is being written must not take what it sees for all there will be."""
+    held = tmp_path / "held"
+    files = ours.issue("worker", "w1", out=held)
+    worker, frontend = Mtls(files), Mtls(ours.issue("frontend", "f1"))
+    renewed = ours.issue("worker", "w1")
+    async with listening(worker) as (port, _):
+        before = await serial(port, frontend)
+        shutil.copyfile(renewed.key, files.key)
+        for written in (renewed.cert.read_bytes()[:100], renewed.cert.read_bytes()):
+            files.cert.write_bytes(written)
+            os.utime(files.cert, ns=(0, 0))
+            shown = await serial(port, frontend)
+        assert shown != before
+
+
+async def test_who_is_no_longer_trusted_does_not_come_back_by_an_old_session(
+    ours: Authority, theirs: Authority, tmp_path: Path
+) -> None:
+    """Whoever resumes a session is not asked for a certificate."""
+    files = theirs.issue("worker", "w1", out=tmp_path / "held")
+    ca = Path(shutil.copy(files.ca, tmp_path / "held" / "ca.crt"))
+    old = Mtls(theirs.issue("frontend", "f1")).dialling()
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=Mtls(files._replace(ca=ca)).listening())
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        heard, session = await asyncio.to_thread(greeted, port, old, None)
+        assert heard == b"hello"
+        ours.issue("worker", "w1", out=tmp_path / "held")
+        shutil.copyfile(ours.folder / "ca.crt", ca)
+        assert (await asyncio.to_thread(greeted, port, old, session))[0] == b""
+
+
+def greeted(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[bytes, ssl.SSLSession | None]:
+    """What was heard, and the session, if the other side would have it resumed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname=WORKER, session=session) as connection:
+                heard, now = connection.recv(100), connection.session
+        except OSError:
+            return b"", None
+        return heard, now if now and now.has_ticket else None
+
+
 async def serial(port: int, peering: Mtls) -> int:
     """Of the certificate that is shown to who connects now."""
     _, writer = await asyncio.open_connection(
@@ -208,6 +262,20 @@ def test_certificates_that_cannot_be_used_are_named_at_the_start(ours: Authority
         BadCertificates, match=r"worker-w1\.crt with the key .*w2\.key .* key values mismatch"
     ):
         Mtls(files._replace(key=ours.issue("worker", "w2").key))
+
+
+class Gone(type(Path())):  # type: ignore[misc]
+    """A file that is taken away while the certificates are being read."""
+
+    def read_bytes(self) -> bytes:
+        raise FileNotFoundError(2, "No such file or directory")
+
+
+def test_a_file_that_goes_while_they_are_read_is_a_certificate_that_cannot_be_used(ours: Authority) -> None:
+    """As any other: a renewal may remove it first and write it then."""
+    files = ours.issue("worker", "w1")
+    with pytest.raises(BadCertificates, match=r"worker-w1\.key cannot be read: no such file"):
+        Mtls(files._replace(key=Gone(files.key)))
 
 
 class Asked(grpc.GenericRpcHandler):

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import cast
 
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from lambent_chassis.clock import monotonic_s
 from lambent_frontend.calls import Call, Counted
@@ -12,6 +13,7 @@ from lambent_frontend.metrics import Metrics
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.store import Counts
 from lambent_proto import frames
+from lambent_proto.errors import NotReady
 from lambent_proto.ids import RequestId
 from tests.unit.frontend.dispatcher_rows import ready, starting
 from tests.unit.frontend.test_driver import DEFINITION, attached
@@ -24,6 +26,13 @@ class Queued:
 
     async def counts(self) -> Counts:
         return Counts({"queued": 3, "dead": 1}, 4_000, 10_000)
+
+
+class Away:
+    """One that is not there, as NATS may be."""
+
+    async def counts(self) -> Counts:
+        raise NotReady("NATS does not answer")
 
 
 def metrics(driver: Driver, queue: Queue | None = None, attempts: Counter[Counted] | None = None) -> Metrics:
@@ -96,3 +105,13 @@ async def test_the_queue_is_told_where_there_is_one() -> None:
     assert (page["queue_bytes"], page["queue_most_bytes"]) == (4_000, 10_000)
     assert page["attempts_total succeeded"] == 5
     assert not [name for name in await read(metrics(driver)) if name.startswith("queue")]
+
+
+async def test_a_queue_that_does_not_answer_is_left_out() -> None:
+    """Everything else is told: it is then that somebody looks."""
+    driver, _ = attached()
+    with capture_logs() as logs:
+        page = await read(metrics(driver, cast("Queue", Away())))
+    assert page["workers"] == 1
+    assert not [name for name in page if name.startswith("queue")]
+    assert [(it["event"], it["reason"]) for it in logs] == [("queue_not_counted", "NATS does not answer")]

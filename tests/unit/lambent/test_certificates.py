@@ -101,6 +101,8 @@ def test_it_says_whose_it_is(ca: Path, tmp_path: Path) -> None:
     [
         (("worker", "w" * 64), "is no part's name"),
         (("worker", "w..1"), "is no part's name"),
+        (("worker", "*"), "is no part's name"),
+        (("worker", "../w1"), "is no part's name"),
         (("worker", "w1", "--days", "9999"), "the CA itself ends on"),
     ],
 )

@@ -51,3 +51,18 @@ async def test_a_queue_that_is_empty_may_stay_behind(tmp_path: Path) -> None:
     await store.cancel(FunctionName("f"), RequestId("r-1"), 2.0)
     await store.close()
     check_queues(settings(tmp_path, 1))
+
+
+async def test_a_copy_that_somebody_made_is_nobodys_queue(tmp_path: Path) -> None:
+    """It hinders no start."""
+    await leave_an_event(tmp_path / "process-1.before")
+    await leave_an_event(tmp_path / "process-")
+    check_queues(settings(tmp_path, 1))
+
+
+def test_a_queue_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    """Nobody knows whether there is something in it."""
+    (tmp_path / "process-1").mkdir()
+    (tmp_path / "process-1" / "queue.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(BadSettings, match=r"process-1/queue\.sqlite cannot be read: file is not a database"):
+        check_queues(settings(tmp_path, 1))

@@ -35,17 +35,20 @@ def test_names_are_read_as_they_are_written() -> None:
     ("names", "part", "name", "why"),
     [
         (None, "worker", "w1", ""),
-        (W1, "worker", "", ""),
+        (W1, "worker", None, ""),
         (W1, "worker", "W1", ""),
         (["f.frontend.lambent.internal"], "frontend", "f-1", ""),
         (["f.frontend.lambent.internal"], "frontend", "f-x", "a certificate of frontend f-x is needed"),
+        (["f.frontend.lambent.internal"], "frontend", "", r"a certificate of frontend \(no name\) is needed"),
+        (["f.frontend.lambent.internal"], "frontend", "f-1000", "a certificate of frontend f-1000 is needed"),
+        ([f"{'f' * 63}.frontend.lambent.internal"], "frontend", f"{'f' * 60}-255", ""),
         (W1, "worker", "w1-1", "a certificate of worker w1-1 is needed"),
         (W1, "worker", "w2", "a certificate of worker w2 is needed, and this one is of worker w1"),
-        (W1, "frontend", "", "a certificate of a frontend is needed, and this one is of worker w1"),
-        (["example.com"], "worker", "", "and this one is no part's of a fleet"),
+        (W1, "frontend", None, "a certificate of a frontend is needed, and this one is of worker w1"),
+        (["example.com"], "worker", None, "and this one is no part's of a fleet"),
     ],
 )
-def test_what_it_may_speak_as(names: list[str] | None, part: str, name: str, why: str) -> None:
+def test_what_it_may_speak_as(names: list[str] | None, part: str, name: str | None, why: str) -> None:
     if not why:
         identity.check(names, part, name)
         return

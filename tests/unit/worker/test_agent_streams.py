@@ -127,6 +127,23 @@ def test_what_is_taken_goes_to_the_instance(scene: Scene) -> None:
     assert scene.host.told == [5, "unheard"]
 
 
+class Stranger(Connection):
+    """One that has not said who it is."""
+
+    def __init__(self) -> None:
+        self.got, self.lanes = [], []
+
+
+def test_an_event_of_nobody_is_refused_and_takes_no_answer(scene: Scene) -> None:
+    """It is that peer's fault, which costs it its connection, and the worker nothing."""
+    stranger = Stranger()
+    same = frames.Event(R, INSTANCE, LeaseNumber(1), 3000, "arn", "", False, b"{}")
+    with pytest.raises(frames.BadFrame, match="before its sender has said who it is"):
+        scene.agent.on_frame(stranger.link, same)
+    scene.agent.answered(INSTANCE, R, False, b"1", b"", 1.0)
+    assert scene.one.got == [frames.Answer(R, False, 1.0, None, b"1")]
+
+
 def test_a_frontend_that_is_lost_in_the_middle(scene: Scene) -> None:
     """Its call goes on, and what it writes is nobody's; the instance takes another frontend's next."""
     scene.agent.begun(INSTANCE, R, "text/plain")

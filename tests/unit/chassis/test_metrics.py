@@ -1,0 +1,46 @@
+"""The page of metrics: who asks for it, however, does not hurt the part that is asked."""
+
+import asyncio
+
+from structlog.testing import capture_logs
+
+from lambent_chassis.metrics import serving
+
+ASK = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def answer(address: str, said: bytes) -> bytes:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said)
+    async with asyncio.timeout(5):
+        heard = await reader.read()
+    writer.close()
+    return heard
+
+
+async def test_a_page_that_cannot_be_made_is_told_and_ends_nothing() -> None:
+    """What nobody catches in a callback ends a part's process: not so what a scrape meets."""
+    uncaught: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: uncaught.append(context))
+    pages = [b"level 1\n"]
+
+    async def page() -> bytes:
+        return pages.pop()
+
+    async with serving(page, "127.0.0.1", 0) as address:
+        assert (await answer(address, ASK)).endswith(b"\r\n\r\nlevel 1\n")
+        with capture_logs() as logs:
+            assert (await answer(address, ASK)).startswith(b"HTTP/1.1 500 ")
+    assert [it["event"] for it in logs] == ["metrics_failed"]
+    assert "IndexError" in logs[0]["reason"]
+    assert uncaught == []
+
+
+async def test_there_is_nothing_else() -> None:
+    async def page() -> bytes:
+        raise AssertionError("nobody asked for it")
+
+    async with serving(page, "127.0.0.1", 0) as address:
+        assert (await answer(address, ASK.replace(b"/metrics", b"/"))).startswith(b"HTTP/1.1 404 ")
+        assert (await answer(address, ASK.replace(b"GET", b"PUT"))).startswith(b"HTTP/1.1 404 ")
