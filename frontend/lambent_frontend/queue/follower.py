@@ -119,7 +119,12 @@ class Follower:
 
     async def _begin_with_nothing(self, last: int) -> None:
         """What the copy has is not what the stream has under the same numbers."""
-        _log.error("queue_set_back", copied=self._sequence, stream=last, what_to_do="nothing: it is copied anew")
+        _log.error(
+            "queue_set_back",
+            copied=self._sequence,
+            stream=last,
+            what_to_do="it is copied anew; what NATS has lost is lost: set its sync_interval, or have replicas",
+        )
         self._set_back = False
         await self._copy.emptied()
         self._sequence = 0

@@ -183,7 +183,7 @@ class Stream:
         return int((await self._info()).state.bytes)
 
     async def made(self) -> tuple[datetime, int]:
-        """When it was made, as another one's numbers say nothing of this one's messages; and its last number."""
+        """When it was made: another one's numbers say nothing of this one's messages; and its last number."""
         info = await self._info()
         return info.created, int(info.state.last_seq)
 
