@@ -360,12 +360,13 @@ class Copy(SqliteStore):
         return await self._thread.read(work)
 
     async def left_pieces(self, before: float) -> Sequence[Gone]:
-        """Those of events and keys that never came, or have others by now, known here since then. What was set
-        aside may be another release's, which needs its pieces.
+        """Those of events and keys that never came, or have others by now, known here since then. What was
+        set aside may be another release's, which needs its pieces.
         """
         ask = (
             "SELECT id || '.' || token || '.' || place, version FROM piece WHERE NOT used AND at < ? "
-            "AND NOT EXISTS (SELECT 1 FROM unreadable WHERE subject IN ('event.' || id, 'key.' || id)) LIMIT ?"
+            "AND NOT EXISTS (SELECT 1 FROM unreadable WHERE subject IN ('event.' || id, 'key.' || id)) "
+            "LIMIT ?"
         )
 
         def work(db: Connection) -> list[Gone]:

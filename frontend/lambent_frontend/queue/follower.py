@@ -123,7 +123,7 @@ class Follower:
             "queue_set_back",
             copied=self._sequence,
             stream=last,
-            what_to_do="it is copied anew; what NATS has lost is lost: set its sync_interval, or have replicas",
+            what_to_do="what NATS has lost is lost: set its sync_interval, or have replicas",
         )
         self._set_back = False
         await self._copy.emptied()
