@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn, Protocol
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
 from lambent_frontend.grpc_door.core import calls
 from lambent_frontend.grpc_door.core.calls import (
@@ -26,6 +27,9 @@ from lambent_proto.status import status_of
 QUEUED_BYTES: Final = 256 * 1024
 """Of messages that a service has not read, above which the client's window is not opened again; and of what
 it has written, above which it waits."""
+
+MESSAGE_TAKES: Final = 128
+"""Bytes of a message that is whole, beside its own: an empty one comes as five and is more in memory."""
 
 MESSAGE_S: Final = 20.0
 """What a message may take at least to be whole, one of a unary call from the call's beginning; a larger one
@@ -98,17 +102,17 @@ class Call:
 
     def came(self, data: bytes, *, ended: bool) -> None:
         self._all_came = self._all_came or ended
-        if not self._hold(len(data)):
+        try:
+            found = self._parser.feed(data) if data else []
+        except BadMessage as bad:
+            self._refuse(bad.refusal)
+            return
+        self._messages += found
+        if not self._hold(len(data) + MESSAGE_TAKES * len(found)):
             self._decline(
                 "the frontend holds as many bytes of requests as it may, of all or of yours: try again"
             )
             return
-        if data:
-            try:
-                self._messages += self._parser.feed(data)
-            except BadMessage as bad:
-                self._refuse(bad.refusal)
-                return
         if self._parser.halfway:
             if ended:
                 self._refuse(Refusal(calls.INTERNAL, "the request ends in the middle of a message"))
@@ -289,8 +293,12 @@ class Call:
             self._refuse(bad.refusal)
             raise grpc.aio.AbortError from None
         finally:
-            self._hold(-(5 + len(message.body)) if not self._over else 0)
-        return self._handler.request_deserializer(unpacked)
+            self._hold(-(5 + len(message.body) + MESSAGE_TAKES) if not self._over else 0)
+        try:
+            return self._handler.request_deserializer(unpacked)
+        except DecodeError as error:
+            self._refuse(Refusal(calls.INTERNAL, f"a message is not what the method takes: {error}"))
+            raise grpc.aio.AbortError from None
 
     def _open_window(self, size: int) -> None:
         self._owed += size

@@ -256,6 +256,16 @@ class Copy(SqliteStore):
 
         await self._thread.write(work)
 
+    async def emptied(self) -> None:
+        """The stream is another one than it was, and is read from its beginning."""
+
+        def work(db: Connection) -> None:
+            for table in ("event", "payload", "answer", "copy", "key_copy", "piece", "note", "unreadable"):
+                db.execute(f"DELETE FROM {table}")
+
+        await self._thread.write(work)
+        self.unreadable = 0
+
     # What is asked
 
     async def image(self, of: int | str) -> Image | None:
@@ -350,9 +360,13 @@ class Copy(SqliteStore):
         return await self._thread.read(work)
 
     async def left_pieces(self, before: float) -> Sequence[Gone]:
-        """Those of events and keys that never came, or have others by now, known here since then."""
+        """Those of events and keys that never came, or have others by now, known here since then. What was
+        set aside may be another release's, which needs its pieces.
+        """
         ask = (
-            "SELECT id || '.' || token || '.' || place, version FROM piece WHERE NOT used AND at < ? LIMIT ?"
+            "SELECT id || '.' || token || '.' || place, version FROM piece WHERE NOT used AND at < ? "
+            "AND NOT EXISTS (SELECT 1 FROM unreadable WHERE subject IN ('event.' || id, 'key.' || id)) "
+            "LIMIT ?"
         )
 
         def work(db: Connection) -> list[Gone]:

@@ -46,6 +46,7 @@ class Follower:
         """When NATS was: who does not hear of it for long misses what was gone meanwhile."""
         self._again = False
         """The stream is read from its beginning once more."""
+        self._set_back = False
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         """Messages that the copy has not; None: the connection was away."""
         self.more: Callable[[str, float], None] = lambda lane, due: None
@@ -66,6 +67,16 @@ class Follower:
             return False
         return True
 
+    @property
+    def sequence(self) -> int:
+        """Of the last message that the copy has."""
+        return self._sequence
+
+    def set_back(self) -> None:
+        """The stream has lost messages that the copy has, and gives their numbers once more."""
+        self._set_back = True
+        self._arrived.put_nowait(None)
+
     async def run(self) -> None:
         """Until it is cancelled. Raises CannotFollow."""
         while True:
@@ -81,10 +92,12 @@ class Follower:
         """From the next message on, until one is missing or NATS is silent."""
         if self._stream.connection.is_closed:
             raise CannotFollow("NATS has refused the connection for good: are its credentials still valid?")
-        made = await self._stream.made()
+        made, last = await self._stream.made()
         if self._made not in (None, made):
             raise CannotFollow(f"the stream {STREAM} was made anew at {made}: what was queued before is gone")
         self._made = made
+        if self._set_back or last < self._sequence:
+            await self._begin_with_nothing(last)
         self._begin_again_if_late()
         arrived = self._arrived = asyncio.Queue()
         subscription, empty = await self._stream.follow(self._sequence, ON_THE_WAY, arrived.put)
@@ -103,6 +116,18 @@ class Follower:
         finally:
             with contextlib.suppress(Exception):
                 await subscription.unsubscribe()
+
+    async def _begin_with_nothing(self, last: int) -> None:
+        """What the copy has is not what the stream has under the same numbers."""
+        _log.error(
+            "queue_set_back",
+            copied=self._sequence,
+            stream=last,
+            what_to_do="what NATS has lost is lost: set its sync_interval, or have replicas",
+        )
+        self._set_back = False
+        await self._copy.emptied()
+        self._sequence = 0
 
     def _begin_again_if_late(self) -> None:
         """What is gone is told for GONE_S; half of it, as clocks differ, and others may be slow to tell."""

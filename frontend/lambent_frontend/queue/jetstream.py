@@ -390,8 +390,11 @@ class JetStreamStore:
 
     async def _heard(self, changed: Changed, had: Gone) -> None:
         """The copy, which has `had`, knows of what somebody else has changed. Raises NotReady."""
-        if changed.sequence < had.version:  # gone from the stream: by hand, or long ago
+        if changed.sequence == 0 and had.version:  # gone from the stream: by hand, or long ago
             await self._copy.gone(had)
+        elif changed.sequence < had.version:
+            self.follower.set_back()
+            raise NotReady("the queue's stream at NATS was set back, and nothing was changed: send it again")
         elif not await self.follower.until(changed.sequence):
             raise NotReady(
                 "this frontend's copy of NATS is behind, and nothing was changed: send it again later"
@@ -409,8 +412,12 @@ class JetStreamStore:
 
     async def _store(self, subject: str, body: bytes, version: int) -> int:
         """Its sequence, once the stream has it. Raises Changed, QueueFull and NotReady."""
+        copied = self.follower.sequence
         try:
-            return await self.stream.publish(subject, body, version)
+            sequence = await self.stream.publish(subject, body, version)
+            if sequence <= copied:
+                self.follower.set_back()
+            return sequence
         except Changed as changed:
             if changed.sequence > version:
                 there = await self.stream.last(subject)

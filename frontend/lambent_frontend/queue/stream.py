@@ -182,10 +182,10 @@ class Stream:
         """Bytes of it."""
         return int((await self._info()).state.bytes)
 
-    async def made(self) -> datetime:
-        """When it was made: another one's numbers say nothing of this one's messages."""
-        created: datetime = (await self._info()).created
-        return created
+    async def made(self) -> tuple[datetime, int]:
+        """When it was made: another one's numbers say nothing of this one's messages; and its last number."""
+        info = await self._info()
+        return info.created, int(info.state.last_seq)
 
     async def follow(
         self, after: int, batch: int, take: Callable[[Any], Awaitable[None]]

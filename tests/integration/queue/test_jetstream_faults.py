@@ -1,6 +1,7 @@
 """The queue in JetStream where something is wrong with a message, a copy, a writer, or a frontend."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ from lambent_proto.errors import DeadlinePassed, LostWithWorker, NotReady, Throt
 from lambent_proto.ids import RequestId
 from lambent_proto.v1 import invoke_pb2
 from tests.brokers import processes
+from tests.brokers.aws import free_port
 from tests.e2e.load import eventually
 from tests.integration.queue.test_jetstream import ASKED, DONE, F, Frontends, known, put, run_of
 from tests.unit.scripted import AnyFunction, ScriptedDispatcher, answer
@@ -215,6 +217,18 @@ async def test_pieces_of_what_was_never_written_are_removed(
     assert (await three.counts()).by_state == {"queued": 1}
 
 
+async def test_pieces_of_what_cannot_be_read_stay(frontends: Frontends, client: Any, later: Any) -> None:
+    """A frontend of the release that wrote it shall find all of it."""
+    one = await frontends.start("one")
+    event = new_request_id()
+    await one._in_pieces(event, LONG)
+    sequence = (await client.publish(f"{PREFIX}.event.{event}", b"of a later release")).seq
+    await one.follower.until(sequence)
+    later(3700.0)
+    await one.forget(0.0, 0.0, 100, 30.0)
+    assert await used(one) > len(LONG)
+
+
 async def test_an_answer_that_another_took_the_place_of_is_removed(frontends: Frontends) -> None:
     one = await frontends.start("one")
     event = await put(one)
@@ -323,6 +337,69 @@ async def test_who_was_away_for_long_makes_the_copy_anew(
     assert before.id == long
     await two.hold("one")
     assert len(await two.next(F, 10)) == 3
+
+
+@pytest.mark.parametrize("others", [0, 10])
+async def test_a_stream_that_was_set_back_is_copied_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """As where the only server lost its power: it gives numbers once more, and what comes then is run. Also
+    where others have put more meanwhile than was lost."""
+    folder, port = tmp_path / "nats", free_port()
+    async with AsyncExitStack() as stack:
+        with processes.nats(folder, port) as url:
+            frontends = Frontends(url, tmp_path, stack)
+            one = await frontends.start("one")
+            kept, changed = await put(one), await put(one)
+        shutil.copytree(folder, tmp_path / "before")
+        with processes.nats(folder, port):
+            lost = [await taken(one) for _ in range(5)]
+            assert await one.again(await run_of(one, changed), 30.0, Tally(10.0, 1), "")
+            copied = one.follower.sequence
+        shutil.rmtree(folder)
+        shutil.move(tmp_path / "before", folder)
+        look, made = asyncio.Event(), one.stream.made
+
+        async def at_last() -> Any:
+            await look.wait()
+            return await made()
+
+        monkeypatch.setattr(one.stream, "made", at_last)
+        with processes.nats(folder, port):
+            two = await frontends.start("two")
+            if not others:
+                look.set()
+                await eventually(lambda: one.follower.sequence < copied, "it is copied anew")
+            new = await taken(one)
+            for _ in range(others):
+                await put(two)
+            look.set()
+
+            async def in_line() -> bool:
+                return {it[0].id for it in await one.load(await runs(one))} == {kept, changed, new}
+
+            await eventually(in_line, "what the stream has is run")
+            assert [await one.get(F, it) for it in lost] == [None] * 5
+            assert await one.end(await run_of(one, changed), DONE, Tally(10.0, 1), 20.0)
+
+
+async def taken(store: JetStreamStore) -> RequestId:
+    """Of a new event, once NATS is there."""
+    events: list[RequestId] = []
+
+    async def put_one() -> bool:
+        try:
+            events.append(await put(store))
+        except NotReady:
+            return False
+        return True
+
+    await eventually(put_one, "NATS is back")
+    return events[0]
+
+
+async def runs(store: JetStreamStore) -> list[Run]:
+    return [Run(F, it) for it in await store.next(F, 100)]
 
 
 # Frontends

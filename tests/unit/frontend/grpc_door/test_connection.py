@@ -140,6 +140,38 @@ async def test_a_stream_may_be_silent_between_its_messages() -> None:
     assert SAYS in await after(connection, line, MESSAGE_S + 1)
 
 
+@pytest.mark.parametrize("reads", [False, True])
+async def test_empty_messages_count_as_what_they_take(reads: bool) -> None:
+    """While nobody has read them: five bytes each as they come, more than a hundred in memory."""
+    taken: list[bytes] = []
+    more = asyncio.Event()
+
+    async def take(messages: Any, _: object) -> None:
+        async for message in messages if reads else never_any():
+            taken.append(message)
+            more.set()
+
+    server = OwnServer(most_held=100_000)
+    server.handlers["/a/b"] = grpc.stream_unary_rpc_method_handler(take, bytes, bytes)
+    connection, line = ClientConnection(server), Wire()
+    connection.connection_made(line)
+    connection.data_received(PREFACE + settings_frame([]) + headers(1))
+    for sent in range(500, 3_001, 500):
+        connection.data_received(frame(wire.DATA, 0, 1, framed(b"") * 500))
+        async with asyncio.timeout(20):
+            while reads and len(taken) < sent:
+                more.clear()
+                await more.wait()
+    await asyncio.sleep(0)
+    assert (b"holds as many" in line.written) is not reads
+    assert server.hold(100_000, "")  # all was given back
+
+
+async def never_any() -> Any:
+    await asyncio.Event().wait()
+    yield
+
+
 async def test_an_answer_that_nobody_takes_is_dropped() -> None:
     """Once nothing of it was taken for a while, and no sooner."""
 
