@@ -199,8 +199,12 @@ def _context(side: int, files: Files) -> ssl.SSLContext:
         context.load_verify_locations(files.ca)
     except (OSError, ssl.SSLError) as error:
         raise BadCertificates(f"{files.ca} cannot be used as the fleet's CA: {_why(error)}") from error
+
+    def password() -> str:  # else OpenSSL asks for it on the terminal, and the event loop waits
+        raise BadCertificates(f"{files.key} is encrypted: a part takes a key without a password")
+
     try:
-        context.load_cert_chain(files.cert, files.key)
+        context.load_cert_chain(files.cert, files.key, password)
     except (OSError, ssl.SSLError) as error:
         raise BadCertificates(
             f"{files.cert} with the key {files.key} cannot be used as a certificate: {_why(error)}"

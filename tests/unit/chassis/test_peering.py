@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
 from lambent import certificates
@@ -263,6 +264,15 @@ def test_certificates_that_cannot_be_used_are_named_at_the_start(ours: Authority
         BadCertificates, match=r"worker-w1\.crt with the key .*w2\.key .* key values mismatch"
     ):
         Mtls(files._replace(key=ours.issue("worker", "w2").key))
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(ours: Authority) -> None:
+    files = ours.issue("worker", "w1")
+    key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files.key.write_bytes(key.private_bytes(*form, serialization.BestAvailableEncryption(b"secret")))
+    with pytest.raises(BadCertificates, match=r"worker-w1\.key is encrypted: a part takes a key without"):
+        Mtls(files)
 
 
 class Late(type(Path())):  # type: ignore[misc]
