@@ -25,6 +25,9 @@ TAKING_S: Final = 10.0
 GONE_S: Final = 3600.0
 """How long the stream tells what is gone: copies that were away hear of it."""
 
+_ACKNOWLEDGED: Final = "$JS.ACK."
+"""Begins where a message of the stream is acknowledged."""
+
 _log = structlog.get_logger()
 
 
@@ -141,7 +144,7 @@ class Follower:
         batch: list[Arrived] = []
         left, last = None, None
         for message in messages:
-            if message.headers and message.headers.get("Status"):
+            if not message.reply.startswith(_ACKNOWLEDGED):  # NATS's own: anybody's may have a status, too
                 if message.reply:
                     await self._stream.connection.publish(message.reply)
                 continue

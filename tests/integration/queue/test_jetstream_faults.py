@@ -125,6 +125,18 @@ async def test_what_cannot_be_read_is_set_aside(
     assert (await client.get_msg(STREAM, sequence)).data == body
 
 
+async def test_a_message_that_looks_like_one_of_nats_itself_holds_nothing_up(
+    frontends: Frontends, client: Any
+) -> None:
+    """Whoever wrote it: it is a message as any other, and none of ours."""
+    one = await frontends.start("one")
+    await client.publish(f"{PREFIX}.event.e", b"?", headers={"Status": "100", "Description": "Idle"})
+    event = await put(one)
+    for store in (one, await frontends.start("two")):
+        await known(store, event, State.QUEUED)
+        assert store.unreadable == 1
+
+
 async def test_an_event_of_which_the_last_message_cannot_be_read_does_not_run(
     frontends: Frontends, client: Any
 ) -> None:
