@@ -395,6 +395,32 @@ async def test_a_stream_that_was_set_back_is_copied_anew(
             assert await one.end(await run_of(one, changed), DONE, Tally(10.0, 1), 20.0)
 
 
+async def test_a_stream_that_has_less_for_a_moment_was_not_set_back(
+    frontends: Frontends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a cluster whose leader is new: nothing of the copy is thrown away."""
+    one, two = await frontends.start("one"), await frontends.start("two")
+    event, made, said = await put(one), two.stream.made, [1, 0]
+    await known(two, event, State.QUEUED)
+
+    async def less() -> Any:
+        since, last = await made()
+        return since, (said.pop() if said else last)
+
+    async def emptied() -> None:
+        thrown_away.append(event)
+
+    thrown_away: list[RequestId] = []
+    monkeypatch.setattr(two.stream, "made", less)
+    monkeypatch.setattr(two._copy, "emptied", emptied)
+    await put(one)
+    await two.follower.until(2)
+    two.follower._arrived.put_nowait(None)
+    await eventually(lambda: not said, "it has looked")
+    await known(two, await put(one), State.QUEUED)
+    assert not thrown_away
+
+
 async def taken(store: JetStreamStore) -> RequestId:
     """Of a new event, once NATS is there."""
     events: list[RequestId] = []
