@@ -80,8 +80,7 @@ class Mtls:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._state = self._look()
-        self._loaded = _load(files)
+        self._taken = self._look(), _load(files)
         self._listening = _context(ssl.PROTOCOL_TLS_SERVER, files)
         self._listening.sni_callback = self._take_newest
 
@@ -122,15 +121,18 @@ class Mtls:
         connection.context = self._newest().server
 
     def _newest(self) -> _Loaded:
-        if (state := self._look()) != self._state:
-            self._state = state
-            try:
-                self._loaded = _load(self._files)
-            except BadCertificates as bad:
-                _log.warning("certificates_not_taken", reason=str(bad))
-            else:
-                _log.info("certificates_taken", cert=str(self._files.cert))
-        return self._loaded
+        before, loaded = self._taken
+        if (state := self._look()) == before:
+            return loaded
+        try:
+            loaded = _load(self._files)
+        except BadCertificates as bad:
+            _log.warning("certificates_not_taken", reason=str(bad))
+        else:
+            _log.info("certificates_taken", cert=str(self._files.cert))
+        # Together: gRPC's threads do this as well, and what one of them read late is seen to be old.
+        self._taken = state, loaded
+        return loaded
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_stamp(path) for path in self._files)
@@ -197,8 +199,12 @@ def _context(side: int, files: Files) -> ssl.SSLContext:
         context.load_verify_locations(files.ca)
     except (OSError, ssl.SSLError) as error:
         raise BadCertificates(f"{files.ca} cannot be used as the fleet's CA: {_why(error)}") from error
+
+    def password() -> str:  # else OpenSSL asks for it on the terminal, and the event loop waits
+        raise BadCertificates(f"{files.key} is encrypted: a part takes a key without a password")
+
     try:
-        context.load_cert_chain(files.cert, files.key)
+        context.load_cert_chain(files.cert, files.key, password)
     except (OSError, ssl.SSLError) as error:
         raise BadCertificates(
             f"{files.cert} with the key {files.key} cannot be used as a certificate: {_why(error)}"

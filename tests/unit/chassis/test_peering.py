@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
 from lambent import certificates
@@ -262,6 +264,49 @@ def test_certificates_that_cannot_be_used_are_named_at_the_start(ours: Authority
         BadCertificates, match=r"worker-w1\.crt with the key .*w2\.key .* key values mismatch"
     ):
         Mtls(files._replace(key=ours.issue("worker", "w2").key))
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(ours: Authority) -> None:
+    files = ours.issue("worker", "w1")
+    key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files.key.write_bytes(key.private_bytes(*form, serialization.BestAvailableEncryption(b"secret")))
+    with pytest.raises(BadCertificates, match=r"worker-w1\.key is encrypted: a part takes a key without"):
+        Mtls(files)
+
+
+class Late(type(Path())):  # type: ignore[misc]
+    """A file that takes so long to be read that something happens meanwhile."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def read_bytes(self) -> bytes:
+        content: bytes = super().read_bytes()
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return content
+
+
+async def test_who_reads_slowly_does_not_bring_the_old_certificate_back(
+    ours: Authority, tmp_path: Path
+) -> None:
+    """gRPC looks from threads of its own, beside the loop."""
+    held = tmp_path / "held"
+    files = ours.issue("worker", "w1", out=held)
+    key = Late(files.key)
+    worker, frontend = Mtls(files._replace(key=key)), Mtls(ours.issue("frontend", "f1"))
+
+    def renewed_and_seen() -> None:
+        ours.issue("worker", "w1", out=held)
+        worker.dialling()
+
+    ours.issue("worker", "w1", out=held)
+    key.meanwhile = renewed_and_seen
+    worker.dialling()
+    async with listening(worker) as (port, _):
+        newest = x509.load_pem_x509_certificate(files.cert.read_bytes()).serial_number
+        assert await serial(port, frontend) == newest
 
 
 class Gone(type(Path())):  # type: ignore[misc]
