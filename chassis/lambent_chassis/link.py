@@ -204,7 +204,7 @@ async def dial(
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_s):
         _, link = await loop.create_connection(
-            lambda: Link(decoder(), on_frame, on_lost), host, port, ssl=ssl, server_hostname=name
+            lambda: Link(decoder(), on_frame, on_lost), host.strip("[]"), port, ssl=ssl, server_hostname=name
         )
     return link
 
@@ -218,6 +218,11 @@ async def listen(
     on_lost: Callable[[Link[F], Exception | None], None],
     ssl: tls.SSLContext | None = None,
 ) -> asyncio.Server:
-    """Listens; port 0 takes a free one. Closing the server leaves its links as they are."""
+    """Listens; port 0 takes a free one. An address of IPv6 may be in brackets, for `dial` as well.
+
+    Closing the server leaves its links as they are.
+    """
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: Link(decoder(), on_frame, on_lost), host, port, ssl=ssl)
+    return await loop.create_server(
+        lambda: Link(decoder(), on_frame, on_lost), host.strip("[]"), port, ssl=ssl
+    )

@@ -88,7 +88,9 @@ async def serving(page: Page, host: str, port: int, peering: Peering = PLAIN) ->
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, host, port, limit=_MOST_HEADER_BYTES, ssl=peering.listening())
+    server = await asyncio.start_server(
+        answer, host.strip("[]"), port, limit=_MOST_HEADER_BYTES, ssl=peering.listening()
+    )
     try:
         yield f"{host}:{server.sockets[0].getsockname()[1]}"
     finally:

@@ -25,6 +25,13 @@ TAKING_S: Final = 10.0
 GONE_S: Final = 3600.0
 """How long the stream tells what is gone: copies that were away hear of it."""
 
+LOOKS: Final = 3
+"""At a stream that has less than the copy, PAUSE_S between them, before it is believed: who leads a cluster
+since a moment ago may not have all of it at hand yet."""
+
+_ACKNOWLEDGED: Final = "$JS.ACK."
+"""Begins where a message of the stream is acknowledged."""
+
 _log = structlog.get_logger()
 
 
@@ -47,6 +54,8 @@ class Follower:
         self._again = False
         """The stream is read from its beginning once more."""
         self._set_back = False
+        self._lower = 0
+        """How often in a row NATS said that it has less than the copy."""
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         """Messages that the copy has not; None: the connection was away."""
         self.more: Callable[[str, float], None] = lambda lane, due: None
@@ -96,8 +105,11 @@ class Follower:
         if self._made not in (None, made):
             raise CannotFollow(f"the stream {STREAM} was made anew at {made}: what was queued before is gone")
         self._made = made
-        if self._set_back or last < self._sequence:
+        self._lower = self._lower + 1 if last < self._sequence else 0
+        if self._set_back or self._lower == LOOKS:
             await self._begin_with_nothing(last)
+        elif self._lower:
+            raise ConnectionError(f"NATS has {last} messages, the copy {self._sequence}")
         self._begin_again_if_late()
         arrived = self._arrived = asyncio.Queue()
         subscription, empty = await self._stream.follow(self._sequence, ON_THE_WAY, arrived.put)
@@ -125,7 +137,7 @@ class Follower:
             stream=last,
             what_to_do="what NATS has lost is lost: set its sync_interval, or have replicas",
         )
-        self._set_back = False
+        self._set_back, self._lower = False, 0
         await self._copy.emptied()
         self._sequence = 0
 
@@ -141,7 +153,7 @@ class Follower:
         batch: list[Arrived] = []
         left, last = None, None
         for message in messages:
-            if message.headers and message.headers.get("Status"):
+            if not message.reply.startswith(_ACKNOWLEDGED):  # NATS's own: anybody's may have a status, too
                 if message.reply:
                     await self._stream.connection.publish(message.reply)
                 continue

@@ -52,17 +52,24 @@ class Holders:
             await asyncio.sleep(PAUSE_S)
 
     async def _with_a_lease(self) -> None:
-        """Returns when it was lost, or something failed, and nothing is held any more."""
+        """Returns when it was lost, or something failed, and nothing is held any more. Raises LambentError
+        where that could not be given up: then it is before anything is claimed again.
+        """
+        await self._give_up()
         lease = await self._etcd.lease(LEASE_TTL_S)
         try:
             why = await self._looking(lease)
             _log.warning("queues_given_up", queues=len(self._held), why=why)
-            while self._held:
-                await self._store.give_up(self._held.pop())
+            await self._give_up()
         finally:
             with contextlib.suppress(EtcdError, TimeoutError):
                 async with asyncio.timeout(REVOKE_S):
                     await lease.revoke()
+
+    async def _give_up(self) -> None:
+        for queue in sorted(self._held):
+            await self._store.give_up(queue)
+            self._held.remove(queue)
 
     async def _looking(self, lease: Lease) -> str:
         """Why it ended. After a failure nobody knows what is claimed: a new lease claims it all anew."""

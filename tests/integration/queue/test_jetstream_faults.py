@@ -125,6 +125,18 @@ async def test_what_cannot_be_read_is_set_aside(
     assert (await client.get_msg(STREAM, sequence)).data == body
 
 
+async def test_a_message_that_looks_like_one_of_nats_itself_holds_nothing_up(
+    frontends: Frontends, client: Any
+) -> None:
+    """Whoever wrote it: it is a message as any other, and none of ours."""
+    one = await frontends.start("one")
+    await client.publish(f"{PREFIX}.event.e", b"?", headers={"Status": "100", "Description": "Idle"})
+    event = await put(one)
+    for store in (one, await frontends.start("two")):
+        await known(store, event, State.QUEUED)
+        assert store.unreadable == 1
+
+
 async def test_an_event_of_which_the_last_message_cannot_be_read_does_not_run(
     frontends: Frontends, client: Any
 ) -> None:
@@ -381,6 +393,32 @@ async def test_a_stream_that_was_set_back_is_copied_anew(
             await eventually(in_line, "what the stream has is run")
             assert [await one.get(F, it) for it in lost] == [None] * 5
             assert await one.end(await run_of(one, changed), DONE, Tally(10.0, 1), 20.0)
+
+
+async def test_a_stream_that_has_less_for_a_moment_was_not_set_back(
+    frontends: Frontends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a cluster whose leader is new: nothing of the copy is thrown away."""
+    one, two = await frontends.start("one"), await frontends.start("two")
+    event, made, said = await put(one), two.stream.made, [1, 0]
+    await known(two, event, State.QUEUED)
+
+    async def less() -> Any:
+        since, last = await made()
+        return since, (said.pop() if said else last)
+
+    async def emptied() -> None:
+        thrown_away.append(event)
+
+    thrown_away: list[RequestId] = []
+    monkeypatch.setattr(two.stream, "made", less)
+    monkeypatch.setattr(two._copy, "emptied", emptied)
+    await put(one)
+    await two.follower.until(2)
+    two.follower._arrived.put_nowait(None)
+    await eventually(lambda: not said, "it has looked")
+    await known(two, await put(one), State.QUEUED)
+    assert not thrown_away
 
 
 async def taken(store: JetStreamStore) -> RequestId:

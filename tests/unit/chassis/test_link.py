@@ -64,12 +64,12 @@ class Side:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Link[bytes], Side, Side]]:
+async def connected(host: str = "127.0.0.1") -> AsyncIterator[tuple[Link[bytes], Side, Side]]:
     """A dialled link, and what the dialling and the listening side see."""
     near, far = Side(), Side()
-    server = await listen("127.0.0.1", 0, decoder=Lines, on_frame=far.on_frame, on_lost=far.on_lost)
+    server = await listen(host, 0, decoder=Lines, on_frame=far.on_frame, on_lost=far.on_lost)
     port = server.sockets[0].getsockname()[1]
-    link = await dial("127.0.0.1", port, decoder=Lines, on_frame=near.on_frame, on_lost=near.on_lost)
+    link = await dial(host, port, decoder=Lines, on_frame=near.on_frame, on_lost=near.on_lost)
     link.send(b"hello\n")
     await far.until(lambda: far.seen == [b"hello"])
     far.seen.clear()
@@ -83,6 +83,23 @@ async def connected() -> AsyncIterator[tuple[Link[bytes], Side, Side]]:
         await near.until(lambda: len(near.lost) == 1)
         await far.until(lambda: len(far.lost) == 1)
         await server.wait_closed()
+
+
+def ipv6() -> bool:
+    """Whether this machine can be reached by it."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not ipv6(), reason="this machine has no IPv6")
+async def test_an_address_of_ipv6_is_in_brackets() -> None:
+    """As gRPC and URLs have it: a part has one address for both."""
+    async with connected("[::1]") as (link, _, far):
+        link.send(b"1\n")
+        await far.until(lambda: far.seen == [b"1"])
 
 
 async def test_frames_arrive_in_order_both_ways() -> None:

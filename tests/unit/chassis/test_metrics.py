@@ -2,16 +2,18 @@
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
 from lambent_chassis.metrics import serving
+from tests.unit.chassis.test_link import ipv6
 
 ASK = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def answer(address: str, said: bytes) -> bytes:
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     writer.write(said)
     async with asyncio.timeout(5):
         heard = await reader.read()
@@ -35,6 +37,18 @@ async def test_a_page_that_cannot_be_made_is_told_and_ends_nothing() -> None:
     assert [it["event"] for it in logs] == ["metrics_failed"]
     assert "IndexError" in logs[0]["reason"]
     assert uncaught == []
+
+
+@pytest.mark.skipif(not ipv6(), reason="this machine has no IPv6")
+async def test_it_is_told_by_ipv6() -> None:
+    """An address is written as in a URL, here as in all settings."""
+
+    async def page() -> bytes:
+        return b"level 1\n"
+
+    async with serving(page, "[::1]", 0) as address:
+        assert address.startswith("[::1]:")
+        assert (await answer(address, ASK)).endswith(b"level 1\n")
 
 
 async def test_there_is_nothing_else() -> None:

@@ -10,6 +10,7 @@ from lambent_frontend.queue.holders import Holders
 from lambent_proto import keys
 from lambent_proto.errors import NotReady
 from lambent_proto.ids import FrontendId
+from tests.e2e.load import eventually
 
 pytestmark = [
     pytest.mark.integration,
@@ -19,12 +20,12 @@ pytestmark = [
 
 
 class Queues:
-    """Of another frontend that is gone; to be held they may fail once."""
+    """Of another frontend that is gone; to be held, and to be given up, they may fail once."""
 
     def __init__(self, *there: str) -> None:
         self.there = there
         self.held: set[str] = set()
-        self.fails = False
+        self.fails = self.fails_to_give_up = False
         self.changed = asyncio.Condition()
 
     async def queues(self) -> Sequence[str]:
@@ -37,6 +38,9 @@ class Queues:
         await self._now(self.held | {queue})
 
     async def give_up(self, queue: str) -> None:
+        if self.fails_to_give_up:
+            self.fails_to_give_up = False
+            raise NotReady("its disk is full")
         await self._now(self.held - {queue})
 
     async def _now(self, held: set[str]) -> None:
@@ -65,3 +69,22 @@ async def test_after_a_failure_all_is_claimed_anew(etcd: Etcd) -> None:
     holding.cancel()
     await asyncio.wait([holding])
     assert await etcd.get(keys.queue_claim("a.1")) is None
+
+
+async def test_what_could_not_be_given_up_is_not_held_without_a_claim(etcd: Etcd) -> None:
+    queues = Queues()
+    holding = asyncio.create_task(Holders(etcd, queues, FrontendId("a.2")).run())
+    await queues.until("a.2")
+    before = await etcd.get(keys.queue_claim("a.2"))
+    assert before is not None
+    queues.fails = queues.fails_to_give_up = True
+    queues.there = ("b.2",)
+
+    async def claimed_anew() -> bool:
+        claims = [await etcd.get(keys.queue_claim(it)) for it in ("a.2", "b.2")]
+        return all(it is not None and it.lease_id != before.lease_id for it in claims)
+
+    await eventually(claimed_anew, "both are claimed under a lease that is good")
+    await queues.until("a.2", "b.2")
+    holding.cancel()
+    await asyncio.wait([holding])
