@@ -6,6 +6,7 @@ stored only if nobody else has changed it meanwhile. Reads are answered by a cop
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,9 @@ MOST_REMEMBERED: Final = 2000
 """Events that run, no larger than that, are not read again to be ended: 32 MB at most."""
 MOST_IN_A_NOTE: Final = 2000
 """Messages that one tells to be gone: in 200 KB at most."""
+
+_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+"""What may be a call's id, and so the end of a subject."""
 
 UNREADABLE: Final = Counted("attempt", "unreadable")
 
@@ -264,7 +268,10 @@ class JetStreamStore:
         return await self._changed_by_hand(function, event, change)
 
     async def get(self, function: FunctionName, event: RequestId) -> tuple[Event, bytes] | None:
-        return await self._copy.get(function, event)
+        found = await self._copy.get(function, event)
+        if found is None and await self._hears_of(event):
+            found = await self._copy.get(function, event)
+        return found
 
     async def list(
         self, function: FunctionName, state: State | None, after: int, most: int
@@ -354,10 +361,17 @@ class JetStreamStore:
 
     # Changes
 
+    async def _hears_of(self, event: RequestId) -> bool:
+        """Whether another frontend has taken the call a moment ago: the copy has it then."""
+        if _ID.fullmatch(event) is None:
+            return False
+        last = await self.stream.last(f"{EVENT}.{event}")
+        return last is not None and await self.follower.until(last[0])
+
     async def _changed_by_hand(
         self, function: FunctionName, event: RequestId, change: Callable[[Image], Image | None]
     ) -> Event | None:
-        if await self._copy.get(function, event) is None:
+        if await self.get(function, event) is None:
             return None
         before = (await self._change(event, change))[0]
         return before.event() if before else None

@@ -58,6 +58,24 @@ async def client(url: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
+async def test_what_another_took_is_known_at_once(frontends: Frontends) -> None:
+    """Who has a call's id asks whichever frontend, and the copy of that one may not have heard yet."""
+    one, other = await frontends.start("one"), await frontends.start("other")
+    for _ in range(100):
+        assert await other.get(F, await put(one)) is not None
+    cancelled = await other.cancel(F, await put(one), 20.0)
+    assert cancelled is not None
+    assert cancelled.state is State.QUEUED
+
+
+@pytest.mark.parametrize("event", ["*", ">", "a.b", "", "a b", "0" * 65, str(new_request_id())])
+async def test_what_nobody_took_is_unknown(frontends: Frontends, event: str) -> None:
+    """An id that is no subject's end is not asked for."""
+    store = await frontends.start("one")
+    await put(store)
+    assert await store.get(F, RequestId(event)) is None
+
+
 async def used(store: JetStreamStore) -> int:
     return (await store.counts()).bytes
 
