@@ -57,6 +57,15 @@ class _Loaded(NamedTuple):
     key: bytes
 
 
+class _Renewing(ssl.SSLContext):
+    """One that is the newest whenever a connection is made with it."""
+
+    newest: Callable[[], ssl.SSLContext]
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self.newest().wrap_bio(*args, **kwargs)
+
+
 class Plain:
     """No TLS. For one machine, or a network that nobody else is in."""
 
@@ -91,6 +100,12 @@ class Mtls:
     def dialling(self) -> ssl.SSLContext:
         """For one connection: the next one may need another."""
         return self._newest().client
+
+    def kept(self) -> ssl.SSLContext:
+        """For who makes connections with one context for as long as it lives, as clients of brokers do."""
+        context = _Renewing(ssl.PROTOCOL_TLS_CLIENT)
+        context.newest = self.dialling
+        return context
 
     def listen(self, server: grpc.aio.Server, address: str) -> int:
         """Lets other parts connect to `HOST:PORT`; the port. Raises OSError."""

@@ -248,6 +248,7 @@ async def _store(settings: FrontendSettings, frontend: FrontendId) -> SqliteStor
             credentials=settings.nats_credentials,
             user=settings.nats_user,
             password=settings.nats_password.get_secret_value(),
+            tls=settings.nats_tls(),
         ),
     )
 

@@ -1,12 +1,14 @@
 """What a frontend is told at its start."""
 
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_chassis.peering import BadCertificates, Files, Mtls
+from lambent_chassis.settings import BadSettings, CommaSeparated, Port, Settings
 from lambent_frontend.tls import PublicTls
 from lambent_frontend.triggers.names import parse_sources
 from lambent_frontend.urls.hosts import is_base
@@ -87,6 +89,11 @@ class FrontendSettings(Settings):
     """Credentials file of a user of NATS; or `nats_user` and `nats_password`."""
     nats_user: str = ""
     nats_password: SecretStr = SecretStr("")
+    nats_ca: Path | None = None
+    """PEM file of who signed the certificates of the servers at `tls://`. None: the system's roots."""
+    nats_cert: Path | None = None
+    """PEM file of the certificate that such servers ask for; with `nats_key` and `nats_ca`."""
+    nats_key: Path | None = None
     nats_replicas: int = Field(default=1, ge=1, le=5)
     """On how many of the servers each event is."""
     queue_mb: int = Field(default=10_000, ge=1)
@@ -144,6 +151,26 @@ class FrontendSettings(Settings):
         if self.tls_cert is None or self.tls_key is None:
             return None
         return PublicTls(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @model_validator(mode="after")
+    def _nats_with_all_it_needs(self) -> Self:
+        given = [self.nats_cert, self.nats_key]
+        if any(given) and not all([*given, self.nats_ca]):
+            raise ValueError("nats_cert, nats_key and nats_ca go together: give all three, or nats_ca alone")
+        return self
+
+    def nats_tls(self) -> ssl.SSLContext | None:
+        """For `tls://`; None: as the system has it. Raises BadSettings if the files cannot be used."""
+        if self.nats_ca is None:
+            return None
+        try:
+            if self.nats_cert is None or self.nats_key is None:
+                return ssl.create_default_context(cafile=self.nats_ca)
+            return Mtls(Files(self.nats_ca, self.nats_cert, self.nats_key)).kept()
+        except OSError as error:
+            raise BadSettings(f"nats_ca {self.nats_ca} cannot be used: {error}") from error
+        except BadCertificates as bad:
+            raise BadSettings(f"nats_ca, nats_cert, nats_key: {bad}") from bad
 
     @model_validator(mode="after")
     def _folder_for_the_copy(self) -> Self:

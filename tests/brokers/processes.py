@@ -92,10 +92,10 @@ def a_redis(folder: Path, address: str = LOOPBACK) -> Broker:
     return Broker(f"redis://{address}:{port}/0", command, (address, port))
 
 
-def a_nats(folder: Path, address: str = LOOPBACK, port: int = 0) -> Broker:
+def a_nats(folder: Path, address: str = LOOPBACK, port: int = 0, options: Sequence[str] = ()) -> Broker:
     """With JetStream."""
     port = port or free_port()
-    command = ["nats-server", "-js", "-a", address, "-p", str(port), "-sd", str(folder)]
+    command = ["nats-server", "-js", "-a", address, "-p", str(port), "-sd", str(folder), *options]
     return Broker(f"nats://{address}:{port}", command, (address, port))
 
 

@@ -84,6 +84,9 @@ def test_settings_files(part: str, model: type[Settings], tmp_path: Path) -> Non
     examples = {"name", "etcd_ca", "etcd_cert", "etcd_key", "memory_mb", "record", "data", "destinations"} | {
         "nats",
         "nats_credentials",
+        "nats_ca",
+        "nats_cert",
+        "nats_key",
         "fleet_ca",
         "fleet_cert",
         "fleet_key",

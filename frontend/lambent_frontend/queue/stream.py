@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +53,8 @@ class Login:
     credentials: Path | None = None
     user: str = ""
     password: str = ""
+    tls: ssl.SSLContext | None = None
+    """For servers at `tls://`; None: as the system has it."""
 
 
 class Stream:
@@ -87,6 +90,7 @@ class Stream:
                     user_credentials=str(login.credentials) if login.credentials else None,
                     user=login.user or None,
                     password=login.password or None,
+                    tls=login.tls if any(it.startswith("tls://") for it in servers) else None,
                     connect_timeout=int(ANSWER_S),
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=PAUSE_S,
