@@ -23,7 +23,7 @@ class PublicTls(NamedTuple):
         """A new one at each call, read from the files as they are. Raises CannotEncrypt."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            context.load_cert_chain(self.cert, self.key)
+            context.load_cert_chain(self.cert, self.key, self._no_password)
         except OSError as error:  # SSLError is one, and says nothing of the file
             raise CannotEncrypt(f"tls_cert {self.cert} with tls_key {self.key}: {error}") from None
         if self.client_ca is not None:
@@ -33,6 +33,10 @@ class PublicTls(NamedTuple):
                 raise CannotEncrypt(f"tls_client_ca {self.client_ca}: {error}") from None
             context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+    def _no_password(self) -> str:
+        """OpenSSL would ask for it on the terminal, and the frontend would wait."""
+        raise CannotEncrypt(f"tls_key {self.key} is encrypted: a frontend takes a key without a password")
 
     def of_grpcio(self) -> grpc.ServerCredentials:
         """The same for grpcio's server. Raises CannotEncrypt."""

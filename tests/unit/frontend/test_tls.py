@@ -5,6 +5,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from lambent_frontend.http.server import HttpServer
 from lambent_frontend.tls import CannotEncrypt, PublicTls
@@ -22,6 +23,22 @@ def test_files_that_cannot_be_used(certificate: tuple[Path, Path], tmp_path: Pat
     for wrong in (key, nothing):
         with pytest.raises(CannotEncrypt, match=f"tls_client_ca {wrong}"):
             PublicTls(cert, key, wrong).context()
+
+
+def test_a_key_with_a_password_is_refused(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nobody sits at the terminal of a frontend."""
+    cert, key = certificate
+    locked = tmp_path / "locked.key"
+    known = serialization.load_pem_private_key(key.read_bytes(), None)
+    locked.write_bytes(
+        known.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(CannotEncrypt, match="is encrypted"):
+        PublicTls(cert, locked).context()
 
 
 async def test_http_is_encrypted_too(certificate: tuple[Path, Path]) -> None:
