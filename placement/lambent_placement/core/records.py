@@ -106,8 +106,6 @@ class Asked:
     wanted: int
     sent_at: float
     answered: bool = False
-    for_another: bool = False
-    """Another function is to have its part of the pool."""
 
 
 @dataclass(slots=True, eq=False)

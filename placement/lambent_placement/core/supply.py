@@ -67,8 +67,6 @@ class Supply:
             needy = [f for f in needy if version.wanted[f.id].missing]
         if not needy:
             self.books.needy.pop(version.key, None)
-            if not self.books.needy:
-                self.books.pool.refused = False
             return commands + self._all_met(version)
         self.books.needy[version.key] = None
         return commands + self._find_more(version, needy, at)
@@ -122,8 +120,7 @@ class Supply:
     def _all_met(self, version: Version) -> list[Command]:
         commands: list[Command] = []
         for frontend, wanted in version.wanted.items():
-            recall = wanted.recall
-            if recall is not None and not (recall.for_another and self.books.pool.refused):
+            if wanted.recall is not None:
                 wanted.recall = None
                 commands.append(Recall(frontend, version.key, 0))
             if wanted.unmet:
@@ -196,19 +193,12 @@ class Supply:
         return commands
 
     def _recall(
-        self,
-        version: Version,
-        frontend: FrontendId,
-        wanted: Wanted,
-        count: int,
-        at: float,
-        *,
-        for_another: bool = False,
+        self, version: Version, frontend: FrontendId, wanted: Wanted, count: int, at: float
     ) -> list[Command]:
         asked = wanted.recall
         if asked is not None and (not asked.answered or at - asked.sent_at < RECALL_FRESH_S):
             return []
-        wanted.recall = Asked(count, at, for_another=for_another)
+        wanted.recall = Asked(count, at)
         return [Recall(frontend, version.key, count)]
 
     def _share_out(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
@@ -247,7 +237,7 @@ class Supply:
         if not count or not holders:
             return []
         held, holder = max(holders)
-        return self._recall(giver, holder, giver.wanted[holder], min(count, held), at, for_another=True)
+        return self._recall(giver, holder, giver.wanted[holder], min(count, held), at)
 
     def _largest(self, at: float) -> Function | None:
         """Of several the one that has had its own for longest. Looked for once a moment, for all who wait."""

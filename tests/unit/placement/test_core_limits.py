@@ -139,18 +139,6 @@ def test_a_pool_of_one_goes_round() -> None:
     assert given(fleet.say(released(F, 2, at=2.3))) == [B]
 
 
-def test_who_misses_nothing_is_asked_for_another_once() -> None:
-    """That it has nothing idle right now is no reason to take the wish back, and to say it again at once."""
-    fleet = Placed(4, b=None, c=None)
-    fleet.ask(B, 4)
-    assert Recall(F, B, 2) in fleet.ask(C, 2)
-    assert fleet.say(on.Recalled(F, B, [], 1.001)) == []
-    assert fleet.ask(B, 4, at=1.002) == []
-    assert Recall(F, B, 2) in fleet.ask(C, 2, at=1.1), "it may have been lost"
-    commands = fleet.ask(C, 0, at=1.2) + fleet.ask(B, 4, at=1.201)
-    assert commands == [TellUnmet(F, C, Unmet.NONE, ""), Recall(F, B, 0)]
-
-
 def test_a_lower_concurrency_takes_back_what_runs_too_much() -> None:
     """At once, without a call being broken: each is fenced, and goes when its event has ended."""
     fleet = Placed(6, b=None, c=None)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -73,9 +74,18 @@ class SpawnedProcess:
 
     parked = False
 
-    def __init__(self, place: Place, spawned: Spawned, channel: socket.socket | None, output: int) -> None:
+    def __init__(
+        self,
+        place: Place,
+        spawned: Spawned,
+        channel: socket.socket | None,
+        output: int,
+        destroyed: asyncio.Event,
+    ) -> None:
+        """`destroyed` is set once its sandbox is to end."""
         self._place = place
         self._spawned = spawned
+        self._destroyed = destroyed
         self.channel = channel
         self.output = output
 
@@ -84,7 +94,12 @@ class SpawnedProcess:
         return self._spawned.pid
 
     async def wait(self) -> Exit:
-        return self._place.exit(await asyncio.shield(self._spawned.exited))
+        exit_ = await asyncio.shield(self._spawned.exited)
+        if exit_.status == -signal.SIGKILL and self._destroyed.is_set():
+            # Who was about to start when its sandbox was destroyed is ended with the strays, and the spawner
+            # does not know why.
+            exit_ = Exit(exit_.status, killed=True)
+        return self._place.exit(exit_)
 
 
 class SpawnedSandbox:
@@ -150,7 +165,7 @@ class SpawnedSandbox:
         spawned.exited.add_done_callback(partial(self._ended, spawned))
         if self._destroyed.is_set():
             self._spawner.kill(spawned.key)
-        return SpawnedProcess(self._place, spawned, channel, output)
+        return SpawnedProcess(self._place, spawned, channel, output, self._destroyed)
 
     def _ended(self, spawned: Spawned, exited: "asyncio.Future[Exit]") -> None:
         if exited.result().killed and spawned in self._launched:
