@@ -324,8 +324,8 @@ BUGS: Final = [
         ),
         (
             "the demand goes up and down with every call",
-            "level = max(line.peak, line.wanted) if line.waiting",
-            "level = line.wanted if line.waiting",
+            "level = max(line.peak, wanted) if line.waiting",
+            "level = wanted if line.waiting",
             "table",
         ),
         (
