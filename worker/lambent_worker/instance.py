@@ -129,6 +129,8 @@ class Instance:
         self._loop = asyncio.get_running_loop()
         self._sandbox: Sandbox | None = None
         self._run: Run | None = None
+        self._early: list[tuple[list[object], bytes]] = []
+        """What the Runtime API heard of the next run, which is about to begin."""
         self._call: Call | None = None
         self._began = clock.monotonic_s()
         self._init_began = self._began
@@ -218,6 +220,7 @@ class Instance:
                 return
 
     async def _one_run(self, sandbox: Sandbox, launch: Launch) -> None:
+        self._early.clear()
         if self._api is not None:
             self._api.restart()
             self._telemetry = self._api.telemetry
@@ -243,6 +246,9 @@ class Instance:
         self._limit_init()
         if not self.runtime.frames:
             self._on_frame(run, ["initialising"], b"")
+        early, self._early = self._early, []
+        for head, body in early:
+            self._on_api_frame(head, body)
         try:
             exit_ = await run.ended()
             if exit_ is not None:
@@ -394,7 +400,10 @@ class Instance:
             self._api.waits()
 
     def _on_api_frame(self, head: list[object], body: bytes) -> None:
-        if self._run is None or self.state is State.STOPPING or head[0] == "settled":
+        if self.state is State.STOPPING or head[0] == "settled":
+            return
+        if self._run is None:  # a quick one speaks before it is known here that it was started
+            self._early.append((head, body))
             return
         if head[0] == "extension_error":
             request_id = self._call.request_id if self._call is not None else ""
