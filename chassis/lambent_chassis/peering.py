@@ -15,6 +15,7 @@ import grpc.aio
 import structlog
 
 from lambent_chassis import grpc_options
+from lambent_proto import identity
 
 _log = structlog.get_logger()
 
@@ -171,6 +172,15 @@ def caller_names(context: "grpc.aio.ServicerContext[Any, Any]") -> list[str] | N
     if _SSL not in auth.get("transport_security_type", ()):
         return None
     return [name.decode(errors="replace") for name in auth.get("x509_subject_alternative_name", ())]
+
+
+async def only(context: "grpc.aio.ServicerContext[Any, Any]", part: str, name: str | None = None) -> None:
+    """Whose certificate is another part's is told so, and its call ends. `name` asks for a certain one."""
+    try:
+        identity.check(caller_names(context), part, name)
+    except identity.NotAllowed as error:
+        _log.warning("peer_refused", peer=context.peer(), reason=str(error))
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
 
 
 def names_in(certificate: "dict[str, Sequence[Sequence[str]]]") -> list[str]:

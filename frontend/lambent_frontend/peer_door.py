@@ -8,21 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
-import structlog
 
 from lambent_chassis import grpc_options
-from lambent_chassis.peering import PLAIN, Peering, caller_names
+from lambent_chassis.peering import PLAIN, Peering, only
 from lambent_frontend.async_invocations import AsyncInvocations
 from lambent_frontend.remembered import Remembered
-from lambent_proto import identity
 from lambent_proto.errors import LambentError
 from lambent_proto.status import abort
 from lambent_proto.v1 import async_invocations_pb2 as calls
 from lambent_proto.v1 import fleet_pb2 as fleet
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_log = structlog.get_logger()
-
 Answering = Callable[[Any], Awaitable[Any]]
 
 
@@ -73,12 +69,9 @@ def _methods(service: str, **methods: tuple[Any, Answering]) -> grpc.GenericRpcH
 
 def _method(answering: Answering) -> Any:
     async def method(request: Any, context: Context) -> Any:
+        await only(context, "frontend")
         try:
-            identity.check(caller_names(context), "frontend")
             return await answering(request)
-        except identity.NotAllowed as error:
-            _log.warning("peer_refused", peer=context.peer(), reason=str(error))
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except LambentError as error:
             await abort(context, error)
 

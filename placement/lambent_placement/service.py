@@ -4,18 +4,16 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-import structlog
 
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.duplex import Outbox, converse
-from lambent_chassis.peering import caller_names
+from lambent_chassis.peering import only
 from lambent_placement.core import events as on
 from lambent_placement.core.provision import allocated, status
 from lambent_placement.core.records import Instance, Node, State, Version
 from lambent_placement.core.tally import Tally
 from lambent_placement.driver import Driver
 from lambent_placement.settings import Policy
-from lambent_proto import identity
 from lambent_proto.ids import (
     FrontendId,
     InstanceId,
@@ -29,8 +27,6 @@ from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_log = structlog.get_logger()
 
 NODE_STATES: Final = ("connected", "disconnected", "unreported", "draining", "drained")
 """Of a worker, as listings and metrics call them. What has not reported may run anything that fits there."""
@@ -60,7 +56,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
     async def AttachFrontend(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
         driver = await self._leading(context)
         hello = await _hello(request_iterator, context)
-        await _only(context, "frontend", frontend_name(FrontendId(hello.frontend)))
+        await only(context, "frontend", frontend_name(FrontendId(hello.frontend)))
         await self._meant(context, hello.shard)
         frontend = FrontendId(hello.frontend)
         outbox = Outbox[wire.FrontendOrder]()
@@ -89,7 +85,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
     async def AttachWorker(self, request_iterator: Any, context: Context) -> None:  # type: ignore[override]
         driver = await self._leading(context)
         hello = await _hello(request_iterator, context)
-        await _only(context, "worker", node_name(NodeId(hello.node)))
+        await only(context, "worker", node_name(NodeId(hello.node)))
         await self._meant(context, hello.shard)
         node = NodeId(hello.node)
         outbox = Outbox[wire.WorkerOrder]()
@@ -109,7 +105,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
             driver.worker_detached(node, outbox)
 
     async def Describe(self, request: wire.DescribeRequest, context: Context) -> wire.DescribeResponse:
-        await _only(context, "frontend")
+        await only(context, "frontend")
         driver = await self._leading(context)
         await self._meant(context, request.shard)
         books, now = driver.core.books, monotonic_s()
@@ -123,7 +119,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
     async def DescribeShadow(
         self, request: wire.DescribeShadowRequest, context: Context
     ) -> wire.DescribeShadowResponse:
-        await _only(context, "frontend")
+        await only(context, "frontend")
         driver = await self._leading(context)
         await self._meant(context, request.shard)
         live, own = self._policies
@@ -141,15 +137,6 @@ class Placement(control_pb2_grpc.PlacementServicer):
             shadow=_counted(report.own),
             cpu_us=report.cpu_us,
         )
-
-
-async def _only(context: Context, part: str, name: str | None = None) -> None:
-    """Whose certificate is another part's is told so, and its call ends."""
-    try:
-        identity.check(caller_names(context), part, name)
-    except identity.NotAllowed as error:
-        _log.warning("peer_refused", peer=context.peer(), reason=str(error))
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
 
 
 async def _hello(reports: Any, context: Context) -> Any:

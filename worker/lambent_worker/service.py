@@ -4,18 +4,14 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
-import structlog
 
 from lambent_chassis import grpc_options
-from lambent_chassis.peering import Peering, caller_names
-from lambent_proto import identity
+from lambent_chassis.peering import Peering, only
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
 from lambent_worker.logs import FunctionLogs
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_log = structlog.get_logger()
 
 
 class WorkerLogs(control_pb2_grpc.WorkerLogsServicer):
@@ -24,11 +20,7 @@ class WorkerLogs(control_pb2_grpc.WorkerLogsServicer):
 
     # grpc.aio also takes a coroutine that writes by itself, which the generated types do not know.
     async def ReadLogs(self, request: wire.ReadWorkerLogsRequest, context: Context) -> None:  # type: ignore[override]
-        try:
-            identity.check(caller_names(context), "frontend")
-        except identity.NotAllowed as error:
-            _log.warning("peer_refused", peer=context.peer(), reason=str(error))
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        await only(context, "frontend")
         async with aclosing(self._logs.read(request.function_name, request.follow)) as batches:
             async for lines in batches:
                 await context.write(
