@@ -15,9 +15,12 @@ import pytest
 
 from lambent_chassis import link
 from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd import Etcd, Tls
 from lambent_chassis.peering import Files, Mtls
-from lambent_proto import frames, identity
+from lambent_proto import frames, identity, keys
+from lambent_proto.ids import FrontendId
 from lambent_proto.internal import control_pb2, control_pb2_grpc
+from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 from tests.e2e.fleet import Fleet, up
 
 pytestmark = pytest.mark.e2e
@@ -184,6 +187,27 @@ async def test_a_workers_logs_are_for_frontends_alone(fleet: Fleet) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await asyncio.wait_for(anext(aiter(lines)), WITHIN_S)
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_frontend_is_asked_for_its_calls_by_frontends_alone(fleet: Fleet) -> None:
+    """It answers there without a key, so that a certificate of another part's must not do."""
+    files = certificates(fleet, "operator", "up")
+    tls = Tls(ca_file=files.ca, cert_file=files.cert, key_file=files.key)
+    async with Etcd(fleet.etcd, tls=tls) as etcd:
+        (told,) = (await etcd.get_prefix(keys.frontend_address(FrontendId("")))).items
+    for part, name, allowed in (("worker", "worker-1", False), ("frontend", "frontend", True)):
+        peering = Mtls(certificates(fleet, part, name))
+        async with peering.channel(told.value.decode(), identity.dns_name("frontend")) as channel:
+            asked = fleet_pb2_grpc.FleetStub(channel).CountReasons(
+                fleet_pb2.CountReasonsRequest(), timeout=WITHIN_S
+            )
+            if allowed:
+                await asked
+                continue
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await asked
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "this one is of worker worker-1" in logged(fleet, "frontend", "peer_refused")
 
 
 def test_etcd_asks_for_a_certificate_too(fleet: Fleet) -> None:
