@@ -386,6 +386,12 @@ BUGS: Final = [
             "return self.draining",
             "table",
         ),
+        (
+            "whose instance is taken waits for the next tick",
+            "return self.drains.leaving(event) + self.supply.serve_needy(event.at)",
+            "return self.drains.leaving(event)",
+            "table",
+        ),
         ("a new leader does not hear who will end", ", leaving=event.leaving", "", "table"),
         (
             "an idle one does not wait for its stand-in",

@@ -169,7 +169,7 @@ class Scheduler:
             case NodeDraining():
                 return self.drains.changed(event) + self.supply.serve_needy(event.at)
             case NodeLeaving():
-                return self.drains.leaving(event)
+                return self.drains.leaving(event) + self.supply.serve_needy(event.at)
             case _:
                 assert_never(event)
 

@@ -31,13 +31,15 @@ from tests.unit.triggers.kept import InMemory
 
 
 class Function:
-    """Takes down what it is called with. It fails of `poison`, and hangs while `hangs`."""
+    """Takes down what it is called with. It fails of `poison`, and hangs while `hangs`, or once it was
+    given more than `hangs_after` texts."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.told: list[dict[str, Any]] = []
         """What came for the function `destination`."""
         self.hangs = False
+        self.hangs_after: int | None = None
         self.counts: Counter[Counted] = Counter()
 
     def submit(self, call: Call, done: Callable[[Answer | LambentError], None]) -> None:
@@ -47,6 +49,8 @@ class Function:
             done(answer(b"null"))
             return
         self.events.append(event)
+        if self.hangs_after is not None and len(self.data) > self.hangs_after:
+            self.hangs = True
         if not self.hangs:
             failed = any(it.startswith("poison") for it in data(event))
             done(answer(b'{"errorType":"E"}' if failed else b"null", failed=failed))

@@ -49,14 +49,12 @@ async def test_order_is_kept_through_the_death_of_a_poller(ordered: Broker, func
     or one that was there before."""
     factor = 3 if ordered.trigger.kind == "kinesis" else 1
     await ordered.send(*(f"{key}-{n:02}" for n in range(EACH) for key in KEYS))
+    function.hangs_after = len(KEYS) * EACH // 4
     with contextlib.suppress(ZeroDivisionError):
         async with ordered.polled(function, batch_size=4, parallelization=factor):
-            await until(lambda: len(function.data) > len(KEYS) * EACH // 4)
-            function.hangs = True
-            seen = len(function.data)
-            await until(lambda: len(function.data) > seen)
+            await until(lambda: function.hangs)
             raise ZeroDivisionError
-    function.hangs = False
+    function.hangs, function.hangs_after = False, None
     async with ordered.polled(function, batch_size=4, parallelization=factor):
         await until(lambda: len(set(function.data)) == len(KEYS) * EACH)
     for key in KEYS:

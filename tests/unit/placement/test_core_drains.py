@@ -162,6 +162,18 @@ def test_one_that_has_nowhere_to_move_them_is_emptied_at_once() -> None:
     assert (evicted(commands), fenced(commands)) == ([instance(1)], [instance(2)])
 
 
+def test_whose_instance_is_taken_is_given_an_idle_one_at_once() -> None:
+    """The limit allows no stand-in, and another node has one that nobody uses."""
+    core = Scheduler(Epoch(1))
+    history = (defined(2), *node(N2), attached(F), demanded(F, 1), ready(1), *node(N1), demanded(F, 2))
+    for event in (*history, ready(2), demanded(F, 1), released(F, 2)):
+        core.handle(event)
+    assert core.books.instances[instance(2)].node == N1
+    commands = core.handle(on.NodeLeaving(N2, 2.0))
+    assert fenced(commands) == [instance(1)]
+    assert [c.instance for c in commands if isinstance(c, GiveLease)] == [instance(2)]
+
+
 def test_a_new_leader_hears_of_it() -> None:
     """With all that the worker says of itself, and grants nothing there."""
     core = Scheduler(Epoch(2))
