@@ -175,8 +175,9 @@ def up(
 async def _run(plan: "Plan", *, json_ready: bool) -> int:
     from lambent.certificates import CannotSign
     from lambent.up import CannotStart, Fleet
-    from lambent_chassis import logs
+    from lambent_chassis import core_dumps, logs
 
+    core_dumps.forbid()
     logs.configure("warning")
 
     def announce() -> None:
