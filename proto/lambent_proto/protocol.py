@@ -38,6 +38,6 @@ def apart(who: str, theirs: int, release: str) -> str:
     older, what = (who, "it") if theirs < PROTOCOL else ("this part", "this")
     return (
         f"{who} is of release {release or 'unknown'} and speaks {theirs}, this part is of release "
-        f"{RELEASE} and speaks protocol {PROTOCOL}: they are too far apart to work together. Upgrade {older} through "
-        f"the releases between, one after the other; until then {what} takes no part in the fleet's work."
+        f"{RELEASE} and speaks protocol {PROTOCOL}: they are too far apart to work together. Upgrade {older} "
+        f"through the releases between, one after the other; until then {what} takes no part in the fleet's work."
     )
