@@ -39,5 +39,5 @@ def apart(who: str, theirs: int, release: str) -> str:
     return (
         f"{who} is of release {release or 'unknown'} and speaks {theirs}, this part is of release "
         f"{RELEASE} and speaks protocol {PROTOCOL}: they are too far apart to work together. Upgrade {older} "
-        f"through the releases between, one after the other; until then {what} takes no part in the fleet's work."
+        f"through the releases between, one after the other; until then {what} takes no part in the fleet."
     )
