@@ -228,6 +228,7 @@ def _node(node: control_pb2.DescribedNode, shard: int) -> fleet_pb2.Node:
         backend=node.backend,
         runtimes=node.runtimes,
         labels=node.labels,
+        release=node.release,
         shard=shard,
     )
 
