@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
+
 from lambent import access_keys
 from lambent.certificates import FleetCertificates
 from lambent.children import READY_S, Child, EtcdChild, NotStarted, PartChild, ending, keep, last_lines
@@ -229,7 +231,12 @@ class Fleet:
         return Settings.of_any_part(etcd=",".join(self.etcd)).etcd_session()
 
     def _client(self) -> Client:
-        return Client(self.endpoint, access_key=self._token)
+        """Of its own frontend. A certificate that has signed itself is known here without LAMBENT_CA."""
+        cert = self.plan.frontend.get("tls_cert")
+        own = None
+        if cert and not os.environ.get("LAMBENT_CA"):
+            own = grpc.ssl_channel_credentials(Path(cert).read_bytes())
+        return Client(self.endpoint, access_key=self._token, credentials=own)
 
     async def _until_whole(self) -> None:
         """Waits until placement leads and all workers here have reported to it."""

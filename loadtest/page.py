@@ -22,11 +22,14 @@ OWN_LOAD: Final = 2.0
 INTRO: Final = """\
 # Benchmarks
 
-    make bench                                          # all of this page but the soak: {minutes} minutes
-    make bench ONLY='warm cold' QUICK=1                 # some of it, small: whether it works
-    make bench ONLY=burst SET='calls=200 workers=4'     # with options
-    .venv/bin/python -m loadtest.bench --list           # what there is, and its options
-    make soak MINUTES=60                                # an hour at 70 % of the knee
+<!-- not run: it takes minutes; tests/e2e/test_benches.py runs small ones -->
+```sh
+make bench                                          # all of this page but the soak: {minutes} minutes
+make bench ONLY='warm cold' QUICK=1                 # some of it, small: whether it works
+make bench ONLY=burst SET='calls=200 workers=4'     # with options
+.venv/bin/python -m loadtest.bench --list           # what there is, and its options
+make soak MINUTES=60                                # an hour at 70 % of the knee
+```
 
 `make bench` wrote this page, out of the results in [benchmarks/](benchmarks); `python -m loadtest.page`
 writes it anew. Why things cost what they cost, and what was tried, is in [performance](performance.md).

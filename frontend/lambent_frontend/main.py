@@ -142,7 +142,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             queue = _queue(store, invoker, catalogue, destinations, attempts, settings)
             destinations.put_record = queue.put_record
             schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
-        remembered = Remembered(dispatcher, frontend, attempts, others)
+        remembered = Remembered(dispatcher, frontend, attempts, others, drivers)
         fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd, peering=peering)
         functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
@@ -153,7 +153,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         calling = Calling(invoker, queue, once, frontend)
         one_queue = isinstance(store, JetStreamStore)  # of which each frontend knows all
         async_invocations = AsyncInvocations(queue, frontend, ALONE if one_queue else others)
-        await peer_door.start(Remembered(dispatcher, frontend, attempts), AsyncInvocations(queue, frontend))
+        alone = Remembered(dispatcher, frontend, attempts, drivers=drivers)
+        await peer_door.start(alone, AsyncInvocations(queue, frontend))
         event_invokes = EventInvokes(catalogue, registry, destinations.check)
         invocations = Invocations(calling)
         server = PublicServer(

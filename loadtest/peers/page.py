@@ -13,10 +13,13 @@ from loadtest.peers.tables import COLUMNS, HEADINGS, listed_failures, rounds, ta
 INTRO: Final = """\
 # Beside others
 
-    make bench-peers                                          # all of them; half an hour, the first time more
-    make bench-peers PEERS='celery-redis workerd' ROUNDS=1    # some of them
-    .venv/bin/python -m loadtest.peers --list                 # who there is, and what is missing here
-    .venv/bin/python -m loadtest.peers --page docs/peers.md   # and this page
+<!-- not run: it takes minutes, and installs others' software -->
+```sh
+make bench-peers                                          # all of them; half an hour, the first time more
+make bench-peers PEERS='celery-redis workerd' ROUNDS=1    # some of them
+.venv/bin/python -m loadtest.peers --list                 # who there is, and what is missing here
+.venv/bin/python -m loadtest.peers --page docs/peers.md   # and this page
+```
 
 What others that a package registry provides take for the same call on the same machine in the same run. A
 function is given 100 bytes of JSON as an event and answers with its event, called in a closed loop with 64

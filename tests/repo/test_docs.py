@@ -55,8 +55,19 @@ def test_every_command_is_documented(command: str) -> None:
 def test_make_targets_exist(document: Path) -> None:
     """Whatever a document tells people to make, the Makefile has."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", (ROOT / document).read_text(), re.MULTILINE))
+    text = (ROOT / document).read_text()
+    named = set(re.findall(r"`make ([a-z-]+)", text))
+    for fence in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        named |= set(re.findall(r"^make ([a-z-]+)", fence, re.MULTILINE))
     assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_commands_are_in_fences(document: Path) -> None:
+    """In those of the languages that tests/pages runs, so that no command is overlooked."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / document).read_text(), flags=re.MULTILINE | re.DOTALL)
+    words = r"lambent|make|aws|curl|pip|python3?|systemctl|etcdctl|export|docker|helm|kubectl|git|sudo"
+    assert re.findall(rf"^ {{4}}(?:\$ )?(?:\w+=\S+ )*(?:{words}) .*$", text, re.MULTILINE) == []
 
 
 def test_the_benchmarks_are_of_their_results() -> None:
