@@ -142,7 +142,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             queue = _queue(store, invoker, catalogue, destinations, attempts, settings)
             destinations.put_record = queue.put_record
             schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
-        remembered = Remembered(dispatcher, frontend, attempts, others)
+        remembered = Remembered(dispatcher, frontend, attempts, others, drivers)
         fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd, peering=peering)
         of_packages = packages, layer_catalogue
         functions = Functions(catalogue, registry, *of_packages, limits, destinations.check, environments)
@@ -154,7 +154,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         calling = Calling(invoker, queue, once, frontend)
         one_queue = isinstance(store, JetStreamStore)  # of which each frontend knows all
         async_invocations = AsyncInvocations(queue, frontend, ALONE if one_queue else others)
-        await peer_door.start(Remembered(dispatcher, frontend, attempts), AsyncInvocations(queue, frontend))
+        alone = Remembered(dispatcher, frontend, attempts, drivers=drivers)
+        await peer_door.start(alone, AsyncInvocations(queue, frontend))
         event_invokes = EventInvokes(catalogue, registry, destinations.check)
         invocations = Invocations(calling)
         server = PublicServer(

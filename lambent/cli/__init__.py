@@ -26,6 +26,7 @@ from lambent.cli.runtimes import runtimes
 from lambent.cli.schedule import schedule
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
+from lambent.cli.top import top
 from lambent.cli.trigger import trigger
 from lambent.cli.up import up
 from lambent.cli.url import permission, url
@@ -60,6 +61,7 @@ for command in (
     schedule,
     logs,
     ps,
+    top,
     nodes,
     drain,
     concurrency,

@@ -26,6 +26,8 @@ class Part:
     def __init__(self, kind: str, name: str, config: Path, within: Sequence[str] = ()) -> None:
         """`within` is what its command begins with, where it runs on a host of its own."""
         self.name = name
+        self.python = sys.executable
+        """Of the installation that it is started from."""
         self.process: subprocess.Popen[str]
         self.addresses: dict[str, str]
         self._kind = kind
@@ -46,7 +48,7 @@ class Part:
         log = self._config.with_suffix(".log")
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*self._within, sys.executable, "-m", "lambent", self._kind, "--config", str(self._config)],
+                [*self._within, self.python, "-m", "lambent", self._kind, "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -20,6 +20,7 @@ from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_proto import frames, keys, registrations, shards
 from lambent_proto.ids import NodeId, node_name
+from lambent_proto.protocol import PROTOCOL, RELEASE
 from lambent_worker import service
 from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
@@ -109,6 +110,8 @@ def _registration(
         runtimes=list(runtimes.by_name),
         labels=settings.labels,
         streams=True,
+        protocol=PROTOCOL,
+        release=RELEASE,
     )
 
 
