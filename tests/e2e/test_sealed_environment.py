@@ -89,8 +89,8 @@ def shown(aws: Any, name: str) -> dict[str, str]:
 async def snapshot(fleet: Fleet) -> bytes:
     """What a backup of etcd is made of."""
     async with grpc.aio.insecure_channel(fleet.etcd[0].removeprefix("http://")) as channel:
-        pieces: Any = channel.unary_stream("/etcdserverpb.Maintenance/Snapshot")(b"")
-        return b"".join([piece async for piece in pieces])
+        take: Any = channel.unary_stream("/etcdserverpb.Maintenance/Snapshot")
+        return b"".join([piece async for piece in take(b"")])
 
 
 def on_disk(folder: Path) -> bytes:
