@@ -61,6 +61,12 @@ class FleetCalls:
         """How often each start, wait and refusal had which reason, over all frontends."""
         return await answer(self._fleet.CountReasons(fleet_pb2.CountReasonsRequest(), timeout=ASK_WITHIN_S))
 
+    async def activity(self, window_s: float = 0, calls: int = 0) -> fleet_pb2.GetActivityResponse:
+        """How calls went in the last `window_s` seconds, 60 if it is 0, by function, and so many of the last
+        ones, over all frontends."""
+        request = fleet_pb2.GetActivityRequest(window_s=window_s, calls=calls)
+        return await answer(self._fleet.GetActivity(request, timeout=ASK_WITHIN_S))
+
     async def logs(self, function_name: str, *, follow: bool = False) -> AsyncIterator[fleet_pb2.LogLine]:
         """The log over all nodes, oldest line first; to follow, it goes on until nobody iterates any more."""
         call = self._fleet.ReadLogs(fleet_pb2.ReadLogsRequest(function_name=function_name, follow=follow))

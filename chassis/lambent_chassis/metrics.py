@@ -13,7 +13,8 @@ from typing import Final
 import structlog
 from prometheus_client.metrics_core import HistogramMetricFamily
 
-from lambent_chassis.peering import PLAIN, Peering
+from lambent_chassis.peering import PLAIN, Peering, names_in
+from lambent_proto import identity
 
 _log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ class Histogram:
 
 @asynccontextmanager
 async def serving(page: Page, host: str, port: int, peering: Peering = PLAIN) -> AsyncIterator[str]:
-    """Its HOST:PORT. With TLS whoever has any certificate of the fleet's may ask.
+    """Its HOST:PORT. With TLS every part of the fleet may ask, and its operators.
 
     Raises OSError if it cannot be listened on.
     """
@@ -78,7 +79,8 @@ async def serving(page: Page, host: str, port: int, peering: Peering = PLAIN) ->
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_ASK_WITHIN_S):
-                writer.write(await _answer(page, await reader.readuntil(b"\r\n\r\n")))
+                header = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_refusal(writer) or await _answer(page, header))
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # whoever asks so has no answer
@@ -95,6 +97,17 @@ async def serving(page: Page, host: str, port: int, peering: Peering = PLAIN) ->
         yield f"{host}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+
+
+def _refusal(writer: asyncio.StreamWriter) -> bytes:
+    """Empty for who may ask: the CA may sign for others than this fleet as well."""
+    certificate = writer.get_extra_info("peercert")
+    try:
+        identity.check_any(names_in(certificate) if certificate else None)
+    except identity.NotAllowed as error:
+        _log.warning("peer_refused", peer=str(writer.get_extra_info("peername")), reason=str(error))
+        return _response("403 Forbidden", f"{error}\n".encode())
+    return b""
 
 
 async def _answer(page: Page, header: bytes) -> bytes:

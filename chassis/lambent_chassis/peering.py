@@ -15,6 +15,7 @@ import grpc.aio
 import structlog
 
 from lambent_chassis import grpc_options
+from lambent_chassis.renewed import Renewed
 from lambent_proto import identity
 
 _log = structlog.get_logger()
@@ -58,7 +59,7 @@ class _Loaded(NamedTuple):
     key: bytes
 
 
-class _Renewing(ssl.SSLContext):
+class Renewing(ssl.SSLContext):
     """One that is the newest whenever a connection is made with it."""
 
     newest: Callable[[], ssl.SSLContext]
@@ -89,8 +90,7 @@ class Mtls:
     """The certificates of this process. Raises BadCertificates if they cannot be used at its start."""
 
     def __init__(self, files: Files) -> None:
-        self._files = files
-        self._taken = self._look(), _load(files)
+        self._renewed = Renewed("certificates", files, lambda: _load(files), BadCertificates)
         self._listening = _context(ssl.PROTOCOL_TLS_SERVER, files)
         self._listening.sni_callback = self._take_newest
 
@@ -104,7 +104,7 @@ class Mtls:
 
     def kept(self) -> ssl.SSLContext:
         """For who makes connections with one context for as long as it lives, as clients of brokers do."""
-        context = _Renewing(ssl.PROTOCOL_TLS_CLIENT)
+        context = Renewing(ssl.PROTOCOL_TLS_CLIENT)
         context.newest = self.dialling
         return context
 
@@ -137,21 +137,7 @@ class Mtls:
         connection.context = self._newest().server
 
     def _newest(self) -> _Loaded:
-        before, loaded = self._taken
-        if (state := self._look()) == before:
-            return loaded
-        try:
-            loaded = _load(self._files)
-        except BadCertificates as bad:
-            _log.warning("certificates_not_taken", reason=str(bad))
-        else:
-            _log.info("certificates_taken", cert=str(self._files.cert))
-        # Together: gRPC's threads do this as well, and what one of them read late is seen to be old.
-        self._taken = state, loaded
-        return loaded
-
-    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(_stamp(path) for path in self._files)
+        return self._renewed.newest()
 
 
 Peering = Plain | Mtls
@@ -186,15 +172,6 @@ async def only(context: "grpc.aio.ServicerContext[Any, Any]", part: str, name: s
 def names_in(certificate: "dict[str, Sequence[Sequence[str]]]") -> list[str]:
     """The DNS names of a certificate as `ssl` gives it."""
     return [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Other than before if it was written to: its time alone is too coarse for who writes it bit by bit."""
-    try:
-        there = path.stat()
-    except OSError:
-        return None
-    return there.st_mtime_ns, there.st_ino, there.st_size
 
 
 def _configuration(loaded: _Loaded) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import structlog
 import uvloop
 
-from lambent_chassis import logs
+from lambent_chassis import core_dumps, logs
 from lambent_chassis.settings import Settings
 
 _log = structlog.get_logger()
@@ -42,6 +42,7 @@ Run = Callable[[Started], Awaitable[None]]
 
 def serve(part: str, settings: Settings, run: Run) -> int:
     """Runs a part until its end and returns the exit code of the process."""
+    core_dumps.forbid()
     logs.configure(settings.log_level, settings.log_format, part=part, name=settings.name)
     _allow_many_open_files()
 

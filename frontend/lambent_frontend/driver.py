@@ -84,7 +84,7 @@ class _Pending:
     """Bytes of parts that have come, and nobody has taken."""
 
 
-class _Finished(NamedTuple):
+class Finished(NamedTuple):
     """What is remembered of a call that has ended."""
 
     function: str
@@ -97,6 +97,7 @@ class _Finished(NamedTuple):
     priority: Priority
     tenant: str
     refused: do.Finish | None
+    arrived_at: float
 
 
 class Driver:
@@ -125,7 +126,8 @@ class Driver:
         self.record: Callable[[Ended], None] | None = None
         """Told of each call of which nothing runs any more."""
         self._pending: dict[RequestId, _Pending] = {}
-        self._finished: OrderedDict[RequestId, _Finished] = OrderedDict()
+        self.finished: OrderedDict[RequestId, Finished] = OrderedDict()
+        """The last ones, the newest last."""
         self._candidates: OrderedDict[InstanceId, Sequence[Candidate]] = OrderedDict()
         self._broken = False
 
@@ -162,7 +164,7 @@ class Driver:
             self.workers.flow(pending.sent.node, frames.Taken(request_id, size))
 
     def explain(self, request_id: RequestId) -> Explained | None:
-        found = self._finished.get(request_id)
+        found = self.finished.get(request_id)
         if found is None:
             return None
         what = request_id, found.function, found.outcome, found.message
@@ -389,11 +391,18 @@ class Driver:
         if pending.sent is not None:
             self.durations.note(pending.sent, _kind(pending.sent), running_ms if pending.answer else None)
         call, how = pending.call, (pending.sent, running_ms, pending.isolation)
-        self._finished[call.request_id] = _Finished(
-            call.definition.name, outcome, message, *how, call.priority, call.tenant, refused
+        self.finished[call.request_id] = Finished(
+            call.definition.name,
+            outcome,
+            message,
+            *how,
+            call.priority,
+            call.tenant,
+            refused,
+            pending.arrived_at,
         )
-        if len(self._finished) > REMEMBERED:
-            self._finished.popitem(last=False)
+        if len(self.finished) > REMEMBERED:
+            self.finished.popitem(last=False)
 
     def _count(self, sent: do.Dispatch | None, outcome: str, refused: do.Finish | None) -> None:
         counts = self.counts

@@ -119,6 +119,12 @@ class Fleet(fleet_pb2_grpc.FleetServicer):
         return await self._remembered.reasons(request)
 
     @errors_as_status
+    async def GetActivity(
+        self, request: fleet_pb2.GetActivityRequest, context: Context
+    ) -> fleet_pb2.GetActivityResponse:
+        return await self._remembered.activity(request)
+
+    @errors_as_status
     async def GetShadow(
         self, request: fleet_pb2.GetShadowRequest, context: Context
     ) -> fleet_pb2.GetShadowResponse:
@@ -222,6 +228,7 @@ def _node(node: control_pb2.DescribedNode, shard: int) -> fleet_pb2.Node:
         backend=node.backend,
         runtimes=node.runtimes,
         labels=node.labels,
+        release=node.release,
         shard=shard,
     )
 

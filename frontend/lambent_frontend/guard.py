@@ -166,6 +166,7 @@ _NEEDS: Final[dict[str, Callable[[Any], Iterable[Need]]]] = {
     "Explain": _of_none("Explain"),
     "CountReasons": _of_none("CountReasons"),
     "GetShadow": _of_none("GetShadow"),
+    "GetActivity": _of_none("GetActivity"),
     "ReadLogs": _of_function(READ_LOGS),
 }
 """By the method's name, which is one service's alone."""

@@ -40,6 +40,7 @@ class PeerDoor:
             "lambent.v1.Fleet",
             Explain=(fleet.ExplainRequest, remembered.explain),
             CountReasons=(fleet.CountReasonsRequest, remembered.reasons),
+            GetActivity=(fleet.GetActivityRequest, remembered.activity),
         )
         queued = _methods(
             "lambent.v1.AsyncInvocations",

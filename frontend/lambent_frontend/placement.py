@@ -19,6 +19,7 @@ from lambent_proto import identity, keys, registrations
 from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, VersionKey
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
+from lambent_proto.protocol import PROTOCOL, RELEASE, apart
 
 REOPEN_S: Final = 0.1
 
@@ -44,7 +45,12 @@ class PlacementStream:
 
     async def _attach(self, value: bytes) -> None:
         """Opens streams to this leader until cancelled, because another one leads."""
-        address = self.leader = registrations.decode(registrations.Leader, value).address
+        leader = registrations.decode(registrations.Leader, value)
+        if far := apart(f"the placement at {leader.address}", leader.protocol, leader.release):
+            self._log.error("placement_too_far_apart", leader=leader.address, reason=far)
+            self.leader = ""
+            return
+        address = self.leader = leader.address
         while True:
             async with self._peering.channel(address, identity.dns_name("placement")) as channel:
                 try:
@@ -100,6 +106,8 @@ def _report(command: ToPlacement, frontend: FrontendId, shard: int) -> wire.Fron
                     demands=[_demand(demand) for demand in command.demands],
                     linked_nodes=command.links,
                     shard=shard,
+                    protocol=PROTOCOL,
+                    release=RELEASE,
                 )
             )
         case _:

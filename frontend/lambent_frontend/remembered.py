@@ -1,21 +1,32 @@
 """What frontends remember of their calls: how one went, and how many went how."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import grpc.aio
 
-from lambent_frontend.calls import Candidate, Counted, Dispatcher
+from lambent_chassis.clock import monotonic_s
+from lambent_frontend.activity import Counts, counted, merged, recent, told
+from lambent_frontend.calls import Candidate, Counted, Dispatcher, Explained
+from lambent_frontend.driver import Driver
 from lambent_frontend.others import ALONE, Others
 from lambent_frontend.wire import fill_explanation, priority_told
-from lambent_proto.errors import UnknownRequest
+from lambent_proto.errors import InvalidRequest, UnknownRequest
 from lambent_proto.ids import FrontendId, NodeId, RequestId, node_name
 from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 WHATS: Final = ("warm", "cold", "snapstart", "waited", "refused", "outcome", "attempt")
 """What is counted by reason, in this order."""
+
+WINDOW_S: Final = 60.0
+"""How far back `activity` looks unless it is said."""
+LEAST_WINDOW_S: Final = 1.0
+MOST_WINDOW_S: Final = 300.0
+MOST_CALLS: Final = 200
+"""Of the last ones, to be told at one time."""
+LOOK_EVERY_S: Final = 0.5
 
 
 class Remembered:
@@ -25,13 +36,18 @@ class Remembered:
         frontend: FrontendId,
         attempts: Mapping[Counted, int] = MappingProxyType({}),
         others: Others = ALONE,
+        drivers: Sequence[Driver] = (),
     ) -> None:
         """`attempts` are those of asynchronous calls, counted as they end. What this frontend does not know
-        `others` are asked for."""
+        `others` are asked for. `drivers` are those of all shards, for `activity`."""
         self._dispatcher = dispatcher
         self._frontend = frontend
         self._attempts = attempts
         self._others = others
+        self._drivers = drivers
+        self._since = monotonic_s()
+        self._lately: dict[float, tuple[float, Counts]] = {}
+        """By window: when it was looked at, and what was found."""
 
     async def explain(self, request: fleet_pb2.ExplainRequest) -> fleet_pb2.ExplainResponse:
         """Raises UnknownRequest, and NotReady if one that may know did not answer."""
@@ -47,6 +63,11 @@ class Remembered:
                 return await fleet_pb2_grpc.FleetStub(channel).Explain(request)
 
             return await self._others.whoever_knows(unknown, ask)
+        response = self._told(explained)
+        response.candidates.extend(_candidate(it) for it in explained.candidates)
+        return response
+
+    def _told(self, explained: Explained) -> fleet_pb2.ExplainResponse:
         response = fleet_pb2.ExplainResponse(
             request_id=explained.request_id,
             function_name=explained.function,
@@ -57,8 +78,44 @@ class Remembered:
             tenant=explained.tenant,
         )
         fill_explanation(response.explanation, explained)
-        response.candidates.extend(_candidate(it) for it in explained.candidates)
         return response
+
+    async def activity(self, request: fleet_pb2.GetActivityRequest) -> fleet_pb2.GetActivityResponse:
+        """Of all frontends together. Raises InvalidRequest."""
+        window_s = request.window_s or WINDOW_S
+        if not LEAST_WINDOW_S <= window_s <= MOST_WINDOW_S:
+            raise InvalidRequest(f"window_s is {window_s:g}: 1 to 300 seconds can be looked back")
+        if request.calls > MOST_CALLS:
+            raise InvalidRequest(f"calls is {request.calls}: the last {MOST_CALLS} can be told at the most")
+
+        async def ask(channel: grpc.aio.Channel) -> fleet_pb2.GetActivityResponse:
+            return await fleet_pb2_grpc.FleetStub(channel).GetActivity(request)
+
+        answers, heard = await self._others.all(ask)
+        calls = [it for answer in answers.values() for it in answer.calls]
+        calls += [
+            fleet_pb2.RecentCall(call=self._told(explained), age_s=age_s)
+            for request_id, age_s in recent(self._drivers, monotonic_s(), request.calls)
+            if (explained := self._dispatcher.explain(request_id)) is not None
+        ]
+        calls.sort(key=lambda it: it.age_s)
+        functions = [it for answer in answers.values() for it in answer.functions]
+        return fleet_pb2.GetActivityResponse(
+            functions=merged([*functions, *told(self._counted(window_s))]),
+            calls=calls[: request.calls],
+            frontend=self._frontend,
+            frontends=sorted([self._frontend, *answers]),
+            missing_frontends=sorted(heard.missing),
+        )
+
+    def _counted(self, window_s: float) -> Counts:
+        """However many ask, it is counted once in LOOK_EVERY_S."""
+        now = monotonic_s()
+        at, found = self._lately.get(window_s, (now - LOOK_EVERY_S, None))
+        if found is None or now - at >= LOOK_EVERY_S:
+            found = counted(self._drivers, now, min(window_s, max(now - self._since, LEAST_WINDOW_S)))
+            self._lately = {window_s: (now, found)}
+        return found
 
     async def reasons(self, request: fleet_pb2.CountReasonsRequest) -> fleet_pb2.CountReasonsResponse:
         """Of all frontends together."""

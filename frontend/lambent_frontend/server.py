@@ -7,7 +7,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from lambent_chassis import grpc_options
-from lambent_frontend.grpc_door.server import OwnServer
+from lambent_frontend.grpc_door.server import ALPN, OwnServer
 from lambent_frontend.guard import Guard
 from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import (
@@ -117,7 +117,7 @@ class PublicServer:
             if tls is None:
                 port: int = self._server.add_insecure_port(address)
             else:
-                credentials = tls.context() if self._own else tls.of_grpcio()
+                credentials = tls.context(ALPN) if self._own else tls.of_grpcio()
                 port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is something else there? ({error})") from None

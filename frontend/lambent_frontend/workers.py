@@ -14,6 +14,7 @@ from lambent_frontend.core import events as on
 from lambent_frontend.driver import Driver
 from lambent_proto import frames, identity, keys, registrations
 from lambent_proto.ids import FrontendId, NodeId, node_name
+from lambent_proto.protocol import apart, common
 
 REDIAL_S: Final = 0.25
 """Pause between two attempts to reach a worker."""
@@ -89,11 +90,14 @@ class Workers:
     async def _stay_linked(self, worker: registrations.Worker) -> None:
         host, _, port = worker.data_address.rpartition(":")
         unreached = ""
+        if far := apart(worker.node, worker.protocol, worker.release):
+            self._log.error("worker_too_far_apart", node=worker.node, reason=far)
+            return
         try:
             while worker.node not in self._left:
                 lost = asyncio.Event()
                 try:
-                    connection = await self._dial(worker.node, host, int(port), lost.set)
+                    connection = await self._dial(worker, host, int(port), lost.set)
                 except (
                     OSError,
                     ValueError,
@@ -124,8 +128,11 @@ class Workers:
             self._log.info("worker_link_lost", node=node, reason=str(why))
             self._driver.link_down(node)
 
-    async def _dial(self, node: NodeId, host: str, port: int, lost: Callable[[], None]) -> Link:
+    async def _dial(
+        self, worker: registrations.Worker, host: str, port: int, lost: Callable[[], None]
+    ) -> Link:
         """Connects and exchanges greetings; a worker that is another one than expected is not it."""
+        node = worker.node
         greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def frame(connection: Link, frame: frames.Frame) -> None:
@@ -150,7 +157,7 @@ class Workers:
             name=identity.dns_name("worker", node_name(node)) if secure else None,
             timeout_s=2.0,
         )
-        connection.send(_bytes(frames.encode(frames.Hello(self._frontend))))
+        connection.send(_bytes(frames.encode(frames.Hello(self._frontend, common(worker.protocol)))))
         async with asyncio.timeout(2.0):
             await greeted
         return connection

@@ -11,6 +11,7 @@ from lambent.cli.cert import cert
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.drain import drain
+from lambent.cli.env_key import env_key
 from lambent.cli.explain import explain, reasons
 from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.fleet import concurrency, nodes, ps
@@ -25,6 +26,7 @@ from lambent.cli.runtimes import runtimes
 from lambent.cli.schedule import schedule
 from lambent.cli.shadow import shadow
 from lambent.cli.simulate import simulate
+from lambent.cli.top import top
 from lambent.cli.trigger import trigger
 from lambent.cli.up import up
 from lambent.cli.url import permission, url
@@ -59,11 +61,13 @@ for command in (
     schedule,
     logs,
     ps,
+    top,
     nodes,
     drain,
     concurrency,
     cert,
     key,
+    env_key,
     runtimes,
     explain,
     reasons,

@@ -46,6 +46,7 @@ async def nodes(client: "Client", as_json: bool) -> None:
         print_json(facts(fleet))
         return
     several = len(fleet.shards) > 1
+    upgrading = len({node.release for node in fleet.nodes}) > 1
     rows = [
         (
             node.name,
@@ -58,6 +59,7 @@ async def nodes(client: "Client", as_json: bool) -> None:
             node.isolation,
             ", ".join(node.missing_protections) or "nothing",
             " ".join(node.labels),
+            *((node.release or "unknown",) if upgrading else ()),
         )
         for node in fleet.nodes
     ]
@@ -72,6 +74,7 @@ async def nodes(client: "Client", as_json: bool) -> None:
         "isolation",
         "missing",
         "labels",
+        *(("release",) if upgrading else ()),
     )
     print_table(columns, rows, "No workers: start one with `lambent worker --config FILE`.")
     if not several:

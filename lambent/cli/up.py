@@ -107,6 +107,19 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     envvar="LAMBENT_AUTH",
     help="Whether callers need an access key; by default unless only this machine reaches the ports.",
 )
+@click.option(
+    "--tls-cert",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    envvar="LAMBENT_TLS_CERT",
+    help="Of the public ports, with --tls-key. LAMBENT_CA says who signed it, unless it has itself.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    envvar="LAMBENT_TLS_KEY",
+)
 @click.option("--keep-alive", "keep_alive_s", type=float, metavar="S", envvar="LAMBENT_KEEP_ALIVE_S")
 @click.option(
     "--max-waiting",
@@ -132,6 +145,11 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     is_flag=True,
     help="The parts speak TLS among themselves and with etcd; certificates are made: docs/security.md.",
 )
+@click.option(
+    "--seal-environment",
+    is_flag=True,
+    help="Environment variables are sealed in etcd, now and at each later start: docs/security.md.",
+)
 @isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")
@@ -142,6 +160,8 @@ def up(
     max_waiting: int | None,
     record: Path | None,
     nats: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     worker_memory: int | None,
     sandbox: str | None,
     require_isolation: str | None,
@@ -165,6 +185,8 @@ def up(
             "max_waiting": max_waiting,
             "record": str(record.absolute()) if record else None,
             "nats": [url.strip() for url in nats.split(",")] if nats else None,
+            "tls_cert": str(tls_cert.absolute()) if tls_cert else None,
+            "tls_key": str(tls_key.absolute()) if tls_key else None,
         },
         restart=not no_restart,
         **options,
@@ -175,8 +197,9 @@ def up(
 async def _run(plan: "Plan", *, json_ready: bool) -> int:
     from lambent.certificates import CannotSign
     from lambent.up import CannotStart, Fleet
-    from lambent_chassis import logs
+    from lambent_chassis import core_dumps, logs
 
+    core_dumps.forbid()
     logs.configure("warning")
 
     def announce() -> None:
@@ -216,7 +239,7 @@ def _summary(fleet: "Fleet") -> str:
         etcd += f" ({child.binary.path})"
         if child.binary.warning:
             lines += [click.style(child.binary.warning, fg="yellow"), ""]
-    scheme = "https" if os.environ.get("LAMBENT_TLS_CERT") else "http"
+    scheme = "https" if fleet.plan.frontend.get("tls_cert") else "http"
     default, shards = f"127.0.0.1:{DEFAULT_PORT}", fleet.plan.shards
     export = [] if fleet.endpoint == default else [f"  export LAMBENT_ENDPOINT={fleet.endpoint}"]
     return "\n".join(

@@ -22,6 +22,7 @@ from lambent_placement.shadow import ShadowRun
 from lambent_proto import concurrency, keys, registrations, shards
 from lambent_proto.ids import Epoch
 from lambent_proto.internal import control_pb2_grpc
+from lambent_proto.protocol import PROTOCOL, RELEASE
 from lambent_proto.shards import Shard
 
 _log = structlog.get_logger()
@@ -62,11 +63,14 @@ async def _lead(
     settings: PlacementSettings, etcd: Etcd, lease: Lease, service: Placement, address: str
 ) -> None:
     def value_for(epoch: int) -> bytes:
-        return registrations.encode(registrations.Leader(address=address, epoch=epoch))
+        return registrations.encode(
+            registrations.Leader(address=address, epoch=epoch, protocol=PROTOCOL, release=RELEASE)
+        )
 
     try:
-        key, epoch_key = keys.leader(settings.shard), keys.epoch(settings.shard)
-        leadership = await campaign(etcd, key, value_for, lease, epoch_key)
+        shard = settings.shard
+        written = keys.epoch(shard), keys.cluster(shard)
+        leadership = await campaign(etcd, keys.leader(shard), value_for, lease, *written)
     except LeaseLost as lost:
         raise Deposed(str(lost)) from lost
     _log.info("leading", shard=settings.shard, epoch=leadership.epoch, address=address)

@@ -25,6 +25,7 @@ from lambent_proto.ids import (
 )
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
+from lambent_proto.protocol import apart
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -58,6 +59,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
         hello = await _hello(request_iterator, context)
         await only(context, "frontend", frontend_name(FrontendId(hello.frontend)))
         await self._meant(context, hello.shard)
+        await _near(context, f"frontend {hello.frontend}", hello)
         frontend = FrontendId(hello.frontend)
         outbox = Outbox[wire.FrontendOrder]()
         driver.frontend_attached(
@@ -87,6 +89,7 @@ class Placement(control_pb2_grpc.PlacementServicer):
         hello = await _hello(request_iterator, context)
         await only(context, "worker", node_name(NodeId(hello.node)))
         await self._meant(context, hello.shard)
+        await _near(context, f"worker {hello.node}", hello)
         node = NodeId(hello.node)
         outbox = Outbox[wire.WorkerOrder]()
         instances = [_reported(it) for it in hello.instances if not driver.is_elsewhere(it.instance, node)]
@@ -147,6 +150,12 @@ async def _hello(reports: Any, context: Context) -> Any:
     return first.hello
 
 
+async def _near(context: Context, who: str, hello: wire.FrontendHello | wire.WorkerHello) -> None:
+    """Ends the stream of a part that is too many releases away."""
+    if far := apart(who, hello.protocol, hello.release):
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, far)
+
+
 def _described_instance(instance: Instance, now: float) -> wire.DescribedInstance:
     idle = instance.ready and instance.state is State.IDLE
     return wire.DescribedInstance(
@@ -187,6 +196,7 @@ def _described(driver: Driver, node: Node) -> wire.DescribedNode:
         backend=worker.backend if worker else "",
         runtimes=worker.runtimes if worker else [],
         labels=worker.labels if worker else [],
+        release=worker.release if worker else "",
     )
 
 

@@ -16,8 +16,7 @@ from typing import Any, Final, NamedTuple, Never, assert_never
 import msgpack
 
 from lambent_proto.ids import MAX_PAYLOAD_BYTES, InstanceId, LeaseNumber, RequestId
-
-PROTOCOL: Final = 1
+from lambent_proto.protocol import PROTOCOL, apart, common
 
 PIECE_BYTES: Final = 256 * 1024
 """Most bytes of a payload in one frame: one read of asyncio's, about 0.1 ms of a 25 Gbit/s wire."""
@@ -79,6 +78,8 @@ class Hello(NamedTuple):
 
     sender: str
     protocol: int = PROTOCOL
+    """Of this connection: the lower of both sides', which the frontend knows from the worker's registration;
+    the worker says the same again."""
 
 
 class Event(NamedTuple):
@@ -412,8 +413,10 @@ def _bare(
         return Bye()
     if kind in (_BEGUN, _TAKEN, _UNHEARD):
         return _of_stream(kind, fields)
-    if fields[1] != PROTOCOL:
-        raise BadFrame(f"the peer speaks protocol {fields[1]}, this side {PROTOCOL}: same release on both?")
+    if far := apart(fields[2][:64], fields[1], ""):
+        raise BadFrame(far)
+    if common(fields[1]) != fields[1]:
+        raise BadFrame(f"the peer says protocol {fields[1]}, and this side speaks {PROTOCOL} at the most")
     return Hello(fields[2], fields[1])
 
 

@@ -68,3 +68,11 @@ def check(dns_names: Iterable[str] | None, part: str, name: str | None = None) -
         raise NotAllowed(f"a certificate of {wanted} is needed, and this one is no part's of a fleet")
     if there.part != part or not (name is None or _speaks_as(there, name.lower())):
         raise NotAllowed(f"a certificate of {wanted} is needed, and this one is of {there}")
+
+
+def check_any(dns_names: Iterable[str] | None) -> None:
+    """Whether a peer with these names is a part of a fleet, or an operator; as `check`."""
+    if dns_names is not None and read(dns_names) is None:
+        raise NotAllowed(
+            "a certificate of a part or an operator is needed, and this one is no part's of a fleet"
+        )

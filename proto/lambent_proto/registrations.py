@@ -30,6 +30,9 @@ class Worker:
     labels: list[str] = field(default_factory=list)
     streams: bool = False
     """It takes events with a window, whose answers may be streamed."""
+    protocol: int = 0
+    """What it speaks (`protocol.PROTOCOL`); 0 from a release before parts said so."""
+    release: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,9 @@ class Leader:
     address: str
     """HOST:PORT of its control service."""
     epoch: int
+    protocol: int = 0
+    """As a worker's."""
+    release: str = ""
 
 
 def encode(registration: Worker | Leader) -> bytes:

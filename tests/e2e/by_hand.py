@@ -26,6 +26,8 @@ class Part:
     def __init__(self, kind: str, name: str, config: Path, within: Sequence[str] = ()) -> None:
         """`within` is what its command begins with, where it runs on a host of its own."""
         self.name = name
+        self.python = sys.executable
+        """Of the installation that it is started from."""
         self.process: subprocess.Popen[str]
         self.addresses: dict[str, str]
         self._kind = kind
@@ -46,7 +48,7 @@ class Part:
         log = self._config.with_suffix(".log")
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*self._within, sys.executable, "-m", "lambent", self._kind, "--config", str(self._config)],
+                [*self._within, self.python, "-m", "lambent", self._kind, "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -73,10 +75,11 @@ class Part:
 
 @contextmanager
 def by_hand(fleet: Fleet, like: str, name: str, **settings: object) -> Iterator[Part]:
-    """One more part, with the settings of `like`, a part of `lambent up`, but for those given."""
+    """One more part, with the settings of `like`, a part of `lambent up`, but for those given; None takes one
+    away."""
     folder = fleet.data.parent
     told = tomllib.loads((fleet.data / "config" / f"{like}.toml").read_text())
-    told |= {"name": name, **settings}
+    told = {key: value for key, value in (told | {"name": name, **settings}).items() if value is not None}
     if "data" in told:
         told["data"] = str(folder / name)
     config = folder / f"{name}.toml"

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar, overload
 
@@ -15,7 +16,7 @@ import pytest
 from lambent.client import Client
 from lambent.messages import Invocation
 from lambent_chassis import grpc_options
-from lambent_proto.errors import LambentError
+from lambent_proto.errors import LambentError, NotReady
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 
 T = TypeVar("T")
@@ -113,3 +114,48 @@ async def refusal(client: Client, name: str, payload: bytes = b"") -> grpc.Statu
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await invoke_pb2_grpc.InvocationsStub(channel).Invoke(request, timeout=30)
     return raised.value.code()
+
+
+class Callers:
+    """Each has one call after the other, through the frontends in turns, and uses another one where one says
+    that it never took the call."""
+
+    def __init__(self, clients: list[Client], workers: Sequence[str]) -> None:
+        self.load = Load()
+        self._clients = clients
+        self._workers = sorted(workers)
+        self._numbers = count()
+        self._over = False
+
+    @asynccontextmanager
+    async def calling(self, name: str, *, callers: int, sleep: float) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(callers):
+                tasks.create_task(self._call_again_and_again(name, sleep))
+            try:
+                yield
+            finally:
+                self._over = True
+
+    async def _call_again_and_again(self, name: str, sleep: float) -> None:
+        while not self._over:
+            call = next(self._numbers)
+            for turn in range(len(self._clients)):
+                client = self._clients[(call + turn) % len(self._clients)]
+                outcome = await one_call(client, name, str(call), sleep)
+                if not isinstance(outcome.error, NotReady):
+                    break
+            self.load.outcomes.append(outcome)
+
+    async def whole(self) -> None:
+        """Waits until each frontend serves, says that all workers take instances, and calls go on."""
+        for client in self._clients:
+            await eventually(partial(self._all_there, client), "all workers are back")
+        await self.load.more(20)
+
+    async def _all_there(self, client: Client) -> bool:
+        try:
+            nodes = (await client.nodes()).nodes
+        except LambentError:
+            return False
+        return sorted(node.name for node in nodes if node.state == "connected") == self._workers

@@ -2,21 +2,18 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from lambent.client import Client
-from lambent_proto.errors import LambentError, NotReady
 from tests.e2e.by_hand import by_hand, running
 from tests.e2e.evidence import Evidence, deploy
 from tests.e2e.fleet import Fleet
-from tests.e2e.load import Load, eventually, known_to, one_call
+from tests.e2e.load import Callers, eventually, known_to
 from tests.integration.etcd.cluster import free_ports
 
 pytestmark = pytest.mark.e2e
@@ -35,54 +32,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
-class Callers:
-    """Each has one call after the other, through the frontends in turns, and uses another one where one says
-    that it never took the call."""
-
-    def __init__(self, clients: list[Client]) -> None:
-        self.load = Load()
-        self._clients = clients
-        self._numbers = count()
-        self._over = False
-
-    @asynccontextmanager
-    async def calling(self, name: str, *, callers: int, sleep: float) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(callers):
-                tasks.create_task(self._call_again_and_again(name, sleep))
-            try:
-                yield
-            finally:
-                self._over = True
-
-    async def _call_again_and_again(self, name: str, sleep: float) -> None:
-        while not self._over:
-            call = next(self._numbers)
-            for turn in range(len(self._clients)):
-                client = self._clients[(call + turn) % len(self._clients)]
-                outcome = await one_call(client, name, str(call), sleep)
-                if not isinstance(outcome.error, NotReady):
-                    break
-            self.load.outcomes.append(outcome)
-
-    async def whole(self) -> None:
-        """Waits until each frontend serves, says that all workers take instances, and calls go on."""
-        for client in self._clients:
-            await eventually(partial(all_there, client), "all workers are back")
-        await self.load.more(20)
-
-
 async def busy(client: Client, name: str, node: str) -> bool:
     """Whether a function's instance is in use there."""
     return any(it.node == node and it.state == "leased" for it in await client.instances(name))
-
-
-async def all_there(client: Client) -> bool:
-    try:
-        nodes = (await client.nodes()).nodes
-    except LambentError:
-        return False
-    return sorted(node.name for node in nodes if node.state == "connected") == list(WORKERS)
 
 
 @pytest.mark.timeout(180)
@@ -95,7 +47,7 @@ async def test_no_call_fails(fleet: Fleet, name: str, tmp_path: Path) -> None:
             await deploy(one, name, short)
             await deploy(one, f"{name}-long", long)
             await known_to(other, f"{name}-long")
-            callers = Callers([one, other])
+            callers = Callers([one, other], WORKERS)
             async with (
                 callers.calling(name, callers=4, sleep=0.02),
                 callers.calling(f"{name}-long", callers=6, sleep=LONG_S),

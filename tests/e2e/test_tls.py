@@ -23,11 +23,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def encrypted(certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     cert, key = certificate
-    with pytest.MonkeyPatch.context() as patch:
-        for name, path in {"TLS_CERT": cert, "TLS_KEY": key, "CA": cert}.items():
-            patch.setenv(f"LAMBENT_{name}", str(path))
-        with running(tmp_path_factory.mktemp("encrypted"), "--workers", "1") as fleet:
-            yield fleet
+    options = "--workers", "1", "--tls-cert", str(cert), "--tls-key", str(key)
+    with (
+        running(tmp_path_factory.mktemp("encrypted"), *options) as fleet,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("LAMBENT_CA", str(cert))
+        yield fleet
 
 
 def test_an_encrypted_fleet_is_used_like_any_other(

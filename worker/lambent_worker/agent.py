@@ -81,7 +81,7 @@ class Agent:
                     self.host.unheard(instance, frame.request_id)
             case frames.Hello():
                 self._check(connection, FrontendId(frame.sender))
-                connection.send(frames.encode(frames.Hello(self.node)))
+                connection.send(frames.encode(frames.Hello(self.node, frame.protocol)))
                 frontend = FrontendId(frame.sender)
                 self._links[frontend] = connection
                 self._frontends[connection] = frontend

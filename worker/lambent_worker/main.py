@@ -20,6 +20,7 @@ from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_proto import frames, keys, registrations, shards
 from lambent_proto.ids import NodeId, node_name
+from lambent_proto.protocol import PROTOCOL, RELEASE
 from lambent_worker import service
 from lambent_worker.agent import TICK_S, Agent
 from lambent_worker.core import events as on
@@ -32,6 +33,7 @@ from lambent_worker.runtimes.registry import Runtimes, build_folder, discover
 from lambent_worker.sandbox import backends
 from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protections
 from lambent_worker.sandbox.required import check_level
+from lambent_worker.sealed_environment import Environments
 from lambent_worker.settings import WorkerSettings
 
 WATCHDOG_MARGIN_S: Final = 0.5
@@ -108,6 +110,8 @@ def _registration(
         runtimes=list(runtimes.by_name),
         labels=settings.labels,
         streams=True,
+        protocol=PROTOCOL,
+        release=RELEASE,
     )
 
 
@@ -189,6 +193,7 @@ async def _instances(
             packages=packages,
             logs=logs,
             listener=agent,
+            environments=Environments(settings.opener(), settings.name),
         ) as host,
     ):
         agent.host = host

@@ -16,6 +16,7 @@ from lambent_proto.definition import Definition
 from lambent_proto.ids import Epoch, FrontendId, InstanceId, LeaseNumber, VersionKey
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
+from lambent_proto.protocol import PROTOCOL, RELEASE, apart
 from lambent_worker.agent import Agent, Report
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
@@ -41,6 +42,9 @@ class PlacementStream:
     async def _attach(self, value: bytes) -> None:
         """Opens streams to this leader until cancelled, because another one leads."""
         leader = registrations.decode(registrations.Leader, value)
+        if far := apart(f"the placement at {leader.address}", leader.protocol, leader.release):
+            self._log.error("placement_too_far_apart", leader=leader.address, reason=far)
+            return
         epoch = Epoch(leader.epoch)
         while True:
             async with self._peering.channel(leader.address, identity.dns_name("placement")) as channel:
@@ -69,6 +73,8 @@ class PlacementStream:
             memory_mb=core.memory_mb,
             leaving=core.leaving,
             shard=self._shard,
+            protocol=PROTOCOL,
+            release=RELEASE,
             instances=[
                 wire.HeldInstance(
                     instance=instance.id,

@@ -24,6 +24,8 @@ HELD: Final = 512 * 1024 * 1024
 UNPACKING: Final = 2
 """Messages at one time that are unpacked beside the loop; each has up to 64 MB."""
 
+ALPN: Final = ("h2",)
+
 _LOOK_S: Final = 1.0
 _BACKLOG: Final = 1024
 
@@ -76,8 +78,7 @@ class OwnServer:
         return self._bind(address, None)
 
     def add_secure_port(self, address: str, tls: ssl.SSLContext) -> int:
-        """The same for TLS, over which clients have to ask for `h2` by ALPN."""
-        tls.set_alpn_protocols(["h2"])
+        """The same for TLS, of a context that speaks ALPN: clients have to ask for it."""
         return self._bind(address, tls)
 
     def _bind(self, address: str, tls: ssl.SSLContext | None) -> int:

@@ -45,8 +45,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         context = None
         if tls is not None:
-            context = tls.context()
-            context.set_alpn_protocols(["http/1.1"])
+            context = tls.context(["http/1.1"])
         self.date = formatdate(clock.unix_s(), usegmt=True)
         try:
             self._server = await loop.create_server(

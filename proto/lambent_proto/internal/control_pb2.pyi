@@ -73,9 +73,15 @@ class FrontendHello(_message.Message):
     DEMANDS_FIELD_NUMBER: _builtins.int
     LINKED_NODES_FIELD_NUMBER: _builtins.int
     SHARD_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     frontend: _builtins.str
     shard: _builtins.int
     """whose leader is meant"""
+    protocol: _builtins.int
+    """what it speaks; 0: a release before parts said so"""
+    release: _builtins.str
+    """for people to read"""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]: ...
     @_builtins.property
@@ -92,10 +98,12 @@ class FrontendHello(_message.Message):
         demands: _abc.Iterable[Global___Demand] | None = ...,
         linked_nodes: _abc.Iterable[_builtins.str] | None = ...,
         shard: _builtins.int = ...,
+        protocol: _builtins.int = ...,
+        release: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands", "frontend", b"frontend", "leases", b"leases", "linked_nodes", b"linked_nodes", "shard", b"shard"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demands", b"demands", "frontend", b"frontend", "leases", b"leases", "linked_nodes", b"linked_nodes", "protocol", b"protocol", "release", b"release", "shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -566,12 +574,17 @@ class WorkerHello(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
     SHARD_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     memory_mb: _builtins.int
     leaving: _builtins.bool
     """as Leaving, said again to every leader"""
     shard: _builtins.int
     """that it belongs to"""
+    protocol: _builtins.int
+    """as a frontend's"""
+    release: _builtins.str
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldInstance]: ...
     def __init__(
@@ -582,10 +595,12 @@ class WorkerHello(_message.Message):
         instances: _abc.Iterable[Global___HeldInstance] | None = ...,
         leaving: _builtins.bool = ...,
         shard: _builtins.int = ...,
+        protocol: _builtins.int = ...,
+        release: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "leaving", b"leaving", "memory_mb", b"memory_mb", "node", b"node", "shard", b"shard"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "leaving", b"leaving", "memory_mb", b"memory_mb", "node", b"node", "protocol", b"protocol", "release", b"release", "shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -947,6 +962,7 @@ class DescribedNode(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     state: _builtins.str
     address: _builtins.str
@@ -956,6 +972,7 @@ class DescribedNode(_message.Message):
     isolation: _builtins.str
     control_address: _builtins.str
     backend: _builtins.str
+    release: _builtins.str
     @_builtins.property
     def missing_protections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -977,10 +994,11 @@ class DescribedNode(_message.Message):
         backend: _builtins.str = ...,
         runtimes: _abc.Iterable[_builtins.str] | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
+        release: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "control_address", b"control_address", "instances", b"instances", "isolation", b"isolation", "labels", b"labels", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "node", b"node", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "control_address", b"control_address", "instances", b"instances", "isolation", b"isolation", "labels", b"labels", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "node", b"node", "release", b"release", "runtimes", b"runtimes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -142,6 +142,7 @@ class Node(_message.Message):
     RUNTIMES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     SHARD_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     incarnation: _builtins.str
     state: _builtins.str
@@ -156,6 +157,8 @@ class Node(_message.Message):
     """what isolates its instances: process, landlock, namespaces, bwrap, gvisor"""
     shard: _builtins.int
     """the first is 0"""
+    release: _builtins.str
+    """of Lambent; empty from one before workers said so"""
     @_builtins.property
     def missing_protections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -182,10 +185,11 @@ class Node(_message.Message):
         runtimes: _abc.Iterable[_builtins.str] | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         shard: _builtins.int = ...,
+        release: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "incarnation", b"incarnation", "instances", b"instances", "isolation", b"isolation", "labels", b"labels", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "name", b"name", "runtimes", b"runtimes", "shard", b"shard", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "backend", b"backend", "incarnation", b"incarnation", "instances", b"instances", "isolation", b"isolation", "labels", b"labels", "memory_mb", b"memory_mb", "memory_used_mb", b"memory_used_mb", "missing_protections", b"missing_protections", "name", b"name", "release", b"release", "runtimes", b"runtimes", "shard", b"shard", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,6 +444,184 @@ class CountReasonsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CountReasonsResponse: _TypeAlias = CountReasonsResponse  # noqa: Y015
+
+@_typing.final
+class GetActivityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    window_s: _builtins.float
+    """how far back to look, 1 to 300; 0 means 60"""
+    calls: _builtins.int
+    """how many of the last calls to tell, at most 200"""
+    def __init__(
+        self,
+        *,
+        window_s: _builtins.float = ...,
+        calls: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetActivityRequest: _TypeAlias = GetActivityRequest  # noqa: Y015
+
+@_typing.final
+class GetActivityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTIONS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    FRONTEND_FIELD_NUMBER: _builtins.int
+    FRONTENDS_FIELD_NUMBER: _builtins.int
+    MISSING_FRONTENDS_FIELD_NUMBER: _builtins.int
+    frontend: _builtins.str
+    """that was asked"""
+    @_builtins.property
+    def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunctionActivity]:
+        """of which calls ended lately, wait or run; by name"""
+
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentCall]:
+        """the newest first"""
+
+    @_builtins.property
+    def frontends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """whose calls these are"""
+
+    @_builtins.property
+    def missing_frontends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that did not answer"""
+
+    def __init__(
+        self,
+        *,
+        functions: _abc.Iterable[Global___FunctionActivity] | None = ...,
+        calls: _abc.Iterable[Global___RecentCall] | None = ...,
+        frontend: _builtins.str = ...,
+        frontends: _abc.Iterable[_builtins.str] | None = ...,
+        missing_frontends: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "frontend", b"frontend", "frontends", b"frontends", "functions", b"functions", "missing_frontends", b"missing_frontends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetActivityResponse: _TypeAlias = GetActivityResponse  # noqa: Y015
+
+@_typing.final
+class FunctionActivity(_message.Message):
+    """Shares are of calls that ended in the time looked at: less than was asked for where there are very many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TookEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FUNCTION_NAME_FIELD_NUMBER: _builtins.int
+    CALLS_PER_S_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    THROTTLED_FIELD_NUMBER: _builtins.int
+    RAN_FIELD_NUMBER: _builtins.int
+    COLD_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    P50_MS_FIELD_NUMBER: _builtins.int
+    P99_MS_FIELD_NUMBER: _builtins.int
+    TOOK_FIELD_NUMBER: _builtins.int
+    function_name: _builtins.str
+    calls_per_s: _builtins.float
+    calls: _builtins.int
+    """that ended"""
+    failed: _builtins.int
+    """of these: outcomes function_error, timed_out, lost, failed"""
+    throttled: _builtins.int
+    ran: _builtins.int
+    """that were sent to an instance"""
+    cold: _builtins.int
+    """of these: cold and snapstart"""
+    waiting: _builtins.int
+    """in line now"""
+    running: _builtins.int
+    """at an instance now"""
+    p50_ms: _builtins.float
+    """from arrival to answer, of those that were answered; within a twentieth"""
+    p99_ms: _builtins.float
+    @_builtins.property
+    def took(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
+        """the same calls, by n: above 1.1^(n-1) ms and up to 1.1^n ms"""
+
+    def __init__(
+        self,
+        *,
+        function_name: _builtins.str = ...,
+        calls_per_s: _builtins.float = ...,
+        calls: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        throttled: _builtins.int = ...,
+        ran: _builtins.int = ...,
+        cold: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        running: _builtins.int = ...,
+        p50_ms: _builtins.float = ...,
+        p99_ms: _builtins.float = ...,
+        took: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "calls_per_s", b"calls_per_s", "cold", b"cold", "failed", b"failed", "function_name", b"function_name", "p50_ms", b"p50_ms", "p99_ms", b"p99_ms", "ran", b"ran", "running", b"running", "throttled", b"throttled", "took", b"took", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunctionActivity: _TypeAlias = FunctionActivity  # noqa: Y015
+
+@_typing.final
+class RecentCall(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    age_s: _builtins.float
+    """since it ended, about"""
+    @_builtins.property
+    def call(self) -> Global___ExplainResponse:
+        """without candidates"""
+
+    def __init__(
+        self,
+        *,
+        call: Global___ExplainResponse | None = ...,
+        age_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "call", b"call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecentCall: _TypeAlias = RecentCall  # noqa: Y015
 
 @_typing.final
 class Candidate(_message.Message):

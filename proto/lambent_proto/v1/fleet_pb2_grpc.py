@@ -55,6 +55,11 @@ class FleetStub:
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsRequest.SerializeToString,
                 response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsResponse.FromString,
                 _registered_method=True)
+        self.GetActivity = channel.unary_unary(
+                '/lambent.v1.Fleet/GetActivity',
+                request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.GetActivityRequest.SerializeToString,
+                response_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.GetActivityResponse.FromString,
+                _registered_method=True)
         self.DrainNode = channel.unary_unary(
                 '/lambent.v1.Fleet/DrainNode',
                 request_serializer=lambent__proto_dot_v1_dot_fleet__pb2.DrainNodeRequest.SerializeToString,
@@ -97,6 +102,14 @@ class FleetServicer:
 
     def CountReasons(self, request, context):
         """How often each reason was given, for all calls of all frontends, each since it began.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetActivity(self, request, context):
+        """What was called of late and how that went, over all frontends, and the last calls. To be asked once a second, a
+        frontend looks at 2,000 calls at the most.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +161,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.CountReasons,
                     request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsRequest.FromString,
                     response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsResponse.SerializeToString,
+            ),
+            'GetActivity': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetActivity,
+                    request_deserializer=lambent__proto_dot_v1_dot_fleet__pb2.GetActivityRequest.FromString,
+                    response_serializer=lambent__proto_dot_v1_dot_fleet__pb2.GetActivityResponse.SerializeToString,
             ),
             'DrainNode': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainNode,
@@ -274,6 +292,33 @@ class Fleet:
             '/lambent.v1.Fleet/CountReasons',
             lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsRequest.SerializeToString,
             lambent__proto_dot_v1_dot_fleet__pb2.CountReasonsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetActivity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lambent.v1.Fleet/GetActivity',
+            lambent__proto_dot_v1_dot_fleet__pb2.GetActivityRequest.SerializeToString,
+            lambent__proto_dot_v1_dot_fleet__pb2.GetActivityResponse.FromString,
             options,
             channel_credentials,
             insecure,

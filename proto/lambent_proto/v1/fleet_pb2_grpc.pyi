@@ -39,6 +39,10 @@ class FleetStub:
     """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000)."""
     CountReasons: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.CountReasonsRequest, _fleet_pb2.CountReasonsResponse]
     """How often each reason was given, for all calls of all frontends, each since it began."""
+    GetActivity: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetActivityRequest, _fleet_pb2.GetActivityResponse]
+    """What was called of late and how that went, over all frontends, and the last calls. To be asked once a second, a
+    frontend looks at 2,000 calls at the most.
+    """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainNodeRequest, _fleet_pb2.DrainNodeResponse]
     """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
     go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
@@ -62,6 +66,10 @@ class FleetAsyncStub(FleetStub):
     """NOT_FOUND once the frontend that served the call has forgotten it (it keeps the last 10,000)."""
     CountReasons: _aio.UnaryUnaryMultiCallable[_fleet_pb2.CountReasonsRequest, _fleet_pb2.CountReasonsResponse]  # type: ignore[assignment]
     """How often each reason was given, for all calls of all frontends, each since it began."""
+    GetActivity: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetActivityRequest, _fleet_pb2.GetActivityResponse]  # type: ignore[assignment]
+    """What was called of late and how that went, over all frontends, and the last calls. To be asked once a second, a
+    frontend looks at 2,000 calls at the most.
+    """
     DrainNode: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainNodeRequest, _fleet_pb2.DrainNodeResponse]  # type: ignore[assignment]
     """Has a node emptied, or no longer: it is given nothing new, its instances have stand-ins elsewhere before they
     go, calls in flight finish. Kept until it is undone, over the worker's end too. NOT_FOUND if no such node is
@@ -106,6 +114,16 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.CountReasonsResponse, _abc.Awaitable[_fleet_pb2.CountReasonsResponse]]:
         """How often each reason was given, for all calls of all frontends, each since it began."""
+
+    @_abc_1.abstractmethod
+    def GetActivity(
+        self,
+        request: _fleet_pb2.GetActivityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.GetActivityResponse, _abc.Awaitable[_fleet_pb2.GetActivityResponse]]:
+        """What was called of late and how that went, over all frontends, and the last calls. To be asked once a second, a
+        frontend looks at 2,000 calls at the most.
+        """
 
     @_abc_1.abstractmethod
     def DrainNode(

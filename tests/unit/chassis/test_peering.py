@@ -176,7 +176,7 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(ours: Authority,
             ours.issue("worker", "w1", out=held)
             ours.issue("frontend", "f1", out=held)
             assert await serial(port, frontend) != before
-            taken = [it["cert"] for it in logs if it["event"] == "certificates_taken"]
+            taken = [it["files"][1] for it in logs if it["event"] == "certificates_taken"]
             assert sorted(taken) == [str(held / "frontend-f1.crt"), str(held / "worker-w1.crt")]
         await heard(side, 1)
 

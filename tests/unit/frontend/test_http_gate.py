@@ -192,7 +192,7 @@ async def test_a_function_as_destination_takes_the_right_to_call_it() -> None:
 
 def test_actions_are_lambdas_or_our_own() -> None:
     own = {"InvokeFunction", "SetConcurrency", "ListInstances", "ListNodes", "DrainNode", "Explain"}
-    own |= {"CountReasons", "GetShadow", "ReadLogs", "InvokeFunctionUrl", "GetQueue"}
+    own |= {"CountReasons", "GetActivity", "GetShadow", "ReadLogs", "InvokeFunctionUrl", "GetQueue"}
     own |= {f"{what}Schedule" for what in ("Create", "Update", "Get", "Delete")} | {"ListSchedules"}
     assert ACTIONS - own <= (OPERATIONS | OURS).keys()
 

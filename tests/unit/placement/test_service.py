@@ -18,6 +18,7 @@ from lambent_proto.definition import Definition
 from lambent_proto.ids import Epoch, FunctionName, NodeId
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
+from lambent_proto.protocol import PROTOCOL
 from lambent_proto.registrations import Worker
 from lambent_proto.shards import Shard
 
@@ -60,6 +61,19 @@ async def test_a_part_that_means_another_shard_is_refused(part: str) -> None:
         stream = getattr(stub, method)()
         await stream.write(first)
         with pytest.raises(grpc.aio.AioRpcError, match="of shard 1, not of 0"):
+            await stream.read()
+        assert (driver.core.books.frontends, driver.core.books.nodes) == ({}, {})
+
+
+@pytest.mark.parametrize("part", ["frontend", "worker"])
+async def test_a_part_that_is_too_far_apart_is_refused(part: str) -> None:
+    """With both releases in the message, and before anything that it says is taken."""
+    async with leading() as (driver, stub):
+        method, first = hello(part, SHARD.number)
+        first.hello.protocol, first.hello.release = PROTOCOL + 2, "9.1.0"
+        stream = getattr(stub, method)()
+        await stream.write(first)
+        with pytest.raises(grpc.aio.AioRpcError, match=f"of release 9.1.0 and speaks {PROTOCOL + 2}"):
             await stream.read()
         assert (driver.core.books.frontends, driver.core.books.nodes) == ({}, {})
 

@@ -27,6 +27,7 @@ from lambent_proto.frames import (
     encode,
 )
 from lambent_proto.ids import MAX_PAYLOAD_BYTES, InstanceId, LeaseNumber, RequestId
+from lambent_proto.protocol import PROTOCOL
 
 DOCS = Path(__file__).parents[3] / "docs" / "frames.md"
 
@@ -217,7 +218,9 @@ def test_an_event_twice_is_refused() -> None:
     ("first", "reason"),
     [
         (raw([2, "r", "i", 1, 1, "a", "", False, 0]), "first frame is EVENT"),
-        (raw([1, 2, "peer"]), "protocol 2"),
+        (raw([1, PROTOCOL + 1, "peer"]), f"protocol {PROTOCOL + 1}, and this side speaks {PROTOCOL}"),
+        (raw([1, PROTOCOL + 2, "peer"]), "too far apart to work together. Upgrade this part"),
+        (raw([1, 0, "peer"]), "protocol 0"),
         (raw([1, 1]), "HELLO with fields"),
         (b"GET / HTTP/1.1\r\nHost: worker\r\n\r\n", "bytes; the limit is"),
     ],

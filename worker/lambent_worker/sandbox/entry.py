@@ -26,6 +26,9 @@ INSIDE_GID: Final = 990
 OPEN_FILES: Final = 1024
 """RLIMIT_NOFILE of an instance, Lambda's."""
 
+NO_CORE: Final = 1
+"""RLIMIT_CORE: as `lambent_chassis.core_dumps` has it, where the worker was started without."""
+
 CHANNEL_FD: Final = 3
 TELL_FD: Final = 4
 """Where a child that is about to execute a program says why it cannot. It closes when it can."""
@@ -78,7 +81,9 @@ def give_up_groups_and_limits() -> None:
     with contextlib.suppress(PermissionError):
         os.setgroups([])
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    core = min(NO_CORE, hard) if hard != resource.RLIM_INFINITY else NO_CORE
+    resource.setrlimit(resource.RLIMIT_CORE, (core, core))
 
 
 def become(uid: int, gid: int) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from lambent_chassis.core_dumps import NO_CORE
 from lambent_proto.ids import InstanceId
 from lambent_worker.sandbox import attempts, seccomp, tcp_only
 from lambent_worker.sandbox.api import (
@@ -123,7 +124,7 @@ class LandlockPlace(Place):
         )
         layers = [str(spec.layers)] if spec.layers else []
         machine = platform.machine()
-        limits = {"RLIMIT_NPROC": PROCESSES, "RLIMIT_CORE": 0, "RLIMIT_FSIZE": spec.tmp_mb * MB}
+        limits = {"RLIMIT_NPROC": PROCESSES, "RLIMIT_CORE": NO_CORE, "RLIMIT_FSIZE": spec.tmp_mb * MB}
         if cgroup is None:
             limits["RLIMIT_DATA"] = (spec.memory_mb + BEYOND_MB) * MB
         self.confine = {

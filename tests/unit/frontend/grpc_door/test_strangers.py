@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from lambent_frontend.grpc_door.server import OwnServer
+from lambent_frontend.grpc_door.server import ALPN, OwnServer
 from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
@@ -148,7 +148,7 @@ async def test_h2load(address: str, body: Path, window: int) -> None:
 async def test_tls_without_alpn_is_left(certificate: tuple[Path, Path]) -> None:
     """Who does not say that it will speak HTTP/2 is not spoken to."""
     server = OwnServer()
-    port = server.add_secure_port("127.0.0.1:0", PublicTls(*certificate).context())
+    port = server.add_secure_port("127.0.0.1:0", PublicTls(*certificate).context(ALPN))
     await server.start()
     plain = ssl.create_default_context(cafile=str(certificate[0]))
     reader, writer = await asyncio.open_connection("localhost", port, ssl=plain)

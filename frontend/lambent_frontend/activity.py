@@ -1,0 +1,160 @@
+"""What was called of late: made of what drivers remember when somebody asks, and costing nothing else."""
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from lambent_frontend.driver import Driver, Finished
+from lambent_proto.ids import RequestId, function_of
+from lambent_proto.v1 import fleet_pb2
+
+LOOKED_AT: Final = 2000
+"""Calls at the most, each a microsecond of the event loop: where there are more, less of the time is seen."""
+
+LEAST_SPAN_S: Final = 0.05
+"""So that a burst of calls is not told as a rate of millions."""
+
+_FAILED: Final = frozenset({"function_error", "timed_out", "lost", "failed"})
+_ANSWERED: Final = frozenset({"succeeded", "function_error"})
+
+_STEP: Final = 1.1
+"""From one bucket of times to the next, so that a quantile is told within a twentieth."""
+_LOG_STEP: Final = math.log(_STEP)
+
+
+@dataclass(slots=True)
+class Count:
+    """Of one function."""
+
+    calls: int = 0
+    failed: int = 0
+    throttled: int = 0
+    ran: int = 0
+    cold: int = 0
+    waiting: int = 0
+    running: int = 0
+    calls_per_s: float = 0.0
+    took: Counter[int] = field(default_factory=Counter)
+
+
+Counts = Mapping[str, Count]
+"""By function."""
+
+
+def counted(drivers: Sequence[Driver], now: float, window_s: float) -> Counts:
+    counts: dict[str, Count] = {}
+    for driver in drivers:
+        span_s = _count_ended(counts, driver, now, window_s)
+        for version, line in driver.core.books.lines.items():
+            if line.waiting or line.busy:
+                count = counts.setdefault(function_of(version), Count())
+                count.waiting += len(line.waiting)
+                count.running += line.busy
+        for count in counts.values():  # a function is of one driver alone
+            count.calls_per_s = count.calls_per_s or count.calls / span_s
+    return counts
+
+
+def _count_ended(counts: dict[str, Count], driver: Driver, now: float, window_s: float) -> float:
+    """Returns the seconds that were looked at."""
+    begins = now - window_s
+    looked_at, oldest = 0, now
+    for it in islice(reversed(driver.finished.values()), LOOKED_AT):
+        looked_at += 1
+        at = _ended_at(it)
+        oldest = min(oldest, at)
+        if at < begins:
+            continue
+        count = counts.get(it.function)
+        if count is None:
+            count = counts[it.function] = Count()
+        _add(count, it)
+    if looked_at < LOOKED_AT:
+        return window_s
+    return max(min(window_s, now - oldest), LEAST_SPAN_S)
+
+
+def _add(count: Count, it: Finished) -> None:
+    count.calls += 1
+    count.failed += it.outcome in _FAILED
+    count.throttled += it.outcome == "throttled"
+    if it.sent is None:
+        return
+    count.ran += 1
+    count.cold += it.sent.cold
+    if it.outcome in _ANSWERED:
+        count.took[_bucket(it.sent.waited_s * 1000 + it.running_ms)] += 1
+
+
+def _ended_at(it: Finished) -> float:
+    """About: what was given up while it ran, or in line, had more time than is known."""
+    return it.arrived_at + (it.sent.waited_s if it.sent else 0.0) + it.running_ms / 1000
+
+
+def recent(drivers: Sequence[Driver], now: float, most: int) -> list[tuple[RequestId, float]]:
+    """The last calls, the newest first, and how many seconds ago each ended."""
+    ended = (
+        (request_id, max(now - _ended_at(it), 0.0))
+        for driver in drivers
+        for request_id, it in islice(reversed(driver.finished.items()), most)
+    )
+    return heapq.nsmallest(most, ended, key=lambda it: it[1])
+
+
+def told(counts: Counts) -> list[fleet_pb2.FunctionActivity]:
+    return [
+        fleet_pb2.FunctionActivity(
+            function_name=function,
+            calls_per_s=it.calls_per_s,
+            calls=it.calls,
+            failed=it.failed,
+            throttled=it.throttled,
+            ran=it.ran,
+            cold=it.cold,
+            waiting=it.waiting,
+            running=it.running,
+            took=it.took,
+        )
+        for function, it in counts.items()
+    ]
+
+
+def merged(told: Iterable[fleet_pb2.FunctionActivity]) -> list[fleet_pb2.FunctionActivity]:
+    """What several frontends tell of each function, together, with its quantiles."""
+    by_name: dict[str, fleet_pb2.FunctionActivity] = {}
+    for it in told:
+        whole = by_name.setdefault(
+            it.function_name, fleet_pb2.FunctionActivity(function_name=it.function_name)
+        )
+        whole.calls_per_s += it.calls_per_s
+        whole.calls += it.calls
+        whole.failed += it.failed
+        whole.throttled += it.throttled
+        whole.ran += it.ran
+        whole.cold += it.cold
+        whole.waiting += it.waiting
+        whole.running += it.running
+        for bucket, number in it.took.items():
+            whole.took[bucket] += number
+    for whole in by_name.values():
+        whole.p50_ms = quantile(whole.took, 0.5)
+        whole.p99_ms = quantile(whole.took, 0.99)
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _bucket(ms: float) -> int:
+    return math.ceil(math.log(max(ms, 0.001)) / _LOG_STEP)
+
+
+def quantile(took: Mapping[int, int], share: float) -> float:
+    """Milliseconds, the middle of the bucket that it is in; 0 if there are none."""
+    rank = math.ceil(sum(took.values()) * share)
+    for bucket in sorted(took):
+        rank -= took[bucket]
+        if rank <= 0:
+            return float(_STEP ** (bucket - 0.5))
+    return 0.0
