@@ -1,4 +1,4 @@
-"""Traces as AWS's clients bring and take them: in by a header, to the function, through the queue, out again."""
+"""Traces as AWS's clients bring and take them: by a header, to the function, through the queue, back."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ def test_a_trace_reaches_the_function_and_comes_back(
 
 
 def test_a_trace_goes_through_the_queue_and_to_a_destination(aws: Any, fleet: Fleet, name: str) -> None:
-    """The function that gets the record is of the same trace; of a call that was given none, of its own id."""
+    """The function that gets the record is of the same trace; a call without one has its own id for one."""
     told = name[:50] + "-told"
     create(aws, name)
     create(aws, told, Code={"ZipFile": package(TOLD)})

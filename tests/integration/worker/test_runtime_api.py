@@ -57,7 +57,7 @@ async def test_an_event_and_its_answer(scene: ApiScene, runtime: Client) -> None
     assert headers["lambda-runtime-invoked-function-arn"] == ARN
     assert int(headers["lambda-runtime-deadline-ms"]) > 1_700_000_000_000
     assert json.loads(headers["lambda-runtime-client-context"]) == {"custom": {"k": "ü"}}
-    assert headers["lambda-runtime-trace-id"] == TRACE
+    assert headers["lambda-runtime-trace-id"] == TRACE.lower()
     assert await runtime.asks("POST", path("r1", "response"), b'"done"') == (
         202,
         {"content-type": "application/json", "content-length": "16"},
