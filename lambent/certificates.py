@@ -1,7 +1,6 @@
 """A small CA for a fleet: it signs the certificates that its parts, etcd and NATS show each other."""
 
 import ipaddress
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from lambent.files import replace_file
 from lambent_chassis.etcd import Tls
 from lambent_proto import identity
 
@@ -223,15 +223,7 @@ def _write(made: Made, certificate: x509.Certificate, key: ec.EllipticCurvePriva
     )
     try:
         made.cert.parent.mkdir(parents=True, exist_ok=True)
-        _replace(made.key, secret, 0o600)
-        _replace(made.cert, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        replace_file(made.key, secret, 0o600)
+        replace_file(made.cert, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     except OSError as error:
         raise CannotSign(f"{made.cert.parent} cannot be written to: {error.strerror}") from error
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    fresh.replace(path)

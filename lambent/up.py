@@ -96,6 +96,8 @@ class Plan:
     """Whether callers are asked for an access key; None: unless only this machine can reach the frontend."""
     mtls: bool = False
     """Whether the parts speak TLS among themselves and with the etcd that is started; its CA is made."""
+    seal_environment: bool = False
+    """Whether environment variables of functions are sealed; they are wherever keys were made once."""
     restart: bool = True
     """Whether a child that ends is started again."""
 
@@ -121,6 +123,8 @@ class Fleet:
         """The file with the token of a key that may do everything; there only where callers are asked."""
         self._token = ""
         self._certificates = FleetCertificates(plan.data.absolute() / "certificates") if plan.mtls else None
+        self._sealing: dict[str, dict[str, str]] = {}
+        """What each kind of part is told of the keys for environment variables."""
         self._data = plan.data.absolute()
         self._say = say
         self._parts: list[PartChild] = []
@@ -163,6 +167,7 @@ class Fleet:
 
     async def _start(self) -> None:
         plan = self.plan
+        self._make_environment_keys()
         _check_port("grpc", plan.grpc_host, plan.grpc_port)
         _check_port("http", plan.http_host, plan.http_port)
         try:
@@ -176,6 +181,22 @@ class Fleet:
             await self._set_concurrency()
         except NotStarted as error:
             raise CannotStart(f"{error}\nEverything that was started has been stopped.") from error
+
+    def _make_environment_keys(self) -> None:
+        """Once made they stay in use: what they have sealed could not be opened without them."""
+        folder = self._data / "environment-keys"
+        if not (self.plan.seal_environment or folder.exists()):
+            return
+        from lambent import environment_keys
+
+        try:
+            private, public = environment_keys.of_fleet(folder)
+        except environment_keys.CannotMake as error:
+            raise CannotStart(str(error)) from error
+        self._sealing = {
+            "worker": {"environment_key": str(private)},
+            "frontend": {"environment_public_key": str(public)},
+        }
 
     async def _start_shard(self, shard: int) -> None:
         """Its placements, then its workers; the frontend beside those of the first one."""
@@ -305,6 +326,7 @@ class Fleet:
 
     async def _start_part(self, part: str, name: str, settings: Mapping[str, Any]) -> None:
         told = {"name": name, "etcd": self.etcd, "shards": self.plan.shards, **settings}
+        told |= self._sealing.get(part, {})
         if self._certificates:
             told |= self._certificates.settings(part, name, of_etcd=self.etcd_child is not None)
         told = {key: value for key, value in told.items() if value is not None}

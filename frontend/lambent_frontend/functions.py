@@ -11,6 +11,7 @@ from typing import Any
 from lambent_chassis import clock
 from lambent_frontend import commits
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.environments import Environments
 from lambent_frontend.layer_catalogue import LayerCatalogue
 from lambent_frontend.limits import Limits
 from lambent_frontend.numbering import numbered
@@ -45,8 +46,10 @@ class Functions:
         layers: LayerCatalogue,
         limits: Limits,
         check_destination: Callable[[str], None] = lambda _: None,
+        environments: Environments | None = None,
     ) -> None:
         """`check_destination` raises InvalidRequest for what no dead letters go to."""
+        self._environments = environments or Environments()
         self._check_destination = check_destination
         self._limits = limits
         self._catalogue = catalogue
@@ -56,7 +59,7 @@ class Functions:
 
     async def create_function(self, request: functions_pb2.CreateFunctionRequest) -> functions_pb2.Function:
         check_name(request.name)
-        changes = await self._changes(request.configuration)
+        changes = await self._changes(request.name, request.configuration)
         for field in ("runtime", "handler"):
             if field not in changes:
                 raise InvalidRequest(f"the configuration has no {field}")
@@ -86,7 +89,7 @@ class Functions:
     async def update_function(self, request: functions_pb2.UpdateFunctionRequest) -> functions_pb2.Function:
         """What it is afterwards, or the version that was published."""
         name = FunctionName(request.name)
-        changes = await self._changes(request.configuration)
+        changes = await self._changes(request.name, request.configuration)
         await self._stored(name, request.revision_id)
         package = await self._package(request)
         if package:
@@ -174,9 +177,11 @@ class Functions:
             )
         return stored
 
-    async def _changes(self, configuration: functions_pb2.Configuration) -> dict[str, Any]:
+    async def _changes(self, name: str, configuration: functions_pb2.Configuration) -> dict[str, Any]:
         """What the configuration sets of a Definition."""
         changes = checked_changes(configuration)
+        if environment := changes.get("environment"):
+            changes["environment"] = self._environments.kept(name, environment)
         if dead_letter := changes.get("dead_letter"):
             self._check_destination(dead_letter)
         if configuration.HasField("layers"):

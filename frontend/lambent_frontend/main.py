@@ -103,7 +103,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     durations = Durations()
     drivers = [_driver(settings, durations) for _ in range(settings.shards)]
-    peering = settings.peering()
+    peering, environments = settings.peering(), settings.environments()
     dispatcher = Shards(drivers)
     recorder = _recorder(settings, drivers)
     store = await _store(settings, frontend)
@@ -146,7 +146,8 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             schedules = Clock(etcd, queue, frontend, now=clock.unix_s)
         remembered = Remembered(dispatcher, frontend, attempts, others, drivers)
         fleet = Fleet(lambda: [it.leader for it in placements], remembered, etcd, peering=peering)
-        functions = Functions(catalogue, registry, packages, layer_catalogue, limits, destinations.check)
+        of_packages = packages, layer_catalogue
+        functions = Functions(catalogue, registry, *of_packages, limits, destinations.check, environments)
         versions = Versions(catalogue, registry, limits, fleet.described_for)
         layers = Layers(layer_catalogue, packages)
         policies, hosts = Policies(catalogue, registry), Hosts(settings.url_base, settings.tls is not None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lambent_chassis.zipcheck import MAX_UNZIPPED_BYTES
-from lambent_proto import labels
+from lambent_proto import labels, sealed
 from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
@@ -241,10 +241,20 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
             raise InvalidRequest(f"the environment variable {key} is set by the runtime: choose another name")
         if "\0" in value:
             raise InvalidRequest(f"the environment variable {key} has a zero byte in its value")
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in variables.items())
+    size = sum(len(key.encode()) + _size(key, value) for key, value in variables.items())
     if size > MAX_ENVIRONMENT_BYTES:
         raise InvalidRequest(f"the environment has {size} bytes in all, the limit is {MAX_ENVIRONMENT_BYTES}")
     return variables
+
+
+def _size(key: str, value: str) -> int:
+    """Bytes of the value itself, however it is sealed."""
+    if not sealed.is_sealed(value):
+        return len(value.encode())
+    try:
+        return sealed.parse(value).size
+    except sealed.BadSeal as bad:
+        raise InvalidRequest(f"the environment variable {key} has a sealed value, and {bad}") from None
 
 
 def _labels(field: str, given: Sequence[str]) -> tuple[str, ...]:

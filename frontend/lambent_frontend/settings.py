@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lambent_chassis.peering import BadCertificates, Files, Mtls
 from lambent_chassis.settings import BadSettings, CommaSeparated, Port, Settings
+from lambent_frontend.environments import Environments
 from lambent_frontend.tls import PublicTls
 from lambent_frontend.triggers.names import parse_sources
 from lambent_frontend.urls.hosts import is_base
@@ -84,6 +85,9 @@ class FrontendSettings(Settings):
     """How long an idle instance's lease is kept for the next call before it is given back."""
     data: Path | None = None
     """Folder of its own, for the queue of asynchronous calls. None: it takes none."""
+    environment_public_key: Path | None = None
+    """PEM file of the public keys, of which the first one seals the values of functions' environment
+    variables; workers open them: docs/security.md. None: they are in etcd as they are given."""
     nats: CommaSeparated = Field(default_factory=list)
     """Servers with JetStream that keep the queue, `nats://HOST:PORT` or `tls://HOST:PORT`, the same for all
     frontends: docs/async.md. None: a file in `data` keeps it, where there is only a copy otherwise."""
@@ -146,6 +150,17 @@ class FrontendSettings(Settings):
                 "tls_client_ca: callers can show a certificate over TLS alone: set tls_cert and tls_key"
             )
         return self
+
+    def environments(self) -> Environments:
+        """Raises BadSettings if the file of public keys cannot be used."""
+        if self.environment_public_key is None:
+            return Environments()
+        from lambent_chassis.sealing import BadKeys, Sealer  # megabytes, for those alone who use it
+
+        try:
+            return Environments(Sealer(self.environment_public_key))
+        except BadKeys as bad:
+            raise BadSettings(f"environment_public_key: {bad}") from bad
 
     @property
     def tls(self) -> PublicTls | None:

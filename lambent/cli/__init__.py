@@ -11,6 +11,7 @@ from lambent.cli.cert import cert
 from lambent.cli.deploy import deploy
 from lambent.cli.doctor import doctor
 from lambent.cli.drain import drain
+from lambent.cli.env_key import env_key
 from lambent.cli.explain import explain, reasons
 from lambent.cli.failures import FailedCommand, explained
 from lambent.cli.fleet import concurrency, nodes, ps
@@ -66,6 +67,7 @@ for command in (
     concurrency,
     cert,
     key,
+    env_key,
     runtimes,
     explain,
     reasons,

@@ -9,6 +9,7 @@ from lambent.cli.connection import with_client
 from lambent.cli.deploy import read_code, uploading, warn_of_runtime
 from lambent.cli.download import download, output_option
 from lambent.cli.options import configuration_options, json_option, pairs_of, publish_option
+from lambent_proto.sealed import is_sealed
 
 if TYPE_CHECKING:
     from lambent.client import Client
@@ -130,7 +131,10 @@ def print_function(function: "Function", *, as_json: bool) -> None:
     if as_json:
         print_json(known)
         return
-    variables = " ".join(f"{key}={value}" for key, value in sorted(function.environment.items()))
+    variables = " ".join(
+        f"{key} (sealed)" if is_sealed(value) else f"{key}={value}"
+        for key, value in sorted(function.environment.items())
+    )
     print_facts(
         {
             "name": function.name,

@@ -1,21 +1,17 @@
 """`lambent key`: access keys, written into etcd by who operates the fleet."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lambent.cli.etcd import etcd_options, with_etcd
 from lambent.cli.failures import USAGE, FailedCommand
 from lambent.cli.options import json_option
 from lambent_proto.access import BadRule, Rule
 
 if TYPE_CHECKING:
-    from lambent_chassis.etcd import Etcd
     from lambent_proto.access import AccessKey
-
-T = TypeVar("T")
 
 
 def _rules(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[Rule]:
@@ -23,19 +19,6 @@ def _rules(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> lis
         return [Rule.parse(text) for text in given]
     except BadRule as error:
         raise click.BadParameter(f"{error}: docs/access.md lists the actions") from error
-
-
-def _etcd_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    config = click.option(
-        "--config",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="The TOML file of any part: what it says of etcd is taken.",
-    )
-    endpoints = click.option(
-        "--etcd", metavar="URL,...", help="The fleet's etcd; else LAMBENT_ETCD, else that of --config."
-    )
-    return config(endpoints(command))
 
 
 @click.group()
@@ -57,7 +40,7 @@ def key() -> None:
     help="What it may do, with `*` and `?` as in file names; may be repeated. '*' allows everything.",
 )
 @click.option("--description", default="", metavar="TEXT", help="Whose it is, for `lambent key ls`.")
-@_etcd_options
+@etcd_options
 @json_option
 def create(rules: list[Rule], description: str, config: Path | None, etcd: str | None, as_json: bool) -> None:
     """Make an access key and print it.
@@ -68,7 +51,7 @@ def create(rules: list[Rule], description: str, config: Path | None, etcd: str |
     from lambent import access_keys
     from lambent.cli.output import print_facts, print_json
 
-    made = _with_etcd(config, etcd, lambda it: access_keys.create(it, rules, description))
+    made = with_etcd(config, etcd, lambda it: access_keys.create(it, rules, description))
     if as_json:
         print_json(_facts(made) | {"secret": made.secret, "token": made.token})
         return
@@ -82,14 +65,14 @@ def create(rules: list[Rule], description: str, config: Path | None, etcd: str |
 
 
 @key.command("ls")
-@_etcd_options
+@etcd_options
 @json_option
 def ls(config: Path | None, etcd: str | None, as_json: bool) -> None:
     """List the access keys and what they allow, without their secrets."""
     from lambent import access_keys
     from lambent.cli.output import print_json, print_table, time_of
 
-    every = _with_etcd(config, etcd, access_keys.every)
+    every = with_etcd(config, etcd, access_keys.every)
     if as_json:
         print_json([_facts(it) for it in every])
         return
@@ -99,36 +82,16 @@ def ls(config: Path | None, etcd: str | None, as_json: bool) -> None:
 
 @key.command()
 @click.argument("key_id", metavar="ID")
-@_etcd_options
+@etcd_options
 def delete(key_id: str, config: Path | None, etcd: str | None) -> None:
     """Delete an access key: within a second no frontend takes it any more."""
     from lambent import access_keys
 
-    if not _with_etcd(config, etcd, lambda it: access_keys.delete(it, key_id)):
+    if not with_etcd(config, etcd, lambda it: access_keys.delete(it, key_id)):
         raise FailedCommand(
             f"There is no access key {key_id!r}: `lambent key ls` lists those there are.", USAGE
         )
     click.echo(f"Access key {key_id} is deleted.", err=True)
-
-
-def _with_etcd(config: Path | None, etcd: str | None, work: "Callable[[Etcd], Awaitable[T]]") -> T:
-    from lambent_chassis import logs
-    from lambent_chassis.etcd import EtcdError
-    from lambent_chassis.settings import BadSettings, Settings
-
-    logs.configure("warning")
-
-    async def connected() -> T:
-        async with settings.etcd_session() as session:
-            return await work(session)
-
-    try:
-        settings = Settings.of_any_part(config, etcd)
-        return asyncio.run(connected())
-    except BadSettings as error:
-        raise FailedCommand(str(error), USAGE) from error
-    except EtcdError as error:
-        raise FailedCommand(f"etcd does not answer as it should: {error}") from error
 
 
 def _facts(of: "AccessKey") -> dict[str, Any]:

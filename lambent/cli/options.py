@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -110,8 +111,15 @@ tag_option = click.option(
 )
 
 
-def _variables(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str] | None:
-    return pairs_of(pairs) or None
+def _variables(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    """A name alone has this command's own value: what is on a command line everybody here can read."""
+    return pairs_of(tuple(it if "=" in it else f"{it}={_own(it)}" for it in given)) or None
+
+
+def _own(name: str) -> str:
+    if name not in os.environ:
+        raise click.BadParameter(f"{name!r} is neither KEY=VALUE nor a variable that is set here")
+    return os.environ[name]
 
 
 def configuration_options(command: Command) -> Command:
@@ -126,9 +134,10 @@ def configuration_options(command: Command) -> Command:
                 "--env",
                 "environment",
                 multiple=True,
-                metavar="K=V",
+                metavar="K[=V]",
                 callback=_variables,
-                help="An environment variable. May be repeated; together they replace all earlier ones.",
+                help="An environment variable; without =V it has the value it has here. May be repeated; "
+                "together they replace all earlier ones.",
             ),
             click.option(
                 "--concurrency",

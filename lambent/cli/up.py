@@ -145,6 +145,11 @@ def _endpoints(_: click.Context, __: click.Parameter, value: str) -> list[str]:
     is_flag=True,
     help="The parts speak TLS among themselves and with etcd; certificates are made: docs/security.md.",
 )
+@click.option(
+    "--seal-environment",
+    is_flag=True,
+    help="Environment variables are sealed in etcd, now and at each later start: docs/security.md.",
+)
 @isolation_options
 @click.option("--no-restart", is_flag=True, help="Leave a process that ends as it is.")
 @click.option("--json-ready", is_flag=True, help="When it is up, print one line of JSON for tools.")

@@ -77,7 +77,8 @@ class Definition:
     """Bytes of its files."""
     memory_mb: int = DEFAULT_MEMORY_MB
     timeout_s: float = DEFAULT_TIMEOUT_S
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    """Values may be sealed: `lambent_proto.sealed`. They are not to be in a log by chance."""
     description: str = ""
     concurrency: int | None = None
     """Its reservation, and the most instances over the whole fleet; None shares what nobody reserves, 0

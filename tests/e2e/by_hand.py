@@ -75,10 +75,11 @@ class Part:
 
 @contextmanager
 def by_hand(fleet: Fleet, like: str, name: str, **settings: object) -> Iterator[Part]:
-    """One more part, with the settings of `like`, a part of `lambent up`, but for those given."""
+    """One more part, with the settings of `like`, a part of `lambent up`, but for those given; None takes one
+    away."""
     folder = fleet.data.parent
     told = tomllib.loads((fleet.data / "config" / f"{like}.toml").read_text())
-    told |= {"name": name, **settings}
+    told = {key: value for key, value in (told | {"name": name, **settings}).items() if value is not None}
     if "data" in told:
         told["data"] = str(folder / name)
     config = folder / f"{name}.toml"

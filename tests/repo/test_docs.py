@@ -104,6 +104,8 @@ def test_settings_files(part: str, model: type[Settings], tmp_path: Path) -> Non
         "tls_cert",
         "tls_key",
         "tls_client_ca",
+        "environment_key",
+        "environment_public_key",
     }
     assert shown.model_dump(exclude=examples) == default.model_dump(exclude=examples)
 

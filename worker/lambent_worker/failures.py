@@ -10,6 +10,7 @@ EXIT_ERROR: Final = "Runtime.ExitError"
 TIMED_OUT: Final = "Sandbox.Timedout"
 BROKEN_CHANNEL: Final = "Runtime.Unknown"
 OUT_OF_MEMORY: Final = "Runtime.OutOfMemory"
+NOT_OPENED: Final = "Lambent.EnvironmentNotOpened"
 
 
 def failure(error_type: str, message: str) -> bytes:
@@ -20,6 +21,10 @@ def failure(error_type: str, message: str) -> bytes:
 
 def timed_out(request_id: str, timeout_s: float) -> bytes:
     return failure(TIMED_OUT, f"RequestId: {request_id} Error: Task timed out after {timeout_s:.2f} seconds")
+
+
+def not_opened(why: str) -> bytes:
+    return failure(NOT_OPENED, f"Error: {why}")
 
 
 def load_took_too_long(limit_s: float) -> bytes:

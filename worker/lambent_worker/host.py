@@ -15,6 +15,7 @@ import structlog
 from lambent_chassis import clock
 from lambent_proto.definition import Definition
 from lambent_proto.ids import InstanceId, RequestId
+from lambent_proto.sealed import CannotOpen
 from lambent_worker import extensions, failures
 from lambent_worker.compiled import Compiler, Job
 from lambent_worker.event import Event
@@ -24,6 +25,7 @@ from lambent_worker.packages import Held, PackageCache, PackageMissing
 from lambent_worker.runtimes.api import Runtime
 from lambent_worker.sandbox.api import Backend, CannotStart, Sandbox, SandboxSpec
 from lambent_worker.sandbox.safe import SafeBackend
+from lambent_worker.sealed_environment import Environments
 from lambent_worker.snapshots import LoadFailed, Snapshots, Unsuitable
 
 _log = structlog.get_logger()
@@ -51,6 +53,7 @@ class InstanceHost:
         listener: HostListener,
         init_limit_s: float = INIT_LIMIT_S,
         freeze_after_s: float = FREEZE_AFTER_S,
+        environments: Environments | None = None,
     ) -> None:
         """An instance that has been idle for `freeze_after_s` gets no CPU until its next call."""
         self._sandbox = SafeBackend(sandbox)
@@ -60,6 +63,7 @@ class InstanceHost:
         self._listener = listener
         self._init_limit_s = init_limit_s
         self._freeze_after_s = freeze_after_s
+        self._environments = environments or Environments()
         self.compiler = Compiler(packages.folders)
         self._snapshots = Snapshots(self._sandbox, packages, logs)
         self._instances: dict[InstanceId, Instance] = {}
@@ -95,7 +99,17 @@ class InstanceHost:
             raise ValueError(f"{instance} was started before")
         runtime = self._runtimes.get(definition.runtime)
         if runtime is None:
-            self._tasks.create_task(self._refuse(instance, definition))
+            _log.error(
+                "runtime_missing", instance=instance, runtime=definition.runtime, function=definition.name
+            )
+            self._tasks.create_task(self._refuse(instance, Ending("runtime_missing")))
+            return
+        try:
+            definition = self._environments.opened(definition)
+        except CannotOpen as failed:
+            _log.error("environment_not_opened", instance=instance, reason=str(failed))
+            ending = Ending("environment_not_opened", failures.not_opened(str(failed)))
+            self._tasks.create_task(self._refuse(instance, ending))
             return
         log = self._logs.of(definition, instance)
         it = Instance(instance, definition, runtime, log, self._listener, self._init_limit_s)
@@ -155,9 +169,8 @@ class InstanceHost:
             for instance in self._instances.values():
                 instance.freeze_if_idle(since)
 
-    async def _refuse(self, instance: InstanceId, definition: Definition) -> None:
-        _log.error("runtime_missing", instance=instance, function=definition.name, runtime=definition.runtime)
-        self._listener.exited(instance, "runtime_missing", b"")
+    async def _refuse(self, instance: InstanceId, ending: Ending) -> None:
+        self._listener.exited(instance, ending.reason, ending.error)
 
     async def _live(self, it: Instance) -> None:
         """The whole life of an instance."""

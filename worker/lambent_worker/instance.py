@@ -95,7 +95,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`reason` is one of init_error, crashed, killed, spawn_failed, package_missing, runtime_missing."""
+    """`reason` is one of init_error, crashed, killed, spawn_failed, package_missing, runtime_missing,
+    environment_not_opened."""
 
     reason: str
     error: bytes = b""

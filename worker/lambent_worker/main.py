@@ -33,6 +33,7 @@ from lambent_worker.runtimes.registry import Runtimes, build_folder, discover
 from lambent_worker.sandbox import backends
 from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protections
 from lambent_worker.sandbox.required import check_level
+from lambent_worker.sealed_environment import Environments
 from lambent_worker.settings import WorkerSettings
 
 WATCHDOG_MARGIN_S: Final = 0.5
@@ -109,6 +110,7 @@ def _registration(
         runtimes=list(runtimes.by_name),
         labels=settings.labels,
         streams=True,
+        traces=True,
         protocol=PROTOCOL,
         release=RELEASE,
     )
@@ -192,6 +194,7 @@ async def _instances(
             packages=packages,
             logs=logs,
             listener=agent,
+            environments=Environments(settings.opener(), settings.name),
         ) as host,
     ):
         agent.host = host

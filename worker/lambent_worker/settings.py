@@ -2,14 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from lambent_chassis.settings import CommaSeparated, Port, Settings
+from lambent_chassis.settings import BadSettings, CommaSeparated, Port, Settings
 from lambent_proto import labels
 from lambent_proto.ids import MIN_MEMORY_MB
 from lambent_proto.shards import MOST_SHARDS, Shard
+
+if TYPE_CHECKING:
+    from lambent_chassis.sealing import Opener
 
 _MB: Final = 1024 * 1024
 
@@ -46,6 +49,9 @@ class WorkerSettings(Settings):
     """Folder for the code cache, the instances' files and the logs; no other worker's."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
+    environment_key: Path | None = None
+    """PEM file of the private keys that open functions' environment variables: docs/security.md. None:
+    functions whose variables are sealed do not start here."""
     memory_mb: int = Field(default_factory=memory_for_instances_mb, ge=MIN_MEMORY_MB)
     """For all instances together."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
@@ -68,6 +74,17 @@ class WorkerSettings(Settings):
     """What isolates instances. namespaces: all that a shared kernel can; process: nothing."""
     require_isolation: Literal["none", "landlock", "namespaces-user", "namespaces", "gvisor"] = "namespaces"
     """It does not start where its sandbox reaches less."""
+
+    def opener(self) -> "Opener | None":
+        """Raises BadSettings if the file of private keys cannot be used."""
+        if self.environment_key is None:
+            return None
+        from lambent_chassis.sealing import BadKeys, Opener  # megabytes, for those alone who use it
+
+        try:
+            return Opener(self.environment_key)
+        except BadKeys as bad:
+            raise BadSettings(f"environment_key: {bad}") from bad
 
     @model_validator(mode="after")
     def _shard_is_there(self) -> Self:

@@ -60,7 +60,9 @@ def free_port() -> int:
             id="two codes",
         ),
         pytest.param(
-            ["function", "update", "f", "--env", "A"], "'A' is not KEY=VALUE", id="variable without value"
+            ["function", "update", "f", "--env", "A"],
+            "'A' is neither KEY=VALUE nor",
+            id="variable of nobody",
         ),
         pytest.param(
             ["function", "update", "f", "--concurrency", "many"], "neither a number of instances", id="limit"
