@@ -6,6 +6,7 @@ import { callRow } from "./calls.js";
 const COLUMNS = 24;
 const MOST_CELLS = 192;
 const MOST_TILES = 1500;
+const MOST_NAMES = 40;
 
 const STATES = {
   leased: ["in use", "busy"],
@@ -211,7 +212,7 @@ export function fleetView() {
     setText(stats.busy.value, data.instances ? number(busy) : "–");
     setText(stats.busy.more, data.instances ? `of ${number(instances.length)}` : "");
     drawNodes(data, instances);
-    keyed(legend, [...new Set(instances.map((it) => it.function_name))].sort(), (it) => it,
+    keyed(legend, [...new Set(instances.map((it) => it.function_name))].sort().slice(0, MOST_NAMES), (it) => it,
       (name) => h("li", {}, h("a", { href: `#/functions/${encodeURIComponent(name)}` }, chip(name), h("span", { text: name }))));
     if (!calls.matches(":focus-within")) drawCalls(data);
   }

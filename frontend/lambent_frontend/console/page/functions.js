@@ -5,6 +5,7 @@ import { ago, empty, functionLink, h, keyed, memory, ms, number, problem, rate, 
 import { stateOf } from "./fleet.js";
 import { invokePanel } from "./invoke.js";
 
+const MOST_ROWS = 300;
 const COLUMNS = ["Function", "Calls/s", "Failed", "Cold", "Waiting", "p50", "p99", "Instances", "Memory"];
 
 /** All that are deployed, called or there, with what is known of each. */
@@ -63,7 +64,7 @@ export function functionsView() {
   function update(data) {
     last = data;
     const rows = together(data).filter((it) => it.name.toLowerCase().includes(filter.value.trim().toLowerCase()));
-    keyed(body, rows, (it) => it.name, make, (element, row) => {
+    keyed(body, rows.slice(0, MOST_ROWS), (it) => it.name, make, (element, row) => {
       const shown = figures(row);
       COLUMNS.slice(1).forEach((name, at) => setText(element.cells_[at], shown[name]));
       element.cells_[1].classList.toggle("bad", Number(row.activity?.failed ?? 0) > 0);
@@ -71,7 +72,8 @@ export function functionsView() {
     table.hidden = !rows.length;
     const refused = ["functions", "activity", "instances"].filter((it) => data.errors[it]).map((it) => problem(data.errors[it]));
     const none = !rows.length && data.functions && !refused.length;
-    said.replaceChildren(...refused, ...(none ? [filter.value ? empty("No function is called like this.") : nothingDeployed()] : []));
+    const more = rows.length > MOST_ROWS ? [empty(`The first ${MOST_ROWS} of ${number(rows.length)}: filter by name.`)] : [];
+    said.replaceChildren(...refused, ...more, ...(none ? [filter.value ? empty("No function is called like this.") : nothingDeployed()] : []));
   }
 
   return { element, update };

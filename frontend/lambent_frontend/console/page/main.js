@@ -133,7 +133,13 @@ function say(gone) {
 async function run() {
   for (;;) {
     if (document.hidden || !asking) await new Promise((woken) => { wake = woken; });
-    const took = await look();
+    let took = 0;
+    try {
+      took = await look();
+    } catch (error) {
+      console.error(error);
+      say(new Failed("FAULT", "This page has met a fault of its own: load it again."));
+    }
     await new Promise((passed) => setTimeout(passed, Math.max(1000 * PAUSE_S, TIMES * took)));
   }
 }
