@@ -58,6 +58,8 @@ class Planned:
         """What kinds of hosts it is at, for tables."""
         if not self.hosts:
             return "a function"
+        if len(self.hosts) == len(self.away) == 1 and self.kind == "each pair cut":
+            return " and ".join(kind_of(host) for host in (*self.hosts, *self.away))
         kinds = sorted({kind_of(host) for host in self.hosts})
         many = len(self.hosts) > 1
         return ", ".join(f"{kind}s" if many and kind != "etcd" else kind for kind in kinds)
