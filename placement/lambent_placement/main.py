@@ -68,8 +68,9 @@ async def _lead(
         )
 
     try:
-        key, epoch_key = keys.leader(settings.shard), keys.epoch(settings.shard)
-        leadership = await campaign(etcd, key, value_for, lease, epoch_key)
+        shard = settings.shard
+        written = keys.epoch(shard), keys.cluster(shard)
+        leadership = await campaign(etcd, keys.leader(shard), value_for, lease, *written)
     except LeaseLost as lost:
         raise Deposed(str(lost)) from lost
     _log.info("leading", shard=settings.shard, epoch=leadership.epoch, address=address)

@@ -95,6 +95,10 @@ EPOCH: Final = "/lambent/epoch"
 """How often leadership has changed hands; raised in the transaction that takes it. A decimal number.
 That of the first shard."""
 
+CLUSTER: Final = "/lambent/etcd-cluster"
+"""In which cluster of etcd the epoch was raised last, by etcd's own number, decimal: another one
+is a backup, restored. Written with the epoch. That of the first shard."""
+
 SHARDS: Final = "/lambent/shards"
 """How many shards the fleet has, a decimal number. Written by whoever starts first, and never again."""
 
@@ -171,6 +175,10 @@ def leader(shard: int) -> str:
 def epoch(shard: int) -> str:
     """It outlives the parts."""
     return f"{EPOCH}/{shard}" if shard else EPOCH
+
+
+def cluster(shard: int) -> str:
+    return f"{CLUSTER}/{shard}" if shard else CLUSTER
 
 
 def frontend(frontend_id: FrontendId) -> str:

@@ -392,6 +392,24 @@ BUGS: Final = [
             "return self.drains.leaving(event)",
             "table",
         ),
+        (
+            "what another function is to have is asked for with every message",
+            " and not self._others_wait(wanted.recall)",
+            "",
+            "table",
+        ),
+        (
+            "it is asked for when nobody waits for it any more",
+            "            self.books.pool.refused = False\n            return []",
+            "            return []",
+            "table",
+        ),
+        (
+            "what was asked of a version that is gone keeps it in the books",
+            "(asked is None or asked.answered)",
+            "asked is None",
+            "table",
+        ),
         ("a new leader does not hear who will end", ", leaving=event.leaving", "", "table"),
         (
             "an idle one does not wait for its stand-in",

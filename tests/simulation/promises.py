@@ -80,7 +80,7 @@ class Promises:
     answers: dict[RequestId, int] = field(default_factory=dict)
     counts: dict[FunctionName, int] = field(default_factory=dict)
     ran_at: dict[FunctionName, float] = field(default_factory=dict)
-    """When one of its calls last began to run."""
+    """When one of its calls last began to run, or a start of its own failed: that was its turn."""
     starts: int = 0
     too_often: set[RequestId] = field(default_factory=set)
     """Calls that were refused for their function's rate."""
@@ -97,6 +97,9 @@ class Promises:
                 f"promise 2: {self.counts[function]} instances of {function} exist, its limit is {limit}"
             )
         return sandbox
+
+    def start_failed(self, version: VersionKey, at: float) -> None:
+        self.ran_at[function_of(version)] = at
 
     def ended(self, instance: InstanceId) -> None:
         sandbox = self.sandboxes.pop(instance)

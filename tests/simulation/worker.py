@@ -52,6 +52,7 @@ class Watchdog:
             return
         dice = self.worker.net.clock.dice
         if dice.random() < 0.03:
+            self.worker.promises.start_failed(version, self.worker.net.clock.now)
             self.worker.soon(0.01, lambda: self._exited(instance, on.ExitReason.SPAWN_FAILED))
             return
         self.held[instance] = version
@@ -63,6 +64,7 @@ class Watchdog:
         if instance not in self.held:
             return
         if self.worker.net.clock.dice.random() < 0.03:
+            self.worker.promises.start_failed(self.held[instance], self.worker.net.clock.now)
             self._end(instance)
             self.worker.soon(0.0, lambda: self._exited(instance, on.ExitReason.INIT_ERROR, b"{}"))
             return

@@ -10,6 +10,7 @@ from lambent_chassis.etcd.errors import (
     EtcdFull,
     EtcdNotStarted,
     EtcdRefused,
+    EtcdReplaced,
     EtcdUnavailable,
     LeaseLost,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "EtcdFull",
     "EtcdNotStarted",
     "EtcdRefused",
+    "EtcdReplaced",
     "EtcdServer",
     "EtcdUnavailable",
     "KeyValue",

@@ -8,6 +8,7 @@ EtcdError
 ├── EtcdFull          the database has reached its quota
 ├── Compacted         the asked revision is no longer kept
 ├── LeaseLost         the lease has run out or was revoked
+├── EtcdReplaced      it is not the etcd that this session began with
 └── EtcdNotStarted    no etcd program, or the one started did not become ready
 """
 
@@ -57,6 +58,18 @@ class Compacted(EtcdError):
 
 class LeaseLost(EtcdError):
     """etcd does not know the lease any more, and has deleted its keys."""
+
+
+class EtcdReplaced(EtcdError):
+    """Another etcd answers than the one that this session began with, or it has gone back in time: it was
+    restored from a backup. Nothing that was learnt from the one before is worth anything; a session that has
+    raised this raises it again."""
+
+    def __init__(self, endpoint: str, how: str) -> None:
+        super().__init__(
+            f"etcd at {endpoint} is not the one that this process began with ({how}). "
+            "If it was restored from a backup, all is well: this process has to start anew."
+        )
 
 
 class EtcdNotStarted(EtcdError):

@@ -8,7 +8,7 @@ import structlog
 
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import wire_pb2 as wire
-from lambent_chassis.etcd.errors import EtcdClosed, EtcdError, LeaseLost
+from lambent_chassis.etcd.errors import EtcdClosed, EtcdError, EtcdReplaced, LeaseLost
 from lambent_chassis.etcd.rpcs import GRANT, KEEP_ALIVE, REVOKE
 from lambent_chassis.etcd.transport import PAUSE_S, Transport
 
@@ -70,7 +70,8 @@ class Lease:
             await asyncio.sleep(self._next_at - monotonic_s())
             try:
                 await self._renew(try_s)
-            except LeaseLost:
+            except (LeaseLost, EtcdReplaced) as gone:
+                log.warning("etcd_lease_lost", lease=self.id, reason=str(gone))
                 self._lose()
             except EtcdClosed:
                 return

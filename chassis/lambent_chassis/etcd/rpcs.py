@@ -36,6 +36,8 @@ KEEP_ALIVE: Final = Rpc(
 WATCH: Final = Rpc("/etcdserverpb.Watch/Watch", wire.WatchRequest, wire.WatchResponse, streaming=True)
 STATUS: Final = Rpc("/etcdserverpb.Maintenance/Status", wire.StatusRequest, wire.StatusResponse)
 MEMBERS: Final = Rpc("/etcdserverpb.Cluster/MemberList", wire.MemberListRequest, wire.MemberListResponse)
+LINEARIZABLE: Final = frozenset(it.path for it in (RANGE, PUT, DELETE, TRANSACTION))
+"""Those whose answers have a revision never older than one that came before they were sent."""
 AUTHENTICATE: Final = Rpc(
     "/etcdserverpb.Auth/Authenticate", wire.AuthenticateRequest, wire.AuthenticateResponse
 )

@@ -167,6 +167,7 @@ class Etcd:
 
         Raises:
             Compacted: etcd does not keep the next revision any more.
+            EtcdReplaced: it is another etcd than before.
             EtcdDenied: the user may not read the prefix.
         """
         return watch(self.transport, *prefix_range(prefix), start_revision)
@@ -176,6 +177,9 @@ class Etcd:
 
         First a Snapshot, then batches of changes; after a compaction that overtook the watch a fresh
         Snapshot, which replaces everything known before. Waits for etcd for as long as it takes.
+
+        Raises:
+            EtcdReplaced: it is another etcd than before.
         """
         while True:
             try:
@@ -205,6 +209,12 @@ class Etcd:
             if not answer.more:
                 return Snapshot(revision, items)
             first = answer.kvs[-1].key + b"\0"
+
+    @property
+    def cluster(self) -> int:
+        """etcd's own number of the cluster that this session is with: one restored from a backup has another,
+        if it was given a token of its own."""
+        return self.transport.cluster
 
     @property
     def transport(self) -> Transport:

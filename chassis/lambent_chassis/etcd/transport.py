@@ -14,12 +14,13 @@ from lambent_chassis.etcd.errors import (
     EtcdClosed,
     EtcdDenied,
     EtcdError,
+    EtcdReplaced,
     EtcdUnavailable,
     from_rpc,
     wants_token,
 )
 from lambent_chassis.etcd.member import Endpoint, Member
-from lambent_chassis.etcd.rpcs import AUTHENTICATE, Answer, Request, Rpc
+from lambent_chassis.etcd.rpcs import AUTHENTICATE, LINEARIZABLE, RANGE, Answer, Request, Rpc
 
 BUDGET_S: Final = 15.0
 """An operation gives up after this long. etcd elects a new leader in one to three seconds."""
@@ -46,6 +47,8 @@ class Transport:
         self._token = ""
         self._renewing = asyncio.Lock()
         self._closed = False
+        self._cluster = 0
+        self._revision = 0
         self._log = structlog.get_logger()
 
     @property
@@ -64,6 +67,30 @@ class Transport:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""
         return (*_HAS_LEADER, ("token", self._token)) if self._token else _HAS_LEADER
+
+    @property
+    def cluster(self) -> int:
+        """etcd's own number of the cluster that this session is with; 0 before the first answer."""
+        return self._cluster
+
+    def recognise(self, header: wire.Header, endpoint: str) -> None:
+        """Raises EtcdReplaced if an answer is another cluster's."""
+        self._cluster = self._cluster or header.cluster_id
+        if header.cluster_id not in (0, self._cluster):
+            how = f"the number of its cluster is {header.cluster_id:x}, and was {self._cluster:x}"
+            raise EtcdReplaced(endpoint, how)
+
+    async def reached(self, revision: int, key: bytes) -> None:
+        """Returns if etcd has come to this revision, which somebody was told that it had.
+
+        One member may be behind; the cluster may not. Raises EtcdReplaced, EtcdUnavailable.
+        """
+        answer = await self.call(RANGE, wire.RangeRequest(key=key), repeat=True)
+        if answer.header.revision < revision:
+            self._gone_back(self._take().endpoint, answer.header.revision, revision)
+
+    def _gone_back(self, endpoint: str, revision: int, before: int) -> None:
+        raise EtcdReplaced(endpoint, f"its revision is {revision}, and has been {before}")
 
     async def close(self) -> None:
         self._closed = True
@@ -108,6 +135,7 @@ class Transport:
 
         Raises:
             EtcdUnavailable: it did not answer.
+            EtcdReplaced: it is another etcd.
             EtcdError: etcd's own refusal.
         """
         member = self._take()
@@ -115,6 +143,7 @@ class Transport:
             reason = await member.why_not_connected()
             self.leave(member, reason)
             raise EtcdUnavailable(f"etcd at {member.endpoint}: {reason}")
+        before = self._revision
         for fresh in (False, True):
             token = self._token
             # etcd refuses even to authenticate for a token that ran out.
@@ -128,6 +157,7 @@ class Transport:
             except EtcdUnavailable as error:
                 failure = error
             else:
+                self._check(rpc, answer, member.endpoint, before)
                 self._worked(member)
                 return answer
             if fresh or not isinstance(failure, EtcdDenied) or not self._may_renew(rpc, failure):
@@ -179,6 +209,15 @@ class Transport:
 
     def _may_renew(self, rpc: Rpc[Request, Answer], failure: EtcdDenied) -> bool:
         return self.has_user and rpc.path != AUTHENTICATE.path and wants_token(str(failure))
+
+    def _check(self, rpc: Rpc[Request, Answer], answer: Answer, endpoint: str, before: int) -> None:
+        """`before` is what revision this session knew of when it asked: no later answer may be older."""
+        header: wire.Header = answer.header  # type: ignore[attr-defined]  # all of etcd's answers have one
+        self.recognise(header, endpoint)
+        if rpc.path in LINEARIZABLE:
+            if header.revision < before:
+                self._gone_back(endpoint, header.revision, before)
+            self._revision = max(self._revision, header.revision)
 
     def _take(self) -> Member:
         if self._closed:

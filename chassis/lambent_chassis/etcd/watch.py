@@ -31,6 +31,7 @@ async def watch(
 
     Raises:
         Compacted: etcd does not keep the next revision any more.
+        EtcdReplaced: it is another etcd than before, or has gone back in time.
         EtcdDenied: the user may not read this range.
         EtcdClosed: the session was closed.
     """
@@ -49,6 +50,10 @@ async def watch(
             await stream.open(key, range_end, next_revision)
             while True:
                 response = await stream.read()
+                transport.recognise(response.header, member.endpoint)
+                if response.created and response.header.revision < next_revision - 1:
+                    # To a revision that never comes etcd watches in silence.
+                    await transport.reached(next_revision - 1, key)
                 patience_s = PATIENCE_S
                 renewed = False
                 # Some releases send the same event twice after a reconnect.

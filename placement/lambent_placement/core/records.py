@@ -106,6 +106,8 @@ class Asked:
     wanted: int
     sent_at: float
     answered: bool = False
+    for_others: bool = False
+    """It is another function that is to run instead: what its own version misses says nothing of it."""
 
 
 @dataclass(slots=True, eq=False)

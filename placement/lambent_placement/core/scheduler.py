@@ -445,7 +445,9 @@ class Scheduler:
     def _prune_version(self, version: Version) -> None:
         """A version that is not current leaves no trace once nothing of it is left."""
         for frontend, wanted in list(version.wanted.items()):
-            if not wanted.wanted and not wanted.held and wanted.recall is None and not wanted.unmet:
+            asked = wanted.recall
+            needed = wanted.wanted or wanted.held or wanted.unmet
+            if not needed and (asked is None or asked.answered):
                 del version.wanted[frontend]
         rests = version.count or version.wanted or version.making_room or version.provisioned
         if not version.current and not rests and version.key not in self.books.needy:

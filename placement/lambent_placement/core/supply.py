@@ -40,6 +40,7 @@ class Supply:
     def serve_needy(self, at: float) -> list[Command]:
         """Looks again at every demand that is not met, the one that has waited longest first."""
         if not self.books.needy:
+            self.books.pool.refused = False
             return []
         commands: list[Command] = []
         order = sorted(self.books.needy, key=self._order)
@@ -120,13 +121,17 @@ class Supply:
     def _all_met(self, version: Version) -> list[Command]:
         commands: list[Command] = []
         for frontend, wanted in version.wanted.items():
-            if wanted.recall is not None:
+            if wanted.recall is not None and not self._others_wait(wanted.recall):
                 wanted.recall = None
                 commands.append(Recall(frontend, version.key, 0))
             if wanted.unmet:
                 wanted.unmet = ""
                 commands.append(TellUnmet(frontend, version.key, Unmet.NONE, ""))
         return commands
+
+    def _others_wait(self, asked: Asked) -> bool:
+        """Taken back and made again it would be, with each message, for as long as the pool is used up."""
+        return asked.for_others and asked.wanted > 0 and self.books.pool.refused
 
     def _find_more(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
         missing = left = self._missing(version, needy)
@@ -193,12 +198,18 @@ class Supply:
         return commands
 
     def _recall(
-        self, version: Version, frontend: FrontendId, wanted: Wanted, count: int, at: float
+        self,
+        version: Version,
+        frontend: FrontendId,
+        wanted: Wanted,
+        count: int,
+        at: float,
+        for_others: bool = False,
     ) -> list[Command]:
         asked = wanted.recall
         if asked is not None and (not asked.answered or at - asked.sent_at < RECALL_FRESH_S):
             return []
-        wanted.recall = Asked(count, at)
+        wanted.recall = Asked(count, at, for_others=for_others)
         return [Recall(frontend, version.key, count)]
 
     def _share_out(self, version: Version, needy: list[Frontend], at: float) -> list[Command]:
@@ -237,7 +248,7 @@ class Supply:
         if not count or not holders:
             return []
         held, holder = max(holders)
-        return self._recall(giver, holder, giver.wanted[holder], min(count, held), at)
+        return self._recall(giver, holder, giver.wanted[holder], min(count, held), at, for_others=True)
 
     def _largest(self, at: float) -> Function | None:
         """Of several the one that has had its own for longest. Looked for once a moment, for all who wait."""

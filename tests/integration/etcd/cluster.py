@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import importlib.util
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,19 +63,35 @@ class ClusterMember:
                 stderr=log,
             )
 
+    def restore(self, snapshot: Path, initial_cluster: str, token: str) -> None:
+        """Its data is lost, and what was backed up is there instead."""
+        data = self._folder / self.name
+        shutil.rmtree(data)
+        command = (
+            *("etcdctl", "snapshot", "restore", str(snapshot), "--data-dir", str(data)),
+            *("--name", self.name, "--initial-advertise-peer-urls", self.peer_url),
+            *("--initial-cluster", initial_cluster, "--initial-cluster-token", token),
+        )
+        subprocess.run(command, env=os.environ | {"ETCDCTL_API": "3"}, check=True, capture_output=True)
+
     def kill(self) -> None:
         """kill -9."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def hang(self) -> None:
-        self._signal(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        self.send(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
 
@@ -102,11 +120,27 @@ class Cluster:
     def endpoints(self) -> list[str]:
         return [member.endpoint for member in self.members]
 
-    def start(self) -> None:
-        """Starts whoever does not run."""
-        names = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+    def start(self, members: Sequence[ClusterMember] | None = None) -> None:
+        """Starts whoever does not run, of all or of those given."""
+        for member in self.members if members is None else members:
+            member.start(self._names, self._scheme)
+
+    @property
+    def _names(self) -> str:
+        return ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+
+    async def back_up(self, snapshot: Path) -> None:
+        await self.etcdctl(f"--endpoints={self.endpoints[0]}", "snapshot", "save", str(snapshot))
+
+    def restore(self, snapshot: Path, token: str) -> None:
+        """Kills all, takes their data away, and starts them with the snapshot as a new cluster; not yet
+        ready. Raises NoEtcdctl where that takes a program of the server's release that is not there."""
+        if shutil.which("etcdctl") is None:
+            raise NoEtcdctl("restoring needs an etcdctl as old as etcd on PATH (Debian: etcd-client)")
+        self.kill()
         for member in self.members:
-            member.start(names, self._scheme)
+            member.restore(snapshot, self._names, token)
+        self.start()
 
     def heal(self) -> None:
         """Everybody runs, nobody hangs."""
@@ -167,6 +201,10 @@ async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 class NoSoundEtcd(Exception):
     """The etcd that is found loses what it acknowledged when killed; the message says what to install."""
+
+
+class NoEtcdctl(Exception):
+    """The message says what to install."""
 
 
 def sound_etcd() -> EtcdBinary:

@@ -20,10 +20,19 @@ async def test_one_leads_and_the_next_follows_with_the_next_epoch(etcd: Etcd, ro
     """The second campaigner waits; when the leader resigns it leads, and the old leader's writes fail."""
     leader_key, epoch_key = room + "leader", room + "epoch"
     first_lease, second_lease = await etcd.lease(5), await etcd.lease(5)
-    first = await campaign(etcd, leader_key, lambda epoch: value_of("first", epoch), first_lease, epoch_key)
+    first = await campaign(
+        etcd, leader_key, lambda epoch: value_of("first", epoch), first_lease, epoch_key, room + "cluster"
+    )
     assert first.epoch == 1
     waiting = asyncio.ensure_future(
-        campaign(etcd, leader_key, lambda epoch: value_of("second", epoch), second_lease, epoch_key)
+        campaign(
+            etcd,
+            leader_key,
+            lambda epoch: value_of("second", epoch),
+            second_lease,
+            epoch_key,
+            room + "cluster",
+        )
     )
     assert (await etcd.transaction([first.fence], [Put(room + "work", b"1")])).succeeded
     assert not waiting.done()
@@ -49,10 +58,17 @@ async def test_a_leader_that_vanishes_is_replaced_once_its_lease_is_over(
     holder = Etcd(cluster.endpoints)
     await holder.connect()
     held = await holder.lease(2)
-    await campaign(holder, room + "leader", lambda epoch: value_of("old", epoch), held, room + "epoch")
+    await campaign(
+        holder, room + "leader", lambda epoch: value_of("old", epoch), held, room + "epoch", room + "cluster"
+    )
     await holder.close()
     taken = await campaign(
-        etcd, room + "leader", lambda epoch: value_of("new", epoch), await etcd.lease(5), room + "epoch"
+        etcd,
+        room + "leader",
+        lambda epoch: value_of("new", epoch),
+        await etcd.lease(5),
+        room + "epoch",
+        room + "cluster",
     )
     assert asyncio.get_running_loop().time() >= held.valid_until
     assert taken.epoch == 2
@@ -73,7 +89,7 @@ async def test_a_take_over_whose_answer_is_lost_is_recognised(cluster: Cluster, 
 
         lease = await etcd.lease(8)
         async with asyncio.timeout(10):
-            taken = await campaign(etcd, room + "leader", value_for, lease, room + "epoch")
+            taken = await campaign(etcd, room + "leader", value_for, lease, room + "epoch", room + "cluster")
         leader = await etcd.get(room + "leader")
         assert leader is not None
         assert (taken.epoch, taken.create_revision) == (1, leader.create_revision)
@@ -84,9 +100,18 @@ async def test_a_take_over_whose_answer_is_lost_is_recognised(cluster: Cluster, 
 async def test_a_campaigner_whose_lease_is_lost_is_told(etcd: Etcd, room: str) -> None:
     """It does not wait for ever beside a leader, and cannot take the lead with a lease that is gone."""
     lease, other = await etcd.lease(5), await etcd.lease(5)
-    await campaign(etcd, room + "leader", lambda epoch: value_of("first", epoch), lease, room + "epoch")
+    await campaign(
+        etcd, room + "leader", lambda epoch: value_of("first", epoch), lease, room + "epoch", room + "cluster"
+    )
     waiting = asyncio.ensure_future(
-        campaign(etcd, room + "leader", lambda epoch: value_of("second", epoch), other, room + "epoch")
+        campaign(
+            etcd,
+            room + "leader",
+            lambda epoch: value_of("second", epoch),
+            other,
+            room + "epoch",
+            room + "cluster",
+        )
     )
     await asyncio.sleep(0)
     await other.revoke()
@@ -103,7 +128,12 @@ async def contend(name: str, endpoints: list[str], room: str, believed: list[Lea
                 lease = await etcd.lease(3)
                 believed.append(
                     await campaign(
-                        etcd, room + "leader", lambda epoch: value_of(name, epoch), lease, room + "epoch"
+                        etcd,
+                        room + "leader",
+                        lambda epoch: value_of(name, epoch),
+                        lease,
+                        room + "epoch",
+                        room + "cluster",
                     )
                 )
                 await lease.revoke()

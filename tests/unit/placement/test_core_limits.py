@@ -139,6 +139,45 @@ def test_a_pool_of_one_goes_round() -> None:
     assert given(fleet.say(released(F, 2, at=2.3))) == [B]
 
 
+def recalls(commands: list[Command]) -> list[tuple[VersionKey, int]]:
+    return [(command.version, command.wanted) for command in commands if isinstance(command, Recall)]
+
+
+def test_what_another_function_is_to_have_is_asked_for_once() -> None:
+    """It stands until b's frontend has one free, and is not said anew with each message."""
+    fleet = Placed(2, b=None, c=None)
+    fleet.ask(B, 2)
+    assert recalls(fleet.ask(C, 1)) == [(B, 1)]
+    assert recalls(fleet.say(on.Recalled(F, B, [], 1.001))) == []
+    assert recalls(fleet.ask(B, 2, at=1.002)) == []
+    assert recalls(fleet.ask(C, 1, at=1.003)) == []
+    assert recalls(fleet.say(on.Tick(1.1))) == [(B, 1)], "it may not have been heard"
+
+
+def test_what_nobody_waits_for_any_more_is_not_asked_for() -> None:
+    fleet = Placed(2, b=None, c=None)
+    fleet.ask(B, 2)
+    fleet.ask(C, 1)
+    fleet.say(on.Recalled(F, B, [], 1.001))
+    fleet.ask(C, 0, at=1.002)
+    assert recalls(fleet.say(on.Tick(1.1)) + fleet.ask(B, 2, at=1.2)) == [(B, 0)]
+
+
+def test_a_version_that_is_replaced_is_forgotten_with_what_was_asked_for() -> None:
+    fleet = Placed(1, b=None, c=None)
+    fleet.ask(B, 1)
+    fleet.ask(C, 1)
+    fleet.say(ready(1))
+    fleet.say(on.Recalled(F, B, [], 1.001))
+    newer = VersionKey("b:$LATEST:2")
+    fleet.say(defined(None, newer))
+    fleet.ask(B, 0, at=1.002)
+    fleet.say(released(F, 1, at=1.003))
+    fleet.say(gone(1, at=1.1))
+    fleet.say(on.Tick(3.0))
+    assert B not in fleet.core.books.versions
+
+
 def test_a_lower_concurrency_takes_back_what_runs_too_much() -> None:
     """At once, without a call being broken: each is fenced, and goes when its event has ended."""
     fleet = Placed(6, b=None, c=None)
