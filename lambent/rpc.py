@@ -2,6 +2,7 @@
 
 import os
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -37,15 +38,37 @@ def checked_token(given: str) -> str:
     return token
 
 
+_CA: Final = "LAMBENT_CA"
+_CERT: Final = "LAMBENT_CERT"
+_KEY: Final = "LAMBENT_CERT_KEY"
+
+
 def tls_of_environment() -> grpc.ChannelCredentials | None:
     """TLS if LAMBENT_CA names the PEM file of who signed the frontend's certificate; with the certificate and
     key of LAMBENT_CERT and LAMBENT_CERT_KEY if it asks for one. Raises InvalidRequest."""
-    ca, cert, key = (_pem(name) for name in ("LAMBENT_CA", "LAMBENT_CERT", "LAMBENT_CERT_KEY"))
+    ca, cert, key = (_pem(name) for name in (_CA, _CERT, _KEY))
     if (cert is None) != (key is None) or (cert and not ca):
-        raise InvalidRequest(
-            "LAMBENT_CERT and LAMBENT_CERT_KEY go together, and with LAMBENT_CA: set all three"
-        )
+        raise InvalidRequest(f"{_CERT} and {_KEY} go together, and with {_CA}: set all three")
     return grpc.ssl_channel_credentials(ca, key, cert) if ca else None
+
+
+def https_of_environment() -> ssl.SSLContext | None:
+    """The same for HTTP. Raises InvalidRequest."""
+    if tls_of_environment() is None:
+        return None
+    ca, cert, key = (os.environ.get(name) for name in (_CA, _CERT, _KEY))
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if cert:
+            context.load_cert_chain(cert, key, _no_password)
+    except OSError as error:  # SSLError is one
+        raise InvalidRequest(f"{ca} or {cert} with {key}: {error}") from None
+    return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask for it on the terminal."""
+    raise InvalidRequest(f"{_KEY} is encrypted: give a key without a password")
 
 
 def _pem(name: str) -> bytes | None:

@@ -121,11 +121,13 @@ class Bare:
 
     levels: dict[NodeId, str]
     streaming: set[NodeId]
+    tracing: set[NodeId]
 
     def __init__(self, size: Size, meter: Meter) -> None:
         self.meter = meter
         self.levels = {}
         self.streaming = set()
+        self.tracing = set()
         self.answered = 0
         self.driver = Driver(
             max_waiting=1000, max_waiting_bytes=10**9, rate_per_concurrency=0.0, linger_s=FOREVER

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from lambent.cli.loadtest import VOID
+from lambent.cli.loadtest_results import VOID
 from loadtest import echo
 from loadtest.fleet import Fleet, Off
 

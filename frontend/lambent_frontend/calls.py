@@ -10,6 +10,7 @@ from lambent_proto.definition import Definition
 from lambent_proto.errors import LambentError
 from lambent_proto.ids import NodeId, RequestId
 from lambent_proto.sticky import NO_KEY
+from lambent_proto.tracing import made
 
 
 @dataclass(slots=True)
@@ -32,6 +33,13 @@ class Call:
     sticky: int = NO_KEY
     parts: "Parts | None" = None
     """Who gets the parts of a streamed answer as they come; None: the answer is wanted whole."""
+    given_trace: str = ""
+    """As `tracing.carried` has it; empty: its caller gave none."""
+
+    @property
+    def trace(self) -> str:
+        """As functions get it."""
+        return self.given_trace or made(self.request_id)
 
 
 @dataclass(slots=True)

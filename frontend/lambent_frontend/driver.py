@@ -57,6 +57,8 @@ class Workers(Protocol):
     """The level of isolation of each that is registered."""
     streaming: set[NodeId]
     """Those of a release that streams answers; the others answer whole."""
+    tracing: set[NodeId]
+    """Those of a release that takes traces; at the others functions get one of the request id."""
 
     def send(self, node: NodeId, event: frames.Event) -> None: ...
 
@@ -321,6 +323,7 @@ class Driver:
                 call.tail,
                 call.payload,
                 frames.WINDOW_BYTES if streams else 0,
+                call.given_trace if call.given_trace and command.node in self.workers.tracing else "",
             ),
         )
 

@@ -12,6 +12,7 @@ from lambent_frontend.wire import begun_message, ended_message, fill_response, n
 from lambent_proto.errors import InvalidRequest, LambentError
 from lambent_proto.ids import RequestId
 from lambent_proto.status import REQUEST_ID_KEY, abort
+from lambent_proto.tracing import W3C_HEADER, XRAY_HEADER
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,6 +40,7 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
         remaining_s = context.time_remaining()
         try:
             permit_invocation(request.function_name)
+            _take_trace(request, context)
             called = await self._calling.call(request, request_id, remaining_s)
         except LambentError as error:
             error.request_id = request_id
@@ -71,6 +73,7 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
     ) -> None:
         request_id = new_request_id()
         try:
+            _take_trace(request, context)
             call = self._checked(request, request_id, context.time_remaining())
             async with self._invoker.streamed(call) as answer:
                 await context.write(begun_message(answer))
@@ -91,3 +94,12 @@ class Invocations(invoke_pb2_grpc.InvocationsServicer):
             await stream.run()
         finally:
             self._streams.remove(stream)
+
+
+def _take_trace(request: invoke_pb2.InvokeRequest, context: Context) -> None:
+    """That of the metadata, where the request itself has none."""
+    if request.trace:
+        return
+    for name, value in context.invocation_metadata() or ():
+        if name == W3C_HEADER or (name == XRAY_HEADER and not request.trace):
+            request.trace = str(value)

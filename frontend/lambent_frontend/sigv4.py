@@ -1,4 +1,5 @@
-"""Verifies requests that are signed with AWS Signature Version 4, as every AWS SDK and the AWS CLI sign them.
+"""Verifies requests that are signed with AWS Signature Version 4, as every AWS SDK and the AWS CLI sign them,
+and signs some.
 
 Source: "Create a signed AWS API request" of AWS's IAM user guide. Lambda's requests sign the SHA-256 of their
 body; a body that is left out of the signature is refused. Who overhears a signed request can send it again
@@ -70,6 +71,17 @@ def is_signed(authorization: str) -> bool:
     return authorization.startswith(ALGORITHM)
 
 
+def sign(request: SignedRequest, key_id: str, secret: str, region: str) -> str:
+    """The Authorization header of a request that has all its others, X-Amz-Date too: all are signed."""
+    time, names = request.headers["x-amz-date"], tuple(sorted(request.headers))
+    claim = _Claim(key_id, time[:8], region, names, "")
+    signature = _signature(request, claim, time, secret, _body_sha256(request))
+    return (
+        f"{ALGORITHM} Credential={key_id}/{claim.scope}, SignedHeaders={';'.join(names)}, "
+        f"Signature={signature}"
+    )
+
+
 def verify(request: SignedRequest, secret_of: Callable[[str], str | None], now: float) -> str:
     """Returns the id of the access key that the request was signed with. `now` is Unix time, in seconds.
 
@@ -107,14 +119,18 @@ def _claimed(
 
 
 def _check(request: SignedRequest, claim: _Claim, time: str, secret: str, body_sha256: str) -> None:
-    canonical = _canonical(request, claim, body_sha256).encode(errors="surrogateescape")
-    to_sign = "\n".join((ALGORITHM, time, claim.scope, _sha256(canonical)))
-    expected = hmac.digest(_signing_key(secret, claim.date, claim.region), to_sign.encode(), "sha256").hex()
+    expected = _signature(request, claim, time, secret, body_sha256)
     if not hmac.compare_digest(expected, claim.signature):
         raise BadSignature(
             "The request signature we calculated does not match the signature you provided. Check your AWS "
             "Secret Access Key and signing method. Consult the service documentation for details."
         )
+
+
+def _signature(request: SignedRequest, claim: _Claim, time: str, secret: str, body_sha256: str) -> str:
+    canonical = _canonical(request, claim, body_sha256).encode(errors="surrogateescape")
+    to_sign = "\n".join((ALGORITHM, time, claim.scope, _sha256(canonical)))
+    return hmac.digest(_signing_key(secret, claim.date, claim.region), to_sign.encode(), "sha256").hex()
 
 
 def _claim(authorization: str) -> _Claim:

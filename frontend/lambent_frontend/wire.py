@@ -14,6 +14,7 @@ from lambent_proto.definition import Definition
 from lambent_proto.errors import InvalidRequest, PayloadTooLarge, UnknownFunction
 from lambent_proto.ids import MAX_PAYLOAD_BYTES, FunctionName, RequestId
 from lambent_proto.sticky import sticky_of
+from lambent_proto.tracing import carried
 from lambent_proto.v1 import invoke_pb2
 
 MAX_CLIENT_CONTEXT_BYTES: Final = 3583
@@ -96,6 +97,7 @@ def call_of(
         priority,
         tenant,
         sticky_of(sticky),
+        given_trace=carried(request.trace, request_id) if request.trace else "",
     )
 
 

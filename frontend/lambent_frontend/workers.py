@@ -37,6 +37,7 @@ class Workers:
         self._nodes = keys.nodes(shard)
         self.levels: dict[NodeId, str] = {}
         self.streaming: set[NodeId] = set()
+        self.tracing: set[NodeId] = set()
         self._links: dict[NodeId, Link] = {}
         self._left: set[NodeId] = set()
         """Those that have said goodbye: nobody dials them again."""
@@ -76,6 +77,8 @@ class Workers:
         self.levels[worker.node] = worker.isolation
         if worker.streams:
             self.streaming.add(worker.node)
+        if worker.traces:
+            self.tracing.add(worker.node)
         if worker.node not in self._dialling:
             self._dialling[worker.node] = tasks.create_task(self._stay_linked(worker))
 
@@ -83,6 +86,7 @@ class Workers:
         for node in nodes:
             self.levels.pop(node, None)
             self.streaming.discard(node)
+            self.tracing.discard(node)
             self._left.discard(node)
             if task := self._dialling.pop(node, None):
                 task.cancel()

@@ -1,7 +1,6 @@
 """`lambent loadtest`: calls functions at a rate or with so many callers, and says how it went."""
 
 import os
-import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from lambent.cli.connection import checked_endpoint
-from lambent.cli.failures import SERVICE, USAGE, FailedCommand
 from lambent.cli.options import json_option
 
 if TYPE_CHECKING:
-    from lambent.loadtest.engine import Engine
+    from lambent.loadtest.engine import Progress
+    from lambent.loadtest.load import AtRate, Load
     from lambent.loadtest.page import Rate
     from lambent.loadtest.results import Results, Threshold
-    from lambent.loadtest.run import Calls, Closed, Open
-
-CROSSED: Final = 1
-VOID: Final = 4
-INTERRUPTED: Final = 130
-
-LINE_S: Final = 5.0
-"""Between lines of progress where there is no terminal."""
+    from lambent.loadtest.run import Calls
+    from lambent.loadtest.schedule import Tried
 
 _DEFAULT_RATE: Final = 50.0
 _DEFAULT_S: Final = 10.0
@@ -74,11 +67,23 @@ _written = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option(
     "--concurrency", type=click.IntRange(min=1), metavar="N", help="Closed loop: N callers, no rate."
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1, max=256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Share the calls out among so many processes.",
+)
 @click.option("--find-knee", is_flag=True, help="Raise the rate until calls fail, wait or are too slow.")
 @click.option("--knee-p99", type=_above_zero, default=100.0, show_default=True, metavar="MS")
 @click.option("--duration", type=_above_zero, metavar="S", help="By default 10, or as long as the trace.")
 @click.option("--warm-up", type=click.FloatRange(min=0), default=0.0, metavar="S", help="First, not counted.")
+@click.option("--even-if-void", is_flag=True, help="Go on to the end when it is sure to be void.")
 @click.option("--via", type=click.Choice(["stream", "unary", "http"]), default="stream", show_default=True)
+@click.option(
+    "--sign", is_flag=True, help="With --via http: sign requests with LAMBENT_KEY as AWS's clients do."
+)
 @click.option("-d", "--data", metavar="JSON", help="The event; by default `{}`.")
 @click.option("-f", "--file", type=click.File("rb"), metavar="FILE", help="A file that holds the event.")
 @click.option("--size", type=click.IntRange(min=2), metavar="BYTES", help="An event of so many bytes.")
@@ -108,7 +113,8 @@ _written = click.Path(dir_okay=False, writable=True, path_type=Path)
     multiple=True,
     callback=_thresholds,
     metavar="'p99>50ms'",
-    help="Exit with 1 if so. Of p50 to p99.99, mean, max, errors (%), cold (%) and rate. May be repeated.",
+    help="Exit with 1 if so. Of p50 to p99.99, mean, max, errors (%), cold (%) and rate. May be repeated; "
+    "if none is of errors, more than 1 % of them fail it too.",
 )
 @click.option("--seed", type=int, default=42, show_default=True)
 @click.option(
@@ -138,22 +144,34 @@ def loadtest(functions: tuple[str, ...], as_json: bool, **given: Any) -> int:
 
     Latency counts from when a call was due, so a fleet that stalls is not measured only where it does not.
     Exit codes: 1 if a --fail-if is so, 3 if no call succeeded, 4 if the run is void because more than 1 % of
-    the calls were sent late, 130 after Ctrl-C, with the results so far.
+    the calls were sent late, or with --concurrency the generator was busy all the time; 130 after Ctrl-C,
+    with the results so far. An access key is taken from LAMBENT_KEY, and TLS spoken where LAMBENT_CA is set.
     """
     import uvloop
 
-    from lambent.rpc import checked_token
+    from lambent.cli.loadtest_results import judged, tell
 
     asked = Asked(**given)
     asked.check()
-    calls = _calls(functions, asked, checked_token(os.environ.get("LAMBENT_KEY") or ""))
+    calls = _calls(functions, asked, _token(asked))
     # All runs in one loop: gRPC does not take well to a second one.
     if asked.find_knee:
         results, rates = uvloop.run(_knee(calls, asked))
     else:
         results, rates = uvloop.run(_run(calls, asked, asked.load(len(functions)))), []
-    _tell(results, rates, asked, as_json, ", ".join(functions))
-    return _judged(results, asked)
+    tell(results, rates, asked, as_json, ", ".join(functions))
+    return judged(results, asked)
+
+
+def _token(asked: "Asked") -> str:
+    """Raises LambentError, before anything runs, if what the environment says of keys or TLS cannot be."""
+    from lambent.rpc import checked_token, https_of_environment
+
+    https_of_environment()
+    token = checked_token(os.environ.get("LAMBENT_KEY") or "")
+    if asked.sign and not all(token.partition(".")):
+        raise click.UsageError("--sign takes an access key: set LAMBENT_KEY to its token.")
+    return token
 
 
 @dataclass(slots=True)
@@ -167,11 +185,14 @@ class Asked:
     made: int | None
     speed: float
     concurrency: int | None
+    processes: int
     find_knee: bool
     knee_p99: float
     duration: float | None
     warm_up: float
+    even_if_void: bool
     via: str
+    sign: bool
     data: str | None
     file: BinaryIO | None
     size: int | None
@@ -195,6 +216,10 @@ class Asked:
             raise click.UsageError("Give one load: a rate, a trace (--trace or --made), or --concurrency.")
         if self.find_knee and (traced or self.concurrency is not None or self.to is not None):
             raise click.UsageError("--find-knee raises a rate: it goes with --rate alone.")
+        if self.concurrency is not None and self.concurrency < self.processes:
+            raise click.UsageError("--processes: each needs a caller, so --concurrency is at least as many.")
+        if self.sign and self.via != "http":
+            raise click.UsageError("--sign is for --via http: gRPC carries the key's token.")
         if sum(it is not None for it in (self.data, self.file, self.size)) > 1:
             raise click.UsageError("Give the event once: with -d, with -f, or with --size.")
 
@@ -203,28 +228,27 @@ class Asked:
             return b'"%s"' % (b"x" * (self.size - 2))
         return self.file.read() if self.file else (self.data or "{}").encode()
 
-    def load(self, targets: int) -> "Open | Closed":
-        from lambent.loadtest.run import Closed
+    def load(self, targets: int) -> "Load":
+        from lambent.loadtest.load import Closed
 
         if self.concurrency is not None:
             return Closed(self.concurrency, self.seconds)
         if self.trace is not None or self.made is not None:
             return self._traced(targets)
-        return self.at_rate(self.rate or _DEFAULT_RATE, targets)
+        return self.at_rate(self.rate or _DEFAULT_RATE)
 
     @property
     def seconds(self) -> float:
         return self.warm_up + (self.duration or _DEFAULT_S)
 
-    def at_rate(self, rate: float, targets: int) -> "Open":
-        from lambent.loadtest.run import Open
-        from lambent.loadtest.schedule import at_rate, constant, poisson
+    def at_rate(self, rate: float) -> "AtRate":
+        from lambent.loadtest.load import AtRate
 
-        gaps = constant() if self.constant else poisson(random.Random(self.seed))
-        return Open(at_rate(rate, self.to or rate, self.seconds, gaps, targets), self.seconds)
+        counted_s = self.duration or _DEFAULT_S
+        return AtRate(rate, self.to or rate, self.warm_up, counted_s, self.constant, self.seed)
 
-    def _traced(self, targets: int) -> "Open":
-        from lambent.loadtest.run import Open
+    def _traced(self, targets: int) -> "Load":
+        from lambent.loadtest.load import Replayed
         from lambent.loadtest.schedule import of_trace
         from lambent.simulate.record import read
         from lambent.simulate.trace import BrokenTrace, generated
@@ -242,7 +266,7 @@ class Asked:
             sends = [send for send in sends if send.at < self.seconds]
         if not sends:
             raise click.BadParameter("there is no call in that part of the trace", param_hint="--trace")
-        return Open(sends, self.seconds if self.duration else sends[-1].at)
+        return Replayed(sends, self.warm_up, self.seconds if self.duration else sends[-1].at)
 
 
 def _calls(functions: tuple[str, ...], asked: Asked, token: str) -> "Calls":
@@ -255,20 +279,32 @@ def _calls(functions: tuple[str, ...], asked: Asked, token: str) -> "Calls":
         asked.endpoint,
         asked.http_endpoint,
         token,
+        asked.sign,
         asked.priority,
         asked.tenant,
         asked.sticky_key,
     )
 
 
-async def _run(calls: "Calls", asked: Asked, load: "Open | Closed") -> "Results":
+async def _run(calls: "Calls", asked: Asked, load: "Load") -> "Results":
+    from lambent.cli.loadtest_results import Shown
     from lambent.loadtest.results import Results
     from lambent.loadtest.run import run
 
-    results = Results(asked.warm_up, asked.late_ms / 1000)
-    progress = _Progress(sys.stderr.isatty())
-    await run(calls, load, results, asked.drain, progress.tick)
-    progress.end()
+    results = Results(asked.warm_up, asked.late_ms / 1000, load.due)
+    shown = Shown(sys.stderr.isatty())
+
+    def tick(progress: "Progress") -> bool:
+        shown.tick(progress)
+        return not asked.even_if_void and results.surely_void(progress.late)
+
+    if asked.processes == 1:
+        await run(calls, load, results, asked.drain, tick)
+    else:
+        from lambent.loadtest.generators import run_in_processes
+
+        await run_in_processes(calls, load, results, asked.drain, tick, asked.processes)
+    shown.end()
     return results
 
 
@@ -278,145 +314,33 @@ async def _knee(calls: "Calls", asked: Asked) -> "tuple[Results, list[Rate]]":
     A rate that Ctrl-C cut short was not tried; its results are told where there are no others.
     """
     from lambent.loadtest.page import Rate
-    from lambent.loadtest.schedule import Tried, next_rate
+    from lambent.loadtest.schedule import Tried, next_rate, verdicts
 
     tried: list[tuple[Tried, Results]] = []
-    rates: list[Rate] = []
     first = asked.rate or _DEFAULT_RATE
     while (rate := next_rate(first, [it for it, _ in tried])) is not None:
-        results = await _run(calls, asked, asked.at_rate(rate, len(calls.functions)))
+        results = await _run(calls, asked, asked.at_rate(rate))
         if results.interrupted:
             break
-        held = results.holds(asked.knee_p99)
-        tried.append((Tried(rate, held), results))
-        found = results.figures()
-        rates.append(Rate(rate, found["succeeded_per_s"], found["p99_ms"], held, results.void))
-        said = "held" if held else "too much" + (", and the generator was late" if results.void else "")
-        click.echo(f"{rate:,.1f} calls a second: p99 {found['p99_ms']:.2f} ms, {said}", err=True)
+        tried.append((Tried(rate, results.holds(asked.knee_p99)), results))
+        click.echo(_said_of(*tried[-1]), err=True)
     if not tried:
-        return results, rates
-    by_rate = sorted(tried, key=lambda it: (it[0].held, it[0].rate if it[0].held else -it[0].rate))
-    best = by_rate[-1][1]
+        return results, []
+    # Of each rate the last try that went as most of its tries did.
+    by_rate = verdicts([it for it, _ in tried])
+    agreeing = {it.rate: found for it, found in tried if it.held is by_rate[it.rate]}
+    held = [rate for rate in by_rate if by_rate[rate]]
+    best = agreeing[max(held) if held else min(by_rate)]
     best.interrupted = results.interrupted
+    rates = []
+    for rate, found in agreeing.items():
+        figures, tries = found.figures(), sum(it.rate == rate for it, _ in tried)
+        rates.append(
+            Rate(rate, figures["succeeded_per_s"], figures["p99_ms"], by_rate[rate], found.void, tries)
+        )
     return best, rates
 
 
-class _Progress:
-    """On a terminal one line that changes, elsewhere a line every few seconds; to standard error."""
-
-    def __init__(self, live: bool) -> None:
-        self._live = live
-        self._next = LINE_S
-
-    def tick(self, engine: "Engine") -> None:
-        now = engine.now()
-        if not self._live and now < self._next:
-            return
-        self._next = now + LINE_S
-        steps = engine.results.steps
-        last = steps[max(0, min(len(steps) - 1, int(now)) - 1)] if steps else None
-        if last is None:
-            return
-        cold = 100 * last.cold / last.answered if last.answered else 0.0
-        line = (
-            f"{now:6.1f} s  {last.answered:,}/s of {last.offered:,}  in flight {engine.in_flight:,}  "
-            f"p50 {last.latency.at(0.5) / 1000:.2f} ms  p99 {last.latency.at(0.99) / 1000:.2f} ms  "
-            f"errors {sum(engine.results.errors.values()):,}  cold {cold:.1f} %"
-        )
-        click.echo(f"\r\x1b[K{line}" if self._live else line, err=True, nl=not self._live)
-
-    def end(self) -> None:
-        if self._live:
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-
-def _tell(results: "Results", rates: "list[Rate]", asked: Asked, as_json: bool, what: str) -> None:
-    from dataclasses import asdict
-
-    from lambent.cli.output import print_json
-    from lambent.loadtest import report
-    from lambent.loadtest.page import page
-
-    closed = asked.concurrency is not None
-    facts = _facts(results, rates)
-    if as_json:
-        print_json({**report.as_json(results, closed=closed), "rates": [asdict(rate) for rate in rates]})
-    else:
-        _print(results, facts, closed)
-    if asked.csv_file:
-        _write(asked.csv_file, report.as_csv(results))
-    if asked.html:
-        said = [*facts, VOID_SAID] if results.void else facts
-        _write(asked.html, page(f"Load test of {what}", said, results, closed=closed, rates=rates))
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text)
-    except OSError as error:
-        raise FailedCommand(f"{file} cannot be written: {error.strerror}", USAGE) from error
-
-
-def _print(results: "Results", facts: list[str], closed: bool) -> None:
-    from lambent.cli.output import print_table
-    from lambent.loadtest import report
-
-    for fact in facts:
-        click.echo(fact)
-    click.echo()
-    if results.latency.total:
-        print_table(("latency", *report.COLUMNS), report.rows(results, closed=closed), "")
-    if results.errors:
-        click.echo()
-        print_table(("error", "calls"), results.errors.most_common(), "")
-
-
-VOID_SAID: Final = (
-    "VOID: more than 1 % of the calls were sent late, so it is the generator that was measured. Give it a "
-    "CPU of its own, or lower the rate."
-)
-
-
-def _facts(results: "Results", rates: "list[Rate]") -> list[str]:
-    it = results.figures()
-    called = (
-        f"{it['sent']:,} calls in {it['seconds']:.1f} s: {it['offered_per_s']:,.1f} a second offered, "
-        f"{it['succeeded_per_s']:,.1f} succeeded; {it['failed']:,} failed, {it['unanswered']:,} unanswered; "
-        f"{it['cold_percent']:.2f} % cold."
-    )
-    generator = (
-        f"The generator used {it['generator_cpu_percent']:.0f} % of one CPU; it sent "
-        f"{it['late_percent']:.2f} % of the calls late, p99 {it['late_p99_ms']:.2f} ms after they were due."
-    )
-    said = [called, generator]
-    held = [rate for rate in rates if rate.held]
-    if held:
-        best = max(held, key=lambda rate: rate.offered)
-        said.insert(0, f"The knee: {best.offered:,.1f} calls a second held; what is below is of that rate.")
-        broke = min((it for it in rates if not it.held), key=lambda it: it.offered, default=None)
-        if broke and broke.void:
-            said.insert(1, f"The generator was late at {broke.offered:,.1f}: the fleet may hold more.")
-    elif rates:
-        said.insert(0, "No rate held; what is below is of the lowest that was tried.")
-    return said
-
-
-def _judged(results: "Results", asked: Asked) -> int:
-    if results.void:
-        click.echo(f"lambent: {VOID_SAID}", err=True)
-        return VOID
-    if results.interrupted:
-        return INTERRUPTED
-    if not results.latency.total:
-        raise FailedCommand(f"No call succeeded: {_why_none(results)}.", SERVICE)
-    crossed = [it for it in asked.thresholds if it.is_crossed(results)]
-    for it in crossed:
-        click.echo(f"lambent: {it.said} is so", err=True)
-    return CROSSED if crossed else 0
-
-
-def _why_none(results: "Results") -> str:
-    if results.errors:
-        (code, count), *_ = results.errors.most_common(1)
-        return f"{count:,} ended with {code}"
-    return f"{results.sent:,} were not answered" if results.sent else "none was due after the warm-up"
+def _said_of(tried: "Tried", found: "Results") -> str:
+    said = "held" if tried.held else "too much" + (", and the generator was late" if found.void else "")
+    return f"{tried.rate:,.1f} calls a second: p99 {found.figures()['p99_ms']:.2f} ms, {said}"

@@ -5,9 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from lambent.loadtest.results import Results
+from lambent.loadtest.results import Results, Step
 from lambent.loadtest.schedule import Send
 from lambent.loadtest.transports import Transport
 from lambent_chassis.clock import monotonic_s
@@ -42,9 +43,35 @@ async def when_due(calls: Iterable[D], began: float, begin: Callable[[D], object
             at_once = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a run is, while it goes on."""
+
+    at: float
+    """Seconds from its beginning."""
+    step: Step | None
+    """Its last second that is whole."""
+    in_flight: int
+    errors: int
+    late: int
+
+    def merged(self, also: "Progress") -> "Progress":
+        step = Step()
+        for it in (self.step, also.step):
+            if it is not None:
+                step.merge(it)
+        return Progress(
+            max(self.at, also.at),
+            step,
+            self.in_flight + also.in_flight,
+            self.errors + also.errors,
+            self.late + also.late,
+        )
+
+
 @dataclass(slots=True)
 class Engine:
-    """One run. `in_flight` may be looked at while it goes on."""
+    """One run."""
 
     transport: Transport
     results: Results
@@ -52,7 +79,14 @@ class Engine:
     """How long answers are waited for once no more calls are made."""
     in_flight: int = 0
     _began: float = 0.0
+    _busy_s: float = 0.0
     _empty: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def progress(self) -> Progress:
+        now, steps = self.now(), self.results.steps
+        step = steps[max(0, min(len(steps) - 1, int(now)) - 1)] if steps else None
+        errors, late = sum(self.results.errors.values()), self.results.late
+        return Progress(now, step, self.in_flight, errors, late)
 
     async def open_loop(self, sends: Iterable[Send], seconds: float) -> None:
         """Can be cancelled, and then waits for no answers."""
@@ -63,8 +97,8 @@ class Engine:
 
         await self._measured(calls)
 
-    async def closed_loop(self, concurrency: int, seconds: float, targets: int) -> None:
-        """So many callers, each of which makes its next call when the last one has ended; as `open_loop`."""
+    async def closed_loop(self, callers: Iterable[int], seconds: float, targets: int) -> None:
+        """Each of the callers makes its next call when the last one has ended; as `open_loop`."""
 
         def again(number: int) -> None:
             if (now := self.now()) < seconds:
@@ -74,30 +108,32 @@ class Engine:
             loop = asyncio.get_running_loop()
             loop.call_later(_PAUSE_S, again, number) if failed else loop.call_soon(again, number)
 
-        async def callers() -> None:
-            for number in range(concurrency):
+        async def calls() -> None:
+            for number in callers:
                 again(number)
             await asyncio.sleep(seconds)
 
-        await self._measured(callers)
+        await self._measured(calls)
 
     def now(self) -> float:
         return monotonic_s() - self._began
 
     async def _measured(self, calls: Callable[[], Awaitable[None]]) -> None:
-        self._began, cpu_s = monotonic_s(), time.process_time()
+        self._began, cpu_s, self._busy_s = monotonic_s(), time.process_time(), busy_s()
+        results = self.results
         try:
             await calls()
-            self.results.end(self.now())
+            self._end()
             await self._drained()
-        except asyncio.CancelledError:
-            self.results.interrupted = True
-            raise
         finally:
-            results = self.results
             results.wall_s, results.cpu_s = self.now(), time.process_time() - cpu_s
             if not results.draining:
-                results.end(self.now())
+                self._end()
+
+    def _end(self) -> None:
+        now = self.now()
+        self.results.end(now)
+        self.results.busy_share = min(1.0, (busy_s() - self._busy_s) / now) if now else 0.0
 
     async def _drained(self) -> None:
         deadline = monotonic_s() + self.drain_s
@@ -128,3 +164,12 @@ class Engine:
             then(bool(error))
         if not self.in_flight:
             self._empty.set()
+
+
+def busy_s() -> float:
+    """How long this thread has run or waited for a CPU; the latter only where the kernel counts it."""
+    try:
+        waited_ns = int(Path("/proc/thread-self/schedstat").read_text().split()[1])
+    except (OSError, LookupError, ValueError):
+        waited_ns = 0
+    return time.thread_time() + waited_ns / 1e9

@@ -19,6 +19,7 @@ class Rate:
     held: bool
     void: bool = False
     """It did not hold because the generator was late."""
+    tries: int = 1
 
 
 def page(title: str, facts: Sequence[str], results: Results, *, closed: bool, rates: Sequence[Rate]) -> str:

@@ -44,6 +44,7 @@ def as_json(results: Results, *, closed: bool) -> dict[str, Any]:
     return {
         **results.figures(),
         "void": results.void,
+        "stopped": results.stopped,
         "interrupted": results.interrupted,
         "errors": dict(results.errors.most_common()),
         "latency_ms": curves,

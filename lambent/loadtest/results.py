@@ -1,9 +1,11 @@
 """What a load test came to, and what is to be said of it."""
 
+import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from lambent.loadtest.histogram import Histogram
 
@@ -11,7 +13,11 @@ LATE_SHARE: Final = 0.01
 """More late sends than this, and the generator was measured and not the fleet."""
 
 LOST_SHARE: Final = 0.01
-"""More failures than this, and a rate does not hold."""
+"""More failures than this, and a rate does not hold; --fail-if is then so if it says nothing of errors."""
+
+BUSY_SHARE: Final = 0.9
+"""A closed loop whose generator was busy for more was as fast as its generator: from here on nine answers
+at a time are being read or wait for it (the mean of an M/M/1 queue)."""
 
 STEP_S: Final = 1.0
 
@@ -33,12 +39,23 @@ class Step:
     """Instances at its end, of the functions that are called; None where nobody could be asked."""
     other: int | None = None
 
+    def merge(self, also: Self) -> None:
+        self.offered += also.offered
+        self.answered += also.answered
+        self.failed += also.failed
+        self.cold += also.cold
+        self.latency.merge(also.latency)
+        if also.leased is not None:
+            self.leased, self.other = also.leased, also.other
+
 
 @dataclass(slots=True)
 class Results:
     warm_up_s: float
     late_s: float
     """A call that was sent so much after it was due was late."""
+    due: float = math.inf
+    """How many calls are to be made after the warm-up, or a little more; infinite of a closed loop."""
     latency: Histogram = field(default_factory=Histogram)
     """Of calls that succeeded, from when they were due; in a closed loop, from when they were sent."""
     from_send: Histogram = field(default_factory=Histogram)
@@ -58,7 +75,11 @@ class Results:
     cpu_s: float = 0.0
     """Of the generator, warm-up included."""
     wall_s: float = 0.0
+    busy_share: float = 0.0
+    """Of the time in which calls were made: when the generator ran or waited for a CPU; the busiest one's."""
     interrupted: bool = False
+    stopped: bool = False
+    """Before its end, since it was void."""
 
     def was_sent(self, due: float, sent_at: float) -> None:
         self.step(due).offered += 1
@@ -99,7 +120,35 @@ class Results:
 
     @property
     def void(self) -> bool:
-        return self.late > LATE_SHARE * self.sent
+        closed = math.isinf(self.due)
+        return self.late > LATE_SHARE * self.sent or (closed and self.busy_share > BUSY_SHARE)
+
+    def surely_void(self, late: int) -> bool:
+        """Whether it will be void with so many late calls, even if no other one is late."""
+        return late > LATE_SHARE * self.due
+
+    def merge(self, other: Self) -> None:
+        """Takes in what another generator of the same run has counted at the same time."""
+        for mine, its in (
+            (self.latency, other.latency),
+            (self.from_send, other.from_send),
+            (self.cold, other.cold),
+            (self.warm, other.warm),
+            (self.lateness, other.lateness),
+        ):
+            mine.merge(its)
+        self.errors.update(other.errors)
+        self.sent += other.sent
+        self.late += other.late
+        self.finished += other.finished
+        self.cpu_s += other.cpu_s
+        for number, step in enumerate(other.steps):
+            self.step(number * STEP_S).merge(step)
+        self.seconds = max(self.seconds, other.seconds)
+        self.wall_s = max(self.wall_s, other.wall_s)
+        self.busy_share = max(self.busy_share, other.busy_share)
+        self.interrupted |= other.interrupted
+        self.draining = True
 
     def holds(self, p99_ms: float) -> bool:
         """Whether what was offered was served: not void, at most 1 % failed or left over, p99 not above."""
@@ -131,6 +180,7 @@ class Results:
             "late_percent": _percent(self.late, self.sent),
             "late_p99_ms": self.lateness.at(0.99) / 1000,
             "generator_cpu_percent": _percent(self.cpu_s, self.wall_s),
+            "generator_busy_percent": 100 * self.busy_share,
             "seconds": self.seconds,
         }
 
@@ -187,3 +237,11 @@ def threshold(said: str) -> Threshold:
         sign == ">",
         float(number) * units[unit],
     )
+
+
+def with_errors(given: Sequence[Threshold]) -> Sequence[Threshold]:
+    """Those and, where none is of errors, that at most 1 % of the calls fail: a latency is one of calls that
+    succeeded, and a fleet that fails half of them at once is quick with the rest."""
+    if not given or any(it.figure == _FIGURES["errors"] for it in given):
+        return given
+    return [*given, threshold(f"errors>{100 * LOST_SHARE:g}%")]

@@ -5,13 +5,19 @@ its explanation says, and the code of its error, empty if it succeeded.
 """
 
 import asyncio
+import math
+import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import grpc.aio
 
+from lambent_chassis.clock import unix_s
+from lambent_frontend.sigv4 import SignedRequest, sign
 from lambent_proto.errors import NotReady
 from lambent_proto.status import from_rpc, from_service_error
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
@@ -19,6 +25,8 @@ from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 Done = Callable[[str, str], None]
 
 CONNECTION_LOST: Final = "CONNECTION_LOST"
+_REGION: Final = "us-east-1"
+"""Any does."""
 _BATCH_BYTES: Final = 1024 * 1024
 
 
@@ -173,13 +181,23 @@ class HttpRequest:
     function: str
     payload: bytes
     headers: Sequence[tuple[str, str]]
+    key: str = ""
+    """The token of the access key that signs it; empty if none does."""
 
-    def packed(self, address: str) -> bytes:
-        said = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+    def packed(self, address: str, at: float) -> bytes:
+        """`at` is Unix time, of which a signature has whole seconds."""
+        path = f"/2015-03-31/functions/{quote(self.function, safe='')}/invocations"
+        headers = {"host": address, **dict(self.headers)}
+        if self.key:
+            key_id, _, secret = self.key.partition(".")
+            headers["x-amz-date"] = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+            request = SignedRequest("POST", path, "", headers, self.payload)
+            headers["authorization"] = sign(request, key_id, secret, _REGION)
+        said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return (
-            f"POST /2015-03-31/functions/{self.function}/invocations HTTP/1.1\r\nHost: {address}\r\n{said}"
-            f"Content-Length: {len(self.payload)}\r\n\r\n"
-        ).encode() + self.payload
+            f"POST {path} HTTP/1.1\r\n{said}Content-Length: {len(self.payload)}\r\n\r\n".encode()
+            + self.payload
+        )
 
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -188,9 +206,15 @@ _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Http:
     """The HTTP API: connections are kept, and as many as calls are in flight."""
 
-    def __init__(self, address: str, requests: Sequence[HttpRequest]) -> None:
+    def __init__(
+        self, address: str, requests: Sequence[HttpRequest], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._address = address
         self._host, _, self._port = address.rpartition(":")
-        self._requests = [request.packed(address) for request in requests]
+        self._tls = tls
+        self._asked = requests
+        self._packed: list[bytes] = []
+        self._good_until = 0.0
         self._idle: list[_Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -208,7 +232,7 @@ class Http:
         writer: asyncio.StreamWriter | None = None
         try:
             reader, writer = self._kept() or await self._connect()
-            writer.write(self._requests[target])
+            writer.write(self._request(target))
             status, headers = await _head(reader)
             await reader.readexactly(int(headers["content-length"]))
         except (OSError, EOFError, LookupError, ValueError, asyncio.LimitOverrunError):
@@ -226,6 +250,13 @@ class Http:
             self._idle.append((reader, writer))
         done(*_answered(status, headers))
 
+    def _request(self, target: int) -> bytes:
+        """As packed in this second; what nobody signs is the same in any."""
+        if (now := unix_s()) >= self._good_until:
+            self._packed = [it.packed(self._address, now) for it in self._asked]
+            self._good_until = now // 1 + 1 if any(it.key for it in self._asked) else math.inf
+        return self._packed[target]
+
     def _kept(self) -> _Connection | None:
         """One that the server has not closed meanwhile, as it may with what has long been idle."""
         while self._idle:
@@ -236,7 +267,7 @@ class Http:
         return None
 
     async def _connect(self) -> _Connection:
-        return await asyncio.open_connection(self._host.strip("[]"), int(self._port))
+        return await asyncio.open_connection(self._host.strip("[]"), int(self._port), ssl=self._tls)
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]]:

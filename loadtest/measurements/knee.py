@@ -76,7 +76,7 @@ def _long(setup: Setup) -> tuple[str, ...]:
 
 def _half(running: Fleet, via: str, rate: float, setup: Setup) -> tuple[float, float, dict[str, float]]:
     before = running.cpu_s()
-    seen = generator.run(running, "--via", via, "--rate", f"{rate:g}", *_long(setup))
+    seen = generator.run(running, "--via", via, "--rate", f"{rate:g}", "--even-if-void", *_long(setup))
     spent = since(before, running.cpu_s())
     calls = sum(step["offered"] for step in seen["over_time"])
     return seen["p50_ms"], seen["p99_ms"], {part: cpu_s / calls * 1e6 for part, cpu_s in spent.items()}

@@ -88,7 +88,7 @@ def run(setup: Setup, plan: Plan) -> Figures:
                 samples.add(at, taken(running))
 
         look()
-        seen = generator.results(generator.start(running, *asked), setup.every_s, look)
+        seen = generator.results(generator.start(running, *asked, "--even-if-void"), setup.every_s, look)
     return told(samples, seen, rate, setup.minutes)
 
 

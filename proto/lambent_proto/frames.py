@@ -98,6 +98,8 @@ class Event(NamedTuple):
     payload: bytes
     window: int = 0
     """Bytes of a streamed answer that are taken before any TAKEN; 0: the answer is wanted whole."""
+    trace: str = ""
+    """As `tracing` has it; empty: the caller gave none, and who needs one makes it of the request id."""
 
 
 class Answer(NamedTuple):
@@ -183,9 +185,13 @@ def encode(frame: Frame) -> bytes | Iterator[bytes]:
     """
     if isinstance(frame, Event):
         payload = frame.payload
-        # A worker of an older release takes no window, and is sent none.
-        window = (frame.window,) if frame.window else ()
-        head = _pack((_EVENT, *frame[:7], len(payload), *window))
+        # A worker of an older release takes neither window nor trace, and is sent none.
+        more: tuple[int | str, ...] = ()
+        if frame.trace:
+            more = frame.window, frame.trace
+        elif frame.window:
+            more = (frame.window,)
+        head = _pack((_EVENT, *frame[:7], len(payload), *more))
     elif isinstance(frame, Answer):
         payload = frame.payload
         head = _pack((_ANSWER, frame.request_id, frame.failed, frame.running_ms, frame.tail, len(payload)))
@@ -345,12 +351,13 @@ def _unpack(head: bytes) -> list[Any]:
 
 
 def _event(fields: list[Any], body: bytes) -> tuple[Event, int]:
-    if not 9 <= len(fields) <= 10 or len(body) > PIECE_BYTES:
+    if not 9 <= len(fields) <= 11 or len(body) > PIECE_BYTES:
         _refuse_fields(_EVENT)
     _, request_id, instance, number, timeout_ms, arn, client_context, tail, total = fields[:9]
-    window = fields[9] if len(fields) == 10 else 0
+    window = fields[9] if len(fields) > 9 else 0
+    trace = fields[10] if len(fields) > 10 else ""
     if not (
-        type(request_id) is type(instance) is type(arn) is type(client_context) is str
+        type(request_id) is type(instance) is type(arn) is type(client_context) is type(trace) is str
         and type(number) is type(timeout_ms) is type(total) is type(window) is int
         and type(tail) is bool
         and number >= 0
@@ -359,7 +366,7 @@ def _event(fields: list[Any], body: bytes) -> tuple[Event, int]:
     ):
         _refuse_fields(_EVENT)
     # Past NamedTuple's own __new__, which costs twice as much.
-    values = (request_id, instance, number, timeout_ms, arn, client_context, tail, body, window)
+    values = (request_id, instance, number, timeout_ms, arn, client_context, tail, body, window, trace)
     return tuple.__new__(Event, values), total
 
 

@@ -30,6 +30,8 @@ class Worker:
     labels: list[str] = field(default_factory=list)
     streams: bool = False
     """It takes events with a window, whose answers may be streamed."""
+    traces: bool = False
+    """It takes events with a trace."""
     protocol: int = 0
     """What it speaks (`protocol.PROTOCOL`); 0 from a release before parts said so."""
     release: str = ""

@@ -75,6 +75,22 @@ def test_who_has_no_key_is_refused_and_the_operators_is_in_the_data_folder(
     assert stat.S_IMODE((asking.data / "operator-key").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("how", [("--via", "stream"), ("--via", "http"), ("--via", "http", "--sign")])
+def test_a_load_test_has_a_key(asking: Fleet, tmp_path: Path, how: tuple[str, ...]) -> None:
+    """A signature is of a second: two of them are needed."""
+    (tmp_path / "echo.py").write_text(ECHO)
+    token, deploy = (
+        operator(asking),
+        ("deploy", str(tmp_path), "--name", "loaded", "--handler", "echo.handler"),
+    )
+    assert run(asking, *deploy, token=token).returncode == 0
+    load = ("--rate", "20", "--duration", "1.2", "--fail-if", "errors>0%", "--late", "60000")
+    done = run(asking, "loadtest", "loaded", *how, *load, "--http-endpoint", asking.http, token=token)
+    assert done.returncode == 0, done.stderr
+    done = run(asking, "loadtest", "loaded", *how, *load, "--http-endpoint", asking.http, token="LA1.wrong")
+    assert (done.returncode, b"No call succeeded" in done.stderr) == (3, True)
+
+
 def test_a_key_does_what_it_was_made_for_until_it_is_deleted(asking: Fleet, tmp_path: Path) -> None:
     (tmp_path / "echo.py").write_text(ECHO)
     deploy = "deploy", str(tmp_path), "--name", "mine", "--handler", "echo.handler"

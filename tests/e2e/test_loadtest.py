@@ -47,7 +47,9 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, dict[str, Any
 
 @pytest.mark.parametrize("via", ["stream", "unary", "http"])
 @pytest.mark.parametrize(
-    "load", [("--rate", "100", "--constant"), ("--concurrency", "4")], ids=["open", "closed"]
+    "load",
+    [("--rate", "100", "--constant"), ("--concurrency", "4", "--processes", "2")],
+    ids=["open", "closed by two"],
 )
 async def test_it_counts_what_ran(
     shared: Fleet, client: Client, name: str, evidence: Evidence, via: str, load: tuple[str, ...]
@@ -57,7 +59,8 @@ async def test_it_counts_what_ran(
         await begun(shared, name, "--via", via, *load, "--duration", "0.5", *NEVER_LATE)
     )
     runs = evidence.runs()
-    assert (code, found["errors"]) == (0, {}), said
+    # A machine that is too busy for a closed loop voids it.
+    assert (code, found["errors"]) in ((0, {}), (4, {})), said
     assert found["sent"] == found["succeeded"] == len(runs) > 0
     assert found["cold_percent"] == pytest.approx(100 * found["latency_ms_counts"]["cold"] / len(runs))
     assert found["latency_ms_counts"]["cold"] >= 1
@@ -78,19 +81,23 @@ async def test_a_function_that_fails_is_told_by_code(
     assert "UNKNOWN_FUNCTION" in page.read_text()
 
 
-async def test_a_rate_that_cannot_be_sent_voids_the_run(shared: Fleet) -> None:
-    arguments = ("nobody", "--rate", "400000", "--duration", "0.05", "--late", "1")
-    code, found, said = await ended(await begun(shared, *arguments))
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_rate_that_cannot_be_sent_voids_the_run_and_ends_it(shared: Fleet, processes: str) -> None:
+    """It would be at it for ten minutes."""
+    load = ("--rate", "400", "--duration", "600", "--late", "0", "--processes", processes)
+    code, found, said = await ended(await begun(shared, "nobody", *load))
     assert code == 4
-    assert found["void"] is True
+    assert (found["void"], found["stopped"], found["interrupted"]) == (True, True, False)
     assert "VOID" in said
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 async def test_ctrl_c_ends_it_with_what_there_is(
-    shared: Fleet, client: Client, name: str, evidence: Evidence
+    shared: Fleet, client: Client, name: str, evidence: Evidence, processes: str
 ) -> None:
     await deploy(client, name, evidence)
-    process = await begun(shared, name, "--rate", "50", "--duration", "1000", *NEVER_LATE)
+    load = ("--rate", "50", "--duration", "1000", "--processes", processes)
+    process = await begun(shared, name, *load, *NEVER_LATE)
     await eventually(lambda: len(evidence.runs()) >= 5, "5 calls have run")
     process.send_signal(signal.SIGINT)
     code, found, said = await ended(process)

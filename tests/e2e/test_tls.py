@@ -46,6 +46,10 @@ def test_an_encrypted_fleet_is_used_like_any_other(
         assert f"https://{encrypted.http}/".encode() in answer.read()  # where its code is
     with pytest.raises(OSError, match=r".+"):
         urllib.request.urlopen(f"http://{where}", timeout=20)
+    load = ("--rate", "20", "--duration", "0.5", "--fail-if", "errors>0%", "--late", "60000")
+    for via in ("stream", "http"):
+        done = encrypted.lambent("loadtest", "tls", "--via", via, *load, "--http-endpoint", encrypted.http)
+        assert done.returncode == 0, done.stderr
     monkeypatch.delenv("LAMBENT_CA")
     done = encrypted.lambent("function", "ls")
     assert done.returncode == 3

@@ -16,6 +16,7 @@ from lambent_chassis.clock import monotonic_s, unix_s
 from lambent_proto import frames, identity
 from lambent_proto.definition import Definition
 from lambent_proto.ids import FrontendId, InstanceId, NodeId, RequestId, VersionKey, frontend_name
+from lambent_proto.tracing import made
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
 from lambent_worker.core.agent import FENCED
@@ -219,7 +220,8 @@ class Agent:
         context = _plain(event.client_context) if event.client_context else ""
         deadline_ms = int((unix_s() + timeout_s) * 1000)
         flow = Flow(event.window) if event.window else None
-        told = Event(command.request, deadline_ms, event.arn, context, event.payload, flow)
+        trace = event.trace or made(command.request)
+        told = Event(command.request, deadline_ms, event.arn, context, event.payload, flow, trace)
         self.host.deliver(command.instance, told, timeout_s=timeout_s, tail=event.tail)
 
     def _time_out(self, command: do.TimeOut) -> None:

@@ -17,3 +17,5 @@ class Event:
     body: bytes
     flow: Flow | None = None
     """Of the answer's parts; None if it is wanted whole."""
+    trace: str = ""
+    """X-Ray's form: `lambent_proto.tracing`."""

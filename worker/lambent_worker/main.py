@@ -110,6 +110,7 @@ def _registration(
         runtimes=list(runtimes.by_name),
         labels=settings.labels,
         streams=True,
+        traces=True,
         protocol=PROTOCOL,
         release=RELEASE,
     )

@@ -58,7 +58,14 @@ class Run:
         """Straight over the channel."""
         if self._channel is not None:
             self._channel.send(
-                event_frame(event.request_id, event.deadline_ms, event.arn, event.client_context, event.body)
+                event_frame(
+                    event.request_id,
+                    event.deadline_ms,
+                    event.arn,
+                    event.client_context,
+                    event.trace,
+                    event.body,
+                )
             )
 
     @property

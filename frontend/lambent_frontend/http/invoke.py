@@ -15,6 +15,8 @@ MOST_PARSED: Final = 256 * 1024
 """Bytes of an event above which it is left to its runtime to find that it is no JSON: to look through the
 largest would hold up all other calls for a twentieth of a second."""
 
+TRACE: Final = "X-Amzn-Trace-Id"
+
 _KINDS: Final = {
     "RequestResponse": invoke_pb2.INVOCATION_TYPE_REQUEST_RESPONSE,
     "Event": invoke_pb2.INVOCATION_TYPE_EVENT,
@@ -62,6 +64,7 @@ def taken(asked: Asked, called: Called, calling: Calling) -> Response:
     asked.request.id = called.request_id
     headers = {
         "X-Amz-Executed-Version": called.call.definition.version,
+        TRACE: called.call.trace,
         "x-lambent-frontend": calling.frontend,
     }
     return Response(202, headers=headers)
@@ -83,6 +86,8 @@ def wanted(asked: Asked) -> invoke_pb2.InvokeRequest:
         it.log_type = invoke_pb2.LOG_TYPE_TAIL
     if context := request.header(b"x-amz-client-context"):
         it.client_context = context
+    if trace := request.given_trace:
+        it.trace = trace
     _add_lambent_s_own(it, asked)
     return it
 
@@ -113,7 +118,7 @@ def _check_json(event: bytes) -> None:
 
 
 def answered(call: Call, answer: Answer) -> Response:
-    headers = {"X-Amz-Executed-Version": call.definition.version}
+    headers = {"X-Amz-Executed-Version": call.definition.version, TRACE: call.trace}
     if answer.failed:
         headers["X-Amz-Function-Error"] = "Unhandled"
     if call.tail:

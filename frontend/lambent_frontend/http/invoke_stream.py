@@ -9,7 +9,7 @@ from typing import Final
 from lambent_frontend.http import errors, eventstream
 from lambent_frontend.http.asked import Asked, choice
 from lambent_frontend.http.errors import invalid
-from lambent_frontend.http.invoke import how_started, wanted
+from lambent_frontend.http.invoke import TRACE, how_started, wanted
 from lambent_frontend.http.messages import JSON, Response
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.streamed import StreamedAnswer
@@ -30,7 +30,7 @@ class InvokeWithResponseStream:
         if event.idempotency_key:
             raise invalid("x-lambent-idempotency-key is not for answers in parts: no answer is kept of them")
         call = self._invoker.checked(event, asked.request.id)
-        headers = {"X-Amz-Executed-Version": call.definition.version}
+        headers = {"X-Amz-Executed-Version": call.definition.version, TRACE: call.trace}
         if kind == "DryRun":
             return Response(204, headers=headers)
         async with AsyncExitStack() as stack:

@@ -6,6 +6,7 @@ from typing import Final
 
 from lambent_frontend.wire import new_request_id
 from lambent_proto.ids import RequestId
+from lambent_proto.tracing import read
 
 JSON: Final = "application/json"
 
@@ -35,6 +36,15 @@ class Request:
     def header(self, name: bytes) -> str:
         """Empty if it was not sent."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def given_trace(self) -> str:
+        """The trace that it belongs to; empty if it does not say one. W3C's goes before X-Ray's, which load
+        balancers add to what comes without."""
+        for name in (b"traceparent", b"x-amzn-trace-id"):
+            if name in self.headers and read(given := self.header(name)) is not None:
+                return given
+        return ""
 
 
 @dataclass(slots=True)

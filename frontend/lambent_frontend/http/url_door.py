@@ -88,7 +88,9 @@ class UrlDoor:
         try:
             asked.key_id = self._admitted(request, headers, name, url, policy)
             function = f"{name}:{qualifier}" if qualifier else name
-            answered = await self._called(asked, function, in_parts=url.invoke_mode == RESPONSE_STREAM)
+            answered = await self._called(
+                asked, function, request.given_trace, in_parts=url.invoke_mode == RESPONSE_STREAM
+            )
         except LambentError as error:
             answered = _error(error)
         more = {"x-amzn-trace-id": trace_id(asked, headers)}
@@ -136,8 +138,8 @@ class UrlDoor:
             raise AccessDenied("Forbidden")
         return key.id
 
-    async def _called(self, asked: UrlRequest, function: str, *, in_parts: bool) -> Response:
-        wanted = invoke_pb2.InvokeRequest(function_name=function, payload=event(asked))
+    async def _called(self, asked: UrlRequest, function: str, trace: str, *, in_parts: bool) -> Response:
+        wanted = invoke_pb2.InvokeRequest(function_name=function, payload=event(asked), trace=trace)
         call = self._invoker.checked(wanted, RequestId(asked.request_id))
         try:
             if in_parts:

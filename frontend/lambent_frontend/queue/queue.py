@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -70,12 +70,13 @@ class Queue:
         check_size(request.payload, event)
         call = self._invoker.checked(request, event)
         key = self.key_of(request, call)
-        return call, await self._put(asked_of(request), call.payload, event, key)
+        asked = replace(asked_of(request), trace=call.given_trace)
+        return call, await self._put(asked, call.payload, event, key)
 
     async def put_record(self, name: str, qualifier: str, record: Record) -> None:
         """A record whose destination is a function: an event as any, but it may be as large as a call's."""
         event = new_request_id()
-        asked = Asked(FunctionName(name), qualifier, turn=record.turn + 1)
+        asked = Asked(FunctionName(name), qualifier, turn=record.turn + 1, trace=record.trace)
         request = invoke_pb2.InvokeRequest(
             function_name=f"{name}:{qualifier}".removesuffix(":"), payload=record.body
         )

@@ -9,6 +9,7 @@ from lambent_frontend.queue.core.verdict import Condition
 from lambent_frontend.queue.store import Event
 from lambent_proto.definition import LATEST
 from lambent_proto.ids import ACCOUNT, REGION
+from lambent_proto.tracing import made
 
 _MOST_MESSAGE: Final = 1024
 """Characters of an error's message that go with a dead letter: Lambda's."""
@@ -24,6 +25,8 @@ class Record:
     attributes: dict[str, str]
     turn: int = 0
     """Of the event: Asked.turn."""
+    trace: str = ""
+    """What the event's call carried."""
 
 
 def invocation_record(event: Event, payload: bytes, answer: bytes) -> Record:
@@ -47,7 +50,7 @@ def invocation_record(event: Event, payload: bytes, answer: bytes) -> Record:
         if ending.failed:
             context["functionError"] = "Unhandled"
         body |= {"responseContext": context, "responsePayload": _decoded(answer)}
-    return Record(event.id, json.dumps(body).encode(), {}, asked.turn)
+    return Record(event.id, json.dumps(body).encode(), {}, asked.turn, _trace(event))
 
 
 def dead_letter(event: Event, payload: bytes, answer: bytes) -> Record:
@@ -62,10 +65,14 @@ def dead_letter(event: Event, payload: bytes, answer: bytes) -> Record:
         "ErrorCode": code,
         "ErrorMessage": str(message)[:_MOST_MESSAGE],
     }
-    return Record(event.id, payload, attributes, event.asked.turn)
+    return Record(event.id, payload, attributes, event.asked.turn, _trace(event))
 
 
 _OFF: Final = Condition.ZERO_RESERVED_CONCURRENCY.value
+
+
+def _trace(event: Event) -> str:
+    return event.asked.trace or made(event.id)
 
 
 def _decoded(payload: bytes) -> Any:

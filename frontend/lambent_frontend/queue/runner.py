@@ -234,6 +234,7 @@ class Runner:
             priority=invoke_pb2.Priority.ValueType(asked.priority),
             tenant=asked.tenant,
             sticky_key=asked.sticky_key,
+            trace=asked.trace,
         )
         try:
             call = self._invoker.checked(request, event.id)

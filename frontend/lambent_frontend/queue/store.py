@@ -6,9 +6,9 @@ goes to. What a method has returned from is on disk and stays there, through the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgpack
 
@@ -51,14 +51,23 @@ class Asked:
     sticky_key: str = ""
     turn: int = 0
     """How many events led to this one, each as the record of the one before that came to its function."""
+    trace: str = ""
+    """As a call carries it; empty: its caller gave none."""
 
     def encode(self) -> bytes:
-        fields = [self.qualifier, self.client_context, self.priority, self.tenant, self.sticky_key, self.turn]
-        return bytes(msgpack.packb(fields))
+        told = [self.qualifier, self.client_context, self.priority, self.tenant, self.sticky_key, self.turn]
+        if self.trace:  # without it the release before can read the event
+            told.append(self.trace)
+        return bytes(msgpack.packb(told))
 
     @classmethod
     def decode(cls, function: FunctionName, value: bytes) -> "Asked":
-        return cls(function, *msgpack.unpackb(value))
+        """Fields of a newer release are ignored."""
+        return cls(function, *msgpack.unpackb(value)[:_ASKED])
+
+
+_ASKED: Final = len(fields(Asked)) - 1
+"""Fields that are encoded: all but the function."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from lambent_frontend.policy import user_arn
 from lambent_proto.ids import ACCOUNT
+from lambent_proto.tracing import carried, made
 
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -67,11 +68,12 @@ def joined(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def trace_id(request: UrlRequest, headers: Mapping[str, str]) -> str:
-    """The one that was sent, or else a new one of AWS's form, made of the time and of the request id."""
+    """The one that was sent in AWS's form, or else the root of what the call carries."""
     sent = headers.get("x-amzn-trace-id", "")
     if sent and len(sent) <= _MAX_TRACE and sent.isascii() and sent.isprintable():
         return sent
-    return f"Root=1-{int(request.at):08x}-{request.request_id.replace('-', '')[:24]}"
+    given = carried(headers.get("traceparent", ""), request.request_id)
+    return (given or made(request.request_id)).partition(";")[0]
 
 
 def event(request: UrlRequest) -> bytes:

@@ -24,41 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlambent_proto/v1/invoke.proto\x12\nlambent.v1\"\xa4\x02\n\rInvokeRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12%\n\x08log_type\x18\x03 \x01(\x0e\x32\x13.lambent.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x04 \x01(\t\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12&\n\x08priority\x18\x06 \x01(\x0e\x32\x14.lambent.v1.Priority\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x12\n\nsticky_key\x18\x08 \x01(\t\x12\x33\n\x0finvocation_type\x18\x0b \x01(\x0e\x32\x1a.lambent.v1.InvocationType\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\"\xb9\x01\n\x0eInvokeResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66unction_error\x18\x02 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x10\n\x08log_tail\x18\x05 \x01(\x0c\x12,\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x17.lambent.v1.Explanation\x12\x10\n\x08taken_by\x18\x0b \x01(\t\"\xc1\x01\n\x0b\x45xplanation\x12\r\n\x05start\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\t\x12\x12\n\nwaiting_ms\x18\x05 \x01(\x01\x12\x13\n\x0bstarting_ms\x18\x06 \x01(\x01\x12\x0f\n\x07init_ms\x18\x07 \x01(\x01\x12\x12\n\nrunning_ms\x18\x08 \x01(\x01\x12\x12\n\nwaited_for\x18\t \x01(\t\x12\x11\n\tisolation\x18\n \x01(\t\"\x8f\x01\n InvokeWithResponseStreamResponse\x12(\n\x05\x62\x65gun\x18\x01 \x01(\x0b\x32\x17.lambent.v1.AnswerBegunH\x00\x12\x0e\n\x04part\x18\x02 \x01(\x0cH\x00\x12(\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x17.lambent.v1.AnswerEndedH\x00\x42\x07\n\x05\x65vent\"\x7f\n\x0b\x41nswerBegun\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x17.lambent.v1.Explanation\"t\n\x0b\x41nswerEnded\x12\x16\n\x0e\x66unction_error\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\x0c\x12\x10\n\x08log_tail\x18\x03 \x01(\x0c\x12,\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x17.lambent.v1.Explanation\"]\n\x13InvokeStreamRequest\x12\x33\n\x0binvocations\x18\x01 \x03(\x0b\x32\x1e.lambent.v1.StreamedInvocation\x12\x11\n\tcancelled\x18\x02 \x03(\x04\"L\n\x12StreamedInvocation\x12\n\n\x02id\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.lambent.v1.InvokeRequest\"a\n\x14InvokeStreamResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.lambent.v1.StreamedResult\x12\x12\n\x05taken\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_taken\"\x81\x01\n\x0eStreamedResult\x12\n\n\x02id\x18\x01 \x01(\x04\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.lambent.v1.InvokeResponseH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.lambent.v1.ServiceErrorH\x00\x42\x08\n\x06result\"j\n\x0cServiceError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x17\n\x0fthrottle_reason\x18\x05 \x01(\t*/\n\x07LogType\x12\x11\n\rLOG_TYPE_NONE\x10\x00\x12\x11\n\rLOG_TYPE_TAIL\x10\x01*D\n\x08Priority\x12\x13\n\x0fPRIORITY_NORMAL\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x10\n\x0cPRIORITY_LOW\x10\x02*n\n\x0eInvocationType\x12$\n INVOCATION_TYPE_REQUEST_RESPONSE\x10\x00\x12\x19\n\x15INVOCATION_TYPE_EVENT\x10\x01\x12\x1b\n\x17INVOCATION_TYPE_DRY_RUN\x10\x02\x32\x8c\x02\n\x0bInvocations\x12?\n\x06Invoke\x12\x19.lambent.v1.InvokeRequest\x1a\x1a.lambent.v1.InvokeResponse\x12U\n\x0cInvokeStream\x12\x1f.lambent.v1.InvokeStreamRequest\x1a .lambent.v1.InvokeStreamResponse(\x01\x30\x01\x12\x65\n\x18InvokeWithResponseStream\x12\x19.lambent.v1.InvokeRequest\x1a,.lambent.v1.InvokeWithResponseStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlambent_proto/v1/invoke.proto\x12\nlambent.v1\"\xb3\x02\n\rInvokeRequest\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12%\n\x08log_type\x18\x03 \x01(\x0e\x32\x13.lambent.v1.LogType\x12\x16\n\x0e\x63lient_context\x18\x04 \x01(\t\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12&\n\x08priority\x18\x06 \x01(\x0e\x32\x14.lambent.v1.Priority\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x12\n\nsticky_key\x18\x08 \x01(\t\x12\x33\n\x0finvocation_type\x18\x0b \x01(\x0e\x32\x1a.lambent.v1.InvocationType\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\x12\r\n\x05trace\x18\r \x01(\t\"\xb9\x01\n\x0eInvokeResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66unction_error\x18\x02 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x10\n\x08log_tail\x18\x05 \x01(\x0c\x12,\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x17.lambent.v1.Explanation\x12\x10\n\x08taken_by\x18\x0b \x01(\t\"\xc1\x01\n\x0b\x45xplanation\x12\r\n\x05start\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\t\x12\x12\n\nwaiting_ms\x18\x05 \x01(\x01\x12\x13\n\x0bstarting_ms\x18\x06 \x01(\x01\x12\x0f\n\x07init_ms\x18\x07 \x01(\x01\x12\x12\n\nrunning_ms\x18\x08 \x01(\x01\x12\x12\n\nwaited_for\x18\t \x01(\t\x12\x11\n\tisolation\x18\n \x01(\t\"\x8f\x01\n InvokeWithResponseStreamResponse\x12(\n\x05\x62\x65gun\x18\x01 \x01(\x0b\x32\x17.lambent.v1.AnswerBegunH\x00\x12\x0e\n\x04part\x18\x02 \x01(\x0cH\x00\x12(\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x17.lambent.v1.AnswerEndedH\x00\x42\x07\n\x05\x65vent\"\x7f\n\x0b\x41nswerBegun\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x18\n\x10\x65xecuted_version\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x17.lambent.v1.Explanation\"t\n\x0b\x41nswerEnded\x12\x16\n\x0e\x66unction_error\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\x0c\x12\x10\n\x08log_tail\x18\x03 \x01(\x0c\x12,\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x17.lambent.v1.Explanation\"]\n\x13InvokeStreamRequest\x12\x33\n\x0binvocations\x18\x01 \x03(\x0b\x32\x1e.lambent.v1.StreamedInvocation\x12\x11\n\tcancelled\x18\x02 \x03(\x04\"L\n\x12StreamedInvocation\x12\n\n\x02id\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.lambent.v1.InvokeRequest\"a\n\x14InvokeStreamResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.lambent.v1.StreamedResult\x12\x12\n\x05taken\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_taken\"\x81\x01\n\x0eStreamedResult\x12\n\n\x02id\x18\x01 \x01(\x04\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.lambent.v1.InvokeResponseH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.lambent.v1.ServiceErrorH\x00\x42\x08\n\x06result\"j\n\x0cServiceError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x17\n\x0fthrottle_reason\x18\x05 \x01(\t*/\n\x07LogType\x12\x11\n\rLOG_TYPE_NONE\x10\x00\x12\x11\n\rLOG_TYPE_TAIL\x10\x01*D\n\x08Priority\x12\x13\n\x0fPRIORITY_NORMAL\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x10\n\x0cPRIORITY_LOW\x10\x02*n\n\x0eInvocationType\x12$\n INVOCATION_TYPE_REQUEST_RESPONSE\x10\x00\x12\x19\n\x15INVOCATION_TYPE_EVENT\x10\x01\x12\x1b\n\x17INVOCATION_TYPE_DRY_RUN\x10\x02\x32\x8c\x02\n\x0bInvocations\x12?\n\x06Invoke\x12\x19.lambent.v1.InvokeRequest\x1a\x1a.lambent.v1.InvokeResponse\x12U\n\x0cInvokeStream\x12\x1f.lambent.v1.InvokeStreamRequest\x1a .lambent.v1.InvokeStreamResponse(\x01\x30\x01\x12\x65\n\x18InvokeWithResponseStream\x12\x19.lambent.v1.InvokeRequest\x1a,.lambent.v1.InvokeWithResponseStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lambent_proto.v1.invoke_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGTYPE']._serialized_start=1629
-  _globals['_LOGTYPE']._serialized_end=1676
-  _globals['_PRIORITY']._serialized_start=1678
-  _globals['_PRIORITY']._serialized_end=1746
-  _globals['_INVOCATIONTYPE']._serialized_start=1748
-  _globals['_INVOCATIONTYPE']._serialized_end=1858
+  _globals['_LOGTYPE']._serialized_start=1644
+  _globals['_LOGTYPE']._serialized_end=1691
+  _globals['_PRIORITY']._serialized_start=1693
+  _globals['_PRIORITY']._serialized_end=1761
+  _globals['_INVOCATIONTYPE']._serialized_start=1763
+  _globals['_INVOCATIONTYPE']._serialized_end=1873
   _globals['_INVOKEREQUEST']._serialized_start=46
-  _globals['_INVOKEREQUEST']._serialized_end=338
-  _globals['_INVOKERESPONSE']._serialized_start=341
-  _globals['_INVOKERESPONSE']._serialized_end=526
-  _globals['_EXPLANATION']._serialized_start=529
-  _globals['_EXPLANATION']._serialized_end=722
-  _globals['_INVOKEWITHRESPONSESTREAMRESPONSE']._serialized_start=725
-  _globals['_INVOKEWITHRESPONSESTREAMRESPONSE']._serialized_end=868
-  _globals['_ANSWERBEGUN']._serialized_start=870
-  _globals['_ANSWERBEGUN']._serialized_end=997
-  _globals['_ANSWERENDED']._serialized_start=999
-  _globals['_ANSWERENDED']._serialized_end=1115
-  _globals['_INVOKESTREAMREQUEST']._serialized_start=1117
-  _globals['_INVOKESTREAMREQUEST']._serialized_end=1210
-  _globals['_STREAMEDINVOCATION']._serialized_start=1212
-  _globals['_STREAMEDINVOCATION']._serialized_end=1288
-  _globals['_INVOKESTREAMRESPONSE']._serialized_start=1290
-  _globals['_INVOKESTREAMRESPONSE']._serialized_end=1387
-  _globals['_STREAMEDRESULT']._serialized_start=1390
-  _globals['_STREAMEDRESULT']._serialized_end=1519
-  _globals['_SERVICEERROR']._serialized_start=1521
-  _globals['_SERVICEERROR']._serialized_end=1627
-  _globals['_INVOCATIONS']._serialized_start=1861
-  _globals['_INVOCATIONS']._serialized_end=2129
+  _globals['_INVOKEREQUEST']._serialized_end=353
+  _globals['_INVOKERESPONSE']._serialized_start=356
+  _globals['_INVOKERESPONSE']._serialized_end=541
+  _globals['_EXPLANATION']._serialized_start=544
+  _globals['_EXPLANATION']._serialized_end=737
+  _globals['_INVOKEWITHRESPONSESTREAMRESPONSE']._serialized_start=740
+  _globals['_INVOKEWITHRESPONSESTREAMRESPONSE']._serialized_end=883
+  _globals['_ANSWERBEGUN']._serialized_start=885
+  _globals['_ANSWERBEGUN']._serialized_end=1012
+  _globals['_ANSWERENDED']._serialized_start=1014
+  _globals['_ANSWERENDED']._serialized_end=1130
+  _globals['_INVOKESTREAMREQUEST']._serialized_start=1132
+  _globals['_INVOKESTREAMREQUEST']._serialized_end=1225
+  _globals['_STREAMEDINVOCATION']._serialized_start=1227
+  _globals['_STREAMEDINVOCATION']._serialized_end=1303
+  _globals['_INVOKESTREAMRESPONSE']._serialized_start=1305
+  _globals['_INVOKESTREAMRESPONSE']._serialized_end=1402
+  _globals['_STREAMEDRESULT']._serialized_start=1405
+  _globals['_STREAMEDRESULT']._serialized_end=1534
+  _globals['_SERVICEERROR']._serialized_start=1536
+  _globals['_SERVICEERROR']._serialized_end=1642
+  _globals['_INVOCATIONS']._serialized_start=1876
+  _globals['_INVOCATIONS']._serialized_end=2144
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,7 @@ class InvokeRequest(_message.Message):
     STICKY_KEY_FIELD_NUMBER: _builtins.int
     INVOCATION_TYPE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     function_name: _builtins.str
     """`name` or `name:qualifier`."""
     payload: _builtins.bytes
@@ -115,6 +116,10 @@ class InvokeRequest(_message.Message):
     """Calls of one function with the same key are one call: the first one is run, and all get its answer, or of an
     EVENT its request id. Any text of at most 256 characters that can be printed; empty: none. Not on a stream.
     """
+    trace: _builtins.str
+    """The trace that the call belongs to: W3C's traceparent or X-Ray's X-Amzn-Trace-Id, as their headers have it. What is
+    neither counts as none. Of Invoke and InvokeWithResponseStream the metadata of either name do as well.
+    """
     def __init__(
         self,
         *,
@@ -128,10 +133,11 @@ class InvokeRequest(_message.Message):
         sticky_key: _builtins.str = ...,
         invocation_type: Global___InvocationType.ValueType = ...,
         idempotency_key: _builtins.str = ...,
+        trace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "idempotency_key", b"idempotency_key", "invocation_type", b"invocation_type", "log_type", b"log_type", "payload", b"payload", "priority", b"priority", "sticky_key", b"sticky_key", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_context", b"client_context", "deadline_s", b"deadline_s", "function_name", b"function_name", "idempotency_key", b"idempotency_key", "invocation_type", b"invocation_type", "log_type", b"log_type", "payload", b"payload", "priority", b"priority", "sticky_key", b"sticky_key", "tenant", b"tenant", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

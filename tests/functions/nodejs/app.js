@@ -35,6 +35,7 @@ const actions = {
       memory: Number(context.memoryLimitInMB),
       remaining: context.getRemainingTimeInMillis(),
       client: context.clientContext.custom.k,
+      trace: process.env._X_AMZN_TRACE_ID,
     };
   },
 };

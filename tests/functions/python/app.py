@@ -55,6 +55,7 @@ def facts(event, context):
         "memory": int(context.memory_limit_in_mb),
         "remaining": context.get_remaining_time_in_millis(),
         "client": context.client_context.custom["k"],
+        "trace": os.environ.get("_X_AMZN_TRACE_ID"),
     }
 
 

@@ -36,7 +36,8 @@ def facts(context)
     version: context.function_version,
     memory: context.memory_limit_in_mb.to_i,
     remaining: context.get_remaining_time_in_millis,
-    client: context.client_context['custom']['k']
+    client: context.client_context['custom']['k'],
+    trace: ENV['_X_AMZN_TRACE_ID']
   }
 end
 

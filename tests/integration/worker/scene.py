@@ -24,6 +24,7 @@ from obstore.store import MemoryStore
 from lambent_chassis import clock
 from lambent_proto.definition import Definition, LayerVersion
 from lambent_proto.ids import FunctionName, InstanceId, RequestId
+from lambent_proto.tracing import made
 from lambent_worker.event import Event
 from lambent_worker.flow import Flow
 from lambent_worker.host import FREEZE_AFTER_S, INIT_LIMIT_S, InstanceHost
@@ -202,7 +203,7 @@ class Scene:
         request = RequestId(f"0f8fad5b-d9cb-469f-a165-{next(self._numbers):012}")
         body = json.dumps(event).encode() if raw is None else raw
         deadline_ms = int((clock.unix_s() + timeout_s) * 1000)
-        told = Event(request, deadline_ms, arn, client_context, body, flow)
+        told = Event(request, deadline_ms, arn, client_context, body, flow, made(request))
         self.host.deliver(instance, told, timeout_s=timeout_s, tail=tail)
         return request
 

@@ -12,7 +12,7 @@ import pytest
 from lambent_proto.frames import WINDOW_BYTES
 from lambent_proto.ids import MAX_PAYLOAD_BYTES
 from lambent_worker.runtime_api import server
-from tests.integration.worker.api_scene import ARN, NEXT, ApiScene, Client, api_scene
+from tests.integration.worker.api_scene import ARN, NEXT, TRACE, ApiScene, Client, api_scene
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +57,7 @@ async def test_an_event_and_its_answer(scene: ApiScene, runtime: Client) -> None
     assert headers["lambda-runtime-invoked-function-arn"] == ARN
     assert int(headers["lambda-runtime-deadline-ms"]) > 1_700_000_000_000
     assert json.loads(headers["lambda-runtime-client-context"]) == {"custom": {"k": "ü"}}
+    assert headers["lambda-runtime-trace-id"] == TRACE.lower()
     assert await runtime.asks("POST", path("r1", "response"), b'"done"') == (
         202,
         {"content-type": "application/json", "content-length": "16"},

@@ -24,13 +24,16 @@ class Workers:
     def __init__(self) -> None:
         self.levels = {N1: "namespaces"}
         self.streaming = {N1}
+        self.tracing = {N1}
         self.sent: list[RequestId] = []
         self.windows: list[int] = []
+        self.traces: list[str] = []
         self.flows: list[frames.Taken | frames.Unheard] = []
 
     def send(self, node: NodeId, event: frames.Event) -> None:
         self.sent.append(event.request_id)
         self.windows.append(event.window)
+        self.traces.append(event.trace)
 
     def flow(self, node: NodeId, frame: frames.Taken | frames.Unheard) -> None:
         self.flows.append(frame)
@@ -278,6 +281,19 @@ class Heard:
 
     def part(self, data: bytes) -> None:
         self.parts.append(data)
+
+
+async def test_a_trace_goes_to_workers_that_take_one() -> None:
+    """A worker of an older release would end the connection over it."""
+    driver, workers = attached()
+    given = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0, given_trace=given), lambda _: None)
+    driver.answered(frames.Answer(R, False, 1.5, None, b""))
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), lambda _: None)
+    driver.answered(frames.Answer(R, False, 1.5, None, b""))
+    workers.tracing.clear()
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0, given_trace=given), lambda _: None)
+    assert workers.traces == [given, "", ""]
 
 
 def streaming() -> tuple[Driver, Workers, Heard, list[Answer | LambentError]]:

@@ -53,6 +53,30 @@ async def test_an_answer_brings_all_that_is_known(client: Client, dispatcher: Sc
     }
 
 
+TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+PARENT = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
+
+
+@pytest.mark.parametrize(
+    ("headers", "given"),
+    [
+        ({"X_Amzn_Trace_Id": TRACE}, TRACE),
+        ({"traceparent": PARENT}, TRACE),
+        ({"traceparent": PARENT, "X_Amzn_Trace_Id": "Root=1-00000000-000000000000000000000001"}, TRACE),
+        ({"traceparent": "no", "X_Amzn_Trace_Id": TRACE}, TRACE),
+        ({"X_Amzn_Trace_Id": "Root=1-2-3"}, ""),
+        ({}, ""),
+    ],
+)
+async def test_the_trace_of_a_call_goes_out_again(
+    client: Client, dispatcher: ScriptedDispatcher, headers: dict[str, str], given: str
+) -> None:
+    answer = await client.ask("POST", ECHO, b"{}", **headers)
+    call = dispatcher.calls[0]
+    assert call.given_trace == given
+    assert answer.headers["x-amzn-trace-id"] == call.trace
+
+
 async def test_a_function_s_failure_is_an_answer(client: Client) -> None:
     """200, and a header says so."""
     answer = await client.ask("POST", INVOKE.format("failing"), b"{}")

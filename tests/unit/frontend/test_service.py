@@ -77,6 +77,36 @@ async def test_an_answer_brings_all_that_is_known(stub: "Stub", dispatcher: Scri
     assert trailing[REQUEST_ID_KEY] == response.request_id
 
 
+TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+PARENT = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
+OTHER = "Root=1-00000000-000000000000000000000001;Parent=53995c3f42cd8ad8;Sampled=0"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "field", "given"),
+    [
+        pytest.param((("traceparent", PARENT),), "", TRACE, id="W3C's metadata"),
+        pytest.param((("x-amzn-trace-id", TRACE),), "", TRACE, id="X-Ray's metadata"),
+        pytest.param((("x-amzn-trace-id", OTHER), ("traceparent", PARENT)), "", TRACE, id="both"),
+        pytest.param((("traceparent", PARENT), ("x-amzn-trace-id", OTHER)), "", TRACE, id="turned round"),
+        pytest.param((("x-amzn-trace-id", OTHER),), PARENT, TRACE, id="the request's own goes first"),
+        pytest.param((("traceparent", "00-no-trace-01"),), "", "", id="none"),
+    ],
+)
+async def test_the_trace_of_a_call(
+    stub: "Stub",
+    dispatcher: ScriptedDispatcher,
+    metadata: tuple[tuple[str, str], ...],
+    field: str,
+    given: str,
+) -> None:
+    await stub.Invoke(request(trace=field), metadata=metadata)
+    call = dispatcher.calls[0]
+    assert call.given_trace == given
+    if not given:
+        assert call.trace.startswith(f"Root=1-{call.request_id[:8]}-")
+
+
 async def test_a_function_s_failure_is_an_answer(stub: "Stub") -> None:
     """The call is OK and says Unhandled."""
     response = await stub.Invoke(request("failing"))

@@ -21,6 +21,7 @@ class Workers:
     def __init__(self) -> None:
         self.levels: dict[NodeId, str] = {}
         self.streaming: set[NodeId] = set()
+        self.tracing: set[NodeId] = set()
         self.sent: list[tuple[NodeId, RequestId]] = []
 
     def send(self, node: NodeId, event: frames.Event) -> None:

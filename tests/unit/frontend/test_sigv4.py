@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambent_frontend.sigv4 import GOOD_FOR_S, SignedRequest, verify
+from lambent_frontend.sigv4 import GOOD_FOR_S, SignedRequest, sign, verify
 from lambent_proto.errors import BadSignature, IncompleteSignature, UnknownKey
 
 SECRETS = {"LA1": "secret-1", "LA2": "secret-2"}
@@ -50,6 +50,13 @@ def test_what_botocore_signs_is_taken() -> None:
         == "LA1"
     )
     assert verified(signed("http://[::1]:9000/")) == "LA1"
+
+
+def test_what_is_signed_here_is_what_botocore_signs() -> None:
+    request = signed(headers={"X-Amz-Log-Type": "Tail"})
+    unsigned = {name: value for name, value in request.headers.items() if name != "authorization"}
+    here = sign(replace(request, headers=unsigned), "LA1", "secret-1", "eu-west-1")
+    assert here == request.headers["authorization"]
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)

@@ -48,7 +48,7 @@ def test_the_least_there_is() -> None:
             "x-forwarded-for": "192.0.2.1",
             "x-forwarded-proto": "http",
             "x-forwarded-port": "9000",
-            "x-amzn-trace-id": "Root=1-5e5ffb9e-1234567812344234a2341234",
+            "x-amzn-trace-id": "Root=1-12345678-12344234a234123456789012",
         },
         "requestContext": {
             "accountId": "anonymous",
@@ -117,7 +117,7 @@ def test_headers_in_utf_8_or_latin_1(value: bytes) -> None:
 @pytest.mark.parametrize("sent", ["€".encode(), b"a" * 1025, b"a\tb", b""])
 def test_a_trace_that_cannot_go_back_is_another(sent: bytes) -> None:
     """It is a header of the answer as well."""
-    assert with_headers((b"x-amzn-trace-id", sent))["x-amzn-trace-id"].startswith("Root=1-5e5ffb9e-")
+    assert with_headers((b"x-amzn-trace-id", sent))["x-amzn-trace-id"].startswith("Root=1-12345678-")
 
 
 def test_cookies() -> None:

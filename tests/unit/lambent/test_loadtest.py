@@ -5,19 +5,34 @@ import random
 import time
 from collections.abc import Callable
 from itertools import islice, pairwise
+from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lambent.loadtest.engine import Engine
+from lambent.loadtest.generators import run_in_processes
 from lambent.loadtest.histogram import Histogram
+from lambent.loadtest.load import AtRate, Closed, Part, Replayed
 from lambent.loadtest.page import Rate, page
 from lambent.loadtest.report import as_csv, as_json
-from lambent.loadtest.results import Results, threshold
-from lambent.loadtest.schedule import Send, Tried, at_rate, constant, next_rate, of_trace, poisson
+from lambent.loadtest.results import Results, threshold, with_errors
+from lambent.loadtest.run import Calls
+from lambent.loadtest.schedule import (
+    Send,
+    Tried,
+    at_rate,
+    constant,
+    next_rate,
+    of_trace,
+    poisson,
+    verdicts,
+)
 from lambent.loadtest.transports import Done
 from lambent.simulate.trace import Invocation
+from lambent_proto.errors import Internal
 
 microseconds = st.lists(st.integers(0, 10**9), min_size=1, max_size=200)
 
@@ -90,15 +105,48 @@ def test_a_trace_is_compressed_and_shared_out() -> None:
     assert list(of_trace(trace, 60.0, 2)) == [Send(0.0, 0), Send(1.0, 1), Send(1.5, 1)]
 
 
+@pytest.mark.parametrize("load", [AtRate(50, 90, 1.0, 2.0, False, 7), Replayed([Send(0.1, 0)] * 9, 0, 1)])
+def test_processes_make_each_call_once(load: AtRate | Replayed) -> None:
+    """And at the times at which one alone would."""
+    parts = [islice(load.sends(3), number, None, 4) for number in range(4)]
+    together = sorted((send for part in parts for send in part), key=lambda it: it.at)
+    assert together == list(load.sends(3))
+
+
+def test_processes_share_callers_out() -> None:
+    callers = [it for number in range(4) for it in Closed(10, 1.0).callers(Part(number, 4))]
+    assert sorted(callers) == list(range(10))
+
+
+def test_a_ramp_begins_after_the_warm_up() -> None:
+    sends = [send.at for send in AtRate(100, 500, 5.0, 10.0, True, 1).sends(1)]
+    assert sum(at < 5 for at in sends) == pytest.approx(500, abs=1)
+    assert sum(5 <= at < 6 for at in sends) == pytest.approx(120, abs=2)
+    assert sum(at >= 14 for at in sends) == pytest.approx(480, abs=2)
+
+
 @given(st.floats(1, 1e5), st.floats(1, 1e5))
 def test_the_knee_is_found(first: float, knee: float) -> None:
     """Within a tenth below it, in a few tries; where it is far below the first rate, that is given up."""
     tried: list[Tried] = []
     while (rate := next_rate(first, tried)) is not None:
         tried.append(Tried(rate, rate <= knee))
-        assert len(tried) < 40
+        assert len(tried) < 60
     held = [it.rate for it in tried if it.held]
     assert max(held) >= 0.9 * knee if held else knee < first / 16
+
+
+@given(st.floats(1, 1e3), st.floats(1e3, 1e5), st.integers(0, 30), st.booleans())
+def test_one_try_that_was_disturbed_moves_no_knee(first: float, knee: float, which: int, held: bool) -> None:
+    """Whichever of them it was, and whether it held that should not have, or the other way round."""
+    tried: list[Tried] = []
+    while (rate := next_rate(first, tried)) is not None:
+        disturbed = len(tried) == which
+        tried.append(Tried(rate, held if disturbed else rate <= knee))
+        assert len(tried) < 60
+    found = max(rate for rate, holds in verdicts(tried).items() if holds)
+    assert found <= knee
+    assert found >= 0.8 * knee
 
 
 def filled(sent: int, late: int, latency_s: float = 0.02) -> Results:
@@ -151,6 +199,44 @@ def test_thresholds(said: str, crossed: bool) -> None:
     assert threshold(said).is_crossed(filled(1000, 0)) is crossed
 
 
+def test_what_fails_is_not_quick() -> None:
+    """A threshold of latencies alone holds for no run with many failures, unless it says how many may be."""
+    results = filled(50, 0)
+    for number in range(50):
+        results.was_sent(0.5 + number / 100, 0.5)
+        results.was_answered(0.5, 0.5, 0.5, "", "THROTTLED")
+    quick, many = threshold("p99>25ms"), threshold("errors>60%")
+    assert [it.said for it in with_errors([quick]) if it.is_crossed(results)] == ["errors>1%"]
+    assert [*with_errors([quick, many])] == [quick, many]
+    assert [*with_errors([])] == []
+
+
+def test_merged_results_are_as_if_counted_in_one() -> None:
+    """Of calls that were shared out among two."""
+    one, parts = Results(0.5, 0.01), [Results(0.5, 0.01), Results(0.5, 0.01)]
+    for number in range(300):
+        due, error = number / 100, "THROTTLED" if number % 7 == 0 else ""
+        start = "cold" if number < 99 else "warm"
+        for counted in (one, parts[number % 2]):
+            counted.was_sent(due, due + number / 10_000)
+            counted.was_answered(due, due, due + 0.02 + number / 5_000, start, error)
+    for counted in (one, *parts):
+        counted.end(3.0)
+    whole = Results(0.5, 0.01)
+    for part in parts:
+        whole.merge(part)
+    assert whole == one
+    assert as_csv(whole) == as_csv(one)
+
+
+@pytest.mark.parametrize(("late", "surely"), [(10, False), (11, True)])
+def test_a_run_is_surely_void_once_too_many_of_all_its_calls_were_late(late: int, surely: bool) -> None:
+    """Of those that are still to come as well."""
+    load = AtRate(100, 100, 5.0, 10.0, True, 1)
+    assert Results(5.0, 0.01, load.due).surely_void(late) is surely
+    assert not Results(5.0, 0.01).surely_void(10**6)
+
+
 @pytest.mark.parametrize("said", ["p99", "p99>50", "p99>50%", "errors>1ms", "p100>1ms", "rate<5%", "late>1"])
 def test_a_threshold_that_is_none_is_refused(said: str) -> None:
     with pytest.raises(ValueError, match=said.split(">")[0][:2]):
@@ -200,9 +286,46 @@ async def test_a_closed_loop_has_so_many_in_flight() -> None:
 
     transport = Held()
     engine = Engine(transport, Results(0.0, 60.0), 5.0)
-    await engine.closed_loop(7, 0.1, 1)
+    await engine.closed_loop(range(7), 0.1, 1)
     assert transport.most == 7
     assert 7 < transport.begun == engine.results.latency.total
+
+
+@pytest.mark.parametrize(("busy", "due", "void"), [(0.91, inf, True), (0.9, inf, False), (1.0, 9.0, False)])
+def test_a_closed_loop_that_its_generator_holds_up_is_void(busy: float, due: float, void: bool) -> None:
+    """As none of its calls is due, none can be late: what tells is that the generator is never idle."""
+    assert Results(0.0, 0.01, due, busy_share=busy).void is void
+
+
+@pytest.mark.parametrize(("work_s", "busy"), [(0.003, True), (0.0, False)])
+async def test_how_busy_a_generator_was(work_s: float, busy: bool) -> None:
+    class Answering(Instant):
+        def begin(self, target: int, done: Done) -> None:
+            end = time.thread_time() + work_s
+            while time.thread_time() < end:
+                pass
+            asyncio.get_running_loop().call_later(0.0 if work_s else 0.05, done, "warm", "")
+
+    engine = Engine(Answering(), Results(0.0, 0.01), 5.0)
+    await engine.closed_loop(range(4), 0.2, 1)
+    assert (engine.results.busy_share > 0.5) is busy
+
+
+async def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is left of the others."""
+    started: list[asyncio.subprocess.Process] = []
+    real = asyncio.create_subprocess_exec
+
+    async def start(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await real(*command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    monkeypatch.setenv("LAMBENT_CA", "/nowhere/ca.pem")  # each of them finds that it cannot begin
+    calls, load = Calls(["echo"], b"{}", "http", "127.0.0.1:1", "127.0.0.1:1", ""), Closed(2, 1.0)
+    with pytest.raises(Internal, match="ended without its results"):
+        await run_in_processes(calls, load, Results(0.0, 0.01), 1.0, lambda _: False, 2)
+    assert [it.returncode is None for it in started] == [False, False]
 
 
 async def test_what_is_never_answered_is_told() -> None:

@@ -96,7 +96,8 @@ def test_ctrl_c_before_any_rate_was_tried(ended: Callable[..., Result]) -> None:
 
 
 def test_a_knee_that_is_the_generators(ended: Callable[..., Result]) -> None:
-    done = ended([answered, late, answered, answered, answered], "--find-knee")
+    """Of 50, 100, 75, 87.5, 93.75 calls a second that at 100 is tried twice, and the knee is."""
+    done = ended([answered, late, late, answered, answered, answered, answered], "--find-knee")
     assert code(done) == 0
     assert "The generator was late at 100.0" in done.stdout
 
@@ -120,3 +121,34 @@ def test_results_are_told_though_a_file_cannot_be_written(
     done = ended([removed], "--csv", str(tmp_path / "folder" / "a.csv"))
     assert code(done) == 2
     assert "100 calls" in done.stdout
+
+
+def half_failed(results: Results) -> None:
+    answered(results)
+    for number in range(100):
+        results.was_sent(number / 100, number / 100)
+        results.was_answered(number / 100, number / 100, number / 100, "", "THROTTLED")
+
+
+@pytest.mark.parametrize("also", [(), ("--fail-if", "errors>60%")])
+def test_a_quick_fleet_that_fails_crosses_a_threshold(
+    ended: Callable[..., Result], also: tuple[str, ...]
+) -> None:
+    done = ended([half_failed], "--fail-if", "p99>1s", *also)
+    assert code(done) == (0 if also else 1)
+    assert ("errors>1% is so" in done.stderr) is not bool(also)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--sign",), "for --via http"),
+        (("--sign", "--via", "http"), "set LAMBENT_KEY"),
+        (("--concurrency", "2", "--processes", "3"), "needs a caller"),
+    ],
+)
+def test_what_does_not_go_together(
+    ended: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], why: str
+) -> None:
+    monkeypatch.delenv("LAMBENT_KEY", raising=False)
+    assert why in str(ended([], *options).exception)

@@ -89,6 +89,19 @@ def test_a_payload_of_any_size_comes_back_whole(
     assert seen == [[]] * (len(pieces) - 1) + [[frame]]
 
 
+def test_a_trace_makes_an_event_longer_and_nothing_else_does() -> None:
+    """What a release before traces sends is read, and without one what it can read is sent."""
+    plain, traced = event(), event()._replace(trace="Root=1", window=0)
+    fields = [2, "r1", "i-1", 7, 3000, "arn", "", True, 2]
+    assert wire(plain) == [raw(fields, b"{}")]
+    assert wire(traced) == [raw([*fields, 0, "Root=1"], b"{}")]
+    decoder = greeted(TO_WORKER)
+    assert list(decoder.feed(wire(plain)[0] + raw([*fields, 9], b"{}"))) == [plain, plain._replace(window=9)]
+    assert list(decoder.feed(wire(traced)[0])) == [traced]
+    with pytest.raises(BadFrame):
+        list(decoder.feed(raw([*fields, 0, b"Root=1"], b"{}")))
+
+
 def test_a_payload_above_the_limit_is_never_sent() -> None:
     """Encoding is refused, rather than the peer's closing the connection under everybody else's calls."""
     with pytest.raises(ValueError, match="6291557"):

@@ -26,14 +26,17 @@ def test_frames_survive_any_cutting(sent: list[tuple[list[object], bytes]], cuts
     assert got == sent
 
 
-@given(texts=st.tuples(st.text(), st.text(), st.text()), deadline_ms=st.integers(0), body=st.binary())
+TEXTS = st.tuples(st.text(), st.text(), st.text(), st.text())
+
+
+@given(texts=TEXTS, deadline_ms=st.integers(0), body=st.binary())
 def test_an_event_is_a_frame_like_any_other(
-    texts: tuple[str, str, str], deadline_ms: int, body: bytes
+    texts: tuple[str, str, str, str], deadline_ms: int, body: bytes
 ) -> None:
     """The short way to write one gives what the long way gives, whatever is in its texts."""
-    request_id, arn, client_context = texts
-    head: list[object] = ["event", request_id, deadline_ms, arn, client_context]
-    assert event_frame(request_id, deadline_ms, arn, client_context, body) == frame(head, body)
+    request_id, arn, client_context, trace = texts
+    head: list[object] = ["event", request_id, deadline_ms, arn, client_context, trace]
+    assert event_frame(request_id, deadline_ms, arn, client_context, trace, body) == frame(head, body)
 
 
 def test_the_layout_is_the_documented_one() -> None:

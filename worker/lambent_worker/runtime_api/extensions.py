@@ -115,7 +115,7 @@ class Extensions:
             "deadlineMs": event.deadline_ms,
             "requestId": event.request_id,
             "invokedFunctionArn": event.arn,
-            "tracing": {"type": "X-Amzn-Trace-Id", "value": ""},
+            "tracing": {"type": "X-Amzn-Trace-Id", "value": event.trace},
         }
         for it in self._by_id.values():
             if "INVOKE" in it.events and it.machine.state not in _FAILED:  # it asks for nothing any more

@@ -277,6 +277,8 @@ class RuntimeApi:
             "Lambda-Runtime-Deadline-Ms": str(event.deadline_ms),
             "Lambda-Runtime-Invoked-Function-Arn": event.arn,
         }
+        if event.trace:
+            headers["Lambda-Runtime-Trace-Id"] = event.trace
         if event.client_context:
             headers["Lambda-Runtime-Client-Context"] = _one_line(event.client_context)
         connection.answer(200, event.body, headers)

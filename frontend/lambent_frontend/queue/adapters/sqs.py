@@ -59,7 +59,20 @@ def _send(client: Any, account: str, queue: str, record: Record) -> None:
         for name, value in record.attributes.items()
         if value
     }
-    client.send_message(QueueUrl=url, MessageBody=record.body.decode(), MessageAttributes=attributes, **fifo)
+    client.send_message(
+        QueueUrl=url,
+        MessageBody=record.body.decode(),
+        MessageAttributes=attributes,
+        MessageSystemAttributes=_system_attributes(record),
+        **fifo,
+    )
+
+
+def _system_attributes(record: Record) -> dict[str, Any]:
+    """Where AWS's own services look for a trace."""
+    if not record.trace:
+        return {}
+    return {"AWSTraceHeader": {"DataType": "String", "StringValue": record.trace}}
 
 
 async def _close(client: Any) -> None:

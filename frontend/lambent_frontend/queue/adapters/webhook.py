@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from lambent_frontend.queue.destinations import Refused, shown
 from lambent_frontend.queue.records import Record
+from lambent_proto.tracing import read, w3c
 
 WITHIN_S: Final = 20.0
 """For each step of it: to connect, to send, to hear the answer."""
@@ -47,6 +48,8 @@ class Webhooks:
         parts = urlsplit(url)
         path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         headers = {"Content-Type": "application/json", "x-lambent-request-id": record.id}
+        if trace := read(record.trace):
+            headers |= {"traceparent": w3c(trace), "X-Amzn-Trace-Id": record.trace}
         headers |= {f"x-lambent-{name}": value for name, value in _printable(record).items()}
         try:
             connection = _connection(parts.scheme, parts.hostname or "", parts.port)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lambent_proto.ids import InstanceId
+from lambent_proto.tracing import made
 from tests.integration.worker import backends
 from tests.integration.worker.runtimes.languages import LANGUAGES, Language, skip_unless_here
 from tests.integration.worker.scene import Scene, runtimes_here, scene, until
@@ -80,6 +81,7 @@ async def test_what_the_context_says(stage: Scene, language: Language) -> None:
     answer = await stage.call(it, {"do": "facts"}, client_context='{"custom": {"k": "v"}}', timeout_s=3.0)
     facts = answer.json
     assert 1_000 < facts.pop("remaining") <= 3_000
+    assert facts.pop("trace", made(answer.request_id)) == made(answer.request_id)  # where it is a variable
     assert facts == {
         "request": answer.request_id,
         "arn": "arn:aws:lambda:us-east-1:000000000000:function:fn",

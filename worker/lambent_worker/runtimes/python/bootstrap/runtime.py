@@ -73,7 +73,9 @@ def _run(handler: Handler, context: Context, body: bytes) -> bytes:
 
 def answer_events(fd: int, handler: Handler) -> None:
     own_pid = os.getpid()
-    for (_, request_id, deadline_ms, arn, client_context), body in frames(fd):
+    environ = os.environ
+    for (_, request_id, deadline_ms, arn, client_context, trace), body in frames(fd):
+        environ["_X_AMZN_TRACE_ID"] = trace
         try:
             Running.request_id = request_id
             context = Context(request_id, deadline_ms, arn, client_context)
