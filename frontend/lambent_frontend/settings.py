@@ -66,6 +66,8 @@ class FrontendSettings(Settings):
     http_names: CommaSeparated = Field(default_factory=list)
     """Names by which it may be asked for over HTTP where `auth` is off, beside addresses, `localhost` and
     names without a dot: a web page could give any other this machine's address."""
+    console: bool = True
+    """Whether the page to look at the fleet with is at `/console` of the HTTP port: docs/console.md."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)

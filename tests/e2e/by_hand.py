@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lambent_chassis.clock import monotonic_s
-from tests.e2e.fleet import WITHIN_S, Fleet, environment, up
+from tests.e2e.fleet import GRPC_SERVER_IS, WITHIN_S, Fleet, environment, up
 
 MARK: Final = "E2E_FOLDER"
 """A variable that every part inherits, and every process that it starts with its own environment."""
@@ -53,8 +53,7 @@ class Part:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=(environment() if self._kind == "frontend" else os.environ)
-                | {MARK: str(self._config.parent)},
+                env=_environment(self._kind) | {MARK: str(self._config.parent)},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -71,6 +70,12 @@ class Part:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
         self.process.communicate(timeout=WITHIN_S)
+
+
+def _environment(kind: str) -> dict[str, str]:
+    if kind == "frontend":
+        return environment()
+    return {name: value for name, value in os.environ.items() if name not in GRPC_SERVER_IS}
 
 
 @contextmanager

@@ -10,7 +10,16 @@ from lambent.client import Client
 from tests.brokers import aws
 from tests.e2e.by_hand import running
 from tests.e2e.evidence import Evidence
-from tests.e2e.fleet import Fleet
+from tests.e2e.fleet import GRPC_SERVER_IS, Fleet
+
+
+@pytest.fixture(scope="package", autouse=True)
+def grpc_server() -> Iterator[None]:
+    """Also of fleets that a test starts by a command of its own, and of what benches start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in GRPC_SERVER_IS.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")

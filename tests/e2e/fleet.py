@@ -27,9 +27,13 @@ GRPC_SERVER: Final = os.environ.get("GRPC_SERVER", "")
 """Whose HTTP/2 answers gRPC in all fleets of the tests, if it is not the default's: `own` or `grpcio`."""
 
 
+GRPC_SERVER_IS: Final = {"LAMBENT_GRPC_SERVER": GRPC_SERVER} if GRPC_SERVER else {}
+"""What `lambent up` and frontends are told of it; other parts know no such variable."""
+
+
 def environment() -> dict[str, str]:
     """Of `lambent up`, and of a frontend that is started by hand."""
-    return {**os.environ, **({"LAMBENT_GRPC_SERVER": GRPC_SERVER} if GRPC_SERVER else {})}
+    return {**os.environ, **GRPC_SERVER_IS}
 
 
 class Fleet:

@@ -35,6 +35,10 @@ MESSAGE_S: Final = 20.0
 """What a message may take at least to be whole, one of a unary call from the call's beginning; a larger one
 more, at MESSAGE_RATE."""
 
+TAKE_S: Final = 300.0
+"""How long a client without a deadline may take nothing of what its call still writes. With a deadline it may
+do as it likes until then."""
+
 MESSAGE_RATE: Final = 64 * 1024
 """Bytes a second that a message has to bring."""
 
@@ -66,6 +70,9 @@ class Line(Protocol):
 
 class Call:
     """Also the part of grpc.aio.ServicerContext that the services use, with the same meanings."""
+
+    _taken: tuple[int, float] | None = None
+    """Of what waits for the client while the service waits for that: how much it was, and since when."""
 
     def __init__(self, line: Line, stream: int, asked: Asked, handler: Any, loop: asyncio.AbstractEventLoop):
         self._line = line
@@ -159,12 +166,24 @@ class Call:
             self._awaited = self._loop.time()
 
     def check(self, now: float) -> None:
-        """Ends it if a message takes too long to come; `now` is the loop's time."""
+        """Ends it if a message takes too long to come, or to be taken; `now` is the loop's time."""
+        self._check_taken(now)
         if self._awaited is None:
             return
         waited = now - self._awaited
         if waited > MESSAGE_S + self._parser.halfway / MESSAGE_RATE:
             self._decline(f"no whole message came within {waited:.0f} seconds: send it faster")
+
+    def _check_taken(self, now: float) -> None:
+        if self._writer is None or self._writer.done() or self._ends_at is not None:
+            self._taken = None
+            return
+        left = self._line.waits(self._stream)
+        if self._taken is None or left != self._taken[0]:
+            self._taken = left, now
+        elif now - self._taken[1] > TAKE_S:
+            said = f"nothing of the answer was taken within {TAKE_S:.0f} seconds: give the call a deadline"
+            self._refuse(Refusal(calls.RESOURCE_EXHAUSTED, said))
 
     def _decline(self, said: str) -> None:
         if self._task is None:

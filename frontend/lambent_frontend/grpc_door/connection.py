@@ -5,6 +5,7 @@ What is said in one turn of the loop leaves in one write. Nothing is read from a
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv6Address
 from typing import Any, Final, Protocol, cast
 
 import structlog
@@ -15,7 +16,8 @@ from lambent_frontend.grpc_door.core.calls import Asked, Refusal
 from lambent_frontend.grpc_door.core.connection import Alive, Broken, Came, Connection, Gone, Requested
 
 GREETING_S: Final = 20.0
-"""Until a client has said that it speaks HTTP/2, and for the whole of a header block."""
+"""Until a client has said that it speaks HTTP/2, for TLS before that, and for the whole of a frame or of a
+header block."""
 
 SEND_S: Final = 60.0
 """How long a client may leave unread what fills its connection, or the rest of an answer that is whole."""
@@ -50,8 +52,11 @@ class Serving(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    def __init__(self, server: Serving) -> None:
+    def __init__(self, server: Serving, *, counted: str = "") -> None:
+        """`counted` is for which address the server has let it in already, before TLS's greeting."""
         self._server = server
+        self.counted = bool(counted)
+        self.made = False
         self._loop = asyncio.get_running_loop()
         self._core: Connection[Asked] = Connection(calls.asked)
         self._calls: dict[int, Call] = {}
@@ -63,18 +68,22 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False
         self._since = self._heard = self._loop.time()
         """When its present state began; when something came last."""
+        self._resumed = self._since
+        """When it was last read from again, after its client had not read."""
         self._pinged: float | None = None
         """When, if nothing came since."""
         self.peer = ""
-        self._host = ""
+        self.host = counted
+        """Its address, as what is bounded for one address counts it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.made = True
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
         self._transport.set_write_buffer_limits(_WRITE_BYTES)
         host = transport.get_extra_info("peername")
         if host:
-            ip = host[0].removeprefix("::ffff:") if "." in host[0] else host[0]
-            self._host = ip
+            ip = plain(host[0])
+            self.host = self.host or one_network(ip)
             self.peer = f"ipv6:[{ip}]:{host[1]}" if ":" in ip else f"ipv4:{ip}:{host[1]}"
         if not self._server.opened(self) or not self._agreed():
             self._transport.abort()
@@ -163,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
 
     def whose(self, call: Call) -> str:
         """The access key's id, or where nobody is asked the address. Raises LambentError."""
-        return self._server.whose(call) or self._host
+        return self._server.whose(call) or self.host
 
     def beside(self, work: Callable[[], bytes]) -> Awaitable[bytes]:
         return self._server.beside(work)
@@ -208,6 +217,7 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._resumed = self._loop.time()
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._flush()
@@ -230,11 +240,15 @@ class ClientConnection(asyncio.Protocol):
         if self._core.stalled(now, SEND_S):
             self._flush_soon()
             self._say_if_idle()
-        if not self._core.settled or self._core.in_block:
-            if now - self._since > GREETING_S:
-                self._transport.abort()
-            return
-        self._since = now
+        if self._core.settled and not self._core.in_block:
+            self._since = now
+        unfinished_s = min(self._core.unfinished_s(now), now - self._resumed)
+        if max(now - self._since, unfinished_s) > GREETING_S:
+            self._transport.abort()
+        elif self._since == now:
+            self._ask_if_alive(now)
+
+    def _ask_if_alive(self, now: float) -> None:
         if self._pinged is not None:
             if now - self._pinged > PING_ANSWER_S:
                 self._transport.abort()
@@ -242,6 +256,11 @@ class ClientConnection(asyncio.Protocol):
             self._pinged = now
             self._core.ping(_PING)
             self._flush_soon()
+
+    @property
+    def untaken(self) -> int:
+        """Bytes of answers that wait for the client."""
+        return self._core.untaken + self._transport.get_write_buffer_size()
 
     def take_leave(self) -> None:
         """Its client is told to go elsewhere; what comes until it has heard that is still taken."""
@@ -264,3 +283,15 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+
+def plain(address: str) -> str:
+    """Of an address of IPv4 within IPv6 that of IPv4."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def one_network(address: str) -> str:
+    """Of an address of IPv6 its first half: whoever has one has all that begin so."""
+    if ":" not in address:
+        return address
+    return str(IPv6Address(int(IPv6Address(address.partition("%")[0])) >> 64 << 64))

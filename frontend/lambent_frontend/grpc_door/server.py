@@ -12,11 +12,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import structlog
+
 from lambent_frontend.grpc_door.call import Call
-from lambent_frontend.grpc_door.connection import GREETING_S, ClientConnection
+from lambent_frontend.grpc_door.connection import ClientConnection
+from lambent_frontend.grpc_door.crowd import Crowd
+from lambent_frontend.grpc_door.tls_door import TlsDoor
 
 CONNECTIONS: Final = 10_000
-"""At one time."""
+"""At one time, with those that have not come to the end of TLS's greeting. One address may have half."""
+
+UNTAKEN: Final = 1024 * 1024 * 1024
+"""Bytes of answers that wait for their clients, of all connections together. Above it those of the address
+that has most are closed."""
 
 HELD: Final = 512 * 1024 * 1024
 """Bytes of requests that no service has read, of all connections together. One client may have half."""
@@ -25,6 +33,8 @@ UNPACKING: Final = 2
 """Messages at one time that are unpacked beside the loop; each has up to 64 MB."""
 
 ALPN: Final = ("h2",)
+
+_log = structlog.get_logger()
 
 _LOOK_S: Final = 1.0
 _BACKLOG: Final = 1024
@@ -46,6 +56,8 @@ class OwnServer:
         *,
         whose: Callable[[Call], str] = lambda _: "",
         most_held: int = HELD,
+        most_connections: int = CONNECTIONS,
+        most_untaken: int = UNTAKEN,
         share_ports: bool = False,
     ) -> None:
         self.handlers: dict[str, Any] = {}
@@ -57,8 +69,10 @@ class OwnServer:
         self._held_of: Counter[str] = Counter()
         self._unpacking = ThreadPoolExecutor(UNPACKING, "unpacking")
         self._connections: set[ClientConnection] = set()
+        self._crowd = Crowd(most_connections)
+        self._most_untaken = most_untaken
         self._sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsDoor] = []
         self._looking: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -101,16 +115,18 @@ class OwnServer:
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         for bound, tls in self._sockets:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: ClientConnection(self),
-                    sock=bound,
-                    ssl=tls,
-                    backlog=_BACKLOG,
-                    ssl_handshake_timeout=GREETING_S if tls else None,
-                )
-            )
+            if tls is None:
+                listening = await loop.create_server(self._connection, sock=bound, backlog=_BACKLOG)
+                self._servers.append(listening)
+            else:
+                self._servers.append(TlsDoor(bound, tls, self._crowd, self._counted))
         self._looking = asyncio.create_task(self._look())
+
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self)
+
+    def _counted(self, host: str) -> ClientConnection:
+        return ClientConnection(self, counted=host)
 
     async def stop(self, grace: float | None) -> None:
         """Takes no new connection, asks clients to leave, gives calls under way `grace` seconds, then up."""
@@ -161,7 +177,7 @@ class OwnServer:
 
     def opened(self, connection: ClientConnection) -> bool:
         self._connections.add(connection)
-        return len(self._connections) <= CONNECTIONS
+        return connection.counted or self._crowd.enter(connection.host)
 
     def idle(self) -> None:
         """A connection has no call under way any more."""
@@ -169,6 +185,7 @@ class OwnServer:
 
     def closed(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
+        self._crowd.leave(connection.host)
         self._changed.set()
 
     async def _look(self) -> None:
@@ -178,3 +195,22 @@ class OwnServer:
             now = loop.time()
             for connection in list(self._connections):
                 connection.check(now)
+            self.make_room()
+            if refused := self._crowd.refused():
+                _log.warning("connections_refused", **refused)
+
+    def make_room(self) -> None:
+        """Closes connections whose clients leave answers untaken, where that is more than there may be."""
+        untaken = {it: size for it in self._connections if (size := it.untaken)}
+        total = sum(untaken.values())
+        if total <= self._most_untaken:
+            return
+        of: Counter[str] = Counter()
+        for connection, size in untaken.items():
+            of[connection.host] += size
+        for connection in sorted(untaken, key=lambda it: (of[it.host], untaken[it]), reverse=True):
+            _log.warning("answers_not_taken", peer=connection.peer, bytes=untaken[connection])
+            connection.abort()
+            total -= untaken[connection]
+            if total <= self._most_untaken:
+                return

@@ -24,6 +24,12 @@ CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 MAX_FRAME: Final = 64 * 1024
 """Of the client's: four times the least, for messages of megabytes."""
 
+MOST_UNFINISHED: Final = 16 * 1024
+"""Bytes that are kept of a frame that is not whole. Of more the data is dealt with before the rest comes."""
+
+_MOST_OTHER: Final = MAX_BLOCK_BYTES + 261
+"""Of a frame that is not DATA and does not come at once: a header block, its padding and its priority."""
+
 _MOST_FORGOTTEN: Final = 8_192
 
 _SETTINGS: Final = [
@@ -91,6 +97,7 @@ class Connection(Generic[T]):
         self._forgotten: dict[int, None] = {}
         """Streams that were ended from here, on which more may be on its way; the newest of them."""
         self._rest = b""
+        self._rest_since = 0.0
         self._greeted = False
         self._settled = False
         self._open_block: tuple[int, bool, list[bytes]] | None = None
@@ -135,6 +142,15 @@ class Connection(Generic[T]):
         """Whether it is in the middle of a header block, in which nothing else may be sent."""
         return self._open_block is not None
 
+    def unfinished_s(self, now: float) -> float:
+        """For how long a frame has been coming that is not whole; 0 if there is none."""
+        return now - self._rest_since if self._rest else 0.0
+
+    @property
+    def untaken(self) -> int:
+        """Bytes of answers that the client's windows keep back."""
+        return sum(known.lane.size for known in self._streams.values())
+
     # From the client
 
     def receive(self, data: bytes, now: float) -> list[Requested[T] | Came | Gone | Alive | Broken]:
@@ -150,10 +166,42 @@ class Connection(Generic[T]):
                 at = self._preface(buffer)
             if self._greeted:
                 at = self._frames(buffer, at)
-            self._rest = buffer[at:] if at < len(buffer) else b""
+            if at < len(buffer):
+                self._keep(buffer, at)
+            else:
+                self._rest = b""
         except ConnectionFault as fault:
             self._break(fault)
         return events
+
+    def _keep(self, buffer: bytes, at: int) -> None:
+        """What begins a frame that is not whole."""
+        if at or not self._rest:
+            self._rest_since = self._now
+        rest = buffer[at:]
+        if self._greeted and len(rest) > MOST_UNFINISHED:
+            rest = self._split(rest)
+        self._rest = rest
+
+    def _split(self, rest: bytes) -> bytes:
+        """Takes the data that has come as a frame of its own, and returns a head for that of the rest.
+
+        That means the same: only the end of the stream, and padding, stay with the rest.
+        """
+        size, kind, flags, stream = wire.head_of(rest)
+        if kind != wire.DATA:
+            if size > _MOST_OTHER:
+                said = f"a frame that is not DATA has over {_MOST_OTHER} bytes"
+                raise ConnectionFault(Code.ENHANCE_YOUR_CALM, said)
+            return rest
+        padded = flags & wire.PADDED
+        begin = wire.HEAD_BYTES + bool(padded)
+        data = rest[begin : wire.HEAD_BYTES + size - (rest[wire.HEAD_BYTES] if padded else 0)]
+        if not data:
+            return rest
+        self._frame(kind, flags & ~(wire.END_STREAM | wire.PADDED), stream, data)
+        left = wire.frame_head(size - len(data), kind, flags, stream)
+        return left + rest[wire.HEAD_BYTES : begin] + rest[begin + len(data) :]
 
     def _preface(self, buffer: bytes) -> int:
         size = min(len(buffer), len(wire.PREFACE))

@@ -87,6 +87,12 @@ def frame_head(size: int, kind: int, flags: int, stream: int) -> bytes:
     return _HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream)
 
 
+def head_of(buffer: bytes) -> tuple[int, int, int, int]:
+    """Size, kind, flags and stream of the frame that begins there."""
+    high, low, kind, flags, stream = _HEAD.unpack_from(buffer)
+    return high << 8 | low, kind, flags, stream & MAX_STREAM
+
+
 def settings_frame(settings: list[Setting]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
 

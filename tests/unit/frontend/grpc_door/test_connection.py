@@ -6,25 +6,35 @@ from typing import Any, Final
 import grpc
 import pytest
 
-from lambent_frontend.grpc_door.call import MESSAGE_RATE, MESSAGE_S
-from lambent_frontend.grpc_door.connection import PING_ANSWER_S, PING_EVERY_S, SEND_S, ClientConnection
+from lambent_frontend.grpc_door.call import MESSAGE_RATE, MESSAGE_S, QUEUED_BYTES, TAKE_S
+from lambent_frontend.grpc_door.connection import (
+    GREETING_S,
+    PING_ANSWER_S,
+    PING_EVERY_S,
+    SEND_S,
+    ClientConnection,
+)
 from lambent_frontend.grpc_door.core import wire
+from lambent_frontend.grpc_door.core.blocks import Field
 from lambent_frontend.grpc_door.core.calls import framed
 from lambent_frontend.grpc_door.core.wire import PREFACE, Code, Setting, frame, rst_stream, settings_frame
 from lambent_frontend.grpc_door.server import OwnServer
-from tests.unit.frontend.grpc_door.test_core import headers
+from tests.unit.frontend.grpc_door.test_core import REQUEST, headers
 
 
 class Wire(asyncio.Transport):
     """Keeps what is written."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__({"peername": (host, 1)})
         self.written = b""
         self.aborted = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
@@ -78,11 +88,13 @@ async def test_a_stop_does_not_wait_for_what_was_cancelled() -> None:
 SAYS: Final = b"grpc-status"
 
 
-def served(method: Any) -> tuple[ClientConnection, Wire]:
+def served(
+    method: Any, server: OwnServer | None = None, host: str = "127.0.0.1"
+) -> tuple[ClientConnection, Wire]:
     """A connection whose client lets nothing of an answer's data through."""
-    server = OwnServer()
+    server = server or OwnServer()
     server.handlers["/a/b"] = method
-    connection, line = ClientConnection(server), Wire()
+    connection, line = ClientConnection(server), Wire(host)
     connection.connection_made(line)
     connection.data_received(PREFACE + settings_frame([Setting(wire.INITIAL_WINDOW_SIZE, 0)]))
     return connection, line
@@ -174,10 +186,6 @@ async def never_any() -> Any:
 
 async def test_an_answer_that_nobody_takes_is_dropped() -> None:
     """Once nothing of it was taken for a while, and no sooner."""
-
-    async def large(_: object, __: object) -> bytes:
-        return b"1" * 1000
-
     connection, line = served(grpc.unary_unary_rpc_method_handler(large, bytes, bytes))
     connection.data_received(headers(1) + frame(wire.DATA, wire.END_STREAM, 1, framed(b"")))
     dropped = rst_stream(1, Code.ENHANCE_YOUR_CALM)
@@ -190,6 +198,70 @@ async def test_an_answer_that_nobody_takes_is_dropped() -> None:
     assert not connection.idle
     assert dropped in await after(connection, line, 3 * SEND_S + 1)
     assert connection.idle
+
+
+async def large(_: object, __: object) -> bytes:
+    return b"1" * 1000
+
+
+@pytest.mark.parametrize(("timeout", "dropped"), [([], True), ([(b"grpc-timeout", b"9H")], False)])
+async def test_a_stream_of_which_nothing_is_taken_ends(timeout: list[Field], dropped: bool) -> None:
+    """Unless its client has said until when it is to wait."""
+
+    async def endless(_: object, __: object) -> Any:
+        while True:
+            yield bytes(QUEUED_BYTES)
+
+    connection, line = served(grpc.unary_stream_rpc_method_handler(endless, bytes, bytes))
+    asked = headers(1, fields=[*REQUEST, *timeout])
+    connection.data_received(asked + frame(wire.DATA, wire.END_STREAM, 1, framed(b"")))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    for passed in range(3):  # it takes a little, now and then
+        connection.data_received(wire.window_update(1, 10))
+        await after(connection, line, passed * TAKE_S)
+        assert not connection.idle
+    await after(connection, line, 3 * TAKE_S - 1)
+    before = asyncio.all_tasks()
+    await after(connection, line, 3 * TAKE_S + 1)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (len(asyncio.all_tasks()) < len(before)) is dropped
+    await after(connection, line, 3 * TAKE_S + 2)
+    await after(connection, line, 3 * TAKE_S + SEND_S + 3)
+    assert connection.idle is dropped
+
+
+async def test_a_frame_that_does_not_come_ends_the_connection() -> None:
+    """What brings whole frames, though never an end of the last one, is at work."""
+    connection, line = served(grpc.unary_unary_rpc_method_handler(never))
+    loop, ping = asyncio.get_running_loop(), frame(wire.PING, wire.ACK, 0, b"lambent?")
+    connection.data_received(ping[:5])
+    connection.check(loop.time() + GREETING_S - 1)
+    connection.data_received(ping[5:] + ping[:5])
+    connection.check(loop.time() + GREETING_S - 1)
+    assert not line.aborted
+    connection.check(loop.time() + GREETING_S + 1)
+    assert line.aborted
+
+
+async def test_answers_that_are_not_taken_are_bounded() -> None:
+    """Whoever leaves most goes, and only so many as are needed."""
+    server = OwnServer(most_untaken=3500)
+    method = grpc.unary_unary_rpc_method_handler(large, bytes, bytes)
+    lines = []
+    for host, count in [("127.0.0.1", 1), ("127.0.0.2", 1), ("127.0.0.2", 2)]:
+        connection, line = served(method, server, host)
+        lines.append(line)
+        for stream in range(count):
+            request = headers(2 * stream + 1) + frame(wire.DATA, wire.END_STREAM, 2 * stream + 1, framed(b""))
+            connection.data_received(request)
+        server.make_room()
+        assert not any(it.aborted for it in lines)
+        for _ in range(3):
+            await asyncio.sleep(0)
+    server.make_room()
+    assert [it.aborted for it in lines] == [False, False, True]
 
 
 async def never(_: object, __: object) -> None:

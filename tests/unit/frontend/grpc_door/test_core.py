@@ -9,11 +9,12 @@ import pytest
 
 from lambent_frontend.grpc_door.core import calls, floods, wire
 from lambent_frontend.grpc_door.core.blocks import MAX_BLOCK_BYTES, Field, Fields, answer_block
-from lambent_frontend.grpc_door.core.calls import BadMessage, Messages, asked, framed
+from lambent_frontend.grpc_door.core.calls import LARGE, MOST_FIELDS, BadMessage, Messages, asked, framed
 from lambent_frontend.grpc_door.core.connection import (
     CONNECTION_WINDOW,
     MAX_FRAME,
     MAX_STREAMS,
+    MOST_UNFINISHED,
     STREAM_WINDOW,
     Broken,
     Came,
@@ -235,6 +236,72 @@ def test_a_header_block_is_bounded() -> None:
     assert broken(sent) is Code.ENHANCE_YOUR_CALM
     bomb = b"\x40\x01a\x7f\x81\x1e" + b"b" * 4_000 + b"\xbe" * 5_000
     assert broken(frame(wire.HEADERS, 4, 1, bomb)) is Code.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("padding", [None, 0, 200])
+@pytest.mark.parametrize("step", [1_000, 17_000, 40_000])
+def test_little_is_kept_of_a_frame_that_is_not_whole(step: int, padding: int | None) -> None:
+    """Its data is dealt with as it comes, however it is cut; the end of the stream comes with the end."""
+    data = bytes(number % 251 for number in range(MAX_FRAME - 256))
+    flags, body = wire.END_STREAM, data
+    if padding is not None:
+        flags, body = flags | wire.PADDED, bytes([padding]) + data + bytes(padding)
+    sent, connection = frame(wire.DATA, flags, 1, body) + PING, begun()
+    connection.receive(headers(1), 0.0)
+    found, ends = b"", []
+    for at in range(0, len(sent), step):
+        for event in connection.receive(sent[at : at + step], 0.0):
+            assert isinstance(event, Came), event
+            found += event.data
+            ends.append(event.ended)
+        assert len(found) >= min(at + step, len(data)) - MOST_UNFINISHED - 16
+    assert found == data
+    assert ends == [False] * (len(ends) - 1) + [True]
+
+
+def test_a_large_frame_without_data_is_not_waited_for() -> None:
+    sent = wire.frame_head(MAX_FRAME, wire.HEADERS, wire.END_HEADERS, 1) + bytes(MOST_UNFINISHED + 1)
+    assert broken(sent) is Code.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize(
+    ("message", "most"),
+    [
+        (b"\x0a\x00" * 9, 9),
+        (b"\x08\x80\x01" * 9, 9),
+        (b"\x0a\x03abc\x10\x01" * 4, 8),
+        (b"\x09" + b"1" * 8 + b"\x0d" + b"1" * 4, 2),
+        (b"\x0a\x80\x02" + bytes(256), 1),
+    ],
+)
+def test_fields_of_a_message_are_counted(message: bytes, most: int) -> None:
+    assert not calls.has_more_fields(message, most)
+    assert calls.has_more_fields(message + message, most)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("parts", "refused"), [(MOST_FIELDS - 1, False), (MOST_FIELDS + 1, True)])
+def test_a_large_message_of_very_many_parts_is_refused(parts: int, refused: bool, packed: bool) -> None:
+    """It would take many times its bytes, and the loop's time. As many in small messages are taken."""
+    message = b"\x0a\x02ab" * parts + (b"\x12\x80\x80\x80\x02" + bytes(LARGE) if not refused else b"")
+    message += bytes(4) * (LARGE // 4) if refused else b""
+    sent = framed(message) if not packed else b"\x01" + framed(gzip.compress(message, 1))[1:]
+    reader = Messages("gzip")
+
+    def came() -> list[bytes]:
+        pieces = [sent[at : at + MAX_FRAME] for at in range(0, len(sent), MAX_FRAME)]
+        return [reader.unpacked(it) for piece in pieces for it in reader.feed(piece)]
+
+    if refused:
+        with pytest.raises(BadMessage, match="send several"):
+            came()
+    else:
+        assert came() == [message]
+
+
+@pytest.mark.parametrize("none", [b"", b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x7f", b"\x0b" * 9])
+def test_what_is_no_message_has_no_fields(none: bytes) -> None:
+    assert not calls.has_more_fields(none, 9)
 
 
 def test_the_same_block_means_something_else_when_the_table_has_changed() -> None:

@@ -14,6 +14,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from lambent_frontend.grpc_door.connection import one_network
+from lambent_frontend.grpc_door.core import wire
 from lambent_frontend.grpc_door.server import ALPN, OwnServer
 from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
@@ -155,6 +157,62 @@ async def test_tls_without_alpn_is_left(certificate: tuple[Path, Path]) -> None:
     assert await reader.read() == b""
     writer.close()
     await server.stop(0)
+
+
+async def opened(port: int, host: str, tls: ssl.SSLContext | None = None) -> asyncio.StreamWriter | None:
+    """A connection from that address of this machine; None if it is not let in."""
+    try:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, local_addr=(host, 0), ssl=tls, server_hostname="localhost" if tls else None
+        )
+        writer.write(wire.PREFACE + wire.settings_frame([]))
+        if await reader.read(1):
+            return writer
+    except OSError:
+        return None
+    writer.close()
+    return None
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_one_address_leaves_room_to_others(certificate: tuple[Path, Path], encrypted: bool) -> None:
+    """Over TLS a connection counts before its greeting has ended; that of a client that went does not."""
+    server = OwnServer(most_connections=8)
+    tls = ssl.create_default_context(cafile=str(certificate[0])) if encrypted else None
+    if tls:
+        tls.set_alpn_protocols(["h2"])
+        port = server.add_secure_port("127.0.0.1:0", PublicTls(*certificate).context(ALPN))
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    let_in = await opened(port, "127.0.0.1", tls)
+    assert let_in
+    assert not await opened(port, "127.0.0.1", tls)
+    other = await opened(port, "127.0.0.2", tls)
+    assert other
+    silent[0][1].close()
+    await silent[0][1].wait_closed()
+    again = None
+    while not again:  # once the server has seen it go
+        again = await opened(port, "127.0.0.1", tls)
+    async with asyncio.timeout(10):
+        await server.stop(0)
+    for writer in (let_in, other, again, *(it[1] for it in silent)):
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "known"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+    ],
+)
+def test_who_has_one_address_of_ipv6_has_many(address: str, known: str) -> None:
+    assert one_network(address) == known
 
 
 async def test_all_addresses_are_those_of_both_kinds() -> None:
