@@ -1,7 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEEDS ?= 20000
-SECONDS ?= 600
 READY := .venv/.ready
 
 .PHONY: setup demo test check proto bench bench-peers soak leaks simulate chaos chaos-loss
@@ -54,11 +53,11 @@ leaks: setup
 simulate: setup
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-# A whole fleet on hosts of its own, hurt for ten minutes; then events while all that handles them is killed;
-# as root: make chaos SECONDS=60 SEED=7 EVENTS=500
+# A whole fleet on hosts of its own, hurt for ten minutes; then every pair of hosts and every majority is parted; then events
+# while all that handles them is killed; as root: make chaos MINUTES=1 SEED=7 EVENTS=500. PAGE=1 writes docs/reliability.md.
 chaos: setup
-	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS))
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) $(if $(PAGE),--page)
 
 # The second half of it alone.
 chaos-loss: setup
-	$(BIN)/python -m tests.chaos --seconds 0 $(if $(EVENTS),--events $(EVENTS)) $(if $(NATS),--nats)
+	$(BIN)/python -m tests.chaos --minutes 0 --no-partitions $(if $(EVENTS),--events $(EVENTS)) $(if $(NATS),--nats)

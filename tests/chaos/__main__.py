@@ -1,6 +1,7 @@
-"""Hurts a whole fleet for a while: `python -m tests.chaos --seconds 600 --seed 7 --events 20000`. As root.
+"""Hurts a whole fleet for a while: `python -m tests.chaos --minutes 10 --seed 7 --events 20000`. As root.
 
-Then another one handles events while it is killed part by part: tests/chaos/loss.py.
+Then every pair of hosts and every majority is parted; and another fleet handles events while it is killed
+part by part: tests/chaos/loss.py.
 """
 
 import argparse
@@ -9,23 +10,33 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from lambent_chassis.clock import monotonic_s
+from lambent_chassis.clock import monotonic_s, unix_s
 from tests.brokers.processes import NotInstalled
 from tests.chaos import loss
 from tests.chaos.hosts import CannotMakeHosts
-from tests.chaos.run import run
+from tests.chaos.report import write_page
+from tests.chaos.run import Task, run
+from tests.chaos.schedule import drawn
 from tests.integration.etcd.cluster import NoSoundEtcd
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600, help="how long faults are injected; 0: not")
+    parser.add_argument("--minutes", type=float, default=10, help="how long faults are drawn; 0: none are")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of the faults")
+    parser.add_argument("--no-partitions", action="store_true", help="leave out each pair and each majority")
     parser.add_argument("--events", type=int, default=20_000, help="that shall not be lost; 0: none")
     parser.add_argument("--nats", action="store_true", help="keep asynchronous calls of these events in NATS")
+    parser.add_argument("--page", action="store_true", help="write what was seen into docs/reliability.md")
+    parser.add_argument("--plan", action="store_true", help="only say what the seed's faults are")
     arguments = parser.parse_args()
+    if arguments.plan:
+        for it in drawn(arguments.seed, arguments.minutes * 60):
+            print(f"{it.at:7.1f} s  {it.told()}")  # noqa: T201
+        return 0
     begin = monotonic_s()
 
     def say(what: str) -> None:
@@ -48,10 +59,14 @@ def _parts(
     arguments: argparse.Namespace, folder: Path, say: Callable[[str], None]
 ) -> Iterator[tuple[str, int]]:
     """What each found, and how much of it is wrong."""
-    if arguments.seconds:
-        say(f"seed {arguments.seed}")
-        hurt = asyncio.run(run(_made(folder / "hurt"), arguments.seconds, arguments.seed, say))
-        yield f"seed {arguments.seed}\n{hurt.table()}", len(hurt.broken)
+    task = Task(arguments.seed, arguments.minutes * 60, not arguments.no_partitions)
+    if task.seconds or task.partitions:
+        say(f"seed {task.seed}")
+        hurt = asyncio.run(run(_made(folder / "hurt"), task, say))
+        if arguments.page:
+            command = f"make chaos MINUTES={arguments.minutes:g} SEED={task.seed}"
+            write_page(f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%d}, `{command}`. {hurt.table()}")
+        yield hurt.table(), len(hurt.broken)
     if arguments.events:
         made = _made(folder / "loss")
         report = asyncio.run(loss.run(made, arguments.events, say, in_nats=arguments.nats))

@@ -17,6 +17,9 @@ LATE_S: Final = GRACE_S + 1.0
 """At the latest so long after its deadline a call has its one outcome: where its frontend hangs, the client's
 own. The second is for this process, which shares two cores with the fleet."""
 
+ANSWERED_LATE_S: Final = 1.0
+"""An answer is never given later after its deadline."""
+
 PAUSE_S: Final = 0.05
 """After a call that failed."""
 
@@ -36,7 +39,12 @@ class Call:
 
     @property
     def late(self) -> bool:
-        return self.end - self.begin > DEADLINE_S + LATE_S
+        return self.over_s > LATE_S or (not self.error and self.over_s > ANSWERED_LATE_S)
+
+    @property
+    def over_s(self) -> float:
+        """How long after its deadline it had its outcome; negative: before."""
+        return self.end - self.begin - DEADLINE_S
 
     def told(self) -> str:
         took = f"{self.end - self.begin:.1f} s of {DEADLINE_S:g}"

@@ -1,42 +1,35 @@
-"""What goes wrong, drawn by a seed: each fault harms, waits, and mends what it harmed."""
+"""Does what was planned to a fleet: each fault harms, waits, and mends what it harmed."""
 
 import asyncio
-import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from lambent.client import Client
 from lambent_chassis.clock import monotonic_s
-from lambent_chassis.etcd import Etcd
+from lambent_chassis.etcd import Etcd, EtcdError
 from lambent_proto import keys, registrations
 from lambent_proto.errors import LambentError
-from tests.chaos.fleet import FRONTENDS, MEMBERS, PARTS, PLACEMENTS, WORKER_TTL_S, WORKERS, Fleet, kind_of
+from tests.chaos.disks import Disk
+from tests.chaos.fleet import MEMBERS, PLACEMENTS, Fleet
 from tests.chaos.lives import Watched
+from tests.chaos.schedule import Planned
+from tests.integration.etcd.cluster import ClusterMember
 
-BETWEEN_S: Final = (0.5, 2.5)
-"""The shortest and the longest pause before the next fault; two may be under way at a time."""
-
-PEERS: Final = {
-    "frontend": (*WORKERS, *PLACEMENTS),
-    "worker": (*FRONTENDS, *PLACEMENTS),
-    "placement": (*WORKERS, *FRONTENDS),
-}
-"""Who talks to whom, etcd aside."""
-
-FROM_ETCD: Final = 0.3
-"""The share of the cuts that part somebody from all of etcd."""
-
-LOSES_THE_LEAD: Final = ("kill -9", "SIGSTOP", "cut from all", "cut from etcd")
-"""Faults that a placement does not go on leading through."""
+LOSES_THE_LEAD: Final = ("kill -9", "SIGSTOP", "a host that dies", "cut off from all", "cut off from etcd")
+"""Faults that a placement does not go on leading through, if they last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    kind: str
-    target: str
-    at: float
+    """One that was done."""
+
+    planned: Planned
+    begin: float
+    end: float
+    """Monotonic seconds: when it was mended."""
     leader: bool
     """It took the leading placement away."""
 
@@ -45,109 +38,139 @@ class Fault:
 class Injector:
     fleet: Fleet
     etcd: Etcd
-    clients: list[Client]
-    functions: list[Watched]
-    dice: random.Random
+    clients: Sequence[Client]
+    functions: Sequence[Watched]
+    disks: Mapping[str, Disk]
+    """Of etcd's members, by their hosts; without one a disk is never slow."""
     say: Callable[[str], None]
     done: list[Fault] = field(default_factory=list)
-    harmed: set[str] = field(default_factory=set)
-    """Hosts that a fault is at: no other one touches them."""
 
-    async def run(self, seconds: float) -> None:
-        """Faults for so long; returns when the last of them is mended."""
-        end = monotonic_s() + seconds
-        places = asyncio.Semaphore(2)
+    async def run(self, planned: Sequence[Planned]) -> None:
+        """Each at its time from now; returns when the last of them is mended."""
+        begin = monotonic_s()
         async with asyncio.TaskGroup() as tasks:
-            while monotonic_s() < end:
-                await places.acquire()
-                await asyncio.sleep(self.dice.uniform(*BETWEEN_S))
-                task = tasks.create_task(self._one())
-                task.add_done_callback(lambda _: places.release())
+            for fault in planned:
+                tasks.create_task(self._one(fault, begin + fault.at))
 
-    async def _one(self) -> None:
-        faults: list[tuple[float, Callable[[], Awaitable[None]]]] = [
-            (4, self._kill),
-            (3, self._stop),
-            (2, self._kill_etcd),
-            (2, self._stop_etcd),
-            (3, self._cut),
-            (2, self._isolate),
-            (2, self._new_version),
-        ]
-        weights = [weight for weight, _ in faults]
-        ((_, fault),) = self.dice.choices(faults, weights)
-        await fault()
+    async def _one(self, planned: Planned, at: float) -> None:
+        await asyncio.sleep(at - monotonic_s())
+        leads = False
+        if planned.kind in LOSES_THE_LEAD and set(planned.hosts) <= set(PLACEMENTS):
+            leads = await self._leader() in planned.hosts
+        self.say(planned.told() + (" (led)" if leads else ""))
+        begin = monotonic_s()
+        async with self._harmed(planned):
+            await asyncio.sleep(planned.lasts_s)
+        self.done.append(Fault(planned, begin, monotonic_s(), leads))
 
-    async def _kill(self) -> None:
-        if (name := self._draw(PARTS)) is None:
-            return
-        await self._note("kill -9", name)
-        self.fleet.parts[name].process.kill()  # nothing, if it has ended meanwhile
-        await asyncio.sleep(1.0)
-        self.harmed.discard(name)
+    @asynccontextmanager
+    async def _harmed(self, planned: Planned) -> AsyncIterator[None]:
+        match planned.kind:
+            case "kill -9":
+                harm, mend = self._kill, self._start
+            case "SIGSTOP":
+                harm, mend = self._stop, self._go_on
+            case "a host that dies":
+                harm, mend = self._die, self._revive
+            case "a slow line that loses":
+                harm, mend = self._spoil, self._repair
+            case "a slow disk":
+                harm, mend = self._slow, self._fast
+            case "a new version":
+                await self._new_version(planned)
+                yield
+                return
+            case _:
+                harm, mend = (self._cut, self._mend) if planned.away else (self._isolate, self._join)
+        await asyncio.to_thread(harm, planned)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(mend, planned)
 
-    async def _stop(self) -> None:
-        """Longer than its lease lasts, and then it wakes up."""
-        if (name := self._draw(PARTS)) is None:
-            return
-        part = self.fleet.parts[name]
-        await self._note("SIGSTOP", name)
-        process = part.process
-        process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(WORKER_TTL_S * 1.4 if name in WORKERS else 3.5)
-        process.send_signal(signal.SIGCONT)
-        self.harmed.discard(name)
+    # One host's processes
 
-    async def _kill_etcd(self) -> None:
-        if (number := self._draw_member()) is None:
-            return
-        member = self.fleet.cluster.members[number]
-        await self._note("kill -9", MEMBERS[number])
-        await asyncio.to_thread(member.kill)
-        await asyncio.sleep(self.dice.uniform(0.5, 3))
-        self.fleet.cluster.start()
-        await self.fleet.cluster.ready(member)
-        self._release_members()
+    def _kill(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            if host in MEMBERS:
+                self._member(host).kill()
+            elif self.fleet.parts[host].runs:
+                self.fleet.parts[host].process.kill()
 
-    async def _stop_etcd(self) -> None:
-        if (number := self._draw_member()) is None:
-            return
-        member = self.fleet.cluster.members[number]
-        await self._note("SIGSTOP", MEMBERS[number])
-        member.hang()
-        await asyncio.sleep(self.dice.uniform(1, 4))
-        member.resume()
-        await self.fleet.cluster.ready(member)
-        self._release_members()
+    def _start(self, planned: Planned) -> None:
+        """Parts are started again by whoever keeps them."""
+        self.fleet.start_members()
 
-    async def _cut(self) -> None:
-        """Between two hosts, both ways, without a word to either."""
-        if (one := self._draw(PARTS)) is None:
-            return
-        peer = self.dice.choice(PEERS[kind_of(one)])
-        others = MEMBERS if self.dice.random() < FROM_ETCD else (peer,)
-        await self._note(f"cut from {kind_of(others[0])}", one)
-        for other in others:
-            self.fleet.hosts.cut(one, other)
-        await asyncio.sleep(self.dice.uniform(2, 9))
-        for other in others:
-            self.fleet.hosts.mend(one, other)
-        self.harmed.discard(one)
+    def _stop(self, planned: Planned) -> None:
+        self._signal(planned, signal.SIGSTOP)
 
-    async def _isolate(self) -> None:
-        if (name := self._draw(PARTS)) is None:
-            return
-        await self._note("cut from all", name)
-        self.fleet.hosts.isolate(name)
-        await asyncio.sleep(self.dice.uniform(2, 9))
-        self.fleet.hosts.join(name)
-        self.harmed.discard(name)
+    def _go_on(self, planned: Planned) -> None:
+        self._signal(planned, signal.SIGCONT)
 
-    async def _new_version(self) -> None:
-        function = self.dice.choice(self.functions)
-        self.done.append(Fault("new version", function.name, monotonic_s(), leader=False))
-        self.say(f"new version of {function.name}")
-        environment = function.environment(self.dice.randrange(10**9))
+    def _signal(self, planned: Planned, number: signal.Signals) -> None:
+        for host in planned.hosts:
+            if host in MEMBERS:
+                self._member(host).send(number)
+            elif self.fleet.parts[host].runs:
+                self.fleet.parts[host].process.send_signal(number)
+
+    # Hosts
+
+    def _die(self, planned: Planned) -> None:
+        self.fleet.dead.update(planned.hosts)
+        for host in planned.hosts:
+            self.fleet.hosts.isolate(host)
+            self.fleet.hosts.kill_all(host)
+
+    def _revive(self, planned: Planned) -> None:
+        self._join(planned)
+        self.fleet.dead.difference_update(planned.hosts)
+        self.fleet.start_members()
+
+    def _slow(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            if host in self.disks:
+                self.disks[host].slow(self._member(host).pid, planned.writes_per_s)
+
+    def _fast(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            if host in self.disks:
+                self.disks[host].fast()
+
+    # Lines
+
+    def _spoil(self, planned: Planned) -> None:
+        assert planned.bad is not None
+        for host in planned.hosts:
+            self.fleet.hosts.spoil(host, planned.bad, planned.number)
+
+    def _repair(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            self.fleet.hosts.repair(host)
+
+    def _cut(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            for other in planned.away:
+                self.fleet.hosts.cut(host, other)
+
+    def _mend(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            for other in planned.away:
+                self.fleet.hosts.mend(host, other)
+
+    def _isolate(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            self.fleet.hosts.isolate(host)
+
+    def _join(self, planned: Planned) -> None:
+        for host in planned.hosts:
+            self.fleet.hosts.join(host)
+
+    # Others
+
+    async def _new_version(self, planned: Planned) -> None:
+        function = self.functions[planned.number % len(self.functions)]
+        environment = function.environment(planned.number)
         for client in self.clients:
             try:
                 await client.update_function(function.name, environment=environment)
@@ -155,32 +178,12 @@ class Injector:
                 continue  # its frontend is away, perhaps
             return
 
-    def _draw(self, names: tuple[str, ...]) -> str | None:
-        """A host that is whole; one of each kind is always left so."""
-        kinds = {kind_of(name) for name in self.harmed}
-        free = [name for name in names if self.fleet.parts[name].runs and kind_of(name) not in kinds]
-        if not free:
-            return None
-        name = self.dice.choice(free)
-        self.harmed.add(name)
-        return name
-
-    def _draw_member(self) -> int | None:
-        if self.harmed & set(MEMBERS):
-            return None  # the other two are needed
-        number = self.dice.randrange(len(MEMBERS))
-        self.harmed.add(MEMBERS[number])
-        return number
-
-    def _release_members(self) -> None:
-        self.harmed -= set(MEMBERS)
-
-    async def _note(self, kind: str, target: str) -> None:
-        loses = target in PLACEMENTS and kind in LOSES_THE_LEAD
-        leads = loses and await self._leader() == target
-        self.done.append(Fault(kind, target, monotonic_s(), leads))
-        self.say(f"{kind}: {target}{' (led)' if leads else ''}")
+    def _member(self, host: str) -> ClusterMember:
+        return self.fleet.cluster.members[MEMBERS.index(host)]
 
     async def _leader(self) -> str:
-        held = await self.etcd.get(keys.LEADER)
+        try:
+            held = await self.etcd.get(keys.LEADER)
+        except EtcdError:
+            return ""  # it is hurt itself
         return self.fleet.at(registrations.decode(registrations.Leader, held.value).address) if held else ""

@@ -96,5 +96,6 @@ class Watched:
             for call in calls
             if call.function == self.name and not call.error and call.id not in ended
         ]
+        told += [f"{self.name}: instance {it} had two calls at a time" for it in self.evidence.crowded()]
         born = Counter(birth.instance for birth in self.evidence.births())
         return told + [f"{self.name}: instance {it} was born {n} times" for it, n in born.items() if n > 1]

@@ -112,6 +112,15 @@ class Evidence:
                 runs.append(Run(begin["instance"], begin["call"], begin["at"], end["at"]))
         return sorted(runs, key=lambda run: run.begin)
 
+    def crowded(self) -> set[str]:
+        """The instances that had a second call before the first one had ended."""
+        found = set()
+        for lines in self._lines():
+            whats = [line["what"] for line in lines if line["what"] != "born"]
+            if "end" in whats[::2] or "start" in whats[1::2]:
+                found.add(lines[0]["instance"])
+        return found
+
     def _lines(self) -> Iterable[list[dict[str, Any]]]:
         for file in self.folder.iterdir():
             whole = file.read_text().rpartition("\n")[0]

@@ -80,13 +80,18 @@ class ClusterMember:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def hang(self) -> None:
-        self._signal(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        self.send(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
 
@@ -115,9 +120,9 @@ class Cluster:
     def endpoints(self) -> list[str]:
         return [member.endpoint for member in self.members]
 
-    def start(self) -> None:
-        """Starts whoever does not run."""
-        for member in self.members:
+    def start(self, members: Sequence[ClusterMember] | None = None) -> None:
+        """Starts whoever does not run, of all or of those given."""
+        for member in self.members if members is None else members:
             member.start(self._names, self._scheme)
 
     @property
