@@ -1,6 +1,7 @@
 """Clients that are neither ours nor grpcio's: of HTTP/2 at the own server, and Node.js's of gRPC at both."""
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -15,10 +16,13 @@ import grpc.aio
 import pytest
 
 from lambent_frontend.grpc_door.connection import one_network
+from lambent_frontend.grpc_door.core import wire
+from lambent_frontend.grpc_door.core.calls import framed
 from lambent_frontend.grpc_door.server import ALPN, OwnServer
 from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
+from tests.unit.frontend.grpc_door.test_core import headers
 from tests.unit.scripted import ScriptedDispatcher, serving
 
 ROOT = Path(__file__).parents[4]
@@ -213,6 +217,32 @@ async def test_one_address_leaves_room_to_others(certificate: tuple[Path, Path],
     finally:
         callers.close()
         await server.stop(0)
+
+
+async def test_who_takes_no_answer_goes_and_others_are_served() -> None:
+    """Once more of them wait than there may, by far the most of them for one address."""
+    server = OwnServer(most_untaken=8_000_000)
+    server.handlers["/a/b"] = grpc.unary_unary_rpc_method_handler(megabyte, bytes, bytes)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+    try:
+        writer.write(wire.PREFACE + wire.settings_frame([wire.Setting(wire.INITIAL_WINDOW_SIZE, 0)]))
+        for stream in range(1, 21, 2):
+            asked = headers(stream) + wire.frame(wire.DATA, wire.END_STREAM, stream, framed(b""))
+            writer.write(asked)
+        async with asyncio.timeout(20), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert len(await channel.unary_unary("/a/b")(b"")) == 1_000_000
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            assert len(await channel.unary_unary("/a/b")(b"")) == 1_000_000
+    finally:
+        writer.close()
+        await server.stop(0)
+
+
+async def megabyte(_: object, __: object) -> bytes:
+    return b"1" * 1_000_000
 
 
 @pytest.mark.parametrize(
