@@ -81,7 +81,7 @@ class Report:
 
     def table(self) -> str:
         """In Markdown."""
-        verdict = "No promise was broken." if not self.broken else f"{len(self.broken)} promises were broken."
+        verdict = "No promise was broken." if not self.broken else f"Broken promises: {len(self.broken)}."
         return "\n\n".join(
             [f"Seed {self.seed}. {verdict}", self._faults(), self._promises(), *self.broken[:50]]
         )
