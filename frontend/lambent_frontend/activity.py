@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,7 +13,7 @@ from lambent_proto.ids import RequestId, function_of
 from lambent_proto.v1 import fleet_pb2
 
 LOOKED_AT: Final = 2000
-"""Calls at the most, each a microsecond of the event loop: where there are more, less of the time is seen."""
+"""Calls at the most, about a microsecond of the loop each: where there are more, less of the time is seen."""
 
 LEAST_SPAN_S: Final = 0.05
 """So that a burst of calls is not told as a rate of millions."""
@@ -41,6 +41,9 @@ class Count:
     took: Counter[int] = field(default_factory=Counter)
 
 
+_Kind = tuple[str, str, bool, bool]
+"""Function, outcome, whether it ran, and cold."""
+
 Counts = Mapping[str, Count]
 """By function."""
 
@@ -61,33 +64,34 @@ def counted(drivers: Sequence[Driver], now: float, window_s: float) -> Counts:
 
 def _count_ended(counts: dict[str, Count], driver: Driver, now: float, window_s: float) -> float:
     """Returns the seconds that were looked at."""
-    begins = now - window_s
-    looked_at, oldest = 0, now
+    alike: defaultdict[_Kind, list[float]] = defaultdict(list)
+    begins, oldest = now - window_s, now
     for it in islice(reversed(driver.finished.values()), LOOKED_AT):
-        looked_at += 1
-        at = _ended_at(it)
-        oldest = min(oldest, at)
-        if at < begins:
-            continue
-        count = counts.get(it.function)
-        if count is None:
-            count = counts[it.function] = Count()
-        _add(count, it)
-    if looked_at < LOOKED_AT:
+        sent, ms = it.sent, it.running_ms
+        if sent is not None:
+            ms += sent.waited_s * 1000
+        at = it.arrived_at + ms / 1000  # as _ended_at
+        if at < oldest:
+            oldest = at
+        if at >= begins:
+            alike[it.function, it.outcome, sent is not None, sent is not None and sent.cold].append(ms)
+    for kind, took in alike.items():
+        _add(counts.setdefault(kind[0], Count()), kind, took)
+    if len(driver.finished) < LOOKED_AT:
         return window_s
     return max(min(window_s, now - oldest), LEAST_SPAN_S)
 
 
-def _add(count: Count, it: Finished) -> None:
-    count.calls += 1
-    count.failed += it.outcome in _FAILED
-    count.throttled += it.outcome == "throttled"
-    if it.sent is None:
-        return
-    count.ran += 1
-    count.cold += it.sent.cold
-    if it.outcome in _ANSWERED:
-        count.took[_bucket(it.sent.waited_s * 1000 + it.running_ms)] += 1
+def _add(count: Count, kind: _Kind, took: list[float]) -> None:
+    _, outcome, ran, cold = kind
+    calls = len(took)
+    count.calls += calls
+    count.failed += calls * (outcome in _FAILED)
+    count.throttled += calls * (outcome == "throttled")
+    count.ran += calls * ran
+    count.cold += calls * cold
+    if ran and outcome in _ANSWERED:
+        count.took.update(map(_bucket, took))
 
 
 def _ended_at(it: Finished) -> float:

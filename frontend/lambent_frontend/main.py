@@ -17,9 +17,12 @@ from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.call_log import LOGGING
 from lambent_frontend.calling import Calling
 from lambent_frontend.calls import Counted
 from lambent_frontend.catalogue import Catalogue
+from lambent_frontend.console.behind import Behind
+from lambent_frontend.console.door import Console
 from lambent_frontend.driver import TICK_S, Driver
 from lambent_frontend.durations import Durations
 from lambent_frontend.event_invokes import EventInvokes
@@ -30,7 +33,7 @@ from lambent_frontend.guard import Guard, permit_invocation
 from lambent_frontend.http.api import Api
 from lambent_frontend.http.doors import Doors
 from lambent_frontend.http.downloads import Downloads, shared_secret
-from lambent_frontend.http.gate import Locked, Open
+from lambent_frontend.http.gate import Gate, Locked, Open
 from lambent_frontend.http.operations import operations
 from lambent_frontend.http.server import HttpServer
 from lambent_frontend.http.url_door import UrlDoor
@@ -157,20 +160,22 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         alone = Remembered(dispatcher, frontend, attempts, drivers=drivers)
         await peer_door.start(alone, AsyncInvocations(queue, frontend))
         event_invokes = EventInvokes(catalogue, registry, destinations.check)
-        invocations = Invocations(calling)
+        invocations, served_functions = Invocations(calling), FunctionsService(functions)
+        served_async = AsyncInvocationsService(async_invocations, event_invokes)
+        served_triggers, guard = TriggersService(triggers.shown), Guard(access_keys)
         server = PublicServer(
             invocations,
-            FunctionsService(functions),
+            served_functions,
             VersionsService(versions),
             LayersService(layers),
             fleet,
             LimitsService(limits),
             PoliciesService(policies),
             FunctionUrlsService(urls),
-            AsyncInvocationsService(async_invocations, event_invokes),
+            served_async,
             SchedulesService(Schedules(etcd, catalogue, permit_invocation, now=clock.unix_s)),
-            TriggersService(triggers.shown),
-            Guard(access_keys),
+            served_triggers,
+            guard,
             own=settings.grpc_server == "own",
             share_ports=settings.share_ports,
         )
@@ -190,14 +195,18 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         )
         gate = Open(settings.http_names) if access_keys is None else Locked(access_keys)
         api = Api(there, gate, downloads)
-        doors = Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts)
+        behind = Behind(fleet, served_functions, invocations, served_async, served_triggers)
+        console = _console(settings, behind, guard, gate)
+        doors = Doors(api, UrlDoor(hosts, catalogue, invoker, access_keys), hosts, console)
         http = HttpServer(doors, share_ports=settings.share_ports)
         grpc_port = await server.start(f"{settings.grpc_host}:{settings.grpc_port}", settings.tls)
         http_port = await http.start(settings.http_host, settings.http_port, settings.tls)
         hosts.listening(http_port)
         keeping = tasks.create_task(triggers.run(invoker))
         books = [driver.core.books for driver in drivers]
-        metrics = Metrics(books, lambda: dispatcher.counts, attempts, durations, queue)
+        metrics = Metrics(
+            books, lambda: dispatcher.counts, attempts, durations, queue, etcd.answers, triggers.lags
+        )
         told = await at_exit.enter_async_context(
             serving(metrics.page, settings.host, settings.metrics_port, peering)
         )
@@ -231,6 +240,10 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             await destinations.close()
             if store is not None:
                 await store.close()
+
+
+def _console(settings: FrontendSettings, behind: Behind, guard: Guard, gate: Gate) -> Console | None:
+    return Console(behind.methods(guard), gate, asks=guard.asks) if settings.console else None
 
 
 async def _store(settings: FrontendSettings, frontend: FrontendId) -> SqliteStore | JetStreamStore | None:
@@ -303,13 +316,15 @@ def _queue(
 
 def _driver(settings: FrontendSettings, durations: Durations) -> Driver:
     """Of one shard. What one function may have waiting is nothing that shards share, memory is."""
-    return Driver(
+    driver = Driver(
         max_waiting=settings.max_waiting,
         max_waiting_bytes=settings.max_waiting_bytes // settings.shards,
         rate_per_concurrency=settings.rate_per_concurrency,
         linger_s=settings.linger_s,
         durations=durations,
     )
+    driver.told = LOGGING[settings.call_log]
+    return driver
 
 
 def _recorder(settings: FrontendSettings, drivers: Sequence[Driver]) -> Recorder | None:

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lambent_chassis.peering import BadCertificates, Files, Mtls
 from lambent_chassis.settings import BadSettings, CommaSeparated, Port, Settings
+from lambent_frontend.call_log import Kept
 from lambent_frontend.environments import Environments
 from lambent_frontend.tls import PublicTls
 from lambent_frontend.triggers.names import parse_sources
@@ -65,6 +66,8 @@ class FrontendSettings(Settings):
     http_names: CommaSeparated = Field(default_factory=list)
     """Names by which it may be asked for over HTTP where `auth` is off, beside addresses, `localhost` and
     names without a dot: a web page could give any other this machine's address."""
+    console: bool = True
+    """Whether the page to look at the fleet with is at `/console` of the HTTP port: docs/console.md."""
     packages: str
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
@@ -117,6 +120,9 @@ class FrontendSettings(Settings):
     """Patterns, as of file names, of what the records of asynchronous calls may be sent to, such as
     `https://hooks.example.com/*`. None: anything where nobody is asked for an access key, else nothing but
     functions."""
+    call_log: Kept = "off"
+    """Which calls have a line in the log when they end: all, those that did not succeed, or none. A line
+    takes a third of the CPU of a warm call: docs/observability.md."""
     record: Path | None = None
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)

@@ -249,6 +249,7 @@ def _summary(fleet: "Fleet") -> str:
             "",
             f"  endpoint  {fleet.endpoint}",
             f"  http      {scheme}://{fleet.http}, Lambda's API",
+            *_console(f"{scheme}://{fleet.http}"),
             *([f"  shards    {shards}"] if shards > 1 else []),
             f"  workers   {shards * fleet.plan.workers}, with {fleet.worker_memory_mb} MB each for instances",
             f"  etcd      {etcd}",
@@ -265,6 +266,13 @@ def _summary(fleet: "Fleet") -> str:
             f"  aws lambda invoke --endpoint-url {scheme}://{fleet.http} --function-name NAME /dev/stdout",
         ]
     )
+
+
+def _console(http: str) -> list[str]:
+    """Where the page is, unless the environment switches it off for the frontend."""
+    if os.environ.get("LAMBENT_CONSOLE", "").lower() in ("0", "false", "no", "off", "f", "n"):
+        return []
+    return [f"  console   {http}/console/"]
 
 
 def _access(fleet: "Fleet") -> list[str]:
