@@ -45,7 +45,7 @@ class _Watched(ssl.SSLObject):
             raise
         except ssl.SSLError as error:
             side = "peer_refused" if self.server_side else "peer_not_trusted"
-            _log.warning(side, reason=getattr(error, "verify_message", "") or error.reason or str(error))
+            _log.warning(side, reason=getattr(error, "verify_message", "") or _why(error))
             raise
 
 

@@ -35,6 +35,8 @@ class Call:
     """Who gets the parts of a streamed answer as they come; None: the answer is wanted whole."""
     given_trace: str = ""
     """As `tracing.carried` has it; empty: its caller gave none."""
+    caller: str = ""
+    """Id of the access key that it was made with; empty: of none."""
 
     @property
     def trace(self) -> str:

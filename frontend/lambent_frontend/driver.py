@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from lambent_chassis.clock import monotonic_s
+from lambent_frontend.call_log import Told
 from lambent_frontend.calls import Answer, Begun, Call, Candidate, Counted, Explained
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
@@ -84,6 +85,8 @@ class _Pending:
     """It is streamed, and `call.parts` know."""
     untaken: int = 0
     """Bytes of parts that have come, and nobody has taken."""
+    parts_bytes: int = 0
+    """Bytes of all that have come."""
 
 
 class Finished(NamedTuple):
@@ -127,6 +130,8 @@ class Driver:
         self.to_placement: Callable[[ToPlacement], None]
         self.record: Callable[[Ended], None] | None = None
         """Told of each call of which nothing runs any more."""
+        self.told: Callable[[Told], None] | None = None
+        """Told of each call whose outcome is known, for the log."""
         self._pending: dict[RequestId, _Pending] = {}
         self.finished: OrderedDict[RequestId, Finished] = OrderedDict()
         """The last ones, the newest last."""
@@ -234,6 +239,7 @@ class Driver:
         if pending is None or pending.done is None or pending.call.parts is None:
             return  # on its way when its caller left
         pending.untaken += len(part.data)
+        pending.parts_bytes += len(part.data)
         if not pending.has_begun or pending.untaken > frames.WINDOW_BYTES + frames.MAX_AHEAD_BYTES:
             raise frames.BadFrame(f"a PART for {part.request_id[:64]!r}, for which it had no window")
         pending.call.parts.part(part.data)
@@ -406,6 +412,20 @@ class Driver:
         )
         if len(self.finished) > REMEMBERED:
             self.finished.popitem(last=False)
+        if self.told is not None:
+            self.told(self._for_log(pending, outcome, message, running_ms, refused))
+
+    def _for_log(
+        self, pending: _Pending, outcome: str, message: str, running_ms: float, refused: do.Finish | None
+    ) -> Told:
+        request_id, sent, answer = pending.call.request_id, pending.sent, pending.answer
+        if sent is None:
+            why = (refused.refusal, refused.waited_for) if refused is not None else ("", "")
+            how = Answer(b"", True, b"", "", why[0], "", "", 0.0, 0.0, 0.0, 0.0, why[1], "")
+        else:
+            how = self._told(pending, sent, frames.Answer(request_id, False, running_ms, None, b""))
+        size = pending.parts_bytes + (len(answer.payload) if answer is not None else 0)
+        return Told(pending.call, outcome, message, how, size)
 
     def _count(self, sent: do.Dispatch | None, outcome: str, refused: do.Finish | None) -> None:
         counts = self.counts

@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from lambent_frontend.access import AccessKeys, permit
+from lambent_frontend.call_log import CALLER
 from lambent_frontend.needs import Need, creating, sending_to, updating
 from lambent_proto.access import INVOKE, LAYER, READ_LOGS, SCHEDULE
 from lambent_proto.errors import LambentError
@@ -215,6 +216,7 @@ def _asking(keys: AccessKeys, method: Method, needs: Callable[[Any], Iterable[Ne
         try:
             key = keys.bearer(_authorization(context))
             _CALLER.set(_Caller(keys, key.id))
+            CALLER.set(key.id)
             for action, resource in needs(request):
                 permit(key, action, resource)
         except LambentError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from lambent_frontend.call_log import CALLER
 from lambent_frontend.calls import Answer, Call, Dispatcher
 from lambent_frontend.streamed import StreamedAnswer
 from lambent_frontend.wire import Definitions, call_of
@@ -29,7 +30,9 @@ class Invoker:
         """The call that was asked for. Raises what `call_of` raises, and NotReady."""
         if self._stopping:
             raise NotReady("the frontend is being stopped and did not take the call", request_id)
-        return call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
+        call = call_of(request, request_id, self._definitions, self._waiting_s, remaining_s)
+        call.caller = CALLER.get()
+        return call
 
     def streamed(self, call: Call) -> StreamedAnswer:
         """The same for who takes the answer in parts, as they come: what it returns says how it is used."""

@@ -17,6 +17,7 @@ from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.async_invocations import AsyncInvocations
+from lambent_frontend.call_log import LOGGING
 from lambent_frontend.calling import Calling
 from lambent_frontend.calls import Counted
 from lambent_frontend.catalogue import Catalogue
@@ -203,7 +204,9 @@ async def run(settings: FrontendSettings, started: Started) -> None:
         hosts.listening(http_port)
         keeping = tasks.create_task(triggers.run(invoker))
         books = [driver.core.books for driver in drivers]
-        metrics = Metrics(books, lambda: dispatcher.counts, attempts, durations, queue)
+        metrics = Metrics(
+            books, lambda: dispatcher.counts, attempts, durations, queue, etcd.answers, triggers.lags
+        )
         told = await at_exit.enter_async_context(
             serving(metrics.page, settings.host, settings.metrics_port, peering)
         )
@@ -313,13 +316,15 @@ def _queue(
 
 def _driver(settings: FrontendSettings, durations: Durations) -> Driver:
     """Of one shard. What one function may have waiting is nothing that shards share, memory is."""
-    return Driver(
+    driver = Driver(
         max_waiting=settings.max_waiting,
         max_waiting_bytes=settings.max_waiting_bytes // settings.shards,
         rate_per_concurrency=settings.rate_per_concurrency,
         linger_s=settings.linger_s,
         durations=durations,
     )
+    driver.told = LOGGING[settings.call_log]
+    return driver
 
 
 def _recorder(settings: FrontendSettings, drivers: Sequence[Driver]) -> Recorder | None:

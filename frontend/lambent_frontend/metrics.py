@@ -14,12 +14,15 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from lambent_chassis import clock
+from lambent_chassis.etcd.answers import Answers
 from lambent_frontend.calls import Counted
 from lambent_frontend.core.books import Books
 from lambent_frontend.core.line import Hold
 from lambent_frontend.durations import KINDS, Durations
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.store import Counts
+from lambent_frontend.triggers.holding import Lag
 from lambent_proto.errors import LambentError
 
 QUEUE_WITHIN_S: Final = 2.0
@@ -38,6 +41,8 @@ class Now(NamedTuple):
     books: Sequence[Books]
     """Of each shard."""
     queue: Counts | None
+    lags: Sequence[Lag]
+    unix_s: float
 
 
 class Metrics:
@@ -48,18 +53,27 @@ class Metrics:
         attempts: Mapping[Counted, int],
         durations: Durations,
         queue: Queue | None,
+        etcd: Answers,
+        lags: Callable[[], Iterable[Lag]] = tuple,
+        *,
+        unix_s: Callable[[], float] = clock.unix_s,
     ) -> None:
-        """`books` are those of each shard; without a `queue` nothing is told of one."""
+        """`books` are those of each shard; without a `queue` nothing is told of one. `lags` are those of the
+        triggers that this frontend has."""
         self._books = books
         self._counts = counts
         self._attempts = attempts
         self._durations = durations
         self._queue = queue
+        self._etcd = etcd
+        self._lags = lags
+        self._unix_s = unix_s
 
     async def page(self) -> bytes:
         queue = await self._counted()
         registry = CollectorRegistry()
-        registry.register(_Page(Now(self._counts(), self._attempts, self._books, queue), self._durations))
+        now = Now(self._counts(), self._attempts, self._books, queue, tuple(self._lags()), self._unix_s())
+        registry.register(_Page(now, self._durations, self._etcd))
         return generate_latest(registry)
 
     async def _counted(self) -> Counts | None:
@@ -75,16 +89,19 @@ class Metrics:
 
 
 class _Page(Collector):
-    def __init__(self, now: Now, durations: Durations) -> None:
+    def __init__(self, now: Now, durations: Durations, etcd: Answers) -> None:
         self._now = now
         self._durations = durations
+        self._etcd = etcd
 
     def collect(self) -> Iterable[Metric]:
         yield from _calls({**self._now.counts, **self._now.attempts})
         yield from _durations(self._durations)
         yield from _levels(self._now.books)
         if self._now.queue is not None:
-            yield from _queue(self._now.queue)
+            yield from _queue(self._now.queue, self._now.unix_s)
+        yield _lag(self._now.lags)
+        yield from self._etcd.metrics(_NAME)
 
 
 def _calls(counts: Mapping[Counted, int]) -> Iterator[Metric]:
@@ -147,17 +164,30 @@ def _levels(books: Sequence[Books]) -> Iterator[Metric]:
     yield attached
 
 
-def _queue(counts: Counts) -> Iterator[Metric]:
+def _queue(counts: Counts, unix_s: float) -> Iterator[Metric]:
     events = GaugeMetricFamily(
         f"{_NAME}_queue_events", "Asynchronous calls that are known, by state.", labels=["state"]
     )
     for state, count in sorted(counts.by_state.items()):
         events.add_metric([state], count)
     yield events
+    age_s = 0.0 if counts.oldest is None else max(unix_s - counts.oldest, 0.0)
+    yield _gauge("queue_oldest_seconds", "Age of the oldest one that has not ended.", age_s)
     yield _gauge("queue_bytes", "What the queue takes.", counts.bytes)
     yield _gauge(
         "queue_most_bytes", "What it may take: above that nothing more is accepted.", counts.most_bytes
     )
+
+
+def _lag(lags: Sequence[Lag]) -> Metric:
+    family = GaugeMetricFamily(
+        f"{_NAME}_trigger_lag",
+        "Records of the source that its trigger has before it.",
+        labels=["trigger", "function"],
+    )
+    for it in lags:
+        family.add_metric([it.trigger, it.function], it.records)
+    return family
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from lambent_chassis.peering import BadCertificates, Files, Mtls
 from lambent_chassis.settings import BadSettings, CommaSeparated, Port, Settings
+from lambent_frontend.call_log import Kept
 from lambent_frontend.environments import Environments
 from lambent_frontend.tls import PublicTls
 from lambent_frontend.triggers.names import parse_sources
@@ -119,6 +120,9 @@ class FrontendSettings(Settings):
     """Patterns, as of file names, of what the records of asynchronous calls may be sent to, such as
     `https://hooks.example.com/*`. None: anything where nobody is asked for an access key, else nothing but
     functions."""
+    call_log: Kept = "off"
+    """Which calls have a line in the log when they end: all, those that did not succeed, or none. A line
+    takes a third of the CPU of a warm call: docs/observability.md."""
     record: Path | None = None
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)

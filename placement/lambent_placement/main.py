@@ -47,6 +47,7 @@ async def run(settings: PlacementSettings, started: Started) -> None:
             settings.etcd_session() as etcd,
             serving(metrics.page, settings.host, settings.metrics_port, peering) as metrics_address,
         ):
+            metrics.etcd = etcd.answers
             number = settings.shards
             shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
             started(control=address, metrics=metrics_address)

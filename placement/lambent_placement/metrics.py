@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from lambent_chassis.etcd.answers import Answers
 from lambent_placement.core.records import State
 from lambent_placement.core.tally import Tally
 from lambent_placement.driver import Driver
@@ -20,6 +21,8 @@ _NAME: Final = "lambent_placement"
 class Metrics(Collector):
     def __init__(self, driver: Callable[[], Driver | None], tally: Tally, shard: int) -> None:
         """`driver` is the leadership of the moment; None while another one leads."""
+        self.etcd: Answers | None = None
+        """Of the session, once there is one."""
         self._driver = driver
         self._tally = tally
         self._shard = shard
@@ -36,6 +39,8 @@ class Metrics(Collector):
         yield _gauge("shard", "Number of the fleet's shard that it is of; the first is 0.", self._shard)
         yield _gauge("leading", "1 while it leads.", driver is not None)
         yield from self._counted()
+        if self.etcd is not None:
+            yield from self.etcd.metrics(_NAME)
         if driver is not None:
             yield from _books(driver)
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from lambent_chassis.etcd.answers import Answers
 from lambent_frontend.metrics import Metrics as FrontendMetrics
 from lambent_placement.core.scheduler import Scheduler
 from lambent_placement.core.tally import Tally
@@ -27,10 +28,12 @@ async def pages() -> str:
     """Of a frontend with a queue, a placement that leads, and a worker."""
     driver, _ = attached()
     queue = cast("Any", Queued())
-    frontend = FrontendMetrics([driver.core.books], Counter, Counter(), driver.durations, queue)
+    frontend = FrontendMetrics([driver.core.books], Counter, Counter(), driver.durations, queue, Answers())
     leader = PlacementDriver(Leading(Epoch(1), lambda: float("inf")), Scheduler(Epoch(1)))
     placement = PlacementMetrics(lambda: leader, Tally(), 0)
-    told = [await part.page() for part in (frontend, placement, WorkerMetrics(GIVEN, Agent(1024)))]
+    placement.etcd = Answers()
+    worker = WorkerMetrics(GIVEN, Agent(1024), etcd=Answers())
+    told = [await part.page() for part in (frontend, placement, worker)]
     return b"".join(told).decode()
 
 

@@ -67,7 +67,7 @@ async def run(settings: WorkerSettings, started: Started) -> None:
                 _listening(settings, peering, agent, logs) as at,
             ):
                 registration = _registration(settings, agent, backend.protections(), runtimes, at)
-                metrics = Metrics(backend.protections(), agent.core, settings.shard)
+                metrics = Metrics(backend.protections(), agent.core, settings.shard, etcd.answers)
                 agent.launched = metrics.launched
                 telling = serving(metrics.page, settings.host, settings.metrics_port, peering)
                 async with telling as metrics_address:

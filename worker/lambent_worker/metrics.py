@@ -3,11 +3,15 @@
 What changes all the time is read when it is asked for; only starts are counted as they happen.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
+from lambent_chassis.etcd.answers import Answers
 from lambent_worker.core.agent import Agent, State
 from lambent_worker.sandbox.api import PROTECTIONS, Protections
 
@@ -15,7 +19,9 @@ _MB: Final = 1024 * 1024
 
 
 class Metrics:
-    def __init__(self, protections: Protections, core: Agent, shard: int = 0) -> None:
+    def __init__(
+        self, protections: Protections, core: Agent, shard: int = 0, etcd: Answers | None = None
+    ) -> None:
         self._registry = CollectorRegistry()
         self._starts = Counter(
             "lambent_worker_starts",
@@ -26,6 +32,8 @@ class Metrics:
         )
         self._isolation(protections)
         self._load(core)
+        if etcd is not None:
+            self._registry.register(_OfEtcd(etcd))
         self._gauge("shard", "Number of the fleet's shard that it belongs to; the first is 0.").set(shard)
 
     def launched(self, runtime: str, kind: str) -> None:
@@ -53,6 +61,14 @@ class Metrics:
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         return Gauge(f"lambent_worker_{name}", meaning, labels, registry=self._registry)
+
+
+class _OfEtcd(Collector):
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def collect(self) -> Iterable[Metric]:
+        return self._answers.metrics("lambent_worker")
 
 
 def _count(core: Agent, state: State) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from lambent_chassis.etcd import wire_pb2 as wire
+from lambent_chassis.etcd.answers import Answers
 from lambent_chassis.etcd.errors import Compacted, EtcdClosed, EtcdUnavailable
 from lambent_chassis.etcd.lease import Lease
 from lambent_chassis.etcd.member import Endpoint
@@ -215,6 +216,11 @@ class Etcd:
         """etcd's own number of the cluster that this session is with: one restored from a backup has another,
         if it was given a token of its own."""
         return self.transport.cluster
+
+    @property
+    def answers(self) -> Answers:
+        """How it went with all of this session's requests."""
+        return self.transport.answers
 
     @property
     def transport(self) -> Transport:

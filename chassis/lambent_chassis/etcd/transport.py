@@ -10,6 +10,7 @@ import structlog
 
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import wire_pb2 as wire
+from lambent_chassis.etcd.answers import Answers
 from lambent_chassis.etcd.errors import (
     EtcdClosed,
     EtcdDenied,
@@ -49,6 +50,7 @@ class Transport:
         self._closed = False
         self._cluster = 0
         self._revision = 0
+        self.answers = Answers()
         self._log = structlog.get_logger()
 
     @property
@@ -142,12 +144,14 @@ class Transport:
         if not await member.connected(min(CONNECT_S, timeout_s)):
             reason = await member.why_not_connected()
             self.leave(member, reason)
+            self.answers.failed["no_answer"] += 1
             raise EtcdUnavailable(f"etcd at {member.endpoint}: {reason}")
         before = self._revision
         for fresh in (False, True):
             token = self._token
             # etcd refuses even to authenticate for a token that ran out.
             metadata = _HAS_LEADER if rpc.path == AUTHENTICATE.path else self.metadata
+            asked_at = monotonic_s()
             try:
                 answer = await member.ask(rpc, request, timeout_s, metadata)
             except grpc.aio.AioRpcError as error:
@@ -157,12 +161,14 @@ class Transport:
             except EtcdUnavailable as error:
                 failure = error
             else:
+                self.answers.answered.note(monotonic_s() - asked_at)
                 self._check(rpc, answer, member.endpoint, before)
                 self._worked(member)
                 return answer
             if fresh or not isinstance(failure, EtcdDenied) or not self._may_renew(rpc, failure):
                 break
             await self.renew_token(token)
+        self.answers.failed["no_answer" if isinstance(failure, EtcdUnavailable) else "refused"] += 1
         if isinstance(failure, EtcdUnavailable):
             self.leave(member, str(failure))
         raise failure

@@ -9,6 +9,7 @@ import structlog
 
 from lambent_chassis import clock
 from lambent_frontend.access import AccessKeys, permit
+from lambent_frontend.call_log import CALLER
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http import limits
 from lambent_frontend.http.asked import Asked
@@ -90,6 +91,7 @@ class Locked:
 
     def admit(self, asked: Asked) -> None:
         key = asked.caller = self._key(asked.request)
+        CALLER.set(key.id)
         asked.permit = functools.partial(permit, key)
         if asked.operation not in _NAMED_IN_BODY:
             asked.permit(_ACTIONS.get(asked.operation, asked.operation), _resource(asked))

@@ -11,6 +11,7 @@ import structlog
 
 from lambent_chassis import clock
 from lambent_frontend.access import AccessKeys
+from lambent_frontend.call_log import CALLER
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.http import errors, limits
 from lambent_frontend.http.errors import Refused
@@ -87,6 +88,7 @@ class UrlDoor:
         asked = self._asked(request, named)
         try:
             asked.key_id = self._admitted(request, headers, name, url, policy)
+            CALLER.set(asked.key_id)
             function = f"{name}:{qualifier}" if qualifier else name
             answered = await self._called(
                 asked, function, request.given_trace, in_parts=url.invoke_mode == RESPONSE_STREAM

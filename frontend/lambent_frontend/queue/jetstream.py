@@ -350,7 +350,9 @@ class JetStreamStore:
     async def counts(self) -> Counts:
         known = await self._copy.counts()
         aside = {"unreadable": self.unreadable} if self.unreadable else {}
-        return Counts({**known.by_state, **aside}, await self.stream.used(), self._room.most_bytes)
+        return Counts(
+            {**known.by_state, **aside}, await self.stream.used(), self._room.most_bytes, known.oldest
+        )
 
     async def close(self) -> None:
         if self._following is not None:

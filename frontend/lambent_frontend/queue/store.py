@@ -170,6 +170,9 @@ class Counts(NamedTuple):
     """In use on disk."""
     most_bytes: int
     """That it may grow to."""
+    oldest: float | None = None
+    """Unix seconds at which the oldest event came with which something is still to be done; None: there is
+    none. One that was redriven came then, and keeps its place."""
 
 
 class Store(Protocol):

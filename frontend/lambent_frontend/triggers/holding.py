@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -37,6 +37,13 @@ class Known:
     mod_revision: int
 
 
+class Lag(NamedTuple):
+    trigger: str
+    function: str
+    """With the qualifier, as it was asked for."""
+    records: int
+
+
 class Holding:
     def __init__(
         self,
@@ -63,6 +70,14 @@ class Holding:
         if known != self._known:
             self._known = known
             self._interrupt()
+
+    @property
+    def lag(self) -> Lag | None:
+        """As it was looked at last; None while the source does not say."""
+        known, records = self._known, self._status.lag
+        if known is None or self._poller is None or records is None:
+            return None
+        return Lag(known.trigger.id, known.trigger.asked, records)
 
     def give_up(self) -> None:
         """`run` returns once the calls under way are over, and the trigger is nobody's then."""

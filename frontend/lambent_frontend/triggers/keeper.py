@@ -16,7 +16,7 @@ import structlog
 
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import Change, Etcd, EtcdError, Lease, Snapshot
-from lambent_frontend.triggers.holding import Holding, Known
+from lambent_frontend.triggers.holding import Holding, Known, Lag
 from lambent_frontend.triggers.names import source_named
 from lambent_frontend.triggers.store import Claim, NotOurs, TriggerStore
 from lambent_proto import keys
@@ -67,6 +67,10 @@ class Keeper:
         self._failed: dict[str, tuple[Claim, float]] = {}
         """Claims of what failed, and from when on they are given back: whose they are next is asked anew."""
         self._changed = asyncio.Event()
+
+    def lags(self) -> list[Lag]:
+        """Of the triggers that this frontend has."""
+        return [lag for had in self._held.values() if (lag := had.holding.lag) is not None]
 
     async def run(self) -> None:
         """Never returns. When it is cancelled, calls under way are waited for and claims are given back."""

@@ -6,7 +6,7 @@ from lambent_chassis.etcd import Etcd
 from lambent_frontend.catalogue import Catalogue
 from lambent_frontend.invoker import Invoker
 from lambent_frontend.queue.destinations import Destinations
-from lambent_frontend.triggers.holding import AnySource, Holding
+from lambent_frontend.triggers.holding import AnySource, Holding, Lag
 from lambent_frontend.triggers.keeper import Held, Keeper
 from lambent_frontend.triggers.names import folders_of
 from lambent_frontend.triggers.on_failure import OnFailure
@@ -32,6 +32,7 @@ class Keeping:
         self._sources = sources
         self._store = TriggerStore(etcd)
         self._destinations = destinations
+        self._keeper: Keeper | None = None
         self.shown = Triggers(self._store, catalogue, destinations.check, sources)
 
     async def run(self, invoker: Invoker) -> None:
@@ -49,7 +50,13 @@ class Keeping:
 
             return Holding(self._frontend, claim, self._store, source, poller)
 
-        await Keeper(self._etcd, self._store, self._frontend, make, folders_of(self._sources)).run()
+        of_folders = folders_of(self._sources)
+        self._keeper = Keeper(self._etcd, self._store, self._frontend, make, of_folders)
+        await self._keeper.run()
+
+    def lags(self) -> list[Lag]:
+        """Of the triggers that this frontend has, where the source says."""
+        return [] if self._keeper is None else self._keeper.lags()
 
 
 class _Kept:

@@ -31,6 +31,26 @@ async def deleted(etcd: Etcd, key: str, revision: int) -> None:
                 return
 
 
+async def test_answers_and_failures_are_counted(cluster: Cluster, room: str) -> None:
+    """A member that is not there, answers, and one that says no."""
+    (gone,) = free_ports(1)
+    async with Etcd([f"127.0.0.1:{gone}", *cluster.endpoints]) as etcd:
+        for _ in range(3):
+            await etcd.get(room + "a")
+        lease = await etcd.lease(5)
+        await lease.revoke()
+        with pytest.raises(LeaseLost):
+            await etcd.put(room + "a", b"", lease)
+        told = {
+            (sample.name, *sample.labels.values()): sample.value
+            for metric in etcd.answers.metrics("part")
+            for sample in metric.samples
+        }
+    assert told["part_etcd_answer_seconds_bucket", "+Inf"] >= 5
+    assert told["part_etcd_failures_total", "no_answer"] >= 1
+    assert told["part_etcd_failures_total", "refused"] == 1
+
+
 async def test_a_key_is_read_as_it_was_put(etcd: Etcd, room: str) -> None:
     """Value and revisions come back; an absent key is None; the prefix ends where it should."""
     assert await etcd.get(room + "a") is None

@@ -286,3 +286,13 @@ async def test_what_is_there_is_counted_over_all_functions(store: Store) -> None
     event = [await put(store, function) for function in (F, F, G, F)][-1]
     assert await store.cancel(F, event, 20.0) is not None
     assert (await store.counts()).by_state == {"queued": 3, "cancelled": 1}
+
+
+async def test_the_age_of_the_oldest_that_has_not_ended(store: Store) -> None:
+    """What has ended is no older one."""
+    assert (await store.counts()).oldest is None
+    first = await put(store, now=5.0)
+    await put(store, now=7.0)
+    assert (await store.counts()).oldest == 5.0
+    assert await store.cancel(F, first, 20.0) is not None
+    assert (await store.counts()).oldest == 7.0

@@ -264,6 +264,7 @@ async def test_a_key_calls_what_it_may_and_nothing_else() -> None:
         with pytest.raises(AccessDenied, match="DeleteFunction"):
             await client.delete_function("echo")
     assert [call.definition.name for call in dispatcher.calls] == ["echo"] * 4
+    assert {call.caller for call in dispatcher.calls} == {one.id}
 
 
 async def test_a_call_that_is_no_stream_s_is_asked_for_as_well() -> None:
@@ -283,7 +284,7 @@ async def test_a_call_that_is_no_stream_s_is_asked_for_as_well() -> None:
         assert await code_of("failing") is grpc.StatusCode.PERMISSION_DENIED
         known.forget(one)
         assert await code_of("echo") is grpc.StatusCode.UNAUTHENTICATED
-    assert [call.definition.name for call in dispatcher.calls] == ["echo"]
+    assert [(call.definition.name, call.caller) for call in dispatcher.calls] == [("echo", one.id)]
 
 
 async def whole(client: Client, name: str) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from lambent_frontend.access import permit
+from lambent_frontend.call_log import CALLER
 from lambent_frontend.event_invokes import EventInvokes
 from lambent_frontend.guard import MAX_LOGGED
 from lambent_frontend.http.api import Api
@@ -29,12 +30,15 @@ class Recorded:
 
     def __init__(self, *known: AccessKey) -> None:
         self.came: list[str] = []
+        self.callers: list[str] = []
+        """Whose key the log would have."""
         self.api = Api(dict.fromkeys(OPERATIONS | OURS, self), Locked(Known(*known)))
 
     async def __call__(self, asked: Asked) -> Response:
         if asked.operation in ("CreateFunction", "CreateEventSourceMapping"):
             asked.permit(asked.operation, json.loads(asked.request.body)["FunctionName"])
         self.came.append(asked.operation)
+        self.callers.append(CALLER.get())
         return Response(200)
 
     async def ask(self, method: str, path: str, token: str = "", body: bytes = b"{}") -> int:
@@ -241,3 +245,13 @@ async def test_where_keys_are_asked_for_any_name_will_do() -> None:
     headers = {b"host": b"api.example", b"authorization": f"Bearer {one.token}".encode()}
     api = Api(dict.fromkeys(OPERATIONS, done), Locked(Known(one)))
     assert (await api.answer(Request("GET", "/2015-03-31/functions", headers=headers))).status == 200
+
+
+async def test_a_call_knows_whose_key_it_was_made_with() -> None:
+    """Each request its own: nothing is left of the one before on a connection."""
+    one, other = key("*@*"), key("*@*")
+    recorded = Recorded(one, other)
+    for it in (one, other):
+        await asyncio.create_task(recorded.ask("GET", "/2015-03-31/functions/f", it.token))
+    assert recorded.callers == [one.id, other.id]
+    assert CALLER.get() == ""

@@ -7,11 +7,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from lambent_chassis.clock import monotonic_s
+from lambent_chassis.etcd.answers import Answers
 from lambent_frontend.calls import Call, Counted
 from lambent_frontend.driver import Driver
 from lambent_frontend.metrics import Metrics
 from lambent_frontend.queue.queue import Queue
 from lambent_frontend.queue.store import Counts
+from lambent_frontend.triggers.holding import Lag
 from lambent_proto import frames
 from lambent_proto.errors import NotReady
 from lambent_proto.ids import RequestId
@@ -25,7 +27,7 @@ class Queued:
     """A queue of which only its counts are asked."""
 
     async def counts(self) -> Counts:
-        return Counts({"queued": 3, "dead": 1}, 4_000, 10_000)
+        return Counts({"queued": 3, "dead": 1}, 4_000, 10_000, 940.0)
 
 
 class Away:
@@ -36,7 +38,16 @@ class Away:
 
 
 def metrics(driver: Driver, queue: Queue | None = None, attempts: Counter[Counted] | None = None) -> Metrics:
-    return Metrics([driver.core.books], lambda: driver.counts, attempts or Counter(), driver.durations, queue)
+    return Metrics(
+        [driver.core.books],
+        lambda: driver.counts,
+        attempts or Counter(),
+        driver.durations,
+        queue,
+        Answers(),
+        lambda: [Lag("t-1", "f:live", 12)],
+        unix_s=lambda: 1_000.0,
+    )
 
 
 async def read(metrics: Metrics) -> Page:
@@ -86,6 +97,7 @@ async def test_what_there_is_right_now() -> None:
     assert (page["calls"], page["calls_waiting"], page["calls_waiting_bytes"]) == (2, 1, 300)
     assert (page["leases busy"], page["leases idle"], page["workers"]) == (1, 0, 1)
     assert page["placement_attached 0"] == 1
+    assert page["trigger_lag f:live t-1"] == 12
 
 
 async def test_what_a_call_took_that_nobody_answered_is_not_known() -> None:
@@ -103,6 +115,7 @@ async def test_the_queue_is_told_where_there_is_one() -> None:
     page = await read(metrics(driver, cast("Queue", Queued()), attempts))
     assert (page["queue_events queued"], page["queue_events dead"]) == (3, 1)
     assert (page["queue_bytes"], page["queue_most_bytes"]) == (4_000, 10_000)
+    assert page["queue_oldest_seconds"] == 60
     assert page["attempts_total succeeded"] == 5
     assert not [name for name in await read(metrics(driver)) if name.startswith("queue")]
 

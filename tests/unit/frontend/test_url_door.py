@@ -164,6 +164,7 @@ async def test_who_may_call_what_asks_for_a_signature(
         if status == 200:
             assert functions.event["requestContext"]["authorizer"]["iam"]["accessKey"] == one.id
             assert "authorization" not in functions.event["headers"]
+            assert functions.calls[-1].caller == one.id
         else:
             assert (told.body, functions.calls) == (b'{"Message":"Forbidden"}', [])
 
