@@ -6,6 +6,7 @@ part by part: tests/chaos/loss.py.
 
 import argparse
 import asyncio
+import os
 import secrets
 import sys
 import tempfile
@@ -64,8 +65,10 @@ def _parts(
         say(f"seed {task.seed}")
         hurt = asyncio.run(run(_made(folder / "hurt"), task, say))
         if arguments.page:
-            command = f"make chaos MINUTES={arguments.minutes:g} SEED={task.seed}"
-            write_page(f"{datetime.fromtimestamp(unix_s(), UTC):%Y-%m-%d}, `{command}`. {hurt.table()}")
+            command = f"python -m tests.chaos --minutes {arguments.minutes:g} --seed {task.seed}"
+            command += "" if task.partitions else " --no-partitions"
+            at = datetime.fromtimestamp(unix_s(), UTC)
+            write_page(f"{at:%Y-%m-%d}, `{command}`, {os.cpu_count()} cores. {hurt.table()}")
         yield hurt.table(), len(hurt.broken)
     if arguments.events:
         made = _made(folder / "loss")

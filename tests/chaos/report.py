@@ -22,9 +22,9 @@ FELT_S: Final = 2.0
 PROMISED: Final = {
     "kill -9": "nothing that was accepted is lost, nothing runs twice",
     "SIGSTOP": "who wakes up too late does nothing any more",
-    "a host that dies": "it counts until its lease is over, and the others serve",
-    "cut off from all": "no instance is started in the place of one that may still run",
-    "cut off from etcd": "it ends itself before its lease does",
+    "a host that dies": "what ran there counts until its lease is over, and others serve",
+    "cut off from all": "nothing is started in the place of what may still run",
+    "cut off from etcd": "what ran ends before its lease does",
     "cut off from frontend": "other ways are taken, or calls wait",
     "cut off from worker": "other ways are taken, or calls wait",
     "cut off from placement": "other ways are taken, or calls wait",
@@ -81,7 +81,7 @@ class Report:
 
     def table(self) -> str:
         """In Markdown."""
-        verdict = "No promise was broken." if not self.broken else f"{len(self.broken)} promises were broken."
+        verdict = "No promise was broken." if not self.broken else f"Broken promises: {len(self.broken)}."
         return "\n\n".join(
             [f"Seed {self.seed}. {verdict}", self._faults(), self._promises(), *self.broken[:50]]
         )
