@@ -54,6 +54,7 @@ class Part:
                 stderr=errors,
                 text=True,
                 env=_environment(self._kind) | {MARK: str(self._config.parent)},
+                cwd=self._config.parent,  # not where this repository's own packages would be found first
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
