@@ -50,6 +50,8 @@ class Transport:
         self._closed = False
         self._cluster = 0
         self._revision = 0
+        self._gone: tuple[str, str] | None = None
+        """Where a backup answered, and how that showed."""
         self.answers = Answers()
         self._log = structlog.get_logger()
 
@@ -92,7 +94,9 @@ class Transport:
             self._gone_back(self._take().endpoint, answer.header.revision, revision)
 
     def _gone_back(self, endpoint: str, revision: int, before: int) -> None:
-        raise EtcdReplaced(endpoint, f"its revision is {revision}, and has been {before}")
+        """For good: a backup comes to the revision that was known, and is another etcd all the same."""
+        self._gone = endpoint, f"its revision is {revision}, and has been {before}"
+        raise EtcdReplaced(*self._gone)
 
     async def close(self) -> None:
         self._closed = True
@@ -141,6 +145,8 @@ class Transport:
             EtcdError: etcd's own refusal.
         """
         member = self._take()
+        if self._gone and rpc.path in LINEARIZABLE:  # leases may still be ended
+            raise EtcdReplaced(*self._gone)
         if not await member.connected(min(CONNECT_S, timeout_s)):
             reason = await member.why_not_connected()
             self.leave(member, reason)
