@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from lambent.tracing import current_trace
 from lambent_proto.v1 import functions_pb2, invoke_pb2
 
 Priority = Literal["high", "normal", "low"]
@@ -80,6 +81,8 @@ def fill_request(
         request.tenant = tenant
     if sticky_key:
         request.sticky_key = sticky_key
+    if trace := current_trace():
+        request.trace = trace
 
 
 def _priority(priority: Priority) -> "invoke_pb2.Priority.ValueType":

@@ -75,11 +75,16 @@ class Opener:
                 "the fleet's operator adds the key to it, or whoever deployed it gives the value anew"
             )
         try:
-            return unseal(key, function, variable, it)
+            opened = unseal(key, function, variable, it)
         except InvalidTag:
             raise CannotOpen(
                 f"{which} was sealed for another one, or was changed since: whoever deployed it gives it anew"
             ) from None
+        except UnicodeDecodeError:
+            raise CannotOpen(f"{which} is not in UTF-8: whoever deployed it gives it anew") from None
+        if "\0" in opened:  # a frontend refuses it in what is not sealed; programs are not started with it
+            raise CannotOpen(f"{which} has a zero byte in its value: whoever deployed it gives it anew")
+        return opened
 
 
 def seal(key: X25519PublicKey, function: str, variable: str, value: str) -> str:
@@ -91,7 +96,7 @@ def seal(key: X25519PublicKey, function: str, variable: str, value: str) -> str:
 
 
 def unseal(key: X25519PrivateKey, function: str, variable: str, it: Sealed) -> str:
-    """Raises InvalidTag."""
+    """Raises InvalidTag, and UnicodeDecodeError for what another program than this one has sealed."""
     once, own = it.data[:32], key.public_key().public_bytes_raw()
     try:
         shared = key.exchange(X25519PublicKey.from_public_bytes(once))

@@ -131,7 +131,9 @@ class Driver:
         self.record: Callable[[Ended], None] | None = None
         """Told of each call of which nothing runs any more."""
         self.told: Callable[[Told], None] | None = None
-        """Told of each call whose outcome is known, for the log."""
+        """Told of each call whose outcome is known."""
+        self.began: Callable[[Call], None] | None = None
+        """Told of each call that comes."""
         self._pending: dict[RequestId, _Pending] = {}
         self.finished: OrderedDict[RequestId, Finished] = OrderedDict()
         """The last ones, the newest last."""
@@ -142,6 +144,8 @@ class Driver:
 
     def submit(self, call: Call, done: Done) -> None:
         now = monotonic_s()
+        if self.began is not None:
+            self.began(call)
         self._pending[call.request_id] = _Pending(call, done, now)
         size = len(call.payload) + len(call.client_context)
         rights = call.priority, call.tenant, size, call.sticky

@@ -13,11 +13,12 @@ from lambent_chassis import clock
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.metrics import serving
 from lambent_chassis.objects import open_store
+from lambent_chassis.otlp import tracing
 from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
 from lambent_frontend.access import AccessKeys
 from lambent_frontend.async_invocations import AsyncInvocations
-from lambent_frontend.call_log import LOGGING
+from lambent_frontend.call_log import LOGGING, Told
 from lambent_frontend.calling import Calling
 from lambent_frontend.calls import Counted
 from lambent_frontend.catalogue import Catalogue
@@ -79,6 +80,7 @@ from lambent_frontend.services import (
 )
 from lambent_frontend.settings import FrontendSettings
 from lambent_frontend.shards import Shards
+from lambent_frontend.spans import Spans
 from lambent_frontend.triggers.keeping import Keeping
 from lambent_frontend.triggers.names import folders_of, parse_sources
 from lambent_frontend.urls.hosts import Hosts
@@ -109,6 +111,7 @@ async def run(settings: FrontendSettings, started: Started) -> None:
     recorder = _recorder(settings, drivers)
     store = await _store(settings, frontend)
     async with AsyncExitStack() as at_exit, settings.etcd_session() as etcd, asyncio.TaskGroup() as tasks:
+        await _traced(settings, drivers, at_exit)
         number = settings.shards
         shards.check(await settled(etcd, keys.SHARDS, b"%d" % number, shards.too_late(number)), number)
         catalogue = Catalogue(etcd, dispatcher.function_changed)
@@ -325,6 +328,23 @@ def _driver(settings: FrontendSettings, durations: Durations) -> Driver:
     )
     driver.told = LOGGING[settings.call_log]
     return driver
+
+
+async def _traced(settings: FrontendSettings, drivers: Sequence[Driver], at_exit: AsyncExitStack) -> None:
+    """Raises BadSettings."""
+    tracer = await at_exit.enter_async_context(tracing(settings.otlp_endpoint, "frontend", settings.name))
+    if tracer is None:
+        return
+    spans = Spans(tracer, settings.otlp_ratio)
+    logged = LOGGING[settings.call_log]
+
+    def told(it: Told) -> None:
+        spans.ended(it)
+        if logged is not None:
+            logged(it)
+
+    for driver in drivers:
+        driver.began, driver.told = spans.began, told
 
 
 def _recorder(settings: FrontendSettings, drivers: Sequence[Driver]) -> Recorder | None:

@@ -8,7 +8,7 @@ from typing import Final
 import grpc.aio
 
 from lambent_chassis.clock import monotonic_s
-from lambent_frontend.activity import Counts, counted, merged, recent, told
+from lambent_frontend.activity import counted, merged, recent, told
 from lambent_frontend.calls import Candidate, Counted, Dispatcher, Explained
 from lambent_frontend.driver import Driver
 from lambent_frontend.others import ALONE, Others
@@ -46,8 +46,8 @@ class Remembered:
         self._others = others
         self._drivers = drivers
         self._since = monotonic_s()
-        self._lately: dict[float, tuple[float, Counts]] = {}
-        """By window: when it was looked at, and what was found."""
+        self._lately: tuple[float, float, int, fleet_pb2.GetActivityResponse] | None = None
+        """When `activity` was asked for last, the window, the calls, and what was answered."""
 
     async def explain(self, request: fleet_pb2.ExplainRequest) -> fleet_pb2.ExplainResponse:
         """Raises UnknownRequest, and NotReady if one that may know did not answer."""
@@ -81,41 +81,46 @@ class Remembered:
         return response
 
     async def activity(self, request: fleet_pb2.GetActivityRequest) -> fleet_pb2.GetActivityResponse:
-        """Of all frontends together. Raises InvalidRequest."""
+        """Of all frontends together. However many ask the same, they are asked once in LOOK_EVERY_S. Raises
+        InvalidRequest."""
         window_s = request.window_s or WINDOW_S
         if not LEAST_WINDOW_S <= window_s <= MOST_WINDOW_S:
             raise InvalidRequest(f"window_s is {window_s:g}: 1 to 300 seconds can be looked back")
         if request.calls > MOST_CALLS:
             raise InvalidRequest(f"calls is {request.calls}: the last {MOST_CALLS} can be told at the most")
 
+        if self._lately is not None:
+            at, *asked, answer = self._lately
+            if asked == [window_s, request.calls] and monotonic_s() - at < LOOK_EVERY_S:
+                return answer
+        answer = await self._activity(window_s, request)
+        self._lately = monotonic_s(), window_s, request.calls, answer
+        return answer
+
+    async def _activity(
+        self, window_s: float, request: fleet_pb2.GetActivityRequest
+    ) -> fleet_pb2.GetActivityResponse:
         async def ask(channel: grpc.aio.Channel) -> fleet_pb2.GetActivityResponse:
             return await fleet_pb2_grpc.FleetStub(channel).GetActivity(request)
 
         answers, heard = await self._others.all(ask)
+        now = monotonic_s()
+        lived_s = max(now - self._since, LEAST_WINDOW_S)
         calls = [it for answer in answers.values() for it in answer.calls]
         calls += [
             fleet_pb2.RecentCall(call=self._told(explained), age_s=age_s)
-            for request_id, age_s in recent(self._drivers, monotonic_s(), request.calls)
+            for request_id, age_s in recent(self._drivers, now, request.calls)
             if (explained := self._dispatcher.explain(request_id)) is not None
         ]
         calls.sort(key=lambda it: it.age_s)
         functions = [it for answer in answers.values() for it in answer.functions]
         return fleet_pb2.GetActivityResponse(
-            functions=merged([*functions, *told(self._counted(window_s))]),
+            functions=merged([*functions, *told(counted(self._drivers, now, min(window_s, lived_s)))]),
             calls=calls[: request.calls],
             frontend=self._frontend,
             frontends=sorted([self._frontend, *answers]),
             missing_frontends=sorted(heard.missing),
         )
-
-    def _counted(self, window_s: float) -> Counts:
-        """However many ask, it is counted once in LOOK_EVERY_S."""
-        now = monotonic_s()
-        at, found = self._lately.get(window_s, (now - LOOK_EVERY_S, None))
-        if found is None or now - at >= LOOK_EVERY_S:
-            found = counted(self._drivers, now, min(window_s, max(now - self._since, LEAST_WINDOW_S)))
-            self._lately = {window_s: (now, found)}
-        return found
 
     async def reasons(self, request: fleet_pb2.CountReasonsRequest) -> fleet_pb2.CountReasonsResponse:
         """Of all frontends together."""

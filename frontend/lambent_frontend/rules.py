@@ -64,7 +64,7 @@ ARN: Final = r"arn:aws[a-zA-Z0-9-]*:lambda:[a-z0-9-]+:\d{12}:"
 LAYER_VERSION: Final = rf"({LAYER_NAME}):(\d{{1,9}})"
 _LAYER: Final = re.compile(rf"(?:{ARN}layer:)?{LAYER_VERSION}")
 _RUNTIME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
-_HANDLER: Final = re.compile(r"\S+")
+_HANDLER: Final = re.compile(r"[^\s\0]+")
 _VARIABLE: Final = re.compile(r"[a-zA-Z]([a-zA-Z0-9_])+")
 
 

@@ -123,6 +123,11 @@ class FrontendSettings(Settings):
     call_log: Kept = "off"
     """Which calls have a line in the log when they end: all, those that did not succeed, or none. A line
     takes a third of the CPU of a warm call: docs/observability.md."""
+    otlp_endpoint: str = ""
+    """Collector that takes OpenTelemetry's spans of calls over gRPC, `http://HOST:PORT`, or https for TLS.
+    Empty: none are made. It takes the extra `otel`."""
+    otlp_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of the calls that come without a trace which is traced; of others their caller says."""
     record: Path | None = None
     """File to write a line into for each call: docs/simulation.md. None: no record is kept."""
     record_mb: int = Field(default=100, ge=1)

@@ -70,6 +70,12 @@ def made(request_id: str) -> str:
     return f"Root=1-{digits[:8]}-{digits[8:]};Parent={digits[16:]};Sampled=0"
 
 
+def chosen(request_id: str, ratio: float) -> bool:
+    """Whether a call that was given no trace is one of those that are sampled: that share of all, by the 56
+    bits that W3C wants to be random."""
+    return int(_digits(request_id)[-14:], 16) < ratio * 2**56
+
+
 def _digits(request_id: str) -> str:
     digits = request_id.replace("-", "")
     # Ours are UUIDs; another one's is as good as random once it is digested.

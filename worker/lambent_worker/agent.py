@@ -24,6 +24,7 @@ from lambent_worker.core.agent import Agent as Core
 from lambent_worker.event import Event
 from lambent_worker.flow import Flow
 from lambent_worker.host import InstanceHost
+from lambent_worker.spans import Spans
 
 TICK_S: Final = 0.05
 """How often timeouts and the worker's own lease are looked at."""
@@ -41,6 +42,8 @@ class Agent:
         self.report: Callable[[Report], None]
         self.retire: Callable[[str], None]
         self.launched: Callable[[str, str], None]
+        self.spans: Spans | None = None
+        """None: nobody is told of runs."""
         self.node = node
         self._links: dict[FrontendId, Link] = {}
         self._frontends: dict[Link, FrontendId] = {}
@@ -220,7 +223,10 @@ class Agent:
         context = _plain(event.client_context) if event.client_context else ""
         deadline_ms = int((unix_s() + timeout_s) * 1000)
         flow = Flow(event.window) if event.window else None
-        trace = event.trace or made(command.request)
+        trace = event.trace
+        if self.spans is not None:
+            trace = self.spans.began(event)
+        trace = trace or made(command.request)
         told = Event(command.request, deadline_ms, event.arn, context, event.payload, flow, trace)
         self.host.deliver(command.instance, told, timeout_s=timeout_s, tail=event.tail)
 
@@ -230,6 +236,8 @@ class Agent:
         self._send(command.instance, frames.Answer(command.request, True, running_ms, tail or None, body))
 
     def _send(self, instance: InstanceId, frame: frames.Answer | frames.Refused | frames.Lost) -> None:
+        if self.spans is not None:
+            self.spans.ended(instance, frame)
         connection = self._asked.pop((frame.request_id, instance), None)
         streamed = self._streamed.get(frame.request_id) == instance
         if streamed:

@@ -15,6 +15,7 @@ from lambent_chassis import link
 from lambent_chassis.etcd import Etcd, EtcdError, Lease
 from lambent_chassis.metrics import serving
 from lambent_chassis.objects import open_store
+from lambent_chassis.otlp import tracing
 from lambent_chassis.peering import Peering
 from lambent_chassis.serve import Started
 from lambent_chassis.settled import settled
@@ -35,6 +36,7 @@ from lambent_worker.sandbox.api import PROTECTIONS, Backend, HostFiles, Protecti
 from lambent_worker.sandbox.required import check_level
 from lambent_worker.sealed_environment import Environments
 from lambent_worker.settings import WorkerSettings
+from lambent_worker.spans import Spans
 
 WATCHDOG_MARGIN_S: Final = 0.5
 """How long before the lease may run out the watchdog kills everything by itself: time to reap."""
@@ -58,7 +60,9 @@ async def run(settings: WorkerSettings, started: Started) -> None:
     node = NodeId(f"{settings.name}@{secrets.token_hex(4)}")
     agent = Agent(node, settings.memory_mb)
     peering = settings.peering()
-    async with settings.etcd_session() as etcd:
+    name = settings.name
+    async with tracing(settings.otlp_endpoint, "worker", name) as tracer, settings.etcd_session() as etcd:
+        agent.spans = None if tracer is None else Spans(tracer, name)
         await _check_shard(settings, etcd)
         lease = await etcd.lease(int(settings.lease_ttl_s))
         try:

@@ -52,6 +52,8 @@ class WorkerSettings(Settings):
     environment_key: Path | None = None
     """PEM file of the private keys that open functions' environment variables: docs/security.md. None:
     functions whose variables are sealed do not start here."""
+    otlp_endpoint: str = ""
+    """As the frontends': collector for OpenTelemetry's spans of runs. Empty: none are made."""
     memory_mb: int = Field(default_factory=memory_for_instances_mb, ge=MIN_MEMORY_MB)
     """For all instances together."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)

@@ -68,8 +68,8 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False
         self._since = self._heard = self._loop.time()
         """When its present state began; when something came last."""
-        self._resumed = self._since
-        """When it was last read from again, after its client had not read."""
+        self._unread_at = 0.0
+        """When it was last seen that nothing is read from it, since its client does not read."""
         self._pinged: float | None = None
         """When, if nothing came since."""
         self.peer = ""
@@ -217,7 +217,6 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
-        self._resumed = self._loop.time()
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._flush()
@@ -232,6 +231,7 @@ class ClientConnection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Ends what has taken too long; `now` is the loop's time. Called about once a second."""
         if not self._writable:
+            self._unread_at = now
             if now - self._since > SEND_S:
                 self._transport.abort()
             return
@@ -242,7 +242,7 @@ class ClientConnection(asyncio.Protocol):
             self._say_if_idle()
         if self._core.settled and not self._core.in_block:
             self._since = now
-        unfinished_s = min(self._core.unfinished_s(now), now - self._resumed)
+        unfinished_s = min(self._core.unfinished_s(now), now - self._unread_at)
         if max(now - self._since, unfinished_s) > GREETING_S:
             self._transport.abort()
         elif self._since == now:

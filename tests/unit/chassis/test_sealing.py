@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +61,29 @@ def test_one_bit_of_it_is_noticed(made: environment_keys.Made) -> None:
     zeroes = it._replace(data=bytes(len(it.data)))
     with pytest.raises(CannotOpen, match="changed since"):
         Opener(made.private).open("f", {"TOKEN": str(zeroes)})
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [(b"\xff\xfe", "is not in UTF-8"), (b"a\0--bind\0/\0/mnt", "has a zero byte")]
+)
+def test_what_no_frontend_has_looked_at_is_looked_at(
+    made: environment_keys.Made, value: bytes, why: str
+) -> None:
+    """Who deploys seals himself, with whatever program: no worker may end by it, and no sandbox be told
+    more than a value, as bubblewrap would be, whose arguments end with zero bytes."""
+    own = private_keys(made.private)[0]
+    it = str(_sealed_bytes(own.public_key(), value))
+    with pytest.raises(CannotOpen, match=f"the variable V of function 'f' {why}"):
+        Opener(made.private).open("f", {"V": it})
+
+
+def _sealed_bytes(key: X25519PublicKey, value: bytes) -> sealed.Sealed:
+    once = X25519PrivateKey.generate()
+    ours, theirs = once.public_key().public_bytes_raw(), key.public_bytes_raw()
+    hkdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"lambent environment 1" + ours + theirs)
+    cipher = AESGCM(hkdf.derive(once.exchange(key)))
+    data = ours + cipher.encrypt(bytes(12), value, sealed.place("f", "V"))
+    return sealed.Sealed(sealed.key_id(theirs), sealed.place_id("f", "V"), data)
 
 
 def test_another_key_is_named_and_who_can_help(made: environment_keys.Made, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What was called of late, out of what drivers remember."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,11 @@ from lambent_frontend.activity import LOOKED_AT, counted, merged, recent, told
 from lambent_frontend.core.call import Priority
 from lambent_frontend.core.commands import Dispatch
 from lambent_frontend.driver import Driver, Finished
+from lambent_frontend.remembered import Remembered
+from lambent_proto.errors import InvalidRequest
 from lambent_proto.ids import InstanceId, LeaseNumber, NodeId, RequestId
+from lambent_proto.v1.fleet_pb2 import GetActivityRequest
+from tests.unit.scripted import FRONTEND, ScriptedDispatcher
 
 NOW = 1000.0
 
@@ -85,3 +90,19 @@ def test_the_last_calls_of_all_shards() -> None:
     assert [round(age) for _, age in recent([one, other], NOW, 3)] == [1, 2, 3]
     assert recent([one, other], NOW, 3)[2][0] == first
     assert len(recent([one, other], NOW, 2)) == 2
+
+
+async def test_many_who_ask_the_same_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others are asked for is kept for a moment; another question is another answer."""
+    monkeypatch.setattr("lambent_frontend.remembered.LOOK_EVERY_S", math.inf)
+    there = driver()
+    remembered = Remembered(ScriptedDispatcher(), FRONTEND, drivers=[there])
+    first = await remembered.activity(GetActivityRequest())
+    assert await remembered.activity(GetActivityRequest()) is first
+    assert await remembered.activity(GetActivityRequest(calls=1)) is not first
+
+
+@pytest.mark.parametrize("asked", [{"window_s": 0.5}, {"window_s": 301}, {"calls": 201}])
+async def test_bounds(asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        await Remembered(ScriptedDispatcher(), FRONTEND).activity(GetActivityRequest(**asked))

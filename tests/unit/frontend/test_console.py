@@ -14,8 +14,10 @@ from lambent_frontend.access import AccessKeys
 from lambent_frontend.console.behind import Behind
 from lambent_frontend.console.door import Console
 from lambent_frontend.guard import Guard
+from lambent_frontend.http.doors import Doors
 from lambent_frontend.http.gate import Locked, Open
 from lambent_frontend.http.messages import Request, Response
+from lambent_frontend.urls.hosts import Hosts
 from lambent_proto.access import AccessKey, Rule, new_access_key
 from lambent_proto.errors import UnknownRequest
 from lambent_proto.status import errors_as_status
@@ -235,3 +237,33 @@ async def test_a_page_that_reads_slowly_holds_up_the_reading_and_one_that_leaves
         assert fleet.wrote < 10
         await answer.parts.aclose()
     assert fleet.ended
+
+
+class Answers:
+    """Says who it is."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def answer(self, *_: object) -> Response:
+        return Response(200, self._name.encode())
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "on", "who"),
+    [
+        (HOST, "/console/", True, b"page"),
+        (HOST, "/console", True, b"page"),
+        (HOST, "/console/", False, b"api"),
+        (HOST, "/consoles", True, b"api"),
+        ("some.lambda-url.localhost:9000", "/console/", True, b"url"),
+        (HOST, "/lambda-url/some/console/", True, b"url"),
+    ],
+)
+async def test_whose_a_path_is(host: str, path: str, on: bool, who: bytes) -> None:
+    """A function's URL has its own `/console`; where the console is off there is only the API."""
+    api: Any = Answers("api")
+    urls: Any = Answers("url")
+    doors = Doors(api, urls, Hosts(""), console() if on else None)
+    body = (await doors.answer(got(path, host))).body
+    assert body == who or (who == b"page" and (b"<main" in body or body == b""))

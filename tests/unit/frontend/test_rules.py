@@ -118,6 +118,7 @@ BAD: list[Any] = [
     pytest.param(Configuration(runtime="cobol85"), "'cobol85' is none of: python, python3.N", id="runtime"),
     pytest.param(Configuration(handler=""), "handler", id="no handler"),
     pytest.param(Configuration(handler="app handler"), "handler", id="a space in the handler"),
+    pytest.param(Configuration(handler="a.b\0--bind"), "handler", id="a zero byte in the handler"),
     pytest.param(Configuration(handler="a" * 129), "handler", id="handler too long"),
     pytest.param(Configuration(memory_mb=127), "128 to 10240", id="too little memory"),
     pytest.param(Configuration(memory_mb=10_241), "128 to 10240", id="too much memory"),

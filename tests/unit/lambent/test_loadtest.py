@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambent.loadtest.engine import Engine
+from lambent.loadtest.engine import Engine, Progress
 from lambent.loadtest.generators import run_in_processes
 from lambent.loadtest.histogram import Histogram
 from lambent.loadtest.load import AtRate, Closed, Part, Replayed
@@ -322,10 +322,18 @@ async def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     monkeypatch.setenv("LAMBENT_CA", "/nowhere/ca.pem")  # each of them finds that it cannot begin
-    calls, load = Calls(["echo"], b"{}", "http", "127.0.0.1:1", "127.0.0.1:1", ""), Closed(2, 1.0)
+    calls, load = Calls(["echo"], b"{}", "http", "127.0.0.1:1", "127.0.0.1:1", ""), Closed(2, 600.0)
     with pytest.raises(Internal, match="ended without its results"):
         await run_in_processes(calls, load, Results(0.0, 0.01), 1.0, lambda _: False, 2)
-    assert [it.returncode is None for it in started] == [False, False]
+    monkeypatch.delenv("LAMBENT_CA")
+
+    def tick(_: Progress) -> bool:
+        started[-1].kill()
+        return False
+
+    with pytest.raises(Internal, match="ended without its results"):
+        await run_in_processes(calls, load, Results(0.0, 0.01), 1.0, tick, 2)
+    assert [it.returncode is None for it in started] == [False] * 4
 
 
 async def test_what_is_never_answered_is_told() -> None:

@@ -7,6 +7,7 @@ import grpc.aio
 import pytest
 
 from lambent.loadtest.transports import Http, HttpRequest, Stream, Transport
+from lambent_frontend.sigv4 import SignedRequest, verify
 from lambent_proto.v1 import invoke_pb2
 
 pytestmark = pytest.mark.timeout(20)
@@ -39,6 +40,34 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(said: str) 
     finally:
         await transport.close()
         server.close()
+
+
+async def test_a_signature_is_of_the_second_it_is_sent_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would not be good for ever; and within a second it is the same for all."""
+    heads: list[list[str]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n{}")
+        heads.append(head.decode().split("\r\n\r\n")[0].split("\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = Http(f"127.0.0.1:{port}", [HttpRequest("a:b", b"{}", [], "LA1.secret")])
+    try:
+        for at in (1e9 + 0.1, 1e9 + 0.9, 1e9 + 400):
+            monkeypatch.setattr("lambent.loadtest.transports.unix_s", lambda now=at: now)
+            assert await called(transport) == ""
+            first, *rest = heads[-1]
+            headers = dict(line.split(": ", 1) for line in rest)
+            signed = SignedRequest("POST", first.split()[1], "", headers, b"{}")
+            del headers["Content-Length"]
+            assert verify(signed, {"LA1": "secret"}.get, at) == "LA1"
+    finally:
+        await transport.close()
+        server.close()
+    assert heads[0] == heads[1] != heads[2]
 
 
 class Ended:

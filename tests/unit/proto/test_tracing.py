@@ -2,7 +2,8 @@
 
 import pytest
 
-from lambent_proto.tracing import MOST_TRACE, Trace, carried, made, read, w3c, xray
+from lambent_frontend.wire import new_request_id
+from lambent_proto.tracing import MOST_TRACE, Trace, carried, chosen, made, read, w3c, xray
 
 ID, SPAN = "5759e988bd862e3fe1be46a994272793", "53995c3f42cd8ad8"
 ROOT = "1-5759e988-bd862e3fe1be46a994272793"
@@ -75,3 +76,10 @@ def test_a_call_without_a_trace_has_its_request_id_for_one() -> None:
     assert odd is not None
     assert odd.span_id
     assert read(made("r2")) != odd
+
+
+def test_a_share_of_the_calls_is_chosen() -> None:
+    """Ids as frontends make them, of which some bits are always the same."""
+    ids = [new_request_id() for _ in range(4000)]
+    assert [sum(chosen(it, ratio) for it in ids) for ratio in (0.0, 1.0)] == [0, 4000]
+    assert 800 < sum(chosen(it, 0.25) for it in ids) < 1200

@@ -148,6 +148,21 @@ async def test_one_that_fails_is_destroyed(what: str) -> None:
     assert inner.did == [what, "destroy"]
 
 
+@pytest.mark.parametrize(
+    "launch",
+    [
+        Launch(argv=("a", "b\0c"), environment={}, folder="/"),
+        Launch(argv=("a",), environment={"V": "x\0--bind\0/\0/mnt"}, folder="/"),
+    ],
+)
+async def test_no_zero_byte_gets_to_a_backend(launch: Launch) -> None:
+    """What is behind it would be bubblewrap's next argument."""
+    inner = Scripted()
+    with cannot_start("zero byte"):
+        await SafeSandbox(inner, SPEC).launch(launch)
+    assert inner.did == ["destroy"]
+
+
 async def test_a_frozen_one_is_thawed_before_it_is_cleared() -> None:
     """What is frozen does not end."""
     inner = Scripted()

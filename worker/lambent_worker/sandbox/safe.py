@@ -57,6 +57,7 @@ class SafeSandbox:
                 raise CannotStart(f"the sandbox of {self._spec.instance} is destroyed")
             self.thaw()
             try:
+                _check(launch)
                 return await self._inner.launch(launch)
             except CannotStart:
                 self.destroy()
@@ -158,3 +159,11 @@ class SafeBackend:
 def _destroy(creating: "asyncio.Future[Sandbox]") -> None:
     if not creating.cancelled() and creating.exception() is None:
         creating.result().destroy()
+
+
+def _check(launch: Launch) -> None:
+    """No program can be told of a zero byte, and bubblewrap would take what is behind it for an argument.
+
+    Raises CannotStart."""
+    if any("\0" in it for it in (*launch.argv, *launch.environment, *launch.environment.values())):
+        raise CannotStart("an argument or an environment variable has a zero byte")

@@ -32,7 +32,7 @@ export const callRow = {
   make({ call: it }) {
     const row = h("li", { class: "call" });
     row.age = h("span", { class: "age" });
-    const told = it.explanation;
+    const told = it.explanation ?? {};
     row.append(
       functionLink(it.function_name),
       outcomeBadge(it.outcome),
@@ -66,7 +66,7 @@ export async function explain(requestId) {
 }
 
 function explained(it) {
-  const told = it.explanation;
+  const told = it.explanation ?? {};
   const facts = {
     Request: h("code", { text: it.request_id }),
     Reason: told.reason,
@@ -90,7 +90,7 @@ function explained(it) {
 }
 
 function sentence(it) {
-  const told = it.explanation;
+  const told = it.explanation ?? {};
   if (!told.start) return `It never ran${told.reason ? `: ${told.reason.replaceAll("_", " ")}` : ""}.`;
   const why = told.reason ? ` (${told.reason.replaceAll("_", " ")})` : "";
   return `${WHY[told.start] ?? told.start}${why}, on ${told.node}. It took ${ms(took(told))} in all, ${ms(told.running_ms)} of that to run.`;

@@ -74,21 +74,23 @@ export const clock = (date) => date.toLocaleTimeString("en-GB");
 
 export const short = (id) => (id.length > 13 ? `${id.slice(0, 8)}…` : id);
 
-const HUES = 16;
+const HUES = [28, 212, 142, 330, 265, 178, 52, 0, 92, 300];
 const hues = new Map();
 
-/** A function keeps its colour as long as the page lives, and mostly over all pages: by its name, where another
- * one does not have that colour yet. */
+/** A function keeps its colour as long as the page lives, and mostly over all pages: it is by its name, unless
+ * another one has that colour. */
 export function hue(name) {
   if (!hues.has(name)) {
     let slot = 0;
     for (const letter of name) slot = (slot * 31 + letter.codePointAt(0)) % 65_521;
     const taken = new Set(hues.values());
-    slot %= HUES;
-    for (let tries = 1; tries < HUES && taken.has(slot); tries += 1) slot = (slot + 5) % HUES;
-    hues.set(name, slot);
+    const round = Math.floor(hues.size / HUES.length);
+    slot %= HUES.length;
+    while (taken.has(slot + round * HUES.length)) slot = (slot + 3) % HUES.length;
+    hues.set(name, slot + round * HUES.length);
   }
-  return String(34 + (360 / HUES) * hues.get(name));
+  const slot = hues.get(name);
+  return String((HUES[slot % HUES.length] + 14 * Math.floor(slot / HUES.length)) % 360);
 }
 
 export const chip = (name) => h("span", { class: "chip", style: { "--h": hue(name) } });

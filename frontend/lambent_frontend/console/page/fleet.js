@@ -97,9 +97,11 @@ class Field {
 
 function makeNode(node) {
   const card = h("article", { class: "node" });
-  const field = h("div", { class: "field", role: "img" });
+  const beyond = h("span", { class: "beyond" });
+  const field = h("div", { class: "field", role: "img" }, beyond);
   Object.assign(card, {
     field,
+    beyond,
     space: new Field(),
     badge: h("span", { class: "badge" }),
     used: h("span", { class: "used" }),
@@ -119,6 +121,7 @@ function drawNode(card, node, instances, unit, together) {
   const blocks = blocksOf(instances, unit, together);
   const places = card.space.settle(blocks, cells);
   card.field.style.setProperty("--rows", rows);
+  card.beyond.style.width = `${100 * (rows - cells / COLUMNS)}%`;
   const tiles = blocks.flatMap((block) => places.get(block.key).map((run, piece) => ({ block, run, piece })));
   keyed(
     card.field,

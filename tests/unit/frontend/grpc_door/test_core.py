@@ -259,6 +259,16 @@ def test_little_is_kept_of_a_frame_that_is_not_whole(step: int, padding: int | N
     assert ends == [False] * (len(ends) - 1) + [True]
 
 
+def test_a_frame_is_unfinished_since_it_began() -> None:
+    """Whatever was before it in the same bytes, and however it goes on."""
+    connection = begun()
+    for at, sent in [(10.0, PING[:3]), (20.0, PING[3:] + PING[:3]), (30.0, PING[3:5])]:
+        connection.receive(sent, at)
+    assert connection.unfinished_s(40.0) == 20.0
+    connection.receive(PING[5:], 50.0)
+    assert connection.unfinished_s(60.0) == 0.0
+
+
 def test_a_large_frame_without_data_is_not_waited_for() -> None:
     sent = wire.frame_head(MAX_FRAME, wire.HEADERS, wire.END_HEADERS, 1) + bytes(MOST_UNFINISHED + 1)
     assert broken(sent) is Code.ENHANCE_YOUR_CALM

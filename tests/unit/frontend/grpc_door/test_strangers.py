@@ -1,6 +1,7 @@
 """Clients that are neither ours nor grpcio's: of HTTP/2 at the own server, and Node.js's of gRPC at both."""
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -16,10 +18,12 @@ import pytest
 
 from lambent_frontend.grpc_door.connection import one_network
 from lambent_frontend.grpc_door.core import wire
+from lambent_frontend.grpc_door.core.calls import framed
 from lambent_frontend.grpc_door.server import ALPN, OwnServer
 from lambent_frontend.tls import PublicTls
 from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.unit import scripted
+from tests.unit.frontend.grpc_door.test_core import headers
 from tests.unit.scripted import ScriptedDispatcher, serving
 
 ROOT = Path(__file__).parents[4]
@@ -159,47 +163,88 @@ async def test_tls_without_alpn_is_left(certificate: tuple[Path, Path]) -> None:
     await server.stop(0)
 
 
-async def opened(port: int, host: str, tls: ssl.SSLContext | None = None) -> asyncio.StreamWriter | None:
-    """A connection from that address of this machine; None if it is not let in."""
-    try:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, local_addr=(host, 0), ssl=tls, server_hostname="localhost" if tls else None
-        )
-        writer.write(wire.PREFACE + wire.settings_frame([]))
-        if await reader.read(1):
-            return writer
-    except OSError:
-        return None
-    writer.close()
-    return None
+class Callers:
+    """Connections from addresses of this machine, all of them closed at the end."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
+        self._port = port
+        self._tls = tls
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def silent(self) -> asyncio.StreamWriter:
+        """It says nothing, not even of TLS."""
+        _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers.append(writer)
+        return writer
+
+    async def let_in(self, host: str) -> bool:
+        name = "localhost" if self._tls else None
+        try:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self._port, local_addr=(host, 0), ssl=self._tls, server_hostname=name
+            )
+            self._writers.append(writer)
+            return await reader.read(1) != b""
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_one_address_leaves_room_to_others(certificate: tuple[Path, Path], encrypted: bool) -> None:
     """Over TLS a connection counts before its greeting has ended; that of a client that went does not."""
-    server = OwnServer(most_connections=8)
-    tls = ssl.create_default_context(cafile=str(certificate[0])) if encrypted else None
-    if tls:
+    server, tls = OwnServer(most_connections=8), None
+    if encrypted:
+        tls = ssl.create_default_context(cafile=str(certificate[0]))
         tls.set_alpn_protocols(["h2"])
         port = server.add_secure_port("127.0.0.1:0", PublicTls(*certificate).context(ALPN))
     else:
         port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-    let_in = await opened(port, "127.0.0.1", tls)
-    assert let_in
-    assert not await opened(port, "127.0.0.1", tls)
-    other = await opened(port, "127.0.0.2", tls)
-    assert other
-    silent[0][1].close()
-    await silent[0][1].wait_closed()
-    again = None
-    while not again:  # once the server has seen it go
-        again = await opened(port, "127.0.0.1", tls)
-    async with asyncio.timeout(10):
+    callers = Callers(port, tls)
+    try:
+        gone, *_ = [await callers.silent() for _ in range(3)]
+        assert await callers.let_in("127.0.0.1")
+        assert not await callers.let_in("127.0.0.1")
+        assert await callers.let_in("127.0.0.2")
+        gone.close()
+        async with asyncio.timeout(10):
+            while not await callers.let_in("127.0.0.1"):  # until the server has seen it go
+                pass
+            await server.stop(0)
+    finally:
+        callers.close()
         await server.stop(0)
-    for writer in (let_in, other, again, *(it[1] for it in silent)):
+
+
+async def test_who_takes_no_answer_goes_and_others_are_served() -> None:
+    """Once more of them wait than there may, by far the most of them for one address."""
+    server = OwnServer(most_untaken=8_000_000)
+    server.handlers["/a/b"] = grpc.unary_unary_rpc_method_handler(megabyte, bytes, bytes)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+    try:
+        writer.write(wire.PREFACE + wire.settings_frame([wire.Setting(wire.INITIAL_WINDOW_SIZE, 0)]))
+        for stream in range(1, 21, 2):
+            asked = headers(stream) + wire.frame(wire.DATA, wire.END_STREAM, stream, framed(b""))
+            writer.write(asked)
+        async with asyncio.timeout(20), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.unary_unary("/a/b")
+            assert len(await call(b"")) == 1_000_000
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            assert len(await call(b"")) == 1_000_000
+    finally:
         writer.close()
+        await server.stop(0)
+
+
+async def megabyte(_: object, __: object) -> bytes:
+    return b"1" * 1_000_000
 
 
 @pytest.mark.parametrize(
