@@ -86,6 +86,12 @@ class Browser:
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
         )
 
+    def offline(self, is_so: bool) -> None:
+        """Nothing that the page asks for arrives."""
+        unlimited = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": is_so, **unlimited})
+
     def complaints(self) -> list[str]:
         """What the page wrote to the console since this was asked."""
         log: Any = self.driver
@@ -357,9 +363,15 @@ def test_a_frontend_that_is_away_is_told_and_waited_for(page: Browser, asking: F
     page.open(asking.http)
     page.one("#token").send_keys((asking.data / "operator-key").read_text().strip(), Keys.ENTER)
     page.one(".node h3", "worker-1")
-    killed = asking.kill("frontend")
-    assert "What is shown is of" in page.one("#away").text
+    page.offline(True)
+    page.one("#away", "What is shown is of")
+    page.one(".status", "not fresh")
     assert page.all(".node h3")
+    page.offline(False)
+    page.one(".status", "live")
+    assert not page.one("#main").find_elements(By.ID, "token")
+    page.until(lambda: not page.js("document.getElementById('away').checkVisibility()"))
+    killed = asking.kill("frontend")  # it may be back before the page asks again
     asking.runs_again("frontend", killed)
     page.one(".status", "live")
     assert not page.one("#main").find_elements(By.ID, "token")

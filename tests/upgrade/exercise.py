@@ -1,11 +1,15 @@
 """What two releases have to be able to do together, asked through a frontend of either."""
 
 import io
+import json
 import sys
 import zipfile
 from typing import Final
 
+import grpc.aio
+
 from lambent.client import Client
+from lambent_proto.v1 import invoke_pb2, invoke_pb2_grpc
 from tests.chaos.parts import SOURCE
 from tests.e2e.load import eventually
 
@@ -29,6 +33,7 @@ async def exercised(client: Client, *, streams: bool, drains: bool = True) -> No
     assert cold == "cold"
     assert await _echoed(client, "warm") == "warm"
     assert await _echoed(client, "x" * LARGE) == "warm"
+    await _traced(client)
     failed = await client.invoke("echo", {"fail": True}, timeout_s=20)
     assert failed.function_error == "Unhandled"
     await _asynchronous(client)
@@ -44,6 +49,16 @@ async def _echoed(client: Client, text: str) -> str:
     done = await client.invoke("echo", {"text": text}, timeout_s=20)
     assert done.json() == {"text": text}
     return str(done.explanation.start)
+
+
+async def _traced(client: Client) -> None:
+    """A caller's trace is passed on where the worker takes it, and harms nobody else."""
+    traced = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)
+    request = invoke_pb2.InvokeRequest(function_name="echo", payload=b'{"text": "traced"}')
+    async with grpc.aio.insecure_channel(client.endpoint) as channel:
+        stub = invoke_pb2_grpc.InvocationsStub(channel)
+        answer = await stub.Invoke(request, timeout=20, metadata=traced)
+    assert json.loads(answer.payload) == {"text": "traced"}
 
 
 async def _asynchronous(client: Client) -> None:
