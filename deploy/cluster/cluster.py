@@ -21,6 +21,7 @@ import inventory
 from inventory import Host, Inventory
 
 from lambent import certificates
+from lambent.files import replace_file
 
 HERE: Final = Path(__file__).resolve().parent
 THERE: Final = "/var/lib/lambent-cluster/bundle"
@@ -158,8 +159,7 @@ def key_of_operator(fleet: Inventory) -> None:
     host = fleet.with_part("frontend")[0]
     config = f"{inventory.ETC}/frontend.toml"
     made = run(host, f"{LAMBENT} key create --config {config} --allow '*' --description operator --json")
-    path.touch(mode=0o600)
-    path.write_text(json.loads(made)["token"] + "\n")
+    replace_file(path, (json.loads(made)["token"] + "\n").encode(), 0o600)
 
 
 def missing(fleet: Inventory) -> str:

@@ -15,10 +15,13 @@ changed() {
     for part; do touch "$state/pending-$part"; done
 }
 
-install_if_other() { # FROM TO MODE OWNER
+# In a condition `set -e` does not hold, so what fails ends it here. The mark is made first: who is interrupted
+# restarts once too often, and never runs on with what was before.
+install_if_other() { # FROM TO MODE OWNER [PART]
     cmp -s "$1" "$2" && return 1
-    install -m "$3" -o "${4%:*}" -g "${4#*:}" "$1" "$2.new"
-    mv "$2.new" "$2"
+    install -m "$3" -o "${4%:*}" -g "${4#*:}" "$1" "$2.new" || exit 1
+    if [ -n "${5-}" ]; then touch "$state/pending-$5" || exit 1; fi
+    mv "$2.new" "$2" || exit 1
 }
 
 apply() {
@@ -44,7 +47,7 @@ apply() {
         case $name in
         *.key) if install_if_other "$file" "/etc/lambent/$name" 600 lambent:lambent; then changed "key: $name"; fi ;;
         *.crt) if install_if_other "$file" "/etc/lambent/$name" 644 root:root; then changed "certificate: $name"; fi ;;
-        *) if install_if_other "$file" "/etc/lambent/$name" 640 root:lambent; then
+        *) if install_if_other "$file" "/etc/lambent/$name" 640 root:lambent "${name%.*}"; then
             changed "settings: $name" "${name%.*}"
         fi ;;
         esac
@@ -52,7 +55,7 @@ apply() {
     units=
     for part in $parts; do
         unit=lambent-$part.service
-        if install_if_other "systemd/$unit" "/etc/systemd/system/$unit" 644 root:root; then
+        if install_if_other "systemd/$unit" "/etc/systemd/system/$unit" 644 root:root "$part"; then
             changed "unit: $unit" "$part"
             units=yes
         fi

@@ -1,6 +1,7 @@
 """What deploy/cluster says of an inventory before it touches a host, and what it would put there."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -85,3 +86,36 @@ def test_what_a_host_gets(tmp_path: Path) -> None:
         f"{name}=https://10.0.0.{number}:2380" for number, name in enumerate("abc", start=1)
     ]
     assert etcd["client-transport-security"]["client-cert-auth"]
+
+
+def installed(folder: Path, broken: str) -> tuple[int, str]:
+    """What host.sh ends with where the command `broken` fails as it puts a file there, and what is there then."""
+    commands = folder / "commands"
+    commands.mkdir()
+    (commands / broken).write_text("#!/bin/sh\nexit 1\n")
+    (commands / broken).chmod(0o755)
+    (folder / "new").write_text("new")
+    (folder / "there").write_text("old")
+    (folder / "there.new").write_text("a part")
+    owner = f"{os.getuid()}:{os.getgid()}"
+    script = (
+        f". '{CLUSTER}/host.sh'; state='{folder}'; PATH='{commands}':$PATH; cd '{folder}'\n"
+        f"if install_if_other new there 644 {owner} worker; then echo done; fi"
+    )
+    done = subprocess.run(["sh", "-c", script, str(CLUSTER / "host.sh"), "pending"], check=False)
+    return done.returncode, (folder / "there").read_text()
+
+
+@pytest.mark.parametrize("broken", ["install", "touch", "mv"])
+def test_a_file_that_cannot_be_put_in_its_place_ends_the_script(broken: str, tmp_path: Path) -> None:
+    assert installed(tmp_path, broken) == (1, "old")
+
+
+def test_a_restart_is_remembered_before_the_file_is_there(tmp_path: Path) -> None:
+    """Or it would be forgotten where the script is interrupted in between."""
+    installed(tmp_path, "mv")
+    assert (tmp_path / "pending-worker").exists()
+
+
+def test_a_file_is_put_in_its_place(tmp_path: Path) -> None:
+    assert installed(tmp_path, "none") == (0, "new")

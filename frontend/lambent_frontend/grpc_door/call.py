@@ -349,7 +349,7 @@ class Call:
         self._begin()
         self._line.data(self._stream, calls.framed(self._handler.response_serializer(message)))
         while self._line.waits(self._stream) > QUEUED_BYTES:
-            self._writer = self._loop.create_future()
+            self._writer, self._taken = self._loop.create_future(), None
             await self._writer
             self._check()
 

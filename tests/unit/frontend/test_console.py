@@ -109,6 +109,8 @@ async def test_the_page_may_call_and_gets_json() -> None:
         {"origin": "null"},  # a function's page under /lambda-url/ has this one
         {"origin": ""},
         {"origin": "http://127.0.0.1:9001"},
+        {"origin": "http://[127.0.0.1"},
+        {"host": "", "origin": "null"},
         {"content_type": "text/plain"},
         {"content_type": ""},
         {"sec_fetch_site": "same-site"},

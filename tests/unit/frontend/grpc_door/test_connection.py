@@ -238,6 +238,24 @@ async def test_a_stream_of_which_nothing_is_taken_ends(timeout: list[Field], dro
     assert connection.idle is dropped
 
 
+async def test_a_stream_whose_messages_are_taken_one_by_one_goes_on() -> None:
+    """As much waits each time that one looks: messages of one size, of which each was taken whole."""
+
+    async def endless(_: object, __: object) -> Any:
+        while True:
+            yield bytes(2 * QUEUED_BYTES)
+
+    connection, line = served(grpc.unary_stream_rpc_method_handler(endless, bytes, bytes))
+    connection.data_received(headers(1) + frame(wire.DATA, wire.END_STREAM, 1, framed(b"")))
+    size = len(framed(bytes(2 * QUEUED_BYTES)))
+    for passed in range(4):
+        await after(connection, line, passed * TAKE_S * 0.7)
+        assert not connection.idle
+        connection.data_received(wire.window_update(0, size) + wire.window_update(1, size))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
 async def test_a_frame_that_does_not_come_ends_the_connection() -> None:
     """What brings whole frames, though never an end of the last one, is at work."""
     connection, line = served(grpc.unary_unary_rpc_method_handler(never))
