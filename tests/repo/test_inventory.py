@@ -89,7 +89,7 @@ def test_what_a_host_gets(tmp_path: Path) -> None:
 
 
 def installed(folder: Path, broken: str) -> tuple[int, str]:
-    """What host.sh ends with where the command `broken` fails as it puts a file there, and what is there then."""
+    """What host.sh ends with where the command `broken` fails as it puts a file there, and what is there."""
     commands = folder / "commands"
     commands.mkdir()
     (commands / broken).write_text("#!/bin/sh\nexit 1\n")
