@@ -161,7 +161,10 @@ def _check_fields(message: bytes | memoryview) -> None:
 
 
 def has_more_fields(message: bytes | memoryview, most: int) -> bool:
-    """Whether a message of protocol buffers has more fields than that at its top; False of what is none."""
+    """Whether a message of protocol buffers has more fields than that at its top; False of what is none.
+
+    Groups, which are read though nobody has them any more, count with all that is in them.
+    """
     at, end = 0, len(message)
     for _ in range(most):
         if at >= end:
@@ -183,7 +186,7 @@ def has_more_fields(message: bytes | memoryview, most: int) -> bool:
                 if byte < 0x80 or shift > 63:
                     break
             at += size
-        else:
+        elif kind > 5:
             return False
     return at < end
 

@@ -282,6 +282,8 @@ def test_a_large_frame_without_data_is_not_waited_for() -> None:
         (b"\x0a\x03abc\x10\x01" * 4, 8),
         (b"\x09" + b"1" * 8 + b"\x0d" + b"1" * 4, 2),
         (b"\x0a\x80\x02" + bytes(256), 1),
+        (b"\xa3\x06\xa4\x06" + b"\x0a\x00" * 7, 9),
+        (b"\xa3\x06" + b"\x0a\x00" * 7 + b"\xa4\x06", 9),
     ],
 )
 def test_fields_of_a_message_are_counted(message: bytes, most: int) -> None:
@@ -309,7 +311,7 @@ def test_a_large_message_of_very_many_parts_is_refused(parts: int, refused: bool
         assert came() == [message]
 
 
-@pytest.mark.parametrize("none", [b"", b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x7f", b"\x0b" * 9])
+@pytest.mark.parametrize("none", [b"", b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x7f", b"\x0e" * 99])
 def test_what_is_no_message_has_no_fields(none: bytes) -> None:
     assert not calls.has_more_fields(none, 9)
 
