@@ -155,7 +155,7 @@ def test_the_fleet_is_shown_and_an_instance_in_it(page: Browser, web: Fleet) -> 
     assert "128 MB" in (tile.get_attribute("title") or "")
     page.one(".status", "live")
     page.one(".calls .call", "web")
-    for view in VIEWS:
+    for view in (*VIEWS, "logs/%"):
         page.open(web.http, view)
         page.one(".status", "live")
         page.one("main h1, main h1.unseen + section")

@@ -30,10 +30,18 @@ let asking = true;
 
 // Views
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // typed by hand
+  }
+}
+
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, about] = path.split("/");
-  return { name: name || "fleet", about: about ? decodeURIComponent(about) : "", query: new URLSearchParams(query) };
+  return { name: name || "fleet", about: decoded(about || ""), query: new URLSearchParams(query) };
 }
 
 function makeView() {
