@@ -16,7 +16,7 @@ from .context import Context
 from .records import Running
 
 FOLDER = os.path.join(os.path.dirname(__file__), "rehearsed")
-HEAD = b'["event","r",1,"a:b:c:d:e:f:g",""]'
+HEAD = b'["event","r",1,"a:b:c:d:e:f:g","",""]'
 BODY = b'{"key":[1,2.5,"value",null]}'
 
 
@@ -43,3 +43,4 @@ def rehearse() -> None:
         sys.path_importer_cache.pop(FOLDER, None)
         sys.modules.pop("rehearsed_app", None)
         Running.request_id = ""
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
