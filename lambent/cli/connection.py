@@ -11,11 +11,15 @@ import click
 if TYPE_CHECKING:
     pass
 
-_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):\d{1,5}")
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):(\d{1,5})")
+_MAX_PORT = 65_535
 
 
 def checked_endpoint(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not _ENDPOINT.fullmatch(value):
+    if value is None:
+        return None
+    found = _ENDPOINT.fullmatch(value)
+    if found is None or int(found[2]) > _MAX_PORT:  # gRPC takes a larger one for what is left of 16 bits
         raise click.BadParameter(f"{value!r} is not HOST:PORT, such as 127.0.0.1:50051")
     return value
 

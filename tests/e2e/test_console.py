@@ -178,6 +178,10 @@ def test_a_function_is_invoked_and_the_call_explained(page: Browser, web: Fleet)
     assert "It took" in page.one("dialog[open] .sentence").text
     page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     page.until(lambda: not page.all("dialog[open]"))
+    page.one(".invoke .link", "Explain").click()
+    page.one("dialog[open] .facts")
+    page.driver.execute_script("location.hash = '#/calls'")  # as Back does
+    page.until(lambda: not page.all("dialog[open]"))
     assert page.complaints() == []
 
 

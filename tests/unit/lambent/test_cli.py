@@ -52,6 +52,7 @@ def free_port() -> int:
         pytest.param(["invoke", "f", "-", "-d", "{}"], "Give the event once", id="two events"),
         pytest.param(["invoke", "f", "--priority", "urgent"], "'urgent' is not one of", id="priority"),
         pytest.param(["ps", "--endpoint", "http://x:1"], "'http://x:1' is not HOST:PORT", id="endpoint"),
+        pytest.param(["ps", "--endpoint", "x:99999"], "'x:99999' is not HOST:PORT", id="port"),
         pytest.param(["deploy", "/nowhere", "--name", "f"], "'/nowhere' does not exist", id="no such folder"),
         pytest.param(["deploy", "--name", "f"], "either DIR_OR_ZIP or --stored", id="no code at all"),
         pytest.param(

@@ -16,6 +16,7 @@ export function openDialog(title, body) {
 dialog.addEventListener("click", (event) => {
   if (event.target === dialog || event.target.closest("a")) dialog.close();
 });
+addEventListener("hashchange", () => dialog.close());
 dialog.addEventListener("close", () => {
   if (opener?.isConnected) opener.focus();
 });
