@@ -45,7 +45,7 @@ RUNTIME = f"python3.{sys.version_info.minor}"
 def package(source: str = "def handler(event, context): return event") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("app.py", source)
+        archive.writestr(zipfile.ZipInfo("app.py"), source)  # the same bytes whenever it is made
     return buffer.getvalue()
 
 
