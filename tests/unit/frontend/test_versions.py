@@ -44,7 +44,7 @@ F = FunctionName("f")
 def package(text: str = "1") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("app.py", text)
+        archive.writestr(zipfile.ZipInfo("app.py"), text)
     return buffer.getvalue()
 
 
