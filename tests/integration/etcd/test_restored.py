@@ -45,7 +45,7 @@ async def led(etcd: Etcd, lease_s: int = 5) -> int:
 
 async def until_it_fails(etcd: Etcd) -> None:
     with contextlib.suppress(asyncio.CancelledError):
-        async for _ in etcd.follow_prefix("/work/"):
+        async for _ in etcd.follow_prefix("/jobs/"):
             pass
 
 
@@ -58,22 +58,22 @@ async def test_a_session_that_knew_more_says_so_instead_of_watching_in_silence(
     snapshot = tmp_path / "backup.db"
     async with Etcd(own.endpoints) as etcd:
         lease = await etcd.lease(9)
-        await etcd.put("/work/1", b"", lease)
+        await etcd.put("/jobs/1", b"", lease)
         await own.back_up(snapshot)
         for number in range(50):
-            await etcd.put("/work/2", b"%d" % number)
+            await etcd.put("/jobs/2", b"%d" % number)
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             following = tasks.create_task(asyncio.wait([asyncio.ensure_future(until_it_fails(etcd))]))
-            await etcd.get("/work/2")
+            await etcd.get("/jobs/2")
             await asyncio.to_thread(restore, own, snapshot, token)
             await own.ready()
             ((followed, *_), _) = await following
             assert isinstance(followed.exception(), EtcdReplaced)
             async with Etcd(own.endpoints) as other:
                 for _ in range(100):
-                    await other.put("/work/2", b"later")
+                    await other.put("/jobs/2", b"later")
             with pytest.raises(EtcdReplaced):  # though its revision has come to where the other one was
-                await etcd.put("/work/3", b"")
+                await etcd.put("/jobs/3", b"")
             if token == "restored":
                 await lease.lost.wait()
 
@@ -101,15 +101,15 @@ async def test_a_member_that_is_behind_is_no_other_etcd(own: Cluster) -> None:
     async with Etcd(own.endpoints[:2]) as etcd, Etcd([late.endpoint]) as other:
         late.hang()
         for number in range(200):
-            await etcd.put("/work/1", b"%d" % number)
-        revision = (await etcd.get_prefix("/work/")).revision
-        changes = other.watch_prefix("/work/", revision + 1)
+            await etcd.put("/jobs/1", b"%d" % number)
+        revision = (await etcd.get_prefix("/jobs/")).revision
+        changes = other.watch_prefix("/jobs/", revision + 1)
         first = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(0)
         late.resume()
         with contextlib.suppress(EtcdError):
             await own.ready(late)
-        await etcd.put("/work/1", b"last")
+        await etcd.put("/jobs/1", b"last")
         async with asyncio.timeout(30):
             assert [change.value for change in await first] == [b"last"]
         await changes.aclose()
