@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -27,8 +28,9 @@ STOP_S: Final = {"frontend": 15.0, "placement": 15.0, "worker": 45.0}
 takes 30, its `drain_s`, while a frontend that is not of this `up` is linked to it; else it is quick."""
 
 _LOG_TAIL: Final = 8
-_LOG_WIDTH: Final = 300
-"""How much of the log is shown to people: the reason comes before the traceback."""
+_LOG_WIDTH: Final = 2_000
+"""How much of the log is shown to people: lines, and characters of each, without what a log has for tools."""
+_FOR_TOOLS: Final = {"at", "exception", "level", "name", "part"}
 
 
 class NotStarted(Exception):
@@ -207,7 +209,18 @@ def last_lines(log: Path | None) -> str:
     lines = log.read_text(errors="replace").splitlines()[-_LOG_TAIL:] if log.exists() else []
     if not lines:
         return f"{log} is empty."
-    return "\n".join([f"The end of {log}:", *(f"  {line[:_LOG_WIDTH]}" for line in lines)])
+    return "\n".join([f"The end of {log}:", *(f"  {_for_people(line)}" for line in lines)])
+
+
+def _for_people(line: str) -> str:
+    """A line of a log in JSON, as words: what happened, why, and where; another one as it is."""
+    try:
+        fields = json.loads(line)
+        words = [fields["level"], fields.pop("event")]
+    except (ValueError, KeyError, TypeError):
+        return line[:_LOG_WIDTH]
+    words += [f"{key}={value}" for key, value in fields.items() if key not in _FOR_TOOLS]
+    return " ".join(map(str, words))[:_LOG_WIDTH]
 
 
 async def _ready(process: Process) -> dict[str, str]:

@@ -18,7 +18,7 @@ import structlog
 import uvloop
 
 from lambent_chassis import core_dumps, logs
-from lambent_chassis.settings import Settings
+from lambent_chassis.settings import BadSettings, Settings
 
 _log = structlog.get_logger()
 
@@ -41,7 +41,10 @@ Run = Callable[[Started], Awaitable[None]]
 
 
 def serve(part: str, settings: Settings, run: Run) -> int:
-    """Runs a part until its end and returns the exit code of the process."""
+    """Runs a part until its end and returns the exit code of the process.
+
+    Raises BadSettings where a file that a setting names cannot be used.
+    """
     core_dumps.forbid()
     logs.configure(settings.log_level, settings.log_format, part=part, name=settings.name)
     _allow_many_open_files()
@@ -82,6 +85,8 @@ class _Process:
             if not (self._stopping or self._failed):
                 raise
         except Exception as error:  # noqa: BLE001 - the outermost edge: log it and end
+            if isinstance(first := _first(error), BadSettings):
+                raise first from None
             _log.error("part_failed", reason=_reason(error), exc_info=error)
             self._failed = True
         if self._failed:
@@ -118,10 +123,15 @@ class _Process:
 
 
 def _reason(error: BaseException | None) -> str:
-    """In a word; of a task group's failure, what failed first in it."""
+    error = _first(error)
+    return f"{type(error).__name__}: {error}" if error else ""
+
+
+def _first(error: BaseException | None) -> BaseException | None:
+    """Of a task group's failure, what failed first in it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}" if error else ""
+    return error
 
 
 def _allow_many_open_files() -> None:

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import socket
+import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,14 +147,16 @@ class Settings(BaseSettings):
         try:
             return Mtls(Files(self.fleet_ca, self.fleet_cert, self.fleet_key))
         except BadCertificates as bad:
-            raise BadSettings(str(bad)) from bad
+            what = "fleet_ca, fleet_cert, fleet_key"
+            raise BadSettings(f"{what}: {bad}. `lambent cert` makes such files") from bad
 
     def etcd_session(self) -> Etcd:
-        """A session with this etcd, not connected yet."""
+        """A session with this etcd, not connected yet. Raises BadSettings if its files cannot be used."""
         # A certificate means TLS for every endpoint; without any, each endpoint's scheme says.
         tls = None
         if self.etcd_ca or self.etcd_cert:
             tls = Tls(ca_file=self.etcd_ca, cert_file=self.etcd_cert, key_file=self.etcd_key)
+            _check_files(tls)
         password = self.etcd_password.get_secret_value()
         return Etcd(self.etcd, tls=tls, user=self.etcd_user, password=password)
 
@@ -161,6 +164,20 @@ class Settings(BaseSettings):
 def variable(key: str) -> str:
     """The environment variable of a key."""
     return PREFIX + key.upper()
+
+
+def _check_files(tls: Tls) -> None:
+    """gRPC, which is given them, says of broken ones only that nobody is there."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    said = f"etcd_ca {tls.ca_file}"
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(tls.ca_file)
+        if tls.cert_file is not None:
+            said = f"etcd_cert {tls.cert_file} with etcd_key {tls.key_file}"
+            context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
+    except OSError as error:  # SSLError is one
+        raise BadSettings(f"{said} cannot be used: {error.strerror or error}") from error
 
 
 def _read(config: Path) -> dict[str, Any]:

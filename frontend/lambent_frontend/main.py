@@ -103,6 +103,7 @@ _log = structlog.get_logger()
 
 async def run(settings: FrontendSettings, started: Started) -> None:
     """Serves until it is cancelled."""
+    settings.check_tls()
     frontend = FrontendId(f"{settings.name}.{secrets.token_hex(4)}")
     durations = Durations()
     drivers = [_driver(settings, durations) for _ in range(settings.shards)]

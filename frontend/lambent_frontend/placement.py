@@ -1,9 +1,7 @@
 """The frontend's stream to a shard's leading placement: said anew in full whenever it is opened again."""
 
-import asyncio
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
-import grpc.aio
 import structlog
 
 from lambent_chassis.clock import monotonic_s
@@ -11,6 +9,7 @@ from lambent_chassis.duplex import Outbox, converse
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.followed import while_set
 from lambent_chassis.peering import Peering
+from lambent_chassis.reopened import reopened
 from lambent_frontend.calls import Candidate
 from lambent_frontend.core import commands as do
 from lambent_frontend.core import events as on
@@ -20,8 +19,6 @@ from lambent_proto.ids import FrontendId, InstanceId, LeaseNumber, NodeId, Versi
 from lambent_proto.internal import control_pb2 as wire
 from lambent_proto.internal import control_pb2_grpc
 from lambent_proto.protocol import PROTOCOL, RELEASE, apart
-
-REOPEN_S: Final = 0.1
 
 
 class PlacementStream:
@@ -51,13 +48,11 @@ class PlacementStream:
             self.leader = ""
             return
         address = self.leader = leader.address
-        while True:
-            async with self._peering.channel(address, identity.dns_name("placement")) as channel:
-                try:
-                    await self._one_stream(control_pb2_grpc.PlacementStub(channel))
-                except grpc.aio.AioRpcError as error:
-                    self._log.info("placement_lost", leader=address, reason=error.details())
-            await asyncio.sleep(REOPEN_S)
+        await reopened(address, lambda: self._connected(address))
+
+    async def _connected(self, address: str) -> None:
+        async with self._peering.channel(address, identity.dns_name("placement")) as channel:
+            await self._one_stream(control_pb2_grpc.PlacementStub(channel))
 
     async def _one_stream(self, stub: "control_pb2_grpc.PlacementAsyncStub") -> None:
         stream: Any = stub.AttachFrontend()

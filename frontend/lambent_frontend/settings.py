@@ -11,7 +11,7 @@ from lambent_chassis.peering import BadCertificates, Files, Mtls
 from lambent_chassis.settings import BadSettings, CommaSeparated, Port, Settings
 from lambent_frontend.call_log import Kept
 from lambent_frontend.environments import Environments
-from lambent_frontend.tls import PublicTls
+from lambent_frontend.tls import CannotEncrypt, PublicTls
 from lambent_frontend.triggers.names import parse_sources
 from lambent_frontend.urls.hosts import is_base
 from lambent_proto.shards import MOST_SHARDS
@@ -177,6 +177,14 @@ class FrontendSettings(Settings):
         if self.tls_cert is None or self.tls_key is None:
             return None
         return PublicTls(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    def check_tls(self) -> None:
+        """Raises BadSettings if the files of the public ports cannot be used."""
+        try:
+            if self.tls is not None:
+                self.tls.context()
+        except CannotEncrypt as error:
+            raise BadSettings(str(error)) from error
 
     @model_validator(mode="after")
     def _nats_with_all_it_needs(self) -> Self:

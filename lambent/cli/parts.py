@@ -103,6 +103,6 @@ def _serve(
     try:
         settings = settings.with_options(given)
         check(settings)
+        return serve(part, settings, lambda started: run(settings, started=started))
     except BadSettings as error:
         raise FailedCommand(str(error), USAGE) from error
-    return serve(part, settings, lambda started: run(settings, started=started))

@@ -103,6 +103,13 @@ def stranger(certified: Certified, kind: str, folder: Path) -> ssl.SSLContext | 
     return context
 
 
+REFUSED_BY_US: Final = {
+    "nobody": "did not return a certificate",
+    "another CA's": "local issuer",
+    "expired": "has expired",
+}
+REFUSED: Final = {**REFUSED_BY_US, "nobody": "DID_NOT_RETURN_A_CERTIFICATE", "plain": "WRONG_VERSION_NUMBER"}
+"""In gRPC's words."""
 PATHS: Final = (
     "/grpc.health.v1.Health/Check",
     "/lambent.internal.v1.Placement/Describe",
@@ -159,9 +166,8 @@ async def test_no_inner_port_answers_a_stranger(certified: Certified, kind: str,
     )
     spoke = {at: it for at, it in zip(tries, heard, strict=True) if not says_nothing(it)}
     assert spoke == {}
-    why = {"nobody": "did not return a certificate", "another CA's": "local issuer", "expired": "has expired"}
     for part in ("worker-1", "placement", "frontend"):
-        until_said(certified.fleet.data / "logs" / f"{part}.log", "peer_refused", why.get(kind, ""))
+        until_said(certified.fleet.data / "logs" / f"{part}.log", "peer_refused", REFUSED_BY_US.get(kind, ""))
     until_said(certified.fleet.data / "etcd" / "etcd.log", "rejected connection")
     if kind != "plain":
         until_said(certified.nats_log, "TLS handshake error")
@@ -194,6 +200,8 @@ async def test_no_inner_port_takes_a_call_of_grpc(certified: Certified, kind: st
         async with channel(certified, port, kind, tmp_path / str(port)) as connected:
             codes |= {await code(connected, path) for path in PATHS}
     assert codes == {grpc.StatusCode.UNAVAILABLE}
+    for part in ("worker-1", "placement", "frontend"):
+        until_said(certified.fleet.data / "logs" / f"{part}.log", "Handshake failed", REFUSED[kind])
 
 
 def channel(certified: Certified, port: int, kind: str, folder: Path) -> grpc.aio.Channel:

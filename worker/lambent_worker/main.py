@@ -57,6 +57,7 @@ async def run(settings: WorkerSettings, started: Started) -> None:
 
     Ends with Retired, in a group, when its lease could not be kept.
     """
+    environments = Environments(settings.opener(), settings.name)
     node = NodeId(f"{settings.name}@{secrets.token_hex(4)}")
     agent = Agent(node, settings.memory_mb)
     peering = settings.peering()
@@ -67,7 +68,7 @@ async def run(settings: WorkerSettings, started: Started) -> None:
         lease = await etcd.lease(int(settings.lease_ttl_s))
         try:
             async with (
-                _instances(settings, agent) as (backend, runtimes, logs),
+                _instances(settings, agent, environments) as (backend, runtimes, logs),
                 _listening(settings, peering, agent, logs) as at,
             ):
                 registration = _registration(settings, agent, backend.protections(), runtimes, at)
@@ -178,7 +179,7 @@ async def _listening(
 
 @asynccontextmanager
 async def _instances(
-    settings: WorkerSettings, agent: Agent
+    settings: WorkerSettings, agent: Agent, environments: Environments
 ) -> AsyncIterator[tuple[Backend, Runtimes, FunctionLogs]]:
     """The host of the instances; on exit they have all been reaped."""
     data = settings.data.absolute()
@@ -198,7 +199,7 @@ async def _instances(
             packages=packages,
             logs=logs,
             listener=agent,
-            environments=Environments(settings.opener(), settings.name),
+            environments=environments,
         ) as host,
     ):
         agent.host = host

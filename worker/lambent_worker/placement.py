@@ -1,9 +1,7 @@
 """The worker's stream to the leading placement: said anew in full whenever it has to be opened again."""
 
-import asyncio
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
-import grpc.aio
 import structlog
 
 from lambent_chassis.clock import monotonic_s
@@ -11,6 +9,7 @@ from lambent_chassis.duplex import Outbox, converse
 from lambent_chassis.etcd import Etcd
 from lambent_chassis.followed import while_set
 from lambent_chassis.peering import Peering
+from lambent_chassis.reopened import reopened
 from lambent_proto import identity, keys, registrations
 from lambent_proto.definition import Definition
 from lambent_proto.ids import Epoch, FrontendId, InstanceId, LeaseNumber, VersionKey
@@ -20,8 +19,6 @@ from lambent_proto.protocol import PROTOCOL, RELEASE, apart
 from lambent_worker.agent import Agent, Report
 from lambent_worker.core import commands as do
 from lambent_worker.core import events as on
-
-REOPEN_S: Final = 0.1
 
 
 class PlacementStream:
@@ -45,14 +42,11 @@ class PlacementStream:
         if far := apart(f"the placement at {leader.address}", leader.protocol, leader.release):
             self._log.error("placement_too_far_apart", leader=leader.address, reason=far)
             return
-        epoch = Epoch(leader.epoch)
-        while True:
-            async with self._peering.channel(leader.address, identity.dns_name("placement")) as channel:
-                try:
-                    await self._one_stream(control_pb2_grpc.PlacementStub(channel), epoch)
-                except grpc.aio.AioRpcError as error:
-                    self._log.info("placement_lost", leader=leader.address, reason=error.details())
-            await asyncio.sleep(REOPEN_S)
+        await reopened(leader.address, lambda: self._connected(leader.address, Epoch(leader.epoch)))
+
+    async def _connected(self, address: str, epoch: Epoch) -> None:
+        async with self._peering.channel(address, identity.dns_name("placement")) as channel:
+            await self._one_stream(control_pb2_grpc.PlacementStub(channel), epoch)
 
     async def _one_stream(self, stub: "control_pb2_grpc.PlacementAsyncStub", epoch: Epoch) -> None:
         stream: Any = stub.AttachWorker()

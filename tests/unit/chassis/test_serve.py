@@ -114,6 +114,16 @@ def test_a_failure_ends_it(start: Start, body: str) -> None:
     assert [event["exception"][0]["exc_type"] for event in failed] == ["ValueError"]
 
 
+@pytest.mark.parametrize("wrapped", ["{}", "ExceptionGroup('', [ExceptionGroup('', [{}])])"])
+def test_a_setting_that_cannot_be_used_is_the_caller_s(start: Start, wrapped: str) -> None:
+    """It is for who called `serve` to say, wherever in the part it is found."""
+    bad = wrapped.format("BadSettings('fleet_ca: no')")
+    process = start(f"from lambent_chassis.settings import BadSettings\nraise {bad}")
+    _, errors = process.communicate(timeout=20)
+    assert errors.splitlines()[-1].endswith("BadSettings: fleet_ca: no")
+    assert "part_failed" not in errors
+
+
 def test_a_connection_s_trouble_does_not(start: Start) -> None:
     """An OSError in a callback is of one connection, and is only logged."""
     process = start(

@@ -269,6 +269,35 @@ def test_deploying_a_folder_that_cannot_be_packed(tmp_path: Path) -> None:
     assert "Nothing was deployed" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("part", "files"),
+    [
+        ("worker", ("fleet_ca", "fleet_cert", "fleet_key")),
+        ("placement", ("fleet_ca", "fleet_cert", "fleet_key")),
+        ("frontend", ("fleet_ca", "fleet_cert", "fleet_key")),
+        ("frontend", ("tls_cert", "tls_key")),
+        ("frontend", ("environment_public_key",)),
+        ("worker", ("environment_key",)),
+        ("placement", ("etcd_ca",)),
+    ],
+    ids=lambda it: it if isinstance(it, str) else it[0],
+)
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "broken"])
+def test_files_that_cannot_be_used(tmp_path: Path, part: str, files: tuple[str, ...], there: bool) -> None:
+    """The setting and the file are named, without a traceback; the exit code is that of wrong settings."""
+    named = {it: tmp_path / it for it in files}
+    for path in named.values() if there else ():
+        path.write_text("nothing of the kind")
+    config = tmp_path / "part.toml"
+    folders = {} if part == "placement" else {it: tmp_path / it for it in ("data", "packages")}
+    settings = {"etcd": "127.0.0.1:1", **folders, **named}
+    config.write_text("".join(f'{key} = "{value}"\n' for key, value in settings.items()))
+    done = lambent(part, "--config", str(config))
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert files[0] in done.stderr
+    assert str(tmp_path) in done.stderr
+
+
 def test_help_is_quick() -> None:
     """Help needs neither gRPC nor rich nor any part of the fleet."""
     program = (
