@@ -13,11 +13,11 @@ BUSY_STATES = frozenset({"leased", "fencing"})
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What was asked for at one moment; `missing` says what of it could not be had, and why."""
+    """What was asked for at one moment. What could not be had is None, and `missing` says why."""
 
-    nodes: Sequence[Node] = ()
-    instances: Sequence[Instance] = ()
-    functions: Sequence[FunctionActivity] = ()
+    nodes: Sequence[Node] | None = ()
+    instances: Sequence[Instance] | None = ()
+    functions: Sequence[FunctionActivity] | None = ()
     missing: Sequence[str] = ()
 
 
@@ -28,26 +28,28 @@ class NodeRow:
     memory_mb: int
     memory_used_mb: int
     instances: int
-    busy: int = 0
+    busy: int | None = 0
     functions: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
 class FunctionRow:
+    """What is not known is None."""
+
     function: str
-    calls_per_s: float = 0.0
+    calls_per_s: float | None = None
     failed: float | None = None
     """Shares, of the calls that ended; None where none did."""
     throttled: float | None = None
     cold: float | None = None
     """Of those that ran."""
-    waiting: int = 0
-    running: int = 0
+    waiting: int | None = None
+    running: int | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
-    instances: int = 0
-    busy: int = 0
-    memory_mb: int = 0
+    instances: int | None = None
+    busy: int | None = None
+    memory_mb: int | None = None
 
 
 @dataclass(slots=True)
@@ -55,21 +57,22 @@ class Snapshot:
     nodes: list[NodeRow]
     functions: list[FunctionRow]
     """Those with the most calls first."""
-    calls_per_s: float
+    calls_per_s: float | None
     failed: float | None
-    waiting: int
+    waiting: int | None
     missing: list[str]
 
 
 def snapshot(told: Told) -> Snapshot:
     functions = _functions(told.functions, told.instances)
-    ended = sum(it.calls for it in told.functions)
+    known = told.functions is not None
+    active = told.functions or ()
     return Snapshot(
-        nodes=_nodes(told.nodes, told.instances),
+        nodes=_nodes(told.nodes or (), told.instances),
         functions=functions,
-        calls_per_s=sum(it.calls_per_s for it in functions),
-        failed=_share(sum(it.failed for it in told.functions), ended),
-        waiting=sum(it.waiting for it in functions),
+        calls_per_s=sum(it.calls_per_s for it in active) if known else None,
+        failed=_share(sum(it.failed for it in active), sum(it.calls for it in active)),
+        waiting=sum(it.waiting for it in active) if known else None,
         missing=list(told.missing),
     )
 
@@ -78,7 +81,7 @@ def facts(shot: Snapshot, window_s: float) -> dict[str, Any]:
     """For `--json`; what is not known is null."""
     return {
         "window_s": window_s,
-        "calls_per_s": round(shot.calls_per_s, 3),
+        "calls_per_s": None if shot.calls_per_s is None else round(shot.calls_per_s, 3),
         "failed": shot.failed,
         "waiting": shot.waiting,
         "nodes": [
@@ -90,39 +93,54 @@ def facts(shot: Snapshot, window_s: float) -> dict[str, Any]:
     }
 
 
-def _nodes(nodes: Iterable[Node], instances: Iterable[Instance]) -> list[NodeRow]:
+def _nodes(nodes: Iterable[Node], instances: Sequence[Instance] | None) -> list[NodeRow]:
+    busy = None if instances is None else 0
     rows = {
-        it.name: NodeRow(it.name, it.state, it.memory_mb, it.memory_used_mb, it.instances) for it in nodes
+        it.name: NodeRow(it.name, it.state, it.memory_mb, it.memory_used_mb, it.instances, busy)
+        for it in nodes
     }
-    for it in instances:
+    for it in instances or ():
         row = rows.get(it.node)
         if row is not None:
-            row.busy += it.state in BUSY_STATES
+            row.busy = (row.busy or 0) + (it.state in BUSY_STATES)
             row.functions[it.function_name] += 1
     return [rows[name] for name in sorted(rows)]
 
 
-def _functions(activity: Iterable[FunctionActivity], instances: Iterable[Instance]) -> list[FunctionRow]:
-    rows: dict[str, FunctionRow] = {}
-    for it in activity:
-        answered = sum(it.took.values())
-        rows[it.function_name] = FunctionRow(
-            it.function_name,
-            it.calls_per_s,
-            _share(it.failed, it.calls),
-            _share(it.throttled, it.calls),
-            _share(it.cold, it.ran),
-            it.waiting,
-            it.running,
-            it.p50_ms if answered else None,
-            it.p99_ms if answered else None,
+def _functions(
+    activity: Sequence[FunctionActivity] | None, instances: Sequence[Instance] | None
+) -> list[FunctionRow]:
+    active = {it.function_name: it for it in activity or ()}
+    held: dict[str, list[Instance]] = {name: [] for name in active}
+    for instance in instances or ():
+        held.setdefault(instance.function_name, []).append(instance)
+    rows = [
+        _function(
+            name,
+            None if activity is None else active.get(name, FunctionActivity()),
+            None if instances is None else its,
         )
-    for instance in instances:
-        row = rows.setdefault(instance.function_name, FunctionRow(instance.function_name))
-        row.instances += 1
-        row.busy += instance.state in BUSY_STATES
-        row.memory_mb += instance.memory_mb
-    return sorted(rows.values(), key=lambda it: (-it.calls_per_s, -it.waiting, it.function))
+        for name, its in held.items()
+    ]
+    return sorted(rows, key=lambda it: (-(it.calls_per_s or 0), -(it.waiting or 0), it.function))
+
+
+def _function(
+    name: str, activity: FunctionActivity | None, instances: Sequence[Instance] | None
+) -> FunctionRow:
+    row = FunctionRow(name)
+    if activity is not None:
+        row.calls_per_s, row.waiting, row.running = activity.calls_per_s, activity.waiting, activity.running
+        row.failed = _share(activity.failed, activity.calls)
+        row.throttled = _share(activity.throttled, activity.calls)
+        row.cold = _share(activity.cold, activity.ran)
+        if sum(activity.took.values()):
+            row.p50_ms, row.p99_ms = activity.p50_ms, activity.p99_ms
+    if instances is not None:
+        row.instances = len(instances)
+        row.busy = sum(it.state in BUSY_STATES for it in instances)
+        row.memory_mb = sum(it.memory_mb for it in instances)
+    return row
 
 
 def _share(part: int, whole: int) -> float | None:

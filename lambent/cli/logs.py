@@ -21,10 +21,18 @@ async def logs(client: "Client", name: str, follow: bool, as_json: bool) -> None
     """Print the log of a function over all nodes, oldest line first; with --json one object a line."""
     from lambent.cli.output import facts, time_of
 
+    said = False
     async for line in client.logs(name, follow=follow):
+        said = True
         if as_json:
             click.echo(json.dumps(facts(line), ensure_ascii=False))
         else:
             click.echo(
                 f"{click.style(f'{time_of(line.at)} {line.node} {line.instance}', dim=True)} {line.text}"
             )
+    if not said:
+        await client.get_function(name)  # which says that there is none, if so
+        click.echo(
+            f"{name} has written nothing that is kept: it was not called, or its log went with its node.",
+            err=True,
+        )

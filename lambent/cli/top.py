@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -33,6 +33,18 @@ FUNCTIONS: Final = (
     "busy",
     "memory MB",
 )
+_NODES_FROM: Final = {"": 100, "functions": 80, "busy": 60}
+_FUNCTIONS_FROM: Final = {
+    "memory MB": 125,
+    "busy": 115,
+    "running": 110,
+    "throttled": 100,
+    "p50 ms": 95,
+    "instances": 80,
+    "cold": 65,
+}
+"""Columns that take a terminal of so many; the others are there always."""
+_FOOT: Final = "p50 and p99 are told within 5 %. q leaves."
 BAR: Final = 16
 """Characters of a node's memory."""
 
@@ -63,7 +75,8 @@ _LEAVES: Final = "qQ\x03\x04"
 async def top(client: "Client", interval_s: float, window_s: float, as_json: bool) -> None:
     """Watch nodes and functions: instances, memory, calls, errors, cold starts, waiting. q ends it.
 
-    Without a terminal, and with --json, it looks once.
+    Without a terminal, and with --json, it looks once. p50 and p99 are told within 5 %; what the key may not
+    see is a dash, or null.
     """
     from lambent.cli.output import print_json, print_table
     from lambent.top import facts, snapshot
@@ -103,9 +116,9 @@ async def _ask(client: "Client", window_s: float) -> "Told":
         raise missing[0]
     silent = [f"the frontend {it} does not answer" for it in (activity.missing_frontends if activity else ())]
     return Told(
-        nodes.nodes if nodes else (),
-        instances.instances if instances else (),
-        activity.functions if activity else (),
+        nodes.nodes if nodes else None,
+        instances.instances if instances else None,
+        activity.functions if activity else None,
         [*(error.message for error in missing), *silent],
     )
 
@@ -120,7 +133,7 @@ async def _watch(client: "Client", shot: "Snapshot", interval_s: float, window_s
     console, away = Console(), ""
     with _keys() as left, Live(console=console, screen=True, auto_refresh=False) as live:
         while not left.is_set():
-            live.update(screen(shot, client.endpoint, console.height, away), refresh=True)
+            live.update(screen(shot, client.endpoint, console.size, away), refresh=True)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(left.wait(), interval_s)
                 return
@@ -157,16 +170,18 @@ def _keys() -> Iterator[asyncio.Event]:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)
 
 
-def screen(shot: "Snapshot", endpoint: str, height: int, away: str) -> "RenderableType":
-    """What does not fit into `height` lines is counted."""
+def screen(shot: "Snapshot", endpoint: str, size: tuple[int, int], away: str) -> "RenderableType":
+    """On a terminal of so many columns and lines. Rows that do not fit are counted; of columns those that
+    matter most are shown."""
     from rich.console import Group
     from rich.text import Text
 
-    failed = _percent(shot.failed)
+    width, height = size
+    rate, failed, waiting = _number(shot.calls_per_s, 1), _percent(shot.failed), _number(shot.waiting)
     head = Text.assemble(
         ("lambent top  ", "bold"),
         (endpoint, "dim"),
-        f"   {shot.calls_per_s:,.1f} calls/s   failed {failed}   waiting {shot.waiting:,}",
+        f"   {rate} calls/s   failed {failed}   waiting {waiting}",
     )
     notes = [Text(said, "yellow") for said in (*((f"Not fresh: {away}",) if away else ()), *shot.missing)]
     room = max(height - len(notes) - 7, 4)
@@ -180,25 +195,38 @@ def screen(shot: "Snapshot", endpoint: str, height: int, away: str) -> "Renderab
         head,
         *notes,
         Text(),
-        _table(NODES, [node_row(it) for it in nodes], "No workers: start one."),
+        _table(NODES, [node_row(it) for it in nodes], "No workers: start one.", width, _NODES_FROM),
         Text(),
-        _table(FUNCTIONS, [function_row(it) for it in functions], "No instances, and no calls lately."),
-        Text(f"{left}. q leaves." if left else "q leaves.", "dim"),
+        _table(
+            FUNCTIONS,
+            [function_row(it) for it in functions],
+            "No instances, and no calls lately.",
+            width,
+            _FUNCTIONS_FROM,
+        ),
+        Text(f"{left}. {_FOOT}" if left else _FOOT, "dim"),
     )
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> "RenderableType":
+def _table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    empty: str,
+    width: int,
+    shown_from: Mapping[str, int],
+) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
     if not rows:
         return Text(empty, "dim")
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
+    shown = [number for number, it in enumerate(columns) if width >= shown_from.get(it, 0)]
+    for column in (columns[number] for number in shown):
         words = column in ("node", "state", "", "functions", "function")
         table.add_column(column, justify="left" if words else "right", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(row[number]) for number in shown))
     return table
 
 
@@ -207,23 +235,23 @@ def node_row(it: "NodeRow") -> tuple[str, ...]:
     bar = "█" * min(used, BAR) + "░" * max(BAR - used, 0)
     functions = ", ".join(f"{name} {number}" for name, number in it.functions.most_common(4))
     memory = f"{it.memory_used_mb:,}/{it.memory_mb:,}"
-    return it.node, it.state, memory, bar, str(it.instances), str(it.busy), functions
+    return it.node, it.state, memory, bar, str(it.instances), _number(it.busy), functions
 
 
 def function_row(it: "FunctionRow") -> tuple[str, ...]:
     return (
         it.function,
-        f"{it.calls_per_s:,.1f}",
+        _number(it.calls_per_s, 1),
         _percent(it.failed),
         _percent(it.throttled),
         _percent(it.cold),
-        f"{it.waiting:,}",
-        f"{it.running:,}",
-        _ms(it.p50_ms),
-        _ms(it.p99_ms),
-        f"{it.instances:,}",
-        f"{it.busy:,}",
-        f"{it.memory_mb:,}",
+        _number(it.waiting),
+        _number(it.running),
+        _number(it.p50_ms, 1),
+        _number(it.p99_ms, 1),
+        _number(it.instances),
+        _number(it.busy),
+        _number(it.memory_mb),
     )
 
 
@@ -231,5 +259,5 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def _ms(ms: float | None) -> str:
-    return "-" if ms is None else f"{ms:,.1f}"
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"

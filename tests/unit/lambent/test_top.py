@@ -1,7 +1,9 @@
 """What `lambent top` makes of what it is told, and what fits on a screen."""
 
+import dataclasses
 import io
 
+import pytest
 from rich.console import Console
 
 from lambent.cli.top import screen
@@ -54,9 +56,9 @@ def test_nodes_have_their_functions() -> None:
     assert facts(snapshot(fleet()), 15)["nodes"][1]["functions"] == {"f0": 1, "idle": 1}
 
 
-def shown(told: Told, height: int, away: str = "") -> list[str]:
-    console = Console(file=io.StringIO(), width=140, height=height)
-    console.print(screen(snapshot(told), "127.0.0.1:1", height, away))
+def shown(told: Told, height: int, away: str = "", width: int = 140) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, height=height)
+    console.print(screen(snapshot(told), "127.0.0.1:1", (width, height), away))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -72,6 +74,34 @@ def test_a_small_terminal_is_not_overrun() -> None:
 def test_it_says_that_it_is_not_fresh() -> None:
     lines = shown(fleet(), 30, away="nobody answers")
     assert any("Not fresh: nobody answers" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [140, 100, 80, 60])
+def test_a_narrow_terminal_shows_what_matters(width: int) -> None:
+    """No line is wrapped and no column cut; rates, failures and waiting are there always."""
+    lines = shown(fleet(), 30, width=width)
+    heads = [line for line in lines if line.startswith(("node", "function"))]
+    assert len(heads) == 2
+    assert not any("…" in line for line in lines)
+    assert {"calls/s", "failed", "waiting", "p99"} <= set(heads[1].split())
+    assert ("memory" in heads[1]) == (width == 140)
+    assert next(line for line in lines if line.startswith("f0")).split()[1] == "2.0"
+
+
+def test_what_the_key_may_not_see_is_no_zero() -> None:
+    """Of instances, or of calls: a dash on a screen and null for tools."""
+    whole = fleet()
+    blind = snapshot(dataclasses.replace(whole, instances=None))
+    assert (blind.functions[0].calls_per_s, blind.functions[0].instances, blind.nodes[1].busy) == (
+        2,
+        None,
+        None,
+    )
+    deaf = snapshot(dataclasses.replace(whole, functions=None))
+    assert (deaf.calls_per_s, deaf.waiting, deaf.functions[0].calls_per_s) == (None, None, None)
+    assert deaf.functions[0].instances == 1
+    assert facts(deaf, 15)["calls_per_s"] is None
+    assert any("- calls/s" in line for line in shown(dataclasses.replace(whole, functions=None), 30))
 
 
 def test_names_are_not_markup() -> None:
