@@ -1,7 +1,10 @@
 """`lambent invoke`: calls a function."""
 
+import asyncio
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypedDict
 
 import click
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from lambent.messages import Invocation, Priority
 
 FUNCTION_FAILED: Final = 1
+SLOW_S: Final = 5.0
+"""So long nothing is said of a call that has no answer."""
 
 
 @click.command()
@@ -106,7 +111,8 @@ async def invoke(
     if stream:
         done = await _streamed(client, target, payload, wanted)
     else:
-        done = await client.invoke(target, payload, idempotency_key=idempotency_key, **wanted)
+        with told_if_slow():
+            done = await client.invoke(target, payload, idempotency_key=idempotency_key, **wanted)
     if as_json:
         _print_json(done)
     elif not stream:
@@ -121,6 +127,27 @@ async def invoke(
         click.echo(f"lambent: the function failed: {_reason(done.payload)}", err=True)
         return FUNCTION_FAILED
     return 0
+
+
+@contextmanager
+def told_if_slow() -> Iterator[None]:
+    """On a terminal: a call waits in line as long as its deadline allows, whatever the reason."""
+
+    def say() -> None:
+        click.echo(
+            "No answer yet: it runs, or waits until an instance can be started. `lambent top` shows which, "
+            "`lambent nodes` whether there are workers. Ctrl-C gives it up.",
+            err=True,
+        )
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    later = asyncio.get_running_loop().call_later(SLOW_S, say)
+    try:
+        yield
+    finally:
+        later.cancel()
 
 
 def _check_together(*, stream: bool, as_event: bool, as_json: bool, waits: bool, key: str) -> None:
