@@ -4,6 +4,7 @@ The private half is for workers, the public one for frontends and whoever deploy
 goes over etcd itself, as with access keys: who operates etcd operates the fleet.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from lambent.files import replace_file
 from lambent_chassis.etcd import Etcd, KeyValue
 from lambent_chassis.sealing import BadKeys, Opener, private_keys, public_keys, seal
 from lambent_proto import keys, sealed
+from lambent_proto.ids import FUNCTION_NAME, VARIABLE_NAME
 
 PRIVATE = "environment.key"
 PUBLIC = "environment.pub"
@@ -23,6 +25,10 @@ PUBLIC = "environment.pub"
 
 class CannotMake(Exception):
     """Nothing was written. The message says why and what to do."""
+
+
+class CannotSeal(Exception):
+    """The message says what is wrong with what was given."""
 
 
 class Made(NamedTuple):
@@ -45,7 +51,10 @@ class Resealed:
 
 
 def make(folder: Path) -> Made:
-    """A key in two files. Raises CannotMake."""
+    """A key in two files; where only the private one is there, as after an interruption, the other one of it.
+    Raises CannotMake."""
+    if (folder / PRIVATE).exists() and not (folder / PUBLIC).exists():
+        return _written(folder, _there(folder))
     made = folder / PRIVATE, folder / PUBLIC
     for path in made:
         if path.exists():
@@ -58,22 +67,32 @@ def make(folder: Path) -> Made:
 
 def rotate(folder: Path) -> Made:
     """Puts a new key in front of those that are there. Raises CannotMake."""
+    return _written(folder, [X25519PrivateKey.generate(), *_there(folder)])
+
+
+def _there(folder: Path) -> list[X25519PrivateKey]:
     try:
-        there = private_keys(folder / PRIVATE)
+        return list(private_keys(folder / PRIVATE))
     except BadKeys as bad:
         raise CannotMake(str(bad)) from bad
-    return _written(folder, [X25519PrivateKey.generate(), *there])
 
 
 def of_fleet(folder: Path) -> tuple[Path, Path]:
     """The private and the public file of one machine's fleet; made, if need be. Raises CannotMake."""
-    if not (folder / PRIVATE).exists():
+    if not ((folder / PRIVATE).exists() and (folder / PUBLIC).exists()):
         make(folder)
     return folder / PRIVATE, folder / PUBLIC
 
 
 def sealed_for(public: Path, function: str, variable: str, value: str) -> str:
-    """Raises BadKeys."""
+    """Raises BadKeys, and CannotSeal for what no function could be given."""
+    for what, name, pattern in (("function", function, FUNCTION_NAME), ("variable", variable, VARIABLE_NAME)):
+        if not re.fullmatch(pattern, name):
+            raise CannotSeal(f"{name[:80]!r} is no name of a {what}: it has to match {pattern}")
+    if "\0" in value:
+        raise CannotSeal("the value has a zero byte, which no environment can have")
+    if sealed.is_sealed(value):
+        raise CannotSeal("the value is sealed already: give the one that the function is to see")
     return seal(public_keys(public)[0], function, variable, value)
 
 

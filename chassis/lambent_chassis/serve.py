@@ -6,10 +6,12 @@ somebody starts it again, and its state comes back from etcd and from the other 
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
@@ -53,6 +55,7 @@ def serve(part: str, settings: Settings, run: Run) -> int:
         words = [f"lambent {part} {settings.name} ready", *(f"{key}={at}" for key, at in addresses.items())]
         sys.stdout.write(" ".join(words) + "\n")
         sys.stdout.flush()
+        _notify_systemd()
 
     return uvloop.run(_Process().live(run(started)))
 
@@ -132,6 +135,13 @@ def _first(error: BaseException | None) -> BaseException | None:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _notify_systemd() -> None:
+    """For units of `Type=notify`: sd_notify(3). Where nobody asked to be told, nobody is."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
 
 
 def _allow_many_open_files() -> None:

@@ -22,13 +22,16 @@ from lambent_frontend.recorder import Ended
 from lambent_proto import frames
 from lambent_proto.definition import Definition
 from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, Throttled, UnknownFunction
-from lambent_proto.ids import ACCOUNT, REGION, FunctionName, InstanceId, NodeId, RequestId
+from lambent_proto.ids import ACCOUNT, REGION, FunctionName, InstanceId, LeaseNumber, NodeId, RequestId
 
 TICK_S: Final = 0.05
 """How often the core looks at deadlines and lingering leases."""
 
 REMEMBERED: Final = 10_000
 """How many finished calls can still be explained."""
+
+INIT_FAILED: Final = "init_failed"
+"""The reason of a start that failed in the function's initialisation."""
 
 _counted: Final = lru_cache(1024)(Counted)
 """They are few, and a NamedTuple is dear to make: two a call."""
@@ -96,7 +99,7 @@ class Finished(NamedTuple):
     outcome: str
     message: str
     sent: do.Dispatch | None
-    """How it was sent; None if it never was."""
+    """How it was sent, or was to be when its start failed; None if it never was."""
     running_ms: float
     isolation: str
     priority: Priority
@@ -138,6 +141,8 @@ class Driver:
         self.finished: OrderedDict[RequestId, Finished] = OrderedDict()
         """The last ones, the newest last."""
         self._candidates: OrderedDict[InstanceId, Sequence[Candidate]] = OrderedDict()
+        self._voided: tuple[InstanceId, NodeId] | None = None
+        """What the lease was on that is being taken away."""
         self._broken = False
 
     # For the public services
@@ -281,6 +286,12 @@ class Driver:
         for pending in unheard:  # nobody waits for these, and now no answer comes either
             self._over(pending)
 
+    def voided(self, event: on.LeaseVoided) -> None:
+        """Placement takes a lease away. Where it was a start that failed, one call fails with it."""
+        lease = self.core.books.leases.get(event.instance)
+        self._voided = None if lease is None else (event.instance, lease.node)
+        self.feed(event)
+
     def tick(self) -> None:
         self.feed(on.Tick(monotonic_s()))
 
@@ -387,9 +398,16 @@ class Driver:
         )
 
     def _init_failed(self, pending: _Pending, error: bytes) -> Answer:
-        """The function's own fault, so an answer and not an error: as Lambda has it."""
-        self._remember(pending, "function_error", "its initialisation failed")
-        return Answer(error, True, b"", "cold", "init_failed", "", "", 0.0, 0.0, 0.0, 0.0, "", "")
+        """The function's own fault, so an answer and not an error: as Lambda has it. The call was never sent,
+        and is remembered as if it had been, with all its time as waiting."""
+        instance, node = self._voided or (InstanceId(""), NodeId(""))
+        waited_s = monotonic_s() - pending.arrived_at
+        request, none = pending.call.request_id, LeaseNumber(0)
+        how = True, INIT_FAILED, waited_s, "", 0.0, 0.0
+        failed = do.Dispatch(node, instance, none, request, *how)
+        pending.isolation = self.workers.levels.get(node, "")
+        self._remember(pending, "function_error", "its initialisation failed", unsent=failed)
+        return self._told(pending, failed, frames.Answer(request, True, 0.0, None, error))
 
     def _remember(
         self,
@@ -398,12 +416,13 @@ class Driver:
         message: str,
         running_ms: float = 0.0,
         refused: do.Finish | None = None,
+        unsent: do.Dispatch | None = None,
     ) -> None:
         pending.outcome = outcome
         self._count(pending.sent, outcome, refused)
         if pending.sent is not None:
             self.durations.note(pending.sent, _kind(pending.sent), running_ms if pending.answer else None)
-        call, how = pending.call, (pending.sent, running_ms, pending.isolation)
+        call, how = pending.call, (pending.sent or unsent, running_ms, pending.isolation)
         self.finished[call.request_id] = Finished(
             call.definition.name,
             outcome,
@@ -417,12 +436,18 @@ class Driver:
         if len(self.finished) > REMEMBERED:
             self.finished.popitem(last=False)
         if self.told is not None:
-            self.told(self._for_log(pending, outcome, message, running_ms, refused))
+            self.told(self._for_log(pending, outcome, message, running_ms, refused, unsent))
 
     def _for_log(
-        self, pending: _Pending, outcome: str, message: str, running_ms: float, refused: do.Finish | None
+        self,
+        pending: _Pending,
+        outcome: str,
+        message: str,
+        running_ms: float,
+        refused: do.Finish | None,
+        unsent: do.Dispatch | None,
     ) -> Told:
-        request_id, sent, answer = pending.call.request_id, pending.sent, pending.answer
+        request_id, sent, answer = pending.call.request_id, pending.sent or unsent, pending.answer
         if sent is None:
             why = (refused.refusal, refused.waited_for) if refused is not None else ("", "")
             how = Answer(b"", True, b"", "", why[0], "", "", 0.0, 0.0, 0.0, 0.0, why[1], "")

@@ -75,7 +75,9 @@ class PlacementStream:
             instance = InstanceId(order.lease.instance)
             self._driver.chosen(instance, [_candidate(it) for it in order.lease.candidates])
         event = _event(order, monotonic_s())
-        if event is not None:
+        if isinstance(event, on.LeaseVoided):
+            self._driver.voided(event)
+        elif event is not None:
             self._driver.feed(event)
 
 

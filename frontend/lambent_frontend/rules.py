@@ -8,7 +8,7 @@ from lambent_chassis.zipcheck import MAX_UNZIPPED_BYTES
 from lambent_proto import labels, sealed
 from lambent_proto.definition import LATEST, Definition
 from lambent_proto.errors import InvalidRequest
-from lambent_proto.ids import MAX_MEMORY_MB, MIN_MEMORY_MB
+from lambent_proto.ids import FUNCTION_NAME, MAX_MEMORY_MB, MIN_MEMORY_MB, VARIABLE_NAME
 from lambent_proto.runtimes import FORMS, is_runtime
 from lambent_proto.v1 import functions_pb2, layers_pb2
 
@@ -56,7 +56,7 @@ RESERVED: Final = frozenset(
 )
 """Environment variables that the runtime sets itself."""
 
-_NAME: Final = re.compile(r"[a-zA-Z0-9-_]{1,64}")
+_NAME: Final = re.compile(FUNCTION_NAME)
 _ALIAS: Final = re.compile(r"(?!\d+$)[a-zA-Z0-9-_]{1,128}")
 LAYER_NAME: Final = r"[a-zA-Z0-9-_]{1,140}"
 ARN: Final = r"arn:aws[a-zA-Z0-9-]*:lambda:[a-z0-9-]+:\d{12}:"
@@ -65,7 +65,7 @@ LAYER_VERSION: Final = rf"({LAYER_NAME}):(\d{{1,9}})"
 _LAYER: Final = re.compile(rf"(?:{ARN}layer:)?{LAYER_VERSION}")
 _RUNTIME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _HANDLER: Final = re.compile(r"[^\s\0]+")
-_VARIABLE: Final = re.compile(r"[a-zA-Z]([a-zA-Z0-9_])+")
+_VARIABLE: Final = re.compile(VARIABLE_NAME)
 
 
 def check_name(name: str) -> None:

@@ -124,7 +124,7 @@ def seal(function: str, variable: str, public: Path) -> None:
         value = sys.stdin.read().removesuffix("\n")
     try:
         click.echo(environment_keys.sealed_for(public, function, variable, value))
-    except BadKeys as error:
+    except (BadKeys, environment_keys.CannotSeal) as error:
         raise FailedCommand(str(error), USAGE) from error
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from lambent_proto.v1.fleet_pb2 import Candidate
     from lambent_proto.v1.invoke_pb2 import Explanation
 
+INIT_FAILED: Final = "init_failed"
+"""The reason of a call that saw its start fail: it never ran."""
 _PRIORITIES: Final[dict[int, str]] = {1: "high", 2: "low"}
 """As in invoke.proto; what is usual goes without saying."""
 
@@ -99,6 +101,8 @@ def _start(told: "Explanation") -> str:
 
 def _times(told: "Explanation") -> str:
     spans = [("waiting", told.waiting_ms)]
+    if told.reason == INIT_FAILED:
+        return f"waiting {told.waiting_ms:.1f} ms, until the initialisation had failed"
     if told.start == "cold":
         spans += [("starting", told.starting_ms), ("initialising", told.init_ms)]
     if told.start == "snapstart":

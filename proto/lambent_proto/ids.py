@@ -43,6 +43,10 @@ MIN_MEMORY_MB: Final = 128
 MAX_MEMORY_MB: Final = 10_240
 """Memory of a function in MB, Lambda's range."""
 
+FUNCTION_NAME: Final = r"[a-zA-Z0-9-_]{1,64}"
+VARIABLE_NAME: Final = r"[a-zA-Z]([a-zA-Z0-9_])+"
+"""Patterns, Lambda's; the second one is of an environment variable."""
+
 _SERIAL_BITS: Final = 40
 
 

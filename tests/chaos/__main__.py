@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="only say what the seed's faults are")
     arguments = parser.parse_args()
     if arguments.plan:
+        print(f"--seed {arguments.seed} --minutes {arguments.minutes:g}")  # noqa: T201
         for it in drawn(arguments.seed, arguments.minutes * 60):
             print(f"{it.at:7.1f} s  {it.told()}")  # noqa: T201
         return 0

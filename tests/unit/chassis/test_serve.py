@@ -2,9 +2,11 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
@@ -67,6 +69,22 @@ def test_stops_cleanly(start: Start, number: signal.Signals) -> None:
     process.send_signal(number)
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, "cleaned up\n")
+
+
+@pytest.mark.parametrize("abstract", [False, True], ids=["a path", "an abstract name"])
+def test_systemd_is_told_when_it_serves(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, abstract: bool
+) -> None:
+    """A unit of `Type=notify` counts as started from then on."""
+    address = f"{tmp_path}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0" + address if abstract else address)
+        systemd.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{address}" if abstract else address)
+        process = start(SERVING)
+        assert systemd.recv(100) == b"READY=1"
+        process.terminate()
+        assert process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,7 +12,7 @@ from lambent_proto import frames
 from lambent_proto.definition import Definition
 from lambent_proto.errors import DeadlinePassed, LambentError, LostWithWorker, Throttled
 from lambent_proto.ids import FunctionName, InstanceId, NodeId, RequestId
-from tests.unit.frontend.dispatcher_rows import N1, given, ready, starting
+from tests.unit.frontend.dispatcher_rows import N1, given, ready, starting, voided
 
 R = RequestId("r-1")
 DEFINITION = Definition(
@@ -107,6 +107,27 @@ async def test_a_cold_start_is_explained_with_the_nodes_that_were_compared() -> 
     assert warm is not None
     assert (cold.instance, cold.start, list(cold.candidates)) == ("i-2", "cold", compared)
     assert (warm.instance, warm.start, list(warm.candidates)) == ("i-2", "warm", [])
+
+
+async def test_a_call_whose_start_failed_is_explained_with_the_node_and_its_time() -> None:
+    """It was never sent, and is no run; but somebody has to find the log of the start."""
+    driver, workers = attached()
+    answers: list[Answer | LambentError] = []
+    driver.submit(Call(R, DEFINITION, b"{}", False, "", 10.0), lambda answer: None)
+    failing = RequestId("r-2")
+    driver.submit(Call(failing, DEFINITION, b"{}", False, "", 10.0), answers.append)
+    driver.feed(starting("i-2"))
+    driver.voided(voided("i-2", error=b'{"errorType":"ImportError"}'))
+    (answer,) = answers
+    assert isinstance(answer, Answer)
+    assert (answer.failed, answer.start, answer.reason) == (True, "cold", "init_failed")
+    assert (answer.node, answer.instance, answer.isolation) == ("n1", "i-2", "namespaces")
+    assert answer.waiting_ms > 0
+    explained = driver.explain(failing)
+    assert explained is not None
+    assert (explained.outcome, explained.node, explained.instance) == ("function_error", "n1", "i-2")
+    assert (explained.waiting_ms, explained.running_ms) == (answer.waiting_ms, 0)
+    assert workers.sent == [R]
 
 
 async def test_waiting_calls_go_by_priority_and_by_tenant() -> None:
