@@ -363,6 +363,20 @@ def test_a_key_is_asked_for_and_goes_no_further(page: Browser, asking: Fleet) ->
     page.one("#token")
 
 
+def test_what_a_key_may_not_see_is_no_zero(page: Browser, asking: Fleet) -> None:
+    """A function's numbers are dashes where neither calls nor instances may be looked at."""
+    made = asking.lambent(
+        "key", "create", "--etcd", ",".join(asking.etcd), "--allow", "ListNodes,ListFunctions", "--json"
+    )
+    page.open(asking.http)
+    page.one("#token").send_keys(json.loads(made.stdout)["token"], Keys.ENTER)
+    page.one(".node h3", "worker-1")
+    page.driver.execute_script("location.hash = '#/functions/web'")
+    page.one(".empty.bad", "ListInstances")
+    shown = {it.text for it in page.all(".stat strong")}
+    assert shown == {"–"}
+
+
 def test_a_frontend_that_is_away_is_told_and_waited_for(page: Browser, asking: Fleet) -> None:
     page.open(asking.http)
     page.one("#token").send_keys((asking.data / "operator-key").read_text().strip(), Keys.ENTER)

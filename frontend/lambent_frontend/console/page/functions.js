@@ -26,18 +26,21 @@ function together(data) {
   return [...rows.values()].sort((one, other) => one.name.localeCompare(other.name));
 }
 
-function figures(row) {
+/** What the key may not see is no zero. */
+function figures(row, data) {
   const it = row.activity;
+  const none = data.activity ? "0" : "–";
+  const thereNone = data.instances ? "0" : "–";
   const answered = it && Object.keys(it.took).length;
   return {
-    "Calls/s": it ? rate(it.calls_per_s) : "0",
+    "Calls/s": it ? rate(it.calls_per_s) : none,
     Failed: it ? share(it.failed, it.calls) : "–",
     Throttled: it ? share(it.throttled, it.calls) : "–",
     Cold: it ? share(it.cold, it.ran) : "–",
-    Waiting: it ? number(it.waiting) : "0",
+    Waiting: it ? number(it.waiting) : none,
     p50: answered ? ms(it.p50_ms) : "–",
     p99: answered ? ms(it.p99_ms) : "–",
-    Instances: row.instances ? `${row.busy} / ${row.instances}` : "0",
+    Instances: row.instances ? `${row.busy} / ${row.instances}` : thereNone,
     Memory: row.instances ? memory(row.memory) : "–",
   };
 }
@@ -65,7 +68,7 @@ export function functionsView() {
     last = data;
     const rows = together(data).filter((it) => it.name.toLowerCase().includes(filter.value.trim().toLowerCase()));
     keyed(body, rows.slice(0, MOST_ROWS), (it) => it.name, make, (element, row) => {
-      const shown = figures(row);
+      const shown = figures(row, data);
       COLUMNS.slice(1).forEach((name, at) => setText(element.cells_[at], shown[name]));
       element.cells_[1].classList.toggle("bad", Number(row.activity?.failed ?? 0) > 0);
     });
@@ -106,7 +109,7 @@ export function functionView(name) {
 
   function update(data) {
     const row = together(data).find((it) => it.name === name) ?? { name, instances: 0, busy: 0, memory: 0 };
-    keyed(numbers, Object.entries(figures(row)), ([label]) => label,
+    keyed(numbers, Object.entries(figures(row, data)), ([label]) => label,
       ([label]) => h("div", { class: "stat" }, h("span", { text: label }), h("strong", { text: "–" })),
       (element, [, value]) => setText(element.lastElementChild, value));
     configuration(data, row.deployed);
