@@ -1,5 +1,6 @@
 """What frontends remember of their calls: how one went, and how many went how."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -48,6 +49,8 @@ class Remembered:
         self._since = monotonic_s()
         self._lately: tuple[float, float, int, fleet_pb2.GetActivityResponse] | None = None
         """When `activity` was asked for last, the window, the calls, and what was answered."""
+        self._looking = asyncio.Lock()
+        """Who asks while somebody looks gets what that one sees."""
 
     async def explain(self, request: fleet_pb2.ExplainRequest) -> fleet_pb2.ExplainResponse:
         """Raises UnknownRequest, and NotReady if one that may know did not answer."""
@@ -89,13 +92,14 @@ class Remembered:
         if request.calls > MOST_CALLS:
             raise InvalidRequest(f"calls is {request.calls}: the last {MOST_CALLS} can be told at the most")
 
-        if self._lately is not None:
-            at, *asked, answer = self._lately
-            if asked == [window_s, request.calls] and monotonic_s() - at < LOOK_EVERY_S:
-                return answer
-        answer = await self._activity(window_s, request)
-        self._lately = monotonic_s(), window_s, request.calls, answer
-        return answer
+        async with self._looking:
+            if self._lately is not None:
+                at, *asked, answer = self._lately
+                if asked == [window_s, request.calls] and monotonic_s() - at < LOOK_EVERY_S:
+                    return answer
+            answer = await self._activity(window_s, request)
+            self._lately = monotonic_s(), window_s, request.calls, answer
+            return answer
 
     async def _activity(
         self, window_s: float, request: fleet_pb2.GetActivityRequest

@@ -1,5 +1,6 @@
 """What was called of late, out of what drivers remember."""
 
+import asyncio
 import math
 from typing import Any
 
@@ -100,6 +101,8 @@ async def test_many_who_ask_the_same_are_one(monkeypatch: pytest.MonkeyPatch) ->
     first = await remembered.activity(GetActivityRequest())
     assert await remembered.activity(GetActivityRequest()) is first
     assert await remembered.activity(GetActivityRequest(calls=1)) is not first
+    at_once = await asyncio.gather(*(remembered.activity(GetActivityRequest(calls=2)) for _ in range(3)))
+    assert at_once[0] is at_once[1] is at_once[2]
 
 
 @pytest.mark.parametrize("asked", [{"window_s": 0.5}, {"window_s": 301}, {"calls": 201}])
