@@ -15,7 +15,7 @@ ROUNDS: Final = 5_000
 
 
 def hand_over_us(rounds: int = ROUNDS) -> float:
-    """µs of CPU, of both processes together, for a byte over a Unix socket to a process that sleeps for it."""
+    """µs of CPU, of both processes, for a byte over a Unix socket to one that sleeps for it."""
     ours, theirs = socket.socketpair()
     before = _cpu_s()
     child = os.fork()

@@ -106,9 +106,9 @@ def _figures(warm: dict[Path, Measured], etcd: Counters, isolation: str, floor_u
         f'{OTHER}"`, the others with the default, `"{DEFAULT}"`.'
     )
     found.notes.append(
-        f"On this machine a byte takes {floor_us:.1f} µs of CPU from one process to another that sleeps for it, "
-        "with nothing else done. At 1 in flight a call changes hands six times, two of them the client's own; "
-        "at 64 several go at once."
+        f"On this machine a byte takes {floor_us:.1f} µs of CPU from one process to another that sleeps for "
+        "it, with nothing else done. At 1 in flight a call changes hands six times, two of them with the "
+        "client; at 64 several go at once."
     )
     return found
 
