@@ -17,7 +17,9 @@ from lambent_proto.v1 import fleet_pb2, fleet_pb2_grpc
 from loadtest.processes import still_there, tree
 
 STOP_WITHIN_S: Final = 30.0
-
+UP_LOG: Final = "up.log"
+LAST_SAID: Final = 2_000
+"""Characters of that log which are shown where a part has ended."""
 
 ANY_ISOLATION: Final = ("--require-isolation", "none")
 """For functions that are our own: whatever this host can do is enough."""
@@ -47,7 +49,8 @@ class Fleet:
         """
         everyone = tree(self.pid)
         if ended := [name for name, pid in self.pids.items() if pid not in everyone]:
-            raise Off(f"{', '.join(ended)} ended while in use")
+            said = (self.data.parent / UP_LOG).read_text()[-LAST_SAID:]
+            raise Off(f"{', '.join(ended)} ended while in use; its `lambent up` said last: {said}")
         spent = {name: everyone[pid].cpu_s for name, pid in self.pids.items()}
         parts = {self.pid, *self.pids.values()}
         for name, pid in self.pids.items():
@@ -90,7 +93,7 @@ def fleet(*options: str, settings: Mapping[str, str] | None = None, restart: boo
         )
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LAMBENT_")}
         environment |= {f"LAMBENT_{key.upper()}": value for key, value in (settings or {}).items()}
-        with (data / "up.log").open("wb") as said:
+        with (data / UP_LOG).open("wb") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "lambent", *command, *options],
                 stdout=subprocess.PIPE,
@@ -100,7 +103,7 @@ def fleet(*options: str, settings: Mapping[str, str] | None = None, restart: boo
             )
         try:
             yield _ready(process, data)
-            _stop(process, data / "up.log")
+            _stop(process, data / UP_LOG)
         finally:
             process.kill()  # nothing happens if it has ended; its children end with it
             process.communicate()

@@ -12,7 +12,7 @@ import click
 from loadtest import machine
 from loadtest.peers import environments, page, results, tables
 from loadtest.peers.peer import IN_FLIGHT, Peer
-from loadtest.peers.registry import LAMBENTS, PEERS
+from loadtest.peers.registry import LAMBENT, PEERS
 from loadtest.peers.results import Run
 from loadtest.peers.turns import Failed, adopt_orphans, turn
 
@@ -87,12 +87,12 @@ def main(
     if again:
         if not out.exists():
             raise click.ClickException(f"there is no {os.path.relpath(out)}: leave out --again")
-        run = results.read(json.loads(out.read_text()), (*LAMBENTS, *PEERS))
+        run = results.read(json.loads(out.read_text()), (LAMBENT, *PEERS))
     else:
         at_once = (int(in_flight),) if in_flight else IN_FLIGHT
         run = Run(
             {**machine.facts(), "seconds": seconds, "processes": processes, "in_flight": list(at_once)},
-            (*(() if alone else LAMBENTS), *peers),
+            (*(() if alone else (LAMBENT,)), *peers),
         )
         try:
             measure(run, rounds, out)

@@ -35,13 +35,13 @@ _KINDS: Final = {"InvokeStream": "stream", "unary gRPC": "unary", "HTTP": "http"
 
 
 @contextmanager
-def serve(processes: int, **settings: str) -> Iterator[dict[str, str]]:
+def serve(processes: int) -> Iterator[dict[str, str]]:
     from loadtest import echo
     from loadtest.fleet import ANY_ISOLATION, fleet
 
     # The interpreters of pyenv are not asked for: a worker starts sooner, and the function runs on ours.
     os.environ["PYENV_ROOT"] = os.environ["PEER_WORK"]
-    with fleet("--workers", str(WORKERS), *ANY_ISOLATION, settings=settings) as running:
+    with fleet("--workers", str(WORKERS), *ANY_ISOLATION) as running:
         echo.deploy(running.endpoint, processes)
         endpoints = {"stream": running.endpoint, "unary": running.endpoint, "http": running.http}
         addresses = {name: f"{kind} {endpoints[kind]}" for name, kind in _KINDS.items()}

@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtest.peers import plot
 from loadtest.peers.peer import Peer
-from loadtest.peers.registry import LAMBENTS
+from loadtest.peers.registry import LAMBENT
 from loadtest.peers.results import KINDS, Row, Run
 from loadtest.peers.tables import COLUMNS, HEADINGS, listed_failures, rounds, table
 
@@ -33,7 +33,9 @@ calling one, less what they spend in the same time when nobody calls: the median
 range. *At rest* is what they spend then, of one core. CPU is the figure to compare: calls a second and
 latencies are of a machine with two cores on which the calling process runs as well, and change with
 whatever else it does. The columns say who takes less CPU and who answers more calls a second, Lambent or,
-in bold, the system of the row; Lambent is called in the same way.
+in bold, the system of the row; Lambent is called in the same way. Where a system did more by itself when
+nobody called than when somebody did, what a call takes cannot be told: its whole CPU is the bound, and
+nobody wins.
 """
 
 ABSENT: Final = """\
@@ -54,7 +56,8 @@ def drawn(run: Run) -> str:
     """All that were called with most in flight."""
     most = max(run.facts["in_flight"])
     rows = sorted(
-        (row for kind in KINDS for row in run.rows(kind, most)), key=lambda row: row.median("cpu_us")
+        (row for kind in KINDS for row in run.rows(kind, most) if row.told),
+        key=lambda row: row.median("cpu_us"),
     )
     return plot.svg(f"Microseconds of CPU a call, {most} in flight, logarithmic: less is better", rows)
 
@@ -90,9 +93,9 @@ def _wins(run: Run) -> str:
     for kind in KINDS:
         for in_flight in run.facts["in_flight"]:
             rows = run.rows(kind, in_flight)
-            ours = next((row for row in rows if row.peer is LAMBENTS[0]), None)
+            ours = next((row for row in rows if row.peer is LAMBENT), None)
             if ours is not None:
-                ahead = [row for row in rows if row.peer not in LAMBENTS and _less(row, ours)]
+                ahead = [row for row in rows if row.peer is not LAMBENT and row.told and _less(row, ours)]
                 named = ", ".join(f"{row.title} ({_less(row, ours):.0%} less CPU)" for row in ahead)
                 lines.append(f"- {HEADINGS[kind]}, {in_flight} in flight: {named or 'nobody'}")
     return "## Who is ahead of Lambent\n\n" + "".join(f"{line}\n" for line in lines) if lines else ""
@@ -117,7 +120,7 @@ def _versions(run: Run, peer: Peer) -> str:
 
 
 def _gives(run: Run) -> str:
-    rows = [[peer.title, peer.gives, peer.lacks] for peer in run.peers if peer not in LAMBENTS]
+    rows = [[peer.title, peer.gives, peer.lacks] for peer in run.peers if peer is not LAMBENT]
     heads = ("", "what it gives that Lambent does not", "what Lambent gives that it does not")
     return "## What a row does not say\n\n" + _markdown(heads, rows)
 

@@ -5,7 +5,7 @@ from html import escape
 from typing import Final
 
 from loadtest.curves import COLOURS, Axis
-from loadtest.peers.registry import LAMBENTS
+from loadtest.peers.registry import LAMBENT
 from loadtest.peers.results import Row
 
 _NAMES, _WIDTH, _RIGHT, _TOP, _LINE = 310, 430, 70, 44, 24
@@ -39,7 +39,7 @@ def _x(axis: Axis, value: float) -> float:
 
 
 def _row(row: Row, y: int, axis: Axis) -> str:
-    ours = row.peer in LAMBENTS
+    ours = row.peer is LAMBENT
     colour, (low, high), median = COLOURS[1 if ours else 0], row.range("cpu_us"), row.median("cpu_us")
     kind, title = "ours" if ours else "theirs", escape(_named(row))
     return (

@@ -10,7 +10,6 @@ from loadtest.peers import (
     http_floor,
     lambda_rie,
     lambent,
-    lambent_own_grpc,
     parsl_htex,
     ray_actors,
     ray_serve,
@@ -21,8 +20,6 @@ from loadtest.peers.peer import Peer
 
 LAMBENT: Final = lambent.PEER
 """What the others are compared with."""
-LAMBENTS: Final = (LAMBENT, lambent_own_grpc.PEER)
-"""In every run."""
 
 PEERS: Final[tuple[Peer, ...]] = (
     ray_actors.PEER,

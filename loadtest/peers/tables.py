@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from loadtest.peers import environments
 from loadtest.peers.peer import Kind, Peer
-from loadtest.peers.registry import LAMBENT, LAMBENTS
+from loadtest.peers.registry import LAMBENT
 from loadtest.peers.results import KINDS, Row, Run
 
 HEADINGS: Final[dict[Kind, str]] = {
@@ -31,17 +31,16 @@ IT: Final = "**it**"
 
 def cells(row: Row, ours: Row | None) -> list[str]:
     """Without anything of Lambent's where that was not measured."""
-    low, high = row.range("cpu_us")
     beside = ["", "", ""]
     if ours is not None and row is not ours:
-        ratio = row.median("cpu_us") / ours.median("cpu_us")
-        beside[0] = f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
-    if ours is not None and row.peer not in LAMBENTS:
-        beside[1] = IT if row.median("cpu_us") < ours.median("cpu_us") else LAMBENT.title
+        if row.told:
+            ratio = row.median("cpu_us") / ours.median("cpu_us")
+            beside[0] = f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
+            beside[1] = IT if ratio < 1 else LAMBENT.title
         beside[2] = IT if row.median("calls_per_s") > ours.median("calls_per_s") else LAMBENT.title
     return [
         row.title,
-        f"{row.median('cpu_us'):,.0f} ({low:,.0f} to {high:,.0f})",
+        _cpu(row),
         *beside[:2],
         f"{row.median('calls_per_s'):,.0f}",
         beside[2],
@@ -50,6 +49,13 @@ def cells(row: Row, ours: Row | None) -> list[str]:
         f"{100 * row.median('rest'):.1f} %",
         f"{row.median('client_cpu_us'):,.0f}",
     ]
+
+
+def _cpu(row: Row) -> str:
+    if not row.told:
+        return f"at most {row.median('gross_cpu_us'):,.0f}"
+    low, high = row.range("cpu_us")
+    return f"{row.median('cpu_us'):,.0f} ({low:,.0f} to {high:,.0f})"
 
 
 def _ms(value: float) -> str:

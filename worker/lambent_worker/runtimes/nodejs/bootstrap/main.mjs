@@ -8,6 +8,7 @@ import { install as installConsole } from "./console.mjs";
 import { load } from "./loader.mjs";
 import { Runtime } from "./runtime.mjs";
 import { specialise } from "./parked.mjs";
+import { install as installTraceId } from "./trace_id.mjs";
 
 const parkedOn = process.argv[2];
 if (parkedOn !== undefined) {
@@ -17,6 +18,7 @@ if (parkedOn !== undefined) {
 }
 
 installConsole();
+installTraceId();
 globalThis.awslambda = awslambda;
 
 const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);

@@ -4,6 +4,7 @@ import { runsFor } from "./console.mjs";
 import { contextOf } from "./context.mjs";
 import { failure, Fault, logFailure } from "./failure.mjs";
 import { highWaterMarkOf, isStreaming, ResponseStream } from "./streaming.mjs";
+import { putTraceId } from "./trace_id.mjs";
 
 /** Called when the event loop has nothing left to do while a call is open: the call is over. */
 const NOTHING_WAITS = () => {};
@@ -31,11 +32,7 @@ export class Runtime {
     this.#handler = handler;
     const { headers, body } = await this.#api.next();
     this.#requestId = headers["lambda-runtime-aws-request-id"];
-    if (headers["lambda-runtime-trace-id"] !== undefined) {
-      process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
-    } else {
-      delete process.env._X_AMZN_TRACE_ID;
-    }
+    putTraceId(headers["lambda-runtime-trace-id"]);
     runsFor(this.#requestId);
     await this.#answer(headers, body);
     this.#requestId = undefined;

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 
-from . import runtime
+from . import runtime, trace_id
 from .context import Context
 from .records import Running
 
@@ -43,4 +43,4 @@ def rehearse() -> None:
         sys.path_importer_cache.pop(FOLDER, None)
         sys.modules.pop("rehearsed_app", None)
         Running.request_id = ""
-        os.environ.pop("_X_AMZN_TRACE_ID", None)
+        os.environ.pop(trace_id.NAME, None)

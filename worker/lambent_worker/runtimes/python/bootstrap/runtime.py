@@ -8,7 +8,7 @@ import os
 import sys
 from _sitebuiltins import Quitter
 
-from . import output
+from . import output, trace_id
 from .context import Context
 from .faults import Fault, failure
 from .records import Running, install
@@ -73,9 +73,8 @@ def _run(handler: Handler, context: Context, body: bytes) -> bytes:
 
 def answer_events(fd: int, handler: Handler) -> None:
     own_pid = os.getpid()
-    environ = os.environ
     for (_, request_id, deadline_ms, arn, client_context, trace), body in frames(fd):
-        environ["_X_AMZN_TRACE_ID"] = trace
+        trace_id.put(trace)
         try:
             Running.request_id = request_id
             context = Context(request_id, deadline_ms, arn, client_context)

@@ -7,6 +7,7 @@ require_relative 'context'
 require_relative 'failure'
 require_relative 'loader'
 require_relative 'runtime'
+require_relative 'trace_id'
 
 $stdout.sync = true
 $stderr.sync = true

@@ -11,7 +11,7 @@ module LambentRuntime
       handler = load
       loop do
         headers, body = @api.next_event
-        ENV['_X_AMZN_TRACE_ID'] = headers['lambda-runtime-trace-id']
+        TraceId.put(headers['lambda-runtime-trace-id'])
         answer(handler, headers, body)
       end
     end
