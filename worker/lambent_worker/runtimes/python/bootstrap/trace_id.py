@@ -9,27 +9,36 @@ from __future__ import annotations
 
 import os
 
-try:
-    from ctypes import CDLL, create_string_buffer
-
-    _putenv = CDLL(None).putenv
-except (ImportError, OSError, AttributeError):  # an interpreter that was built without it
-    _putenv = None
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NAME = "_X_AMZN_TRACE_ID"
 ROOM = 1024
 
+
+def _entry() -> tuple[Any, Any] | None:
+    """A buffer, and C's `putenv`; None in an interpreter that was built without ctypes."""
+    try:
+        from ctypes import CDLL, create_string_buffer
+
+        return create_string_buffer(ROOM), CDLL(None).putenv
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
 _encoded_name = NAME.encode()
-_entry = create_string_buffer(ROOM) if _putenv else None
+_ours = _entry()
 
 
 def put(trace_id: str) -> None:
     """For `os.environ`, for `getenv` of C, and for processes that are started from here on."""
     value = trace_id.encode()
     entry = _encoded_name + b"=" + value
-    if _putenv is None or len(entry) >= ROOM:
+    if _ours is None or len(entry) >= ROOM:
         os.environ[NAME] = trace_id
         return
-    _entry.value = entry  # type: ignore[union-attr]
-    _putenv(_entry)  # each time: the function may have taken it out
+    buffer, putenv = _ours
+    buffer.value = entry
+    putenv(buffer)  # each time: the function may have taken it out
     os.environ._data[_encoded_name] = value  # type: ignore[attr-defined]
