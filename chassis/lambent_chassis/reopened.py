@@ -12,7 +12,7 @@ from lambent_chassis.clock import monotonic_s
 _log = structlog.get_logger()
 
 FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 2.0
+LONGEST_PAUSE_S: Final = 1.0
 """A peer that is back is found again this late at the most; one that refuses is not asked all the time."""
 STEADY_S: Final = 1.0
 """One that lasted this long had been taken: who refuses does so at once."""
