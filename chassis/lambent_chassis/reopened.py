@@ -42,18 +42,25 @@ class Trouble:
         return pause_s, say
 
 
-async def reopened(leader: str, open_: Callable[[], Awaitable[None]]) -> None:
-    """Opens a stream to the placement at this address until cancelled. `open_` may raise AioRpcError."""
-    trouble = Trouble()
+async def reopened(leader: str, open_: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+    """Opens a stream to the placement at this address until cancelled. `open_` is given what to call once it
+    is connected, and may raise AioRpcError."""
+    trouble, connected_at = Trouble(), 0.0
+
+    def connected() -> None:
+        nonlocal connected_at
+        connected_at = monotonic_s()
+
     while True:
-        opened_at, reason = monotonic_s(), "it ended the stream"
+        connected_at, reason = float("inf"), "it ended the stream"
         try:
-            await open_()
+            await open_(connected)
         except grpc.aio.AioRpcError as error:
             reason = error.details() or error.code().name
         now = monotonic_s()
-        pause_s, say = trouble.ended(now - opened_at, reason, now)
-        if say and now - opened_at >= STEADY_S:
+        lasted_s = max(now - connected_at, 0.0)
+        pause_s, say = trouble.ended(lasted_s, reason, now)
+        if say and lasted_s >= STEADY_S:
             _log.info("placement_lost", leader=leader, reason=reason)
         elif say:
             _log.warning("placement_not_reached", leader=leader, reason=f"{reason}. {_HINT}")

@@ -1,5 +1,6 @@
 """The frontend's stream to a shard's leading placement: said anew in full whenever it is opened again."""
 
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import structlog
@@ -48,15 +49,19 @@ class PlacementStream:
             self.leader = ""
             return
         address = self.leader = leader.address
-        await reopened(address, lambda: self._connected(address))
 
-    async def _connected(self, address: str) -> None:
-        async with self._peering.channel(address, identity.dns_name("placement")) as channel:
-            await self._one_stream(control_pb2_grpc.PlacementStub(channel))
+        async def connect(connected: Callable[[], None]) -> None:
+            async with self._peering.channel(address, identity.dns_name("placement")) as channel:
+                await self._one_stream(control_pb2_grpc.PlacementStub(channel), connected)
 
-    async def _one_stream(self, stub: "control_pb2_grpc.PlacementAsyncStub") -> None:
+        await reopened(address, connect)
+
+    async def _one_stream(
+        self, stub: "control_pb2_grpc.PlacementAsyncStub", connected: Callable[[], None]
+    ) -> None:
         stream: Any = stub.AttachFrontend()
         await stream.wait_for_connection()
+        connected()
         outbox = self._outbox = Outbox[wire.FrontendReport]()
         self._driver.feed(on.PlacementAttached(monotonic_s()))
         try:

@@ -1,5 +1,6 @@
 """The worker's stream to the leading placement: said anew in full whenever it has to be opened again."""
 
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import structlog
@@ -42,15 +43,20 @@ class PlacementStream:
         if far := apart(f"the placement at {leader.address}", leader.protocol, leader.release):
             self._log.error("placement_too_far_apart", leader=leader.address, reason=far)
             return
-        await reopened(leader.address, lambda: self._connected(leader.address, Epoch(leader.epoch)))
+        epoch = Epoch(leader.epoch)
 
-    async def _connected(self, address: str, epoch: Epoch) -> None:
-        async with self._peering.channel(address, identity.dns_name("placement")) as channel:
-            await self._one_stream(control_pb2_grpc.PlacementStub(channel), epoch)
+        async def connect(connected: Callable[[], None]) -> None:
+            async with self._peering.channel(leader.address, identity.dns_name("placement")) as channel:
+                await self._one_stream(control_pb2_grpc.PlacementStub(channel), epoch, connected)
 
-    async def _one_stream(self, stub: "control_pb2_grpc.PlacementAsyncStub", epoch: Epoch) -> None:
+        await reopened(leader.address, connect)
+
+    async def _one_stream(
+        self, stub: "control_pb2_grpc.PlacementAsyncStub", epoch: Epoch, connected: Callable[[], None]
+    ) -> None:
         stream: Any = stub.AttachWorker()
         await stream.wait_for_connection()
+        connected()
         outbox = self._outbox = Outbox[wire.WorkerReport]()
         self._agent.feed(on.LeaderFollowed(epoch))
         outbox.put(wire.WorkerReport(hello=self._hello()))
