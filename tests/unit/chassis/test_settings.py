@@ -1,13 +1,17 @@
 """Settings come from one file and the environment, and everything wrong with them is said at once."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from lambent import certificates
 from lambent_chassis.settings import BadSettings
 from lambent_frontend.settings import FrontendSettings, is_loopback
 from lambent_placement.settings import PlacementSettings
 from lambent_worker.settings import WorkerSettings
+
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -131,12 +135,15 @@ def test_tls_of_the_public_ports(config: Path, tmp_path: Path) -> None:
 def test_session_with_certificates(config: Path, tmp_path: Path) -> None:
     """Certificates are taken into the session with etcd; without any there is a session too."""
     FrontendSettings.load(config).etcd_session()
-    keys = ("ca", "cert", "key")
-    for key in keys:
-        (tmp_path / f"{key}.pem").write_text("not looked at before it connects")
-    lines = "".join(f'etcd_{key} = "{tmp_path}/{key}.pem"\n' for key in keys)
+    certificates.make_ca(tmp_path, days=9, now=NOW)
+    made = certificates.issue(tmp_path, "frontend", "f1", tmp_path, hosts=[], days=9, now=NOW)
+    files = {"ca": tmp_path / "ca.crt", "cert": made.cert, "key": made.key}
+    lines = "".join(f'etcd_{key} = "{path}"\n' for key, path in files.items())
     config.write_text('etcd = ["https://a:1"]\npackages = "/srv/packages"\n' + lines)
     FrontendSettings.load(config).etcd_session()
+    made.key.write_text("no key")
+    with pytest.raises(BadSettings, match=f"etcd_cert {made.cert} with etcd_key {made.key} cannot be used"):
+        FrontendSettings.load(config).etcd_session()
 
 
 @pytest.mark.parametrize(
