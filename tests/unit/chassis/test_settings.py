@@ -135,7 +135,7 @@ def test_tls_of_the_public_ports(config: Path, tmp_path: Path) -> None:
 def test_session_with_certificates(config: Path, tmp_path: Path) -> None:
     """Certificates are taken into the session with etcd; without any there is a session too."""
     FrontendSettings.load(config).etcd_session()
-    certificates.make_ca(tmp_path, days=9, now=NOW)
+    certificates.make_ca(tmp_path, days=30, now=NOW)
     made = certificates.issue(tmp_path, "frontend", "f1", tmp_path, hosts=[], days=9, now=NOW)
     files = {"ca": tmp_path / "ca.crt", "cert": made.cert, "key": made.key}
     lines = "".join(f'etcd_{key} = "{path}"\n' for key, path in files.items())
