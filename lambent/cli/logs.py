@@ -1,6 +1,7 @@
 """`lambent logs`: what a function wrote."""
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 async def logs(client: "Client", name: str, follow: bool, as_json: bool) -> None:
     """Print the log of a function over all nodes, oldest line first; with --json one object a line."""
     from lambent.cli.output import facts, time_of
+    from lambent_proto.errors import AccessDenied
 
     said = False
     async for line in client.logs(name, follow=follow):
@@ -31,7 +33,8 @@ async def logs(client: "Client", name: str, follow: bool, as_json: bool) -> None
                 f"{click.style(f'{time_of(line.at)} {line.node} {line.instance}', dim=True)} {line.text}"
             )
     if not said:
-        await client.get_function(name)  # which says that there is none, if so
+        with suppress(AccessDenied):  # who may read logs alone is not told whether there is such a function
+            await client.get_function(name)  # which says that there is none, if so
         click.echo(
             f"{name} has written nothing that is kept: it was not called, or its log went with its node.",
             err=True,

@@ -305,6 +305,13 @@ def test_logs(fleet: Fleet) -> None:
     assert any(line["request_id"] == request and line["node"] == "worker-1" for line in lines)
 
 
+def test_logs_of_what_has_none(fleet: Fleet, echo: Path) -> None:
+    """A name that is no function's is the caller's mistake; a function that was not called has no lines."""
+    assert "nosuch" in failure(fleet.lambent("logs", "nosuch"), 3)
+    assert fleet.lambent("deploy", str(echo), "--name", "quiet", "--handler", "echo.handler").returncode == 0
+    assert "has written nothing" in failure(fleet.lambent("logs", "quiet"), 0)
+
+
 def test_logs_follow_until_interrupted(fleet: Fleet) -> None:
     """A new call's lines arrive while it follows; Ctrl-C ends it with 130 and without a word."""
     command = [sys.executable, "-m", "lambent", "logs", "-f", "failing", "--endpoint", fleet.endpoint]
