@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from lambent_chassis.clock import monotonic_s
 from lambent_chassis.etcd import EtcdBinary, EtcdNotStarted, EtcdServer, Tls
+from lambent_chassis.serve import NOTIFY_SOCKET
 
 READY_S: Final = 90.0
 """One that ends is noticed at once, so that only one that hangs is waited for this long. On a host whose
@@ -67,12 +68,12 @@ class PartChild:
     def __init__(
         self, part: str, name: str, config: Path | None, log: Path | None, environment: Mapping[str, str]
     ) -> None:
-        """Without `config` the environment says all."""
+        """Without `config` the environment says all. systemd hears of this process alone."""
         self.part = part
         self.name = name
         self.log = log
         self._config = config
-        self._environment = environment
+        self._environment = {key: value for key, value in environment.items() if key != NOTIFY_SOCKET}
         self._process: Process | None = None
         self._addresses: dict[str, str] = {}
 

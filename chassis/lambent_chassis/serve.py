@@ -24,6 +24,9 @@ from lambent_chassis.settings import BadSettings, Settings
 
 _log = structlog.get_logger()
 
+NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
+"""The variable that says where systemd is told of a unit of `Type=notify`."""
+
 FAILED: Final = 1
 SIGNALLED: Final = 128
 """As shells have it: this and the number of the signal."""
@@ -139,7 +142,7 @@ def _first(error: BaseException | None) -> BaseException | None:
 
 def _notify_systemd() -> None:
     """For units of `Type=notify`: sd_notify(3). Where nobody asked to be told, nobody is."""
-    if address := os.environ.get("NOTIFY_SOCKET"):
+    if address := os.environ.get(NOTIFY_SOCKET):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
 
