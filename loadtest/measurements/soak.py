@@ -146,11 +146,12 @@ def told(samples: Samples, seen: Mapping[str, Any], rate: float, minutes: float)
     found.budgets.append(Budget("what grows in a soak", len(growing), 0, ""))
     verdict = f"**{', '.join(growing)} grew.**" if growing else "**Nothing grew.**"
     failed = seen["failed"] + seen["unanswered"]
+    kinds = ", ".join(f"{code} {count:,}" for code, count in seen["errors"].items())
     late = "; **void: the generator was late**" if seen["void"] else ""
     latencies = ", ".join(f"{it} {seen[f'{it}_ms']:.2f} ms" for it in ("p50", "p99", "p99.9"))
     found.notes.append(
         f"{verdict} {seen['sent']:,} calls in {minutes:g} minutes, {rate:,.0f} a second; {failed:,} "
-        f"failed or went without an answer; {latencies}{late}."
+        f"failed or went without an answer{f' ({kinds})' if kinds else ''}; {latencies}{late}."
     )
     found.tables.append(Table(("", "of", "first", "median", "last", "growth", ""), rows))
     found.plots = [

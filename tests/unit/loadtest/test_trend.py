@@ -34,8 +34,8 @@ def seen(grow_ms: float) -> dict[str, object]:
     steps = [
         {"second": at, "succeeded": 9, "p50_ms": 1 + grow_ms * at / 600, "p99_ms": 5.0} for at in range(600)
     ]
-    told = {"sent": 5400, "failed": 0, "unanswered": 0, "p50_ms": 1.0, "p99_ms": 5.0, "p99.9_ms": 9.0}
-    return {**told, "void": False, "over_time": steps}
+    told = {"sent": 5400, "failed": 3, "unanswered": 0, "p50_ms": 1.0, "p99_ms": 5.0, "p99.9_ms": 9.0}
+    return {**told, "void": False, "errors": {"RESOURCE_EXHAUSTED": 3}, "over_time": steps}
 
 
 @pytest.mark.parametrize(
@@ -56,5 +56,6 @@ def test_the_verdict_of_a_soak(leak_mb: float, descriptors: float, slower_ms: fl
         samples.add(float(at), {what: {"frontend": value} for what, value in taken.items()})
     found = soak.told(samples, seen(slower_ms), 9.0, 10.0)
     assert found.notes[0].startswith(f"**{grown}.**")
+    assert "3 failed or went without an answer (RESOURCE_EXHAUSTED 3);" in found.notes[0]
     assert found.flat["soak_grows"] == (grown != "Nothing grew")
     assert [it.name for it in found.plots] == ["memory", "descriptors", "latency"]
