@@ -72,6 +72,8 @@ class PartChild:
         self.part = part
         self.name = name
         self.log = log
+        self.stop_s = STOP_S[part]
+        """What it is given to stop."""
         self._config = config
         self._environment = {key: value for key, value in environment.items() if key != NOTIFY_SOCKET}
         self._process: Process | None = None
@@ -79,17 +81,20 @@ class PartChild:
 
     async def start(self) -> None:
         config = ("--config", str(self._config)) if self._config else ()
-        with contextlib.ExitStack() as open_files:
-            log = open_files.enter_context(self.log.open("ab")) if self.log else None
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "lambent", self.part, *config),
-                *("--die-with-parent", str(os.getpid())),
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=log,
-                env=self._environment,
-                start_new_session=True,
-            )
+        try:
+            with contextlib.ExitStack() as open_files:
+                log = open_files.enter_context(self.log.open("ab")) if self.log else None
+                self._process = process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "lambent", self.part, *config),
+                    *("--die-with-parent", str(os.getpid())),
+                    stdin=DEVNULL,
+                    stdout=PIPE,
+                    stderr=log,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+        except OSError as error:  # no process, no memory, or no room for its log
+            raise NotStarted(f"{self.name} did not start: {error.strerror}.") from error
         try:
             async with asyncio.timeout(READY_S):
                 self._addresses = await _ready(process)
@@ -103,7 +108,7 @@ class PartChild:
 
     async def stop(self) -> None:
         if self._process is not None:
-            await _stop(self._process, STOP_S[self.part])
+            await _stop(self._process, self.stop_s)
 
     async def _killed(self) -> int:
         await self.stop()
@@ -143,7 +148,7 @@ class EtcdChild:
         port = int(self.endpoint.rpartition(":")[2] or 0)
         try:
             self._server = await EtcdServer.start(self.binary, self._data, port, self._tls)
-        except EtcdNotStarted as error:
+        except (EtcdNotStarted, OSError) as error:
             raise NotStarted(str(error)) from error
         self._running = True
 

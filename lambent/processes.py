@@ -100,7 +100,9 @@ def _child(
 ) -> PartChild:
     told = settings_of(settings, number, grpc_port, http_port)
     environment = os.environ | {variable(key): value for key, value in told.items()}
-    return PartChild("frontend", told["name"], config, None, environment)
+    child = PartChild("frontend", told["name"], config, None, environment)
+    child.stop_s += settings.drain_s
+    return child
 
 
 async def _start(children: list[PartChild]) -> None:

@@ -364,9 +364,13 @@ class Fleet:
         (self._data / "parts.json").unlink(missing_ok=True)
 
     def _publish(self) -> None:
+        """For tools alone: a disk that is full, which may be why a part has ended, ends no other part."""
         fresh = self._data / "parts.json.new"
-        fresh.write_text(json.dumps(self.facts(), indent=2) + "\n")
-        fresh.replace(self._data / "parts.json")
+        try:
+            fresh.write_text(json.dumps(self.facts(), indent=2) + "\n")
+            fresh.replace(self._data / "parts.json")
+        except OSError as error:
+            self._say(f"{fresh} cannot be written: {error.strerror}")
 
 
 async def _all(*works: Coroutine[Any, Any, None]) -> None:

@@ -38,11 +38,12 @@ class Renewed(Generic[T]):
         return known
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(_stamp(path) for path in self._files)
+        return tuple(stamp(path) for path in self._files)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Other than before if it was written to: its time alone is too coarse for who writes it bit by bit."""
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Other than before if it was written to: its time alone is too coarse for who writes it bit by bit. None
+    if it is not there."""
     try:
         there = path.stat()
     except OSError:

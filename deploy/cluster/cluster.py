@@ -63,7 +63,7 @@ def up(fleet: Inventory) -> None:
     for part in inventory.PARTS:
         each(fleet.with_part(part), lambda host, part=part: start(host, part))  # type: ignore[misc]
     key_of_operator(fleet)
-    until(lambda: missing(fleet))
+    whole(fleet)
     roll(fleet)
     endpoints = [f"{host.address}:{port(fleet, host)}" for host in fleet.with_part("frontend")]
     click.echo(f"The fleet is up. LAMBENT_ENDPOINT={endpoints[0]} LAMBENT_CA={fleet.folder}/ca/ca.crt")
@@ -79,13 +79,19 @@ def sign(fleet: Inventory) -> None:
     for host in fleet.hosts:
         for part in host.parts:
             made = fleet.folder / f"{part}-{host.name}.crt"
-            if made.exists() and certificates.show(made).until - now > RENEW:
-                continue
             hosts = [host.address, "127.0.0.1"] if part == "etcd" else []
             hosts += [host.address, *fleet.names] if part == "frontend" else []
+            if made.exists() and lasts(made, hosts, now):
+                continue
             certificates.issue(
                 ca, part, host.name, fleet.folder, hosts=hosts, days=certificates.DAYS, now=now
             )
+
+
+def lasts(made: Path, hosts: Iterable[str], now: datetime) -> bool:
+    """Whether a certificate is good for a while, and for each address that its part is reached under."""
+    shown = certificates.show(made)
+    return shown.until - now > RENEW and set(hosts) <= set(shown.names)
 
 
 def send(fleet: Inventory, host: Host) -> None:
@@ -133,6 +139,24 @@ def pending(host: Host) -> list[str]:
 def restart(host: Host, part: str) -> None:
     click.echo(f"{host.name}: restarting {part}")
     on_host(host, "restart", part)
+
+
+def whole(fleet: Inventory) -> None:
+    """Waits for it. Where it does not become so, what is pending may be what mends it, and is restarted."""
+    try:
+        until(lambda: missing(fleet))
+    except Failed:
+        marked = [
+            (host, part)
+            for part in inventory.PARTS
+            for host in fleet.with_part(part)
+            if part in pending(host)
+        ]
+        if not marked:
+            raise
+        for host, part in marked:
+            restart(host, part)
+        until(lambda: missing(fleet))
 
 
 def roll(fleet: Inventory) -> None:

@@ -14,6 +14,8 @@ from lambent_placement.settings import PlacementSettings
 from lambent_worker.settings import WorkerSettings
 
 PARTS: Final = ("placement", "worker", "frontend")
+WRITABLE: Final = "/srv/lambent/"
+"""What the frontend's unit leaves writable beside its own folder."""
 """In the order in which they are started for the first time."""
 
 MODELS: Final[Mapping[str, type[Settings]]] = {
@@ -122,6 +124,10 @@ def _beyond(inventory: Inventory) -> list[str]:
     faults += [f"no host has a {part}" for part in PARTS if not inventory.with_part(part)]
     if not inventory.wheel.is_file():
         faults.append(f"{inventory.wheel}: there is no such file; `pip wheel --no-deps .` makes it")
+    if inventory.packages.startswith("/") and not inventory.packages.startswith(WRITABLE):
+        faults.append(
+            f"packages: frontends may write below {WRITABLE} alone (deploy/systemd): mount it there"
+        )
     for host in inventory.hosts:
         for part in set(host.parts) - {"etcd"}:
             try:

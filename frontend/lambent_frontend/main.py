@@ -89,9 +89,6 @@ from lambent_frontend.workers import Workers
 from lambent_proto import keys, shards
 from lambent_proto.ids import FrontendId
 
-STOP_GRACE_S: Final = 5.0
-"""What calls under way are given when the frontend is stopped."""
-
 REFUSING_S: Final = 0.25
 """How long a frontend that is stopped answers that it takes no more, before it ends its connections.
 
@@ -235,11 +232,11 @@ async def run(settings: FrontendSettings, started: Started) -> None:
             await server.set_ready(False)
             await asyncio.sleep(REFUSING_S)
             await asyncio.gather(
-                server.stop(STOP_GRACE_S),
-                http.stop(STOP_GRACE_S),
+                server.stop(settings.drain_s),
+                http.stop(settings.drain_s),
                 asyncio.wait([keeping]),
                 peer_door.stop(),
-                *([queue.stop(STOP_GRACE_S)] if queue is not None else []),
+                *([queue.stop(settings.drain_s)] if queue is not None else []),
             )
             await destinations.close()
             if store is not None:

@@ -72,6 +72,8 @@ class FrontendSettings(Settings):
     """The package store: a folder, or a URL such as `s3://bucket/prefix`; the same for all parts."""
     shards: int = Field(default=1, ge=1, le=MOST_SHARDS)
     """How many the fleet has; it serves all of them: docs/shards.md."""
+    drain_s: float = Field(default=5.0, ge=0)
+    """What calls under way are given when it is stopped, in seconds."""
     max_waiting: int = Field(default=1000, ge=0)
     """Calls in line per function; of one more, one is throttled."""
     max_waiting_bytes: int = Field(default=256 * 1024 * 1024, ge=LEAST_WAITING_BYTES)

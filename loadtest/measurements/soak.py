@@ -85,6 +85,7 @@ def run(setup: Setup, plan: Plan) -> Figures:
         def look() -> None:
             at = monotonic_s() - began
             if at < setup.minutes * 60:
+                running.cpu_s()  # raises Off once a part has ended
                 samples.add(at, taken(running))
 
         look()
@@ -146,6 +147,8 @@ def told(samples: Samples, seen: Mapping[str, Any], rate: float, minutes: float)
     found.budgets.append(Budget("what grows in a soak", len(growing), 0, ""))
     verdict = f"**{', '.join(growing)} grew.**" if growing else "**Nothing grew.**"
     failed = seen["failed"] + seen["unanswered"]
+    found.flat |= {"soak_failed": failed, "soak_void": int(seen["void"])}
+    found.budgets.append(Budget("calls that fail in a soak", failed, 0, ""))
     kinds = ", ".join(f"{code} {count:,}" for code, count in seen["errors"].items())
     late = "; **void: the generator was late**" if seen["void"] else ""
     latencies = ", ".join(f"{it} {seen[f'{it}_ms']:.2f} ms" for it in ("p50", "p99", "p99.9"))

@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from lambent import certificates
 from lambent_frontend.settings import FrontendSettings
 from lambent_placement.settings import PlacementSettings
 from lambent_worker.settings import WorkerSettings
@@ -46,6 +47,11 @@ def test_the_example(tmp_path: Path) -> None:
         ("[hosts.d]", "[hosts.d]\nport = 22", "hosts.d.port: no such key"),
         ('parts = ["worker"]', 'parts = ["wroker"]', "'wroker' is none of etcd, placement, worker, frontend"),
         ('wheel = "lambent.whl"', 'wheel = "none.whl"', "there is no such file"),
+        (
+            'packages = "/srv/lambent/packages"',
+            'packages = "/mnt/nfs"',
+            "frontends may write below /srv/lambent/",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_first(old: str, new: str, says: str, tmp_path: Path) -> None:
@@ -75,7 +81,7 @@ def test_what_a_host_gets(tmp_path: Path) -> None:
         "d",
         49152,
         ["zone=b"],
-        9102,
+        9103,
     )
     assert worker.etcd == [f"https://10.0.0.{number}:2379" for number in (1, 2, 3)]
     FrontendSettings(**tomllib.loads(files["a"]["frontend.toml"]))
@@ -119,3 +125,21 @@ def test_a_restart_is_remembered_before_the_file_is_there(tmp_path: Path) -> Non
 
 def test_a_file_is_put_in_its_place(tmp_path: Path) -> None:
     assert installed(tmp_path, "none") == (0, "new")
+
+
+def test_certificates_follow_what_parts_are_reached_under(tmp_path: Path) -> None:
+    """A name that clients are to use from now on is in a new certificate; what is right already stays."""
+    (tmp_path / "lambent.whl").touch()
+    sign = "import sys, pathlib, inventory, cluster; cluster.sign(inventory.read(pathlib.Path(sys.argv[1])))"
+
+    def signed(text: str) -> dict[str, bytes]:
+        (tmp_path / "inventory.toml").write_text(text)
+        command = [sys.executable, "-c", sign, str(tmp_path / "inventory.toml")]
+        subprocess.run(command, cwd=CLUSTER, capture_output=True, check=True)
+        return {it.name: it.read_bytes() for it in (tmp_path / "cluster").glob("*.crt")}
+
+    before = signed(example())
+    assert signed(example()) == before
+    after = signed(example().replace("# names =", "names ="))
+    assert {name for name in after if after[name] != before[name]} == {"frontend-a.crt", "frontend-b.crt"}
+    assert "lambent.example.com" in certificates.show(tmp_path / "cluster" / "frontend-a.crt").names

@@ -13,6 +13,7 @@ from lambent_chassis.etcd import wire_pb2 as wire
 from lambent_chassis.etcd.errors import EtcdClosed, EtcdUnavailable
 from lambent_chassis.etcd.rpcs import STATUS, Answer, Request, Rpc
 from lambent_chassis.etcd.values import Tls
+from lambent_chassis.renewed import stamp
 
 WHY_S: Final = 0.2
 
@@ -50,7 +51,14 @@ class Endpoint:
         self.target = target.rstrip("/")
         self.tls = tls or (Tls() if separator and scheme == "https" else None)
 
+    def files(self) -> tuple[object, ...]:
+        """Other than before once a file of certificates was written to."""
+        tls = self.tls
+        paths = (tls.ca_file, tls.cert_file, tls.key_file) if tls else ()
+        return tuple(stamp(path) for path in paths if path)
+
     def channel(self) -> grpc.aio.Channel:
+        """Raises OSError if a file cannot be read."""
         if self.tls is None:
             return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
         named: list[tuple[str, Any]] = []
@@ -63,24 +71,42 @@ class Endpoint:
 
 
 class Member:
-    """A channel to one endpoint."""
+    """A channel to one endpoint; another one once its certificates have changed and it is not connected."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint.text
+        self._to = endpoint
+        self._files = endpoint.files()
         self._channel = endpoint.channel()
+        self._replaced: list[grpc.aio.Channel] = []
+        """Closed with this one, not before: whoever waits for one would take that for the session's end."""
 
     async def close(self) -> None:
-        await self._channel.close()
+        for channel in (self._channel, *self._replaced):
+            await channel.close()
+
+    def _renew(self) -> None:
+        """gRPC takes certificates once for a channel, and would show the old ones to a member that is new, or
+        was away. While the new ones cannot be read the old ones go on."""
+        files = self._to.files()
+        if files == self._files or self._channel.get_state() is _READY:
+            return
+        with contextlib.suppress(OSError):
+            channel = self._to.channel()
+            self._replaced.append(self._channel)
+            self._channel, self._files = channel, files
 
     async def connected(self, within_s: float) -> bool:
         """Waits for the connection. Nothing has been sent when this fails: the call is safe to repeat."""
         try:
             with closed_not_cancelled():
+                self._renew()
+                channel = self._channel
                 async with asyncio.timeout(within_s):
-                    while (state := self._channel.get_state(try_to_connect=True)) is not _READY:
+                    while (state := channel.get_state(try_to_connect=True)) is not _READY:
                         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                             return False
-                        await self._channel.wait_for_state_change(state)
+                        await channel.wait_for_state_change(state)
         except TimeoutError:
             return False
         return True

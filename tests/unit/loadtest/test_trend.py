@@ -57,5 +57,7 @@ def test_the_verdict_of_a_soak(leak_mb: float, descriptors: float, slower_ms: fl
     found = soak.told(samples, seen(slower_ms), 9.0, 10.0)
     assert found.notes[0].startswith(f"**{grown}.**")
     assert "3 failed or went without an answer (RESOURCE_EXHAUSTED 3);" in found.notes[0]
+    assert [it.met for it in found.budgets] == [grown == "Nothing grew", False]
+    assert (found.flat["soak_failed"], found.flat["soak_void"]) == (3, 0)
     assert found.flat["soak_grows"] == (grown != "Nothing grew")
     assert [it.name for it in found.plots] == ["memory", "descriptors", "latency"]

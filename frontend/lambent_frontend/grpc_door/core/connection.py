@@ -148,8 +148,8 @@ class Connection(Generic[T]):
 
     @property
     def untaken(self) -> int:
-        """Bytes of answers that the client's windows keep back."""
-        return sum(known.lane.size for known in self._streams.values())
+        """Bytes of answers that the client's windows keep back, or that are in frames and have not left."""
+        return self._sending.waiting + sum(known.lane.size for known in self._streams.values())
 
     # From the client
 

@@ -52,6 +52,11 @@ class Sending:
         self._finished: dict[Lane, tuple[int, float]] = {}
         """Those that wait with their end behind them: what was left at some look, and when that was seen."""
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of frames that nobody has taken."""
+        return self._bytes
+
     def put(self, frame_bytes: bytes) -> None:
         self._frames.append(frame_bytes)
         self._bytes += len(frame_bytes)

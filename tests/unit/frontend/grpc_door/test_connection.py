@@ -303,5 +303,24 @@ async def test_answers_that_are_not_taken_are_bounded() -> None:
     assert sum(it.aborted for it in lines) == 1
 
 
+async def small(_: object, __: object) -> bytes:
+    return b"x" * 1000
+
+
+async def test_answers_that_are_framed_and_cannot_leave_are_counted() -> None:
+    """Those that fit into the client's windows as well, while its connection takes nothing."""
+    connection, _ = served(grpc.unary_unary_rpc_method_handler(small, bytes, bytes))
+    connection.data_received(settings_frame([Setting(wire.INITIAL_WINDOW_SIZE, 65_535)]))
+    connection.pause_writing()
+    for stream in (1, 3, 5):
+        connection.data_received(headers(stream) + frame(wire.DATA, wire.END_STREAM, stream, framed(b"")))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert connection.untaken >= 3000
+    connection.resume_writing()
+    await asyncio.sleep(0)
+    assert connection.untaken == 0
+
+
 async def never(_: object, __: object) -> None:
     raise AssertionError
